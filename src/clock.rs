@@ -1,0 +1,26 @@
+//! One cheap monotonic clock for the data path.
+//!
+//! The kernel's coarse clock costs a few nanoseconds and no system call; it advances every 1–4 ms,
+//! which is finer than any time-out of a session. Both functions count from the same arbitrary start,
+//! so their answers may be compared with each other but mean nothing outside this process.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Milliseconds since an arbitrary start, 1–4 ms behind at most. Never goes back.
+pub fn coarse_ms() -> u64 {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    now.tv_sec as u64 * 1_000 + now.tv_nsec as u64 / 1_000_000
+}
+
+/// Microseconds since the same start, exact. For measuring how long a connect took.
+pub fn precise_us() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
+}
+
+/// `duration` in whole milliseconds, saturating: the unit of [`coarse_ms`].
+pub fn as_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

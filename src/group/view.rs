@@ -1,0 +1,62 @@
+//! What is shown of a group and of its servers: the shapes of the admin API.
+
+use std::collections::BTreeMap;
+
+use crate::server::{Origin, State};
+
+/// A server as `worker-list.do` shows it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct ServerView {
+    /// `host:port`.
+    pub addr: String,
+    /// What an operator wants of it.
+    pub state: State,
+    /// True when it may be picked now.
+    pub online: bool,
+    /// Why it is not online.
+    pub cause: Option<String>,
+    /// How it came into the group.
+    pub origin: Origin,
+    /// Share of new sessions.
+    pub weight: u32,
+    /// Used only when no other is online.
+    pub backup: bool,
+    /// Limit of sessions; 0 for none.
+    pub max_sessions: u32,
+    /// Free-form facts.
+    pub labels: BTreeMap<String, String>,
+    /// Sessions it holds now.
+    pub sessions: u32,
+    /// Sessions that ever reached it.
+    pub sessions_total: u64,
+    /// Connects to it that failed.
+    pub connect_errors: u64,
+    /// Smoothed time to connect in microseconds; 0 when not yet known.
+    pub connect_latency_us: u32,
+    /// True when it recently failed to answer a connect.
+    pub suspect: bool,
+    /// What is left of its lease; only for a server that registered itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
+    /// The last health check; always null while no health check is configured.
+    pub last_check: Option<String>,
+}
+
+/// A group as `group-list.do` shows it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct GroupView {
+    /// The port.
+    pub group: u16,
+    /// `ip:port`.
+    pub listen: String,
+    /// True when it accepts clients.
+    pub open: bool,
+    /// The name of its policy.
+    pub policy: String,
+    /// Sessions now.
+    pub sessions: u64,
+    /// Servers that may be picked now.
+    pub servers_online: usize,
+    /// All its servers.
+    pub servers_total: usize,
+}

@@ -1,0 +1,21 @@
+//! goproxy: a TCP (layer 4) reverse proxy whose balancing policies are plugins.
+//!
+//! The crate is the whole program; `main.rs` only turns flags, signals and errors into a process.
+//! `ARCHITECTURE.md` leads to the place to change. Modules are layers: each imports only from those
+//! that stand above it in this list.
+
+pub mod clock;
+pub mod log;
+pub mod server;
+
+pub mod policy;
+
+pub mod group;
+
+pub mod session;
+
+pub mod config;
+
+pub mod control;
+
+pub mod admin;

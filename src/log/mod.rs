@@ -1,0 +1,1 @@
+//! Log lines, written off every thread that has something better to do.

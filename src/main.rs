@@ -1,0 +1,3 @@
+//! Turns flags, signals and an error chain into a process.
+
+fn main() {}

@@ -1,0 +1,109 @@
+//! Choosing the server for a new client.
+//!
+//! A policy is a function of what it is shown: the client's address, an immutable set of servers, which
+//! of them are closed to this session, and the time and randomness that come with the request. It does
+//! no I/O, never blocks and keeps no server between two calls. Its answer is an index, which the group
+//! checks before it uses it.
+//!
+//! A policy that precomputes something (a weighted order, a hash table) does so in
+//! [`IBalancePolicy::for_servers`], which the group calls off the data path whenever its servers change;
+//! a pick then costs the same with 10 and with 10,000 servers. [`factory`] is the only place that turns a
+//! configured name into a policy. Retrying is not a policy's business: after a failed connect the session
+//! asks again with that server closed.
+
+pub mod factory;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::server::{Live, Server};
+
+/// Servers that a policy may be shown together, immutable: those of a group that are online.
+#[derive(Debug, Default)]
+pub struct ServerSet {
+    /// Grows with every change of the group's servers; 0 only for the empty set of a new group.
+    pub generation: u64,
+    /// In the order of the file, then of registration.
+    pub servers: Vec<Arc<Server>>,
+}
+
+/// Why a server of the set is closed to this session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// This session has already tried it.
+    Tried,
+    /// It holds as many sessions as it may.
+    Full,
+    /// It recently failed to answer a connect, and others are left to try.
+    Suspect,
+}
+
+/// One session's question: who shall serve this client?
+#[derive(Clone, Copy)]
+pub struct PickRequest<'a> {
+    /// The client's address as accepted. Policies that hash take the IP only.
+    pub client: SocketAddr,
+    /// The group's port.
+    pub group: u16,
+    /// 0 for the first try, then 1, 2, … as servers fail to answer.
+    pub attempt: u32,
+    /// The servers to choose from; the same set the policy was prepared for.
+    pub servers: &'a ServerSet,
+    /// Ids of the servers this session has tried.
+    pub tried: &'a [u32],
+    /// True to keep suspect servers out; the group asks again with false when nobody else is left.
+    pub avoid_suspects: bool,
+    /// Milliseconds on the clock of [`crate::clock::coarse_ms`].
+    pub now_ms: u64,
+    /// A fresh random number, so that a recorded run repeats exactly.
+    pub random: u64,
+}
+
+impl PickRequest<'_> {
+    /// True when the server at `index` may be the answer.
+    pub fn is_open(&self, index: usize) -> bool {
+        self.why_closed(index).is_none()
+    }
+
+    /// Why the server at `index` may not be the answer; `None` when it may.
+    pub fn why_closed(&self, index: usize) -> Option<Closed> {
+        let server = &self.servers.servers[index];
+        let live: &Live = &server.live;
+        if self.tried.contains(&server.id) {
+            Some(Closed::Tried)
+        } else if server.is_full() {
+            Some(Closed::Full)
+        } else if self.avoid_suspects && live.is_suspect(self.now_ms) {
+            Some(Closed::Suspect)
+        } else {
+            None
+        }
+    }
+
+    /// The number of servers in the set, open or not.
+    pub fn len(&self) -> usize {
+        self.servers.servers.len()
+    }
+
+    /// True when there is nothing to choose from.
+    pub fn is_empty(&self) -> bool {
+        self.servers.servers.is_empty()
+    }
+}
+
+/// How a server is picked. The name is given.
+pub trait IBalancePolicy: Send + Sync {
+    /// The name in the file and in the log: `round_robin`.
+    fn name(&self) -> &str;
+
+    /// The same policy, its counters kept, prepared for another set of servers.
+    ///
+    /// Called off the data path. Sessions may go on asking the old one while this runs, so counters
+    /// are shared between the two, not copied.
+    fn for_servers(&self, servers: &ServerSet) -> Arc<dyn IBalancePolicy>;
+
+    /// The index, in `request.servers`, of an open server; `None` when no server will do.
+    ///
+    /// Called on the data path by several threads at once.
+    fn pick(&self, request: &PickRequest<'_>) -> Option<usize>;
+}

@@ -1,0 +1,187 @@
+//! What is known of a server right now, in atomics that every thread may touch.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::clock;
+
+/// How long a server stays suspect after its first failure to answer a connect.
+pub const SUSPECT_FIRST: Duration = Duration::from_secs(1);
+
+/// The longest it stays suspect; each further failure in a row doubles the time up to this.
+pub const SUSPECT_MAX: Duration = Duration::from_secs(30);
+
+/// Counts, suspicion and addresses of one backend.
+///
+/// Nothing here is needed to be consistent with anything else, so every access is relaxed.
+#[derive(Debug)]
+pub struct Live {
+    sessions: AtomicU32,
+    sessions_total: AtomicU64,
+    connect_errors: AtomicU64,
+    connect_latency_us: AtomicU32,
+    failures_in_a_row: AtomicU32,
+    suspect_until_ms: AtomicU64,
+    addresses: ArcSwap<Vec<SocketAddr>>,
+    preferred: AtomicU32,
+}
+
+impl Live {
+    /// A server nobody has talked to yet. `addresses` is empty for a name that is not resolved yet.
+    pub fn new(addresses: Vec<SocketAddr>) -> Self {
+        Self {
+            sessions: AtomicU32::new(0),
+            sessions_total: AtomicU64::new(0),
+            connect_errors: AtomicU64::new(0),
+            connect_latency_us: AtomicU32::new(0),
+            failures_in_a_row: AtomicU32::new(0),
+            suspect_until_ms: AtomicU64::new(0),
+            addresses: ArcSwap::from_pointee(addresses),
+            preferred: AtomicU32::new(0),
+        }
+    }
+
+    /// Sessions that are connected to it or are connecting.
+    pub fn sessions(&self) -> u32 {
+        self.sessions.load(Relaxed)
+    }
+
+    /// Takes a place unless `max` (0: no limit) are taken; give it back with [`Live::release`].
+    pub fn try_acquire(&self, max: u32) -> bool {
+        if max == 0 {
+            self.sessions.fetch_add(1, Relaxed);
+            return true;
+        }
+        self.sessions.fetch_update(Relaxed, Relaxed, |held| (held < max).then_some(held + 1)).is_ok()
+    }
+
+    /// Gives back the place of one [`Live::try_acquire`].
+    pub fn release(&self) {
+        self.sessions.fetch_sub(1, Relaxed);
+    }
+
+    /// Sessions that ever reached it.
+    pub fn sessions_total(&self) -> u64 {
+        self.sessions_total.load(Relaxed)
+    }
+
+    /// Connects that failed.
+    pub fn connect_errors(&self) -> u64 {
+        self.connect_errors.load(Relaxed)
+    }
+
+    /// Smoothed time to connect in microseconds (a new one counts an eighth, as TCP's own round-trip
+    /// estimate in RFC 6298); 0 when not yet known.
+    pub fn connect_latency_us(&self) -> u32 {
+        self.connect_latency_us.load(Relaxed)
+    }
+
+    /// A connect succeeded after `micros`: no longer suspect.
+    pub fn connected(&self, micros: u64) {
+        let sample = u32::try_from(micros).unwrap_or(u32::MAX).max(1);
+        let old = self.connect_latency_us.load(Relaxed);
+        let new = if old == 0 { sample } else { (u64::from(old) * 7 / 8 + u64::from(sample) / 8) as u32 };
+        self.connect_latency_us.store(new.max(1), Relaxed);
+        self.sessions_total.fetch_add(1, Relaxed);
+        if self.failures_in_a_row.load(Relaxed) != 0 {
+            self.failures_in_a_row.store(0, Relaxed);
+            self.suspect_until_ms.store(0, Relaxed);
+        }
+    }
+
+    /// A connect failed: suspect for [`SUSPECT_FIRST`], doubling to [`SUSPECT_MAX`].
+    ///
+    /// Failures of sessions that started before the first of them was known do not double it again:
+    /// a burst of clients is one failure. Returns true when the server became suspect by this call.
+    pub fn connect_failed(&self, now_ms: u64) -> bool {
+        self.connect_errors.fetch_add(1, Relaxed);
+        if self.is_suspect(now_ms) {
+            return false;
+        }
+        let before = self.failures_in_a_row.fetch_add(1, Relaxed).min(16);
+        let time = clock::as_ms(SUSPECT_FIRST).saturating_mul(1 << before).min(clock::as_ms(SUSPECT_MAX));
+        self.suspect_until_ms.store(now_ms + time, Relaxed);
+        true
+    }
+
+    /// True when it recently failed to answer a connect.
+    pub fn is_suspect(&self, now_ms: u64) -> bool {
+        now_ms < self.suspect_until_ms.load(Relaxed)
+    }
+
+    /// Where to connect to, the address that answered last time first; empty for a name that has
+    /// never been resolved.
+    pub fn addresses(&self) -> Arc<Vec<SocketAddr>> {
+        self.addresses.load_full()
+    }
+
+    /// The index within [`Live::addresses`] of the one that answered last.
+    pub fn preferred(&self) -> usize {
+        self.preferred.load(Relaxed) as usize
+    }
+
+    /// Remembers which of the addresses answered.
+    pub fn prefer(&self, index: usize) {
+        if self.preferred() != index {
+            self.preferred.store(u32::try_from(index).unwrap_or(0), Relaxed);
+        }
+    }
+
+    /// Takes the addresses a name resolves to now.
+    pub fn resolved(&self, addresses: Vec<SocketAddr>) {
+        if **self.addresses.load() != addresses {
+            self.addresses.store(Arc::new(addresses));
+            self.preferred.store(0, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suspicion_doubles_to_its_bound_and_a_success_clears_it() {
+        let live = Live::new(Vec::new());
+        let mut now = 1_000;
+        let mut times = Vec::new();
+        for _ in 0..8 {
+            assert!(live.connect_failed(now));
+            assert!(!live.connect_failed(now), "a second failure of the same burst");
+            let start = now;
+            while live.is_suspect(now) {
+                now += 500;
+            }
+            times.push((now - start) / 1_000);
+        }
+        assert_eq!(times, [1, 2, 4, 8, 16, 30, 30, 30]);
+        live.connect_failed(now);
+        live.connected(10);
+        assert!(!live.is_suspect(now));
+        live.connect_failed(now);
+        assert!(!live.is_suspect(now + 1_000));
+    }
+
+    #[test]
+    fn a_limit_of_sessions_is_exact() {
+        let live = Live::new(Vec::new());
+        assert!(live.try_acquire(2) && live.try_acquire(2) && !live.try_acquire(2));
+        live.release();
+        assert!(live.try_acquire(2));
+        assert!(live.try_acquire(0), "0 is no limit");
+        assert_eq!(live.sessions(), 3);
+    }
+
+    #[test]
+    fn connect_latency_follows_slowly() {
+        let live = Live::new(Vec::new());
+        live.connected(800);
+        assert_eq!(live.connect_latency_us(), 800);
+        live.connected(1_600);
+        assert_eq!(live.connect_latency_us(), 900);
+    }
+}

@@ -1,0 +1,124 @@
+//! One backend: its address, its settings, and what is known of it right now.
+//!
+//! A [`Server`] is immutable and shared by `Arc`; a changed weight or state makes a new one. What
+//! changes by itself (sessions, suspicion, the addresses its name resolves to) is in [`Live`], which
+//! the new one takes over, so counts survive every change of settings. Whether a server may be picked
+//! is decided by its group, not here.
+
+mod addr;
+mod live;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+pub use addr::{ADDR_LEN_MAX, AddrError, ServerAddr};
+pub use live::{Live, SUSPECT_FIRST, SUSPECT_MAX};
+
+/// Smallest and largest weight a server may have, as in HAProxy; no traffic at all is `state: drain`.
+pub const WEIGHT_RANGE: std::ops::RangeInclusive<u32> = 1..=256;
+
+/// What an operator wants of a server.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Gets new sessions.
+    #[default]
+    Ready,
+    /// Gets no new sessions; those it has go on.
+    Drain,
+    /// Gets no new sessions because somebody works on it; those it has go on.
+    Maint,
+}
+
+impl State {
+    /// The word used in the file, in the admin API and in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Drain => "drain",
+            Self::Maint => "maint",
+        }
+    }
+
+    /// Reads the word of [`State::as_str`]; `None` for any other.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Ready, Self::Drain, Self::Maint].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How a server came into its group.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Written in `proxy.json` by its owner; stays until somebody takes it out.
+    #[default]
+    File,
+    /// Registered itself; online for as long as its lease lasts.
+    Heartbeat,
+}
+
+impl Origin {
+    /// The word used in the file, in the admin API and in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Heartbeat => "heartbeat",
+        }
+    }
+}
+
+/// What is configured about a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Where it listens; its identity within the group.
+    pub addr: ServerAddr,
+    /// Share of new sessions, within [`WEIGHT_RANGE`].
+    pub weight: u32,
+    /// Used only when no other server may be picked.
+    pub backup: bool,
+    /// Sessions at a time; 0 for no limit.
+    pub max_sessions: u32,
+    /// What an operator wants of it.
+    pub state: State,
+    /// Free-form facts for policies and people: zone, rack, version.
+    pub labels: BTreeMap<String, String>,
+    /// How it came into the group.
+    pub origin: Origin,
+}
+
+impl ServerSettings {
+    /// The settings of a server of which only the address is known.
+    pub fn new(addr: ServerAddr, origin: Origin) -> Self {
+        Self { addr, weight: 1, backup: false, max_sessions: 0, state: State::Ready, labels: BTreeMap::new(), origin }
+    }
+}
+
+/// One backend as sessions and policies see it.
+#[derive(Debug)]
+pub struct Server {
+    /// Stable for as long as the server is in its group, whatever else changes; never an index.
+    pub id: u32,
+    /// What is configured about it.
+    pub settings: ServerSettings,
+    /// What is known of it right now; shared by every `Server` made for the same backend.
+    pub live: Arc<Live>,
+}
+
+impl Server {
+    /// True while it holds as many sessions as it may.
+    pub fn is_full(&self) -> bool {
+        let max = self.settings.max_sessions;
+        max > 0 && self.live.sessions() >= max
+    }
+}
