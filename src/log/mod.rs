@@ -1,1 +1,207 @@
 //! Log lines, written off every thread that has something better to do.
+//!
+//! One thread owns stderr. Lines of `tracing` are formatted where they are written and handed to it;
+//! a session's events are handed to it as plain structs by [`session()`] and become `tracing` events
+//! there, so level, format and time stamps are one mechanism and no data thread formats anything.
+//!
+//! Nobody ever waits for stderr: what does not fit into the bounded queue, or cannot be written, is
+//! dropped and counted, and a line says how many were as soon as lines flow again. Choosing format and
+//! level is the configuration's business; [`LogGuard`] belongs to `main`.
+
+mod event;
+mod queue;
+mod thread;
+
+use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tracing::Dispatch;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer, Registry, reload};
+
+pub use event::SessionEvent;
+use queue::Queue;
+use thread::{EventTime, Lines, LogThread};
+
+/// How long the end of the process, or a panic, waits for lines to be written.
+const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
+
+static QUEUE: Queue = Queue::new();
+
+static FILTER: OnceLock<Filter> = OnceLock::new();
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One line of text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The levels of `tracing`, least important last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the names say it all")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogFormat {
+    /// The words of the file.
+    pub(crate) const WORDS: [&str; 2] = ["text", "json"];
+
+    /// The word used in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+
+    /// Reads the word of [`LogFormat::as_str`]; `None` for any other.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Text, Self::Json].into_iter().find(|format| format.as_str() == text)
+    }
+}
+
+impl LogLevel {
+    /// The words of the file.
+    pub(crate) const WORDS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+    /// The word used in the file.
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS[self as usize]
+    }
+
+    /// Reads the word of [`LogLevel::as_str`]; `None` for any other.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace].into_iter().find(|level| level.as_str() == text)
+    }
+}
+
+/// Writes what is left when it is dropped, waiting one second at most. The last thing `main` drops.
+#[must_use = "lines are lost when it is dropped early"]
+pub struct LogGuard {
+    queue: &'static Queue,
+}
+
+/// Starts the log thread and makes it the destination of `tracing` and of panics.
+///
+/// `color` is for people; see [`is_color_wanted`].
+///
+/// # Panics
+///
+/// When it is called twice, or when the system cannot start a thread: nothing has begun by then.
+pub fn init(format: LogFormat, level: LogLevel, color: bool) -> LogGuard {
+    let (dispatch, filter) = subscriber(&QUEUE, format, level, color);
+    tracing::dispatcher::set_global_default(dispatch).expect("logging is started once");
+    FILTER.set(filter).ok().expect("logging is started once");
+    let log = LogThread::new(&QUEUE, std::io::stderr());
+    std::thread::Builder::new().name("log".into()).spawn(|| log.run()).expect("a thread can be started");
+    std::panic::set_hook(Box::new(|panic| report_panic(&QUEUE, panic)));
+    LogGuard { queue: &QUEUE }
+}
+
+/// True when stderr is a terminal and `NO_COLOR` is unset or empty.
+pub fn is_color_wanted() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Changes which lines are written from now on. Without effect before [`init`].
+pub fn set_level(level: LogLevel) {
+    if let Some(filter) = FILTER.get() {
+        filter.set(&QUEUE, level);
+    }
+}
+
+/// Logs what a session did. `event` is not called, and nothing but one atomic read, when *info* is off.
+pub fn session(event: impl FnOnce() -> SessionEvent) {
+    QUEUE.push_session(event);
+}
+
+/// Lines that were lost since the start because the queue was full or stderr failed.
+pub fn dropped_total() -> u64 {
+    QUEUE.dropped_total()
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        self.queue.stop(FLUSH_TIME_MAX);
+    }
+}
+
+/// The level in force, changeable while the subscriber is in use.
+struct Filter(reload::Handle<Targets, Registry>);
+
+impl Filter {
+    fn set(&self, queue: &Queue, level: LogLevel) {
+        queue.set_session_events(level.has_info());
+        // Fails only when the subscriber is gone, and it lives as long as the process.
+        let _ = self.0.reload(targets(level));
+    }
+}
+
+impl LogLevel {
+    fn has_info(self) -> bool {
+        matches!(self, Self::Info | Self::Debug | Self::Trace)
+    }
+}
+
+/// Our own lines down to `level`; of the libraries' only what somebody must know.
+fn targets(level: LogLevel) -> Targets {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    Targets::new().with_target(env!("CARGO_CRATE_NAME"), level).with_default(level.min(LevelFilter::WARN))
+}
+
+fn subscriber(queue: &'static Queue, format: LogFormat, level: LogLevel, color: bool) -> (Dispatch, Filter) {
+    let (filter, handle) = reload::Layer::new(targets(level));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(Lines(queue))
+        .with_timer(EventTime)
+        .with_target(false)
+        .with_ansi(color)
+        .log_internal_errors(false);
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+    };
+    queue.set_session_events(level.has_info());
+    (Dispatch::new(tracing_subscriber::registry().with(filter).with(lines)), Filter(handle))
+}
+
+/// Logs a panic like any other line and sees it written, because the process may be about to end.
+fn report_panic(queue: &Queue, panic: &PanicHookInfo<'_>) {
+    if thread::is_log_thread() {
+        // Nobody is left to write the line; stderr itself may fail, and then nothing can be done.
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{panic}\n").as_bytes());
+        return;
+    }
+    let backtrace = std::backtrace::Backtrace::capture();
+    let is_captured = backtrace.status() == std::backtrace::BacktraceStatus::Captured;
+    tracing::error!(
+        thread = std::thread::current().name(),
+        place = panic.location().map(tracing::field::display),
+        error = panic.payload_as_str().unwrap_or("a value that is no text"),
+        backtrace = is_captured.then(|| tracing::field::display(&backtrace)),
+        "thread panicked"
+    );
+    queue.flush(FLUSH_TIME_MAX);
+}
+
+#[cfg(test)]
+mod tests;

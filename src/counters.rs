@@ -1,0 +1,309 @@
+//! What is counted while it happens and read when somebody asks.
+//!
+//! Plain atomics, fed by sessions and by `control`, read by the metrics: whoever counts knows nothing of
+//! how it is shown. The values need not agree with each other at any moment, so every access is relaxed.
+//! Counters live as long as their group, and vanish with it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Why a session is over. Each session ends for exactly one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// The client's end came first; all of it was passed on.
+    ClientClosed,
+    /// The server's end came first; all of it was passed on.
+    ServerClosed,
+    /// The client's connection broke.
+    ClientReset,
+    /// The server's connection broke.
+    ServerReset,
+    /// Neither side sent anything for `idle_timeout`.
+    IdleTimeout,
+    /// One side had finished and the other was silent for `half_close_timeout`.
+    HalfCloseTimeout,
+    /// No server might be picked.
+    NoServer,
+    /// Every server that was tried refused or did not answer.
+    ConnectFailed,
+    /// The policy named none of the servers it was shown, though there were some.
+    PolicyFailed,
+    /// The group, or the process, holds as many sessions as it may.
+    Limit,
+    /// An operator ended it.
+    Killed,
+    /// The drain lasted longer than `drain_timeout`, or the group was closed with its sessions.
+    Drained,
+    /// The process stopped without waiting for it.
+    Shutdown,
+}
+
+impl EndReason {
+    /// Every reason, in the order in which they count.
+    pub const ALL: [Self; 13] = [
+        Self::ClientClosed,
+        Self::ServerClosed,
+        Self::ClientReset,
+        Self::ServerReset,
+        Self::IdleTimeout,
+        Self::HalfCloseTimeout,
+        Self::NoServer,
+        Self::ConnectFailed,
+        Self::PolicyFailed,
+        Self::Limit,
+        Self::Killed,
+        Self::Drained,
+        Self::Shutdown,
+    ];
+
+    /// The word in the log and in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "client_closed",
+            Self::ServerClosed => "server_closed",
+            Self::ClientReset => "client_reset",
+            Self::ServerReset => "server_reset",
+            Self::IdleTimeout => "idle_timeout",
+            Self::HalfCloseTimeout => "half_close_timeout",
+            Self::NoServer => "no_server",
+            Self::ConnectFailed => "connect_failed",
+            Self::PolicyFailed => "policy_failed",
+            Self::Limit => "limit",
+            Self::Killed => "killed",
+            Self::Drained => "drained",
+            Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// True when the client was turned away: it never had a server.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::NoServer | Self::ConnectFailed | Self::PolicyFailed | Self::Limit)
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the sessions of one group did.
+#[derive(Debug)]
+pub struct GroupCounters {
+    /// Sessions now.
+    pub sessions_active: AtomicU64,
+    /// Clients accepted.
+    pub sessions_total: AtomicU64,
+    /// Bytes client → server.
+    pub bytes_up: AtomicU64,
+    /// Bytes server → client.
+    pub bytes_down: AtomicU64,
+    /// Attempts to connect to a server that failed.
+    pub connect_errors: AtomicU64,
+    /// Attempts that followed a failed one.
+    pub connect_retries: AtomicU64,
+    /// How long the attempts took that succeeded.
+    pub connect_time: Histogram,
+    /// How long sessions lasted.
+    pub session_time: Histogram,
+    /// True while leases that ran out are kept, because too many did so at once.
+    pub is_self_preserving: AtomicBool,
+    ended: [AtomicU64; EndReason::ALL.len()],
+}
+
+impl GroupCounters {
+    /// Counts the end of a session that lasted `elapsed_us`.
+    pub fn session_ended(&self, reason: EndReason, elapsed_us: u64) {
+        self.ended[reason as usize].fetch_add(1, Relaxed);
+        self.session_time.observe(elapsed_us);
+    }
+
+    /// Sessions that ended for this reason.
+    pub fn ended(&self, reason: EndReason) -> u64 {
+        self.ended[reason as usize].load(Relaxed)
+    }
+}
+
+impl Default for GroupCounters {
+    fn default() -> Self {
+        Self {
+            sessions_active: AtomicU64::default(),
+            sessions_total: AtomicU64::default(),
+            bytes_up: AtomicU64::default(),
+            bytes_down: AtomicU64::default(),
+            connect_errors: AtomicU64::default(),
+            connect_retries: AtomicU64::default(),
+            connect_time: Histogram::new(&CONNECT_BOUNDS_US),
+            session_time: Histogram::new(&SESSION_BOUNDS_US),
+            is_self_preserving: AtomicBool::default(),
+            ended: Default::default(),
+        }
+    }
+}
+
+/// What is counted once per process.
+#[derive(Debug, Default)]
+pub struct ProcessCounters {
+    reloads: AtomicU64,
+    reload_errors: AtomicU64,
+    is_last_reload_good: AtomicBool,
+    reload_good_ms: AtomicU64,
+    config_generation: AtomicU64,
+}
+
+impl ProcessCounters {
+    /// The configuration of this generation is in force from now on; the first one counts, too.
+    pub fn reload_succeeded(&self, generation: u64) {
+        self.reloads.fetch_add(1, Relaxed);
+        self.is_last_reload_good.store(true, Relaxed);
+        self.config_generation.store(generation, Relaxed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.reload_good_ms.store(now.as_millis() as u64, Relaxed);
+    }
+
+    /// The file could not be read or applied; what ran before still runs.
+    pub fn reload_failed(&self) {
+        self.reloads.fetch_add(1, Relaxed);
+        self.reload_errors.fetch_add(1, Relaxed);
+        self.is_last_reload_good.store(false, Relaxed);
+    }
+
+    /// Reloads, good or not.
+    pub fn reloads(&self) -> u64 {
+        self.reloads.load(Relaxed)
+    }
+
+    /// Reloads that changed nothing because something was wrong.
+    pub fn reload_errors(&self) -> u64 {
+        self.reload_errors.load(Relaxed)
+    }
+
+    /// True when the last reload went well.
+    pub fn is_last_reload_good(&self) -> bool {
+        self.is_last_reload_good.load(Relaxed)
+    }
+
+    /// When the configuration in force was loaded, in milliseconds since 1970; 0 before the first.
+    pub fn reload_good_ms(&self) -> u64 {
+        self.reload_good_ms.load(Relaxed)
+    }
+
+    /// Grows with every configuration that was put in force.
+    pub fn config_generation(&self) -> u64 {
+        self.config_generation.load(Relaxed)
+    }
+}
+
+/// How many bounds a [`Histogram`] has; a last bucket takes what is above all of them.
+pub const BOUNDS: usize = 16;
+
+/// From a server in the same rack to one that answers only the third SYN.
+pub const CONNECT_BOUNDS_US: [u64; BOUNDS] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000,
+];
+
+/// From one request over a fresh connection to a client that stays for a day.
+pub const SESSION_BOUNDS_US: [u64; BOUNDS] = [
+    1_000,
+    5_000,
+    10_000,
+    50_000,
+    100_000,
+    500_000,
+    1_000_000,
+    5_000_000,
+    10_000_000,
+    30_000_000,
+    60_000_000,
+    300_000_000,
+    600_000_000,
+    3_600_000_000,
+    21_600_000_000,
+    86_400_000_000,
+];
+
+/// Durations counted by size, without a lock.
+#[derive(Debug)]
+pub struct Histogram {
+    bounds_us: &'static [u64; BOUNDS],
+    counts: [AtomicU64; BOUNDS + 1],
+    sum_us: AtomicU64,
+}
+
+impl Histogram {
+    /// Counts into buckets whose upper bounds, each included, are `bounds_us`: in order, smallest first.
+    pub fn new(bounds_us: &'static [u64; BOUNDS]) -> Self {
+        Self { bounds_us, counts: Default::default(), sum_us: AtomicU64::default() }
+    }
+
+    /// Counts one duration.
+    pub fn observe(&self, micros: u64) {
+        let bucket = self.bounds_us.partition_point(|bound| *bound < micros);
+        self.counts[bucket].fetch_add(1, Relaxed);
+        self.sum_us.fetch_add(micros, Relaxed);
+    }
+
+    /// Each upper bound with the count of what lies between it and the one before; the last has none.
+    pub fn buckets(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
+        let bounds = self.bounds_us.iter().copied().map(Some).chain([None]);
+        bounds.zip(self.counts.iter().map(|count| count.load(Relaxed)))
+    }
+
+    /// The sum of all durations.
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_counted_in_the_first_bucket_that_holds_it() {
+        let histogram = Histogram::new(&CONNECT_BOUNDS_US);
+        for micros in [0, 100, 101, 10_000_000, 10_000_001, 99_000_000] {
+            histogram.observe(micros);
+        }
+        let buckets: Vec<_> = histogram.buckets().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(buckets, [(Some(100), 2), (Some(250), 1), (Some(10_000_000), 1), (None, 2)]);
+        assert_eq!(histogram.sum_us(), 119_000_202);
+    }
+
+    #[test]
+    fn bounds_grow() {
+        for bounds in [CONNECT_BOUNDS_US, SESSION_BOUNDS_US] {
+            assert!(bounds.is_sorted_by(|a, b| a < b));
+        }
+    }
+
+    #[test]
+    fn each_reason_counts_for_itself_and_has_a_word_of_its_own() {
+        let counters = GroupCounters::default();
+        let mut words = std::collections::BTreeSet::new();
+        for (index, reason) in EndReason::ALL.into_iter().enumerate() {
+            for _ in 0..=index {
+                counters.session_ended(reason, 1);
+            }
+            words.insert(reason.as_str());
+        }
+        for (index, reason) in EndReason::ALL.into_iter().enumerate() {
+            assert_eq!(counters.ended(reason), index as u64 + 1, "{reason}");
+        }
+        assert_eq!(words.len(), EndReason::ALL.len());
+    }
+
+    #[test]
+    fn a_failed_reload_keeps_the_generation_and_the_time_of_the_last_good_one() {
+        let process = ProcessCounters::default();
+        process.reload_succeeded(7);
+        let loaded = process.reload_good_ms();
+        assert!(process.is_last_reload_good() && loaded > 0);
+        process.reload_failed();
+        assert!(!process.is_last_reload_good());
+        assert_eq!((process.config_generation(), process.reload_good_ms()), (7, loaded));
+        assert_eq!((process.reloads(), process.reload_errors()), (2, 1));
+    }
+}

@@ -1,0 +1,332 @@
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+
+use super::queue::{Entry, SHARD_ENTRIES_MAX, What};
+use super::*;
+
+/// Far above anything that happens here, for machines that are busy with something else.
+const GENEROUS: Duration = Duration::from_secs(30);
+
+/// Keeps what is written; can be blocked and can be broken.
+#[derive(Clone, Default)]
+struct FakeSink(Arc<(Mutex<SinkState>, Condvar)>);
+
+#[derive(Default)]
+struct SinkState {
+    written: Vec<u8>,
+    is_blocked: bool,
+    is_waiting: bool,
+    is_broken: bool,
+}
+
+impl FakeSink {
+    fn change(&self, change: impl FnOnce(&mut SinkState)) {
+        change(&mut self.0.0.lock().unwrap());
+        self.0.1.notify_all();
+    }
+
+    fn wait_until(&self, condition: impl Fn(&SinkState) -> bool) {
+        let state = self.0.0.lock().unwrap();
+        let (_state, timeout) = self.0.1.wait_timeout_while(state, GENEROUS, |state| !condition(state)).unwrap();
+        assert!(!timeout.timed_out());
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.0.lock().unwrap().written.clone()).unwrap()
+    }
+}
+
+impl Write for FakeSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.0.0.lock().unwrap();
+        while state.is_blocked {
+            state.is_waiting = true;
+            self.0.1.notify_all();
+            state = self.0.1.wait(state).unwrap();
+        }
+        if state.is_broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        state.written.extend_from_slice(bytes);
+        self.0.1.notify_all();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A log of its own, so that tests do not see each other's lines.
+struct TestLog {
+    queue: &'static Queue,
+    dispatch: Dispatch,
+    filter: Filter,
+    sink: FakeSink,
+    _guard: LogGuard,
+}
+
+impl TestLog {
+    fn start(format: LogFormat, level: LogLevel) -> Self {
+        let queue: &'static Queue = Box::leak(Box::new(Queue::new()));
+        let sink = FakeSink::default();
+        let (dispatch, filter) = subscriber(queue, format, level, false);
+        let log = LogThread::new(queue, sink.clone());
+        let scope = dispatch.clone();
+        std::thread::spawn(move || tracing::dispatcher::with_default(&scope, || log.run()));
+        Self { queue, dispatch, filter, sink, _guard: LogGuard { queue } }
+    }
+
+    fn in_scope(&self, write: impl FnOnce()) {
+        tracing::dispatcher::with_default(&self.dispatch, write);
+    }
+
+    fn flushed(&self) -> String {
+        assert!(self.queue.flush(GENEROUS));
+        self.sink.text()
+    }
+
+    fn block(&self) {
+        self.sink.change(|sink| sink.is_blocked = true);
+        self.in_scope(|| tracing::info!("into the blocked sink"));
+        self.sink.wait_until(|sink| sink.is_waiting);
+    }
+}
+
+fn connected(id: u64) -> SessionEvent {
+    SessionEvent::ClientConnected { id, group: 8081, client: "10.0.0.7:51234".parse().unwrap() }
+}
+
+fn closed() -> SessionEvent {
+    SessionEvent::SessionClosed {
+        id: 1042,
+        group: 8081,
+        policy: "ha".into(),
+        client: "[::1]:51234".parse().unwrap(),
+        server: Some("db2.internal:9000".into()),
+        attempts: 2,
+        end: "idle_timeout",
+        bytes_up: 512,
+        bytes_down: 20480,
+        connect_us: Some(431),
+        elapsed_ms: 3041,
+        error: Some("a \"quoted\"\ncause".into()),
+    }
+}
+
+#[test]
+fn a_session_is_three_lines_of_text_with_the_names_of_the_handbook() {
+    let log = TestLog::start(LogFormat::Text, LogLevel::Info);
+    log.queue.push_session(|| connected(1042));
+    log.queue.push_session(|| SessionEvent::ServerConnected {
+        id: 1042,
+        group: 8081,
+        client: "10.0.0.7:51234".parse().unwrap(),
+        server: "10.0.1.3:9000".into(),
+        attempt: 2,
+        connect_us: 2_500,
+    });
+    log.queue.push_session(closed);
+    let text = log.flushed();
+    let lines: Vec<&str> = text.lines().map(|line| line.split_once("  INFO ").unwrap().1).collect();
+    assert_eq!(
+        lines,
+        [
+            "client connected session.id=1042 group=8081 client.addr=10.0.0.7:51234",
+            "server connected session.id=1042 group=8081 client.addr=10.0.0.7:51234 server.addr=10.0.1.3:9000 \
+             attempt=2 connect_ms=2.5",
+            "session closed session.id=1042 group=8081 policy=ha client.addr=[::1]:51234 \
+             server.addr=db2.internal:9000 attempts=2 end=idle_timeout bytes.up=512 bytes.down=20480 \
+             connect_ms=0.431 elapsed_ms=3041 error=\"a \\\"quoted\\\"\\ncause\"",
+        ]
+    );
+}
+
+#[test]
+fn json_lines_parse_and_leave_out_what_is_not_known() {
+    let log = TestLog::start(LogFormat::Json, LogLevel::Info);
+    log.queue.push_session(closed);
+    log.queue.push_session(|| {
+        let mut event = closed();
+        if let SessionEvent::SessionClosed { server, connect_us, error, .. } = &mut event {
+            (*server, *connect_us, *error) = (None, None, None);
+        }
+        event
+    });
+    log.in_scope(|| tracing::warn!(group = 1, path = "with \"quotes\"\nand lines", "reload failed"));
+    let lines: Vec<Value> = log.flushed().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0]["message"], "session closed");
+    assert_eq!(lines[0]["level"], "INFO");
+    assert_eq!(lines[0]["session.id"], 1042);
+    assert_eq!(lines[0]["client.addr"], "[::1]:51234");
+    assert_eq!(lines[0]["server.addr"], "db2.internal:9000");
+    assert_eq!(lines[0]["connect_ms"], 0.431);
+    assert_eq!(lines[0]["error"], "a \"quoted\"\ncause");
+    for absent in ["server.addr", "connect_ms", "error"] {
+        assert_eq!(lines[1].get(absent), None);
+    }
+    assert_eq!(lines[2]["path"], "with \"quotes\"\nand lines");
+}
+
+#[test]
+fn lines_of_all_threads_are_in_order_and_carry_the_time_of_the_event() {
+    let log = TestLog::start(LogFormat::Json, LogLevel::Info);
+    log.block();
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+    for second in [2, 1, 0] {
+        // Each from a thread, and so from a shard, of its own: only the time can put them right.
+        let entry = Entry { at: at + Duration::from_secs(second), what: What::Session(connected(second)) };
+        std::thread::spawn(move || log.queue.push_entry(entry)).join().unwrap();
+    }
+    log.sink.change(|sink| sink.is_blocked = false);
+    let lines: Vec<Value> = log.flushed().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let stamps: Vec<&str> = lines[1..].iter().map(|line| line["timestamp"].as_str().unwrap()).collect();
+    assert_eq!(stamps, ["2023-11-14T22:13:20.123Z", "2023-11-14T22:13:21.123Z", "2023-11-14T22:13:22.123Z"]);
+}
+
+#[test]
+fn a_blocked_sink_costs_nobody_time_and_what_is_lost_is_counted_and_reported() {
+    const EXTRA: usize = 100;
+    let log = TestLog::start(LogFormat::Text, LogLevel::Info);
+    log.block();
+    // Whoever waited for the sink would wait for ever.
+    for id in 0..(SHARD_ENTRIES_MAX + EXTRA) as u64 {
+        log.queue.push_session(|| connected(id));
+    }
+    assert_eq!(log.queue.dropped_total(), EXTRA as u64);
+    assert!(!log.queue.flush(Duration::from_millis(1)), "nothing can be flushed into a blocked sink");
+
+    log.sink.change(|sink| sink.is_blocked = false);
+    let text = log.flushed();
+    assert_eq!(text.matches("client connected").count(), SHARD_ENTRIES_MAX);
+    let reports: Vec<&str> = text.lines().filter_map(|line| line.split_once("  WARN ")).map(|(_, line)| line).collect();
+    assert_eq!(reports, ["log lines dropped dropped=100"]);
+}
+
+#[test]
+fn a_broken_sink_ends_nothing_and_is_reported_when_it_works_again() {
+    let log = TestLog::start(LogFormat::Text, LogLevel::Info);
+    log.sink.change(|sink| sink.is_broken = true);
+    log.in_scope(|| tracing::error!("lost"));
+    assert_eq!(log.flushed(), "");
+    assert_eq!(log.queue.dropped_total(), 1);
+    log.sink.change(|sink| sink.is_broken = false);
+    log.in_scope(|| tracing::error!("kept"));
+    let text = log.flushed();
+    assert!(text.contains("ERROR kept\n") && text.ends_with("log lines dropped dropped=1\n"), "{text}");
+}
+
+#[test]
+fn a_level_takes_effect_at_once_and_below_info_no_event_is_built() {
+    let log = TestLog::start(LogFormat::Text, LogLevel::Warn);
+    log.queue.push_session(|| panic!("built for nobody"));
+    log.in_scope(|| tracing::info!("too low"));
+    // In scope, because `tracing` asks the subscriber of the thread that sets the level.
+    log.in_scope(|| log.filter.set(log.queue, LogLevel::Debug));
+    log.queue.push_session(|| connected(1));
+    log.in_scope(|| {
+        tracing::debug!("low enough");
+        tracing::info!(target: "some_library", "chatter");
+        tracing::warn!(target: "some_library", "trouble");
+    });
+    let text = log.flushed();
+    let messages: Vec<&str> = text.lines().map(|line| line.get(31..).unwrap()).collect();
+    assert_eq!(
+        messages,
+        ["client connected session.id=1 group=8081 client.addr=10.0.0.7:51234", "low enough", "trouble"]
+    );
+}
+
+#[test]
+fn an_idle_log_thread_is_woken_by_the_next_entry() {
+    let log = TestLog::start(LogFormat::Text, LogLevel::Info);
+    let deadline = Instant::now() + GENEROUS;
+    while !log.queue.is_idle() {
+        assert!(Instant::now() < deadline);
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    log.queue.push_session(|| connected(7));
+    log.sink.wait_until(|sink| !sink.written.is_empty());
+}
+
+#[test]
+fn an_entry_is_small() {
+    assert!(size_of::<Entry>() <= 168, "{}", size_of::<Entry>());
+}
+
+/// The real thing: the process's own stderr, the panic hook, and the end of the process.
+#[test]
+fn a_panic_and_the_last_line_reach_stderr() {
+    let text = run_child("log::tests::child_logs_and_panics", Stdio::piped());
+    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let messages: Vec<&str> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+    assert_eq!(messages, ["client connected", "thread panicked", "the last line"]);
+    assert_eq!(lines[1]["error"], "on purpose");
+    assert_eq!(lines[1]["thread"], "unlucky");
+    assert!(lines[1]["place"].as_str().unwrap().contains("tests.rs:"));
+}
+
+#[test]
+fn a_stderr_that_takes_nothing_kills_nobody() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    run_child("log::tests::child_logs_and_panics", full.into());
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_or_that_is_closed_holds_no_process() {
+    for is_closed in [false, true] {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["log::tests::child_logs_more_than_a_pipe_holds", "--exact", "--ignored", "--nocapture"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        // Dropped in one case, kept open and full in the other.
+        let _kept = child.stderr.take().filter(|_| !is_closed);
+        let deadline = Instant::now() + GENEROUS;
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                panic!("the process is held by its stderr; closed: {is_closed}");
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        };
+        assert!(status.success(), "closed: {is_closed}");
+    }
+}
+
+fn run_child(test: &str, stderr: Stdio) -> String {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args([test, "--exact", "--ignored", "--nocapture"]).stdout(Stdio::null()).stderr(stderr);
+    let output = child.spawn().unwrap().wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+#[ignore = "needs a process of its own; others start it"]
+fn child_logs_and_panics() {
+    let guard = init(LogFormat::Json, LogLevel::Error, false);
+    set_level(LogLevel::Info);
+    session(|| connected(1));
+    let unlucky = std::thread::Builder::new().name("unlucky".into()).spawn(|| panic!("on purpose")).unwrap();
+    assert!(unlucky.join().is_err());
+    tracing::info!("the last line");
+    drop(guard);
+}
+
+#[test]
+#[ignore = "needs a process of its own; others start it"]
+fn child_logs_more_than_a_pipe_holds() {
+    let guard = init(LogFormat::Text, LogLevel::Info, false);
+    for id in 0..40_000 {
+        session(|| connected(id));
+    }
+    assert!(dropped_total() > 0, "one shard cannot hold them all, and nobody waits");
+    drop(guard);
+}
