@@ -13,6 +13,23 @@
 
 pub mod factory;
 
+mod alias;
+mod choose;
+mod ha;
+mod hash;
+mod ip_hash;
+mod least_sessions;
+mod maglev;
+mod order;
+mod p2c;
+mod random;
+mod round_robin;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
