@@ -1,4 +1,31 @@
 //! The shape of `proxy.json`: read it, check it, edit it, save it, notice changes.
+//!
+//! [`parse`] gives the checked [`Config`] or every mistake with its line and column. [`Document`] makes
+//! the changes that come over HTTP in the text itself, so that all a user wrote around them stays byte
+//! for byte. [`file`] reads and replaces the file whole. Which keys there are is one table, `keys`, from
+//! which reading, the schema and the README's checks are driven. What a change does to the running
+//! proxy is left to `control`; nothing here knows what runs.
+
+mod check;
+mod dump;
+mod edit;
+pub mod file;
+mod find;
+mod keys;
+mod legacy;
+mod list;
+mod parse;
+mod problem;
+mod reader;
+mod schema;
+mod secret;
+mod units;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,7 +34,19 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::group::GroupSettings;
+pub use crate::log::{LogFormat, LogLevel};
 use crate::server::ServerSettings;
+
+pub use dump::{dump, dump_for};
+pub use edit::{Document, Edit, EditError};
+pub use find::{FILE_NAME, NotFound, PATH_VARIABLE, find};
+pub use keys::{GROUPS_MAX, LABEL_LEN_MAX, LABELS_MAX, SERVERS_MAX};
+pub use legacy::LEGACY_NOTE;
+pub use parse::parse;
+pub use problem::Problem;
+pub use reader::FILE_BYTES_MAX;
+pub use schema::schema;
+pub use secret::{SECRET_LEN_MAX, Secret};
 
 /// `proxy.json`, read and checked: every value is usable as it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,28 +104,6 @@ pub struct AdminSettings {
     pub pprof_listen: Option<SocketAddr>,
 }
 
-/// A secret that no `Debug`, log or dump shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret.
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The secret itself, for comparing.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
 /// Logs as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
@@ -96,39 +113,4 @@ pub struct LogSettings {
     pub level: LogLevel,
     /// How often the status line is written; zero for never.
     pub status_interval: Duration,
-}
-
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One line of text.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// The levels of `tracing`, least important last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs, reason = "the names say it all")]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-/// One mistake in the file, or one thing worth knowing about it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Problem {
-    /// 1-based line.
-    pub line: usize,
-    /// 1-based column, in characters.
-    pub column: usize,
-    /// `groups[1].policy`; empty for the whole file.
-    pub path: String,
-    /// What is wrong with which value; what was expected.
-    pub message: String,
 }

@@ -1,0 +1,415 @@
+//! Changing the file as a careful person would: only what changes, all else byte for byte.
+//!
+//! A [`Document`] applies edits to the configuration, where they cost next to nothing, and works out the
+//! text once, in [`Document::text`], from the difference between what the text says and what is wanted.
+//! So many edits cost as much as one, a change and its reverse leave no trace, and a value that is in
+//! force already changes no byte. A syntax tree that edits in place was no help: it spreads inserted
+//! objects over several lines and finds its place anew for every edit.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use jsonc_parser::ast::{Object, Value};
+use jsonc_parser::common::Ranged;
+
+use super::check::{admin_sockets, check_server, check_weight};
+use super::dump::{dump_for, quoted, server_keys, server_text};
+use super::keys::{GROUPS_MAX, SERVERS_MAX};
+use super::list::{Fresh, List};
+use super::parse::{parse_with, without_bom};
+use super::reader::syntax;
+use super::value::check_labels;
+use super::{Config, GroupConfig, Problem};
+use crate::group::GroupSettings;
+use crate::policy::factory::PolicySpec;
+use crate::server::{ServerAddr, ServerSettings, State};
+
+/// One change of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// Puts a server at the end of a group's list.
+    AddServer {
+        /// The group's port.
+        group: u16,
+        /// The server.
+        server: ServerSettings,
+    },
+    /// Takes a server out of a group's list.
+    RemoveServer {
+        /// The group's port.
+        group: u16,
+        /// The server.
+        addr: ServerAddr,
+    },
+    /// Changes settings of a server; `None` leaves one as it is.
+    SetServer {
+        /// The group's port.
+        group: u16,
+        /// The server.
+        addr: ServerAddr,
+        /// Its new weight.
+        weight: Option<u32>,
+        /// Its new state.
+        state: Option<State>,
+        /// All its labels.
+        labels: Option<BTreeMap<String, String>>,
+    },
+    /// Says that a group is open; makes the group, on `0.0.0.0`, if it is new.
+    OpenGroup {
+        /// The group's port.
+        group: u16,
+        /// Its policy; `None` for the one it has, or the default.
+        policy: Option<PolicySpec>,
+    },
+    /// Says that a group is not open.
+    CloseGroup {
+        /// The group's port.
+        group: u16,
+    },
+    /// Gives a group another policy.
+    SetPolicy {
+        /// The group's port.
+        group: u16,
+        /// The policy.
+        policy: PolicySpec,
+    },
+}
+
+/// Why an edit was refused. The document is then as it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EditError {
+    /// The file has no such group.
+    #[error("the file has no group {0}")]
+    GroupNotFound(u16),
+    /// The file has no such server.
+    #[error("group {group} has no server {addr} in the file")]
+    ServerNotFound {
+        /// The group's port.
+        group: u16,
+        /// The server.
+        addr: ServerAddr,
+    },
+    /// The server is there already.
+    #[error("group {group} has the server {addr} in the file already")]
+    ServerExists {
+        /// The group's port.
+        group: u16,
+        /// The server.
+        addr: ServerAddr,
+    },
+    /// With the edit the file would not be accepted any more.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The text of a configuration and the changes it shall get.
+#[derive(Clone, Debug)]
+pub struct Document {
+    path: PathBuf,
+    text: String,
+    /// What `text` says.
+    said: Vec<GroupConfig>,
+    was_legacy: bool,
+    /// What holds for a group that says nothing.
+    base: GroupSettings,
+    config: Config,
+    /// For each server of each group of `config`, its index in `said`; `None` for a new one.
+    places: Vec<Vec<Option<usize>>>,
+}
+
+impl Document {
+    /// Reads and checks `text`, the content of the file at `path`, as [`super::parse`] does.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake in the order of the file.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Vec<Problem>> {
+        let parsed = parse_with(path, text, &|name| std::env::var(name).ok())?;
+        let config = parsed.config;
+        Ok(Self {
+            path: path.to_owned(),
+            text: text.to_owned(),
+            said: config.groups.clone(),
+            was_legacy: config.is_legacy,
+            base: parsed.base,
+            places: config.groups.iter().map(|group| (0..group.servers.len()).map(Some).collect()).collect(),
+            config,
+        })
+    }
+
+    /// The configuration that [`Document::text`] means.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Applies one edit.
+    ///
+    /// # Errors
+    ///
+    /// What the edit names is not there, or the file would not be accepted any more.
+    pub fn apply(&mut self, edit: &Edit) -> Result<(), EditError> {
+        match edit {
+            Edit::AddServer { group, server } => self.add_server(*group, server)?,
+            Edit::RemoveServer { group, addr } => {
+                let (group, server) = self.server(*group, addr)?;
+                self.config.groups[group].servers.remove(server);
+                self.places[group].remove(server);
+            }
+            Edit::SetServer { group, addr, weight, state, labels } => {
+                let (group, server) = self.server(*group, addr)?;
+                weight.map_or(Ok(()), check_weight).map_err(EditError::Refused)?;
+                labels.as_ref().map_or(Ok(()), check_labels).map_err(EditError::Refused)?;
+                let server = &mut self.config.groups[group].servers[server];
+                server.weight = weight.unwrap_or(server.weight);
+                server.state = state.unwrap_or(server.state);
+                if let Some(labels) = labels {
+                    server.labels.clone_from(labels);
+                }
+            }
+            Edit::OpenGroup { group, policy } => {
+                let index = self.group(*group).or_else(|_| self.new_group(*group))?;
+                let settings = &mut self.config.groups[index].settings;
+                settings.open = true;
+                if let Some(policy) = policy {
+                    settings.policy = policy.clone();
+                }
+            }
+            Edit::CloseGroup { group } => {
+                let index = self.group(*group)?;
+                self.config.groups[index].settings.open = false;
+            }
+            Edit::SetPolicy { group, policy } => {
+                let index = self.group(*group)?;
+                self.config.groups[index].settings.policy = policy.clone();
+            }
+        }
+        self.config.is_legacy = self.was_legacy && self.config.groups == self.said;
+        Ok(())
+    }
+
+    /// The text with all edits applied; without a difference, the text as it was.
+    ///
+    /// The flat form of the old program is written in the new form when anything differs.
+    pub fn text(&self) -> String {
+        if self.config.groups == self.said {
+            return self.text.clone();
+        }
+        let text = without_bom(&self.text);
+        let mark = &self.text[..self.text.len() - text.len()];
+        let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
+        if self.was_legacy {
+            return format!("{mark}{}", dump_for(&self.config, &self.path).replace('\n', newline));
+        }
+        let root = syntax(text).expect("the text was parsed before");
+        let root = root.as_object().expect("a checked file is an object");
+        let writer = Writer { text, newline, unit: unit(text, root) };
+        let body = writer.root(root, self);
+        format!("{mark}{}{body}{}", &text[..root.range.start], &text[root.range.end..])
+    }
+
+    fn group(&self, port: u16) -> Result<usize, EditError> {
+        let position = self.config.groups.iter().position(|group| group.settings.listen.port() == port);
+        position.ok_or(EditError::GroupNotFound(port))
+    }
+
+    fn server(&self, port: u16, addr: &ServerAddr) -> Result<(usize, usize), EditError> {
+        let group = self.group(port)?;
+        let position = self.config.groups[group].servers.iter().position(|server| server.addr == *addr);
+        let server = position.ok_or_else(|| EditError::ServerNotFound { group: port, addr: addr.clone() })?;
+        Ok((group, server))
+    }
+
+    fn add_server(&mut self, port: u16, server: &ServerSettings) -> Result<(), EditError> {
+        let index = self.group(port)?;
+        let group = &mut self.config.groups[index];
+        if group.servers.iter().any(|other| other.addr == server.addr) {
+            return Err(EditError::ServerExists { group: port, addr: server.addr.clone() });
+        }
+        if group.servers.len() == SERVERS_MAX {
+            return Err(EditError::Refused(format!(
+                "group {port} has {SERVERS_MAX} servers already; expected no more"
+            )));
+        }
+        check_server(server, &group.settings, &self.config.admin).map_err(EditError::Refused)?;
+        group.servers.push(server.clone());
+        self.places[index].push(None);
+        Ok(())
+    }
+
+    fn new_group(&mut self, port: u16) -> Result<usize, EditError> {
+        let groups = &mut self.config.groups;
+        if port == 0 || admin_sockets(&self.config.admin).any(|admin| admin.port() == port) {
+            return Err(EditError::Refused(format!("port {port} is not free for a group; expected one of its own")));
+        }
+        if groups.len() == GROUPS_MAX {
+            return Err(EditError::Refused(format!("the file has {GROUPS_MAX} groups already; expected no more")));
+        }
+        let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        groups.push(GroupConfig { settings: GroupSettings { listen, ..self.base.clone() }, servers: Vec::new() });
+        self.places.push(Vec::new());
+        Ok(groups.len() - 1)
+    }
+}
+
+/// Writes the difference into the text it was read from.
+struct Writer<'t> {
+    text: &'t str,
+    newline: &'static str,
+    /// One step of indentation.
+    unit: String,
+}
+
+impl Writer<'_> {
+    fn root(&self, root: &Object, document: &Document) -> List {
+        let mut list = List::of_object(self.text, root, self.fresh("", true));
+        let groups = root.get("groups").map(|property| &property.value);
+        let (mut array, values) = match groups {
+            Some(Value::Array(array)) => {
+                let is_multiline = self.is_multiline(root);
+                let fresh = self.fresh(self.indent_at(array.range.start), is_multiline);
+                (List::of_array(self.text, array, fresh), &array.elements[..])
+            }
+            _ => (List::empty(['[', ']'], self.fresh_below(&list.separator())), &[][..]),
+        };
+        for (index, group) in document.config.groups.iter().enumerate() {
+            match document.said.get(index) {
+                Some(said) if said == group => {}
+                Some(said) => {
+                    let value = values[index].as_object().expect("a checked group is an object");
+                    array.replace(index, &self.group(value, said, group, &document.places[index]).to_string());
+                }
+                None => array.push(self.new_group(group, &document.base, &array.separator()).to_string()),
+            }
+        }
+        list.set("groups", &array.to_string());
+        list
+    }
+
+    fn group(&self, value: &Object, said: &GroupConfig, group: &GroupConfig, places: &[Option<usize>]) -> List {
+        let mut list = List::of_object(self.text, value, Fresh::default());
+        if group.settings.open != said.settings.open {
+            list.set("open", &group.settings.open.to_string());
+        }
+        if group.settings.policy != said.settings.policy {
+            list.set("policy", &quoted(group.settings.policy.name()));
+        }
+        if group.servers != said.servers {
+            let servers = match value.get("servers").map(|property| &property.value) {
+                Some(Value::Array(array)) => {
+                    let fresh = self.fresh(self.indent_at(array.range.start), self.is_multiline(value));
+                    let list = List::of_array(self.text, array, fresh);
+                    self.servers(list, &array.elements, &said.servers, &group.servers, places)
+                }
+                _ => self.new_servers(&group.servers, &list.separator()),
+            };
+            list.set("servers", &servers.to_string());
+        }
+        list
+    }
+
+    fn new_group(&self, group: &GroupConfig, base: &GroupSettings, separator: &str) -> List {
+        let settings = &group.settings;
+        let mut list = List::empty(['{', '}'], self.fresh_below(separator));
+        list.set("listen", &quoted(&settings.listen.to_string()));
+        if settings.open != base.open {
+            list.set("open", &settings.open.to_string());
+        }
+        if settings.policy != base.policy {
+            list.set("policy", &quoted(settings.policy.name()));
+        }
+        if !group.servers.is_empty() {
+            let servers = self.new_servers(&group.servers, &list.separator());
+            list.set("servers", &servers.to_string());
+        }
+        list
+    }
+
+    fn new_servers(&self, servers: &[ServerSettings], separator: &str) -> List {
+        let mut list = List::empty(['[', ']'], self.fresh_below(separator));
+        servers.iter().for_each(|server| list.push(server_text(server)));
+        list
+    }
+
+    fn servers(
+        &self,
+        mut list: List,
+        values: &[Value],
+        said: &[ServerSettings],
+        servers: &[ServerSettings],
+        places: &[Option<usize>],
+    ) -> List {
+        for (server, place) in servers.iter().zip(places) {
+            if let Some(place) = *place
+                && *server != said[place]
+            {
+                list.replace(place, &self.server(&values[place], &said[place], server));
+            }
+        }
+        let kept: HashSet<usize> = places.iter().copied().flatten().collect();
+        (0..said.len()).rev().filter(|place| !kept.contains(place)).for_each(|place| list.remove(place));
+        let new = servers.iter().zip(places).filter(|(_, place)| place.is_none());
+        new.for_each(|(server, _)| list.push(server_text(server)));
+        list
+    }
+
+    fn server(&self, value: &Value, said: &ServerSettings, server: &ServerSettings) -> String {
+        let keys = server_keys(server, said);
+        let Value::Object(object) = value else {
+            // The address as its owner wrote it, which need not be the canonical form.
+            let addr = value.text(self.text);
+            let keys = keys.into_iter().map(|(name, value)| format!(", \"{name}\": {value}")).collect::<String>();
+            return format!("{{ \"addr\": {addr}{keys} }}");
+        };
+        let mut list = List::of_object(self.text, object, Fresh::default());
+        for (name, value) in keys {
+            match object.get_object(name) {
+                Some(labels) => list.set(name, &self.labels(labels, &said.labels, &server.labels).to_string()),
+                None => list.set(name, &value),
+            }
+        }
+        list.to_string()
+    }
+
+    fn labels(&self, object: &Object, said: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> List {
+        let mut list = List::of_object(self.text, object, Fresh::default());
+        said.keys().filter(|name| !labels.contains_key(*name)).for_each(|name| list.unset(name));
+        let changed = labels.iter().filter(|(name, text)| said.get(*name) != Some(text));
+        changed.for_each(|(name, text)| list.set(name, &quoted(text)));
+        list
+    }
+
+    /// The style of a list that is empty so far and starts in a line of this indentation.
+    fn fresh(&self, indent: &str, is_multiline: bool) -> Fresh {
+        if !is_multiline {
+            return Fresh::default();
+        }
+        let Self { newline, unit, .. } = self;
+        Fresh { item: format!("{newline}{indent}{unit}"), close: format!("{newline}{indent}") }
+    }
+
+    /// The style of a list within an item that stands behind `separator`.
+    fn fresh_below(&self, separator: &str) -> Fresh {
+        let is_multiline = separator.contains(['\n', '\r']);
+        self.fresh(separator.trim_start_matches(['\n', '\r']), is_multiline)
+    }
+
+    fn is_multiline(&self, object: &Object) -> bool {
+        object.text(self.text).contains(['\n', '\r'])
+    }
+
+    /// The blanks that the line of this offset starts with.
+    fn indent_at(&self, offset: usize) -> &str {
+        let line = self.text[..offset].rfind(['\n', '\r']).map_or(0, |at| at + 1);
+        let line = &self.text[line..offset];
+        &line[..line.len() - line.trim_start_matches([' ', '\t']).len()]
+    }
+}
+
+/// One step of indentation: what stands before the first key, if that has a line of its own.
+fn unit(text: &str, root: &Object) -> String {
+    let before = root.properties.first().map_or("", |first| &text[..first.range.start]);
+    let line = before.rsplit(['\n', '\r']).next().unwrap_or("");
+    let is_own_line = line.len() < before.len() && !line.is_empty() && line.trim().is_empty();
+    if is_own_line { line.to_owned() } else { "  ".to_owned() }
+}

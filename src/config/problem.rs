@@ -1,0 +1,154 @@
+//! Mistakes in the file: where, which key, what is wrong, what was expected.
+//!
+//! [`Problems`] collects them by byte offset while the file is walked, in any order, and turns the
+//! offsets into lines and columns in one pass at the end, so a file that is wrong everywhere costs no
+//! more to report than to read.
+
+use std::fmt;
+use std::path::Path;
+
+/// One mistake in the file, or one thing worth knowing about it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// 1-based line.
+    pub line: usize,
+    /// 1-based column, in characters.
+    pub column: usize,
+    /// `groups[1].policy`; empty for the whole file.
+    pub path: String,
+    /// What is wrong with which value; what was expected.
+    pub message: String,
+}
+
+impl Problem {
+    /// The problem with its file in front, as editors and people look for it: `FILE:LINE:COL: PATH: message`.
+    pub fn in_file(&self, file: &Path) -> String {
+        format!("{}:{self}", file.display())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: ", self.line, self.column)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Where a value is in the document. It costs nothing until a problem prints it.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'p> {
+    /// The whole file.
+    Root,
+    /// A key of an object.
+    Key(&'p Place<'p>, &'p str),
+    /// An element of a list.
+    Index(&'p Place<'p>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Key(Self::Root, name) => f.write_str(&shortened(name)),
+            Self::Key(parent, name) => write!(f, "{parent}.{}", shortened(name)),
+            Self::Index(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+/// The problems found so far.
+#[derive(Default)]
+pub(super) struct Problems {
+    found: Vec<(usize, String, String)>,
+}
+
+impl Problems {
+    /// Notes that what starts at byte `offset` is wrong.
+    pub(super) fn add(&mut self, offset: usize, place: impl ToString, message: impl Into<String>) {
+        self.found.push((offset, place.to_string(), message.into()));
+    }
+
+    /// True when nothing is wrong.
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// The problems in the order of `text`, with lines and columns.
+    pub(super) fn finish(mut self, text: &str) -> Vec<Problem> {
+        self.found.sort_by_key(|(offset, ..)| *offset);
+        let mut cursor = Cursor { line: 1, column: 1, offset: 0 };
+        let locate = |(offset, path, message)| {
+            cursor.advance(text, offset);
+            Problem { line: cursor.line, column: cursor.column, path, message }
+        };
+        self.found.into_iter().map(locate).collect()
+    }
+}
+
+struct Cursor {
+    line: usize,
+    column: usize,
+    offset: usize,
+}
+
+impl Cursor {
+    fn advance(&mut self, text: &str, offset: usize) {
+        for c in text[self.offset..offset].chars() {
+            // A lone carriage return ends a line, as it ends a comment; in CRLF the line feed does.
+            let is_lone_cr = c == '\r' && text.as_bytes().get(self.offset + 1) != Some(&b'\n');
+            if c == '\n' || is_lone_cr {
+                self.line += 1;
+                self.column = 1;
+            } else {
+                self.column += 1;
+            }
+            self.offset += c.len_utf8();
+        }
+    }
+}
+
+/// `text` cut to a length that fits a message.
+pub(super) fn shortened(text: &str) -> String {
+    const CHARS_MAX: usize = 64;
+    // Control characters would break the one line that a problem has.
+    let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let mut short: String = text.chars().take(CHARS_MAX).map(printable).collect();
+    if text.chars().nth(CHARS_MAX).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// The ending of a message that names the one word the user may have meant; empty when none is near.
+pub(super) fn did_you_mean<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> String {
+    let word = word.to_lowercase();
+    let near = |known: &&str| distance(&word, known) <= 1.max(known.len() / 3);
+    let nearest = known.into_iter().filter(near).min_by_key(|known| distance(&word, known));
+    nearest.map_or_else(String::new, |nearest| format!(" (did you mean {nearest}?)"))
+}
+
+/// How many letters must be added, dropped, changed or swapped with their neighbour to make one word
+/// of the other; words of very different length count as far apart without a look.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    if a.len().abs_diff(b.len()) > 8 {
+        return usize::MAX;
+    }
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let change = usize::from(a[i - 1] != b[j - 1]);
+                let simple = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + change);
+                let is_swap = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                if is_swap { simple.min(rows[i - 2][j - 2] + 1) } else { simple }
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
