@@ -2,14 +2,29 @@
 //!
 //! Sessions load one immutable [`Snapshot`] and pick from it. Whatever changes a group (a heartbeat, an
 //! operator, the file, a lease that runs out) changes the list of members under one short lock and
-//! publishes a new snapshot; a session never waits for that.
+//! publishes a new snapshot; a session never waits for that. This module decides who is online; what is
+//! written into the file, and in which order things change, is left to `control`.
 
+mod lease;
+mod members;
+mod snapshot;
 pub mod view;
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
+
+use crate::clock;
+use crate::counters::GroupCounters;
 use crate::policy::factory::PolicySpec;
+use crate::server::{Origin, ServerAddr, ServerSettings};
+use members::Members;
+
+pub use lease::LeaseCheck;
+pub use snapshot::{PickError, ServerSlot, Snapshot};
 
 /// The settings of a group that a session needs, and those of its leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,22 +49,173 @@ pub struct GroupSettings {
     pub max_sessions: u32,
 }
 
+/// A server that has just registered itself.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// What it said of itself.
+    pub server: ServerSettings,
+    /// What its name resolved to; empty when it did not, or is an address.
+    pub addresses: Vec<SocketAddr>,
+}
+
 /// A group: one port, one policy, its servers.
-pub struct Group {}
+#[derive(Debug)]
+pub struct Group {
+    port: u16,
+    /// What happened to its sessions.
+    pub counters: Arc<GroupCounters>,
+    snapshot: ArcSwap<Snapshot>,
+    /// Guards the list of members and the order in which snapshots are published.
+    members: Mutex<Members>,
+}
 
 impl Group {
-    /// The port.
-    pub fn port(&self) -> u16 {
-        todo!()
+    /// A group with its servers; those that registered themselves start with a whole lease, so that a
+    /// restart costs nothing.
+    pub fn new(settings: GroupSettings, servers: Vec<ServerSettings>) -> Self {
+        let mut members = Members::new(settings.listen.port(), settings.policy.clone());
+        members.merge(servers, settings.heartbeat_timeout, members::NewLease::Whole);
+        let snapshot = members.publish(settings, clock::coarse_ms());
+        Self {
+            port: snapshot.settings.listen.port(),
+            counters: Arc::default(),
+            snapshot: ArcSwap::from_pointee(snapshot),
+            members: Mutex::new(members),
+        }
     }
 
-    /// What `group-list.do` shows.
-    pub fn view(&self) -> view::GroupView {
-        todo!()
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What sessions see now.
+    pub fn snapshot(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// Picks a server for `client` that is not among `tried` and takes a place on it.
+    ///
+    /// # Errors
+    ///
+    /// No server may be picked, or the policy answered with one that may not.
+    pub fn pick(&self, client: SocketAddr, tried: &[u32]) -> Result<ServerSlot, PickError> {
+        self.snapshot().pick(client, tried, clock::coarse_ms(), fastrand::u64(..))
+    }
+
+    /// Takes other settings and another list of servers.
+    ///
+    /// Servers that registered themselves and whose lease has not run out stay, whatever the list says,
+    /// unless they are `removed`; one that is only in the list gets no lease by that, unless it has just
+    /// `registered`.
+    pub fn apply(
+        &self,
+        settings: GroupSettings,
+        servers: Vec<ServerSettings>,
+        registered: &[Registration],
+        removed: &[ServerAddr],
+    ) {
+        let mut members = self.members();
+        removed.iter().for_each(|addr| members.remove(addr));
+        for Registration { server, addresses } in registered {
+            members.add(server.clone(), addresses.clone(), settings.heartbeat_timeout);
+        }
+        members.merge(servers, settings.heartbeat_timeout, members::NewLease::None);
+        members.set_policy(&settings.policy);
+        self.publish(&mut members, settings);
+    }
+
+    /// Renews the lease of a server that registered itself. `None` when there is no such server; a server of
+    /// the file needs no lease and takes none.
+    pub fn renew(&self, addr: &ServerAddr, load: Option<u32>) -> Option<view::ServerView> {
+        let now_ms = clock::coarse_ms();
+        let mut members = self.members();
+        let timeout = self.snapshot().settings.heartbeat_timeout;
+        let came_back = members.renew(addr, load, now_ms, timeout)?;
+        if came_back {
+            self.republish(&mut members);
+        }
+        members.view_of(addr, now_ms)
+    }
+
+    /// Lets leases run out, and servers whose name was just resolved come in. Tells when to check again.
+    pub fn check_leases(&self) -> LeaseCheck {
+        let now_ms = clock::coarse_ms();
+        let mut members = self.members();
+        let timeout = self.snapshot().settings.heartbeat_timeout;
+        let check = members.check_leases(now_ms, timeout);
+        if check.changed {
+            self.republish(&mut members);
+        }
+        self.counters.is_self_preserving.store(check.preserving, Relaxed);
+        check
+    }
+
+    /// Servers whose name has to be resolved, and how they came into the group.
+    pub fn names(&self) -> Vec<(ServerAddr, Origin)> {
+        self.members().names()
+    }
+
+    /// Takes what a name resolves to; an error keeps the addresses known before.
+    pub fn resolved(&self, addr: &ServerAddr, outcome: Result<Vec<SocketAddr>, String>) {
+        let mut members = self.members();
+        if members.resolved(addr, outcome) {
+            self.republish(&mut members);
+        }
+    }
+
+    /// The settings of one server.
+    pub fn server_settings(&self, addr: &ServerAddr) -> Option<ServerSettings> {
+        self.members().settings_of(addr)
+    }
+
+    /// The settings of the servers that registered themselves and whose lease has not run out.
+    pub fn leased(&self) -> Vec<ServerSettings> {
+        let now_ms = clock::coarse_ms();
+        self.members().leased(now_ms)
     }
 
     /// What `worker-list.do` shows, in order.
     pub fn servers(&self) -> Vec<view::ServerView> {
-        todo!()
+        self.members().views(clock::coarse_ms())
     }
+
+    /// What is shown of one server.
+    pub fn server(&self, addr: &ServerAddr) -> Option<view::ServerView> {
+        self.members().view_of(addr, clock::coarse_ms())
+    }
+
+    /// What `group-list.do` shows.
+    pub fn view(&self) -> view::GroupView {
+        let snapshot = self.snapshot();
+        let (servers_online, servers_total) = self.members().count(clock::coarse_ms());
+        view::GroupView {
+            group: self.port,
+            listen: snapshot.settings.listen.to_string(),
+            open: snapshot.settings.open,
+            policy: snapshot.settings.policy.to_string(),
+            sessions: self.counters.sessions_active.load(Relaxed),
+            servers_online,
+            servers_total,
+        }
+    }
+
+    fn republish(&self, members: &mut Members) {
+        let settings = self.snapshot().settings.clone();
+        self.publish(members, settings);
+    }
+
+    fn publish(&self, members: &mut Members, settings: GroupSettings) {
+        self.snapshot.store(Arc::new(members.publish(settings, clock::coarse_ms())));
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        // Every change of the list is complete before anything that could panic is called.
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// True for a server whose presence is decided by its lease.
+fn has_lease(settings: &ServerSettings) -> bool {
+    settings.origin == Origin::Heartbeat
 }

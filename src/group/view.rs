@@ -38,6 +38,9 @@ pub struct ServerView {
     /// What is left of its lease; only for a server that registered itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_ms: Option<u64>,
+    /// The server's own idea of its load, when its heartbeats tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<u32>,
     /// The last health check; always null while no health check is configured.
     pub last_check: Option<String>,
 }

@@ -1,0 +1,108 @@
+//! What sessions see of a group: one immutable value, loaded once per pick.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::GroupSettings;
+use crate::policy::{IBalancePolicy, PickRequest, ServerSet};
+use crate::server::Server;
+
+/// A group at one moment: its settings, and the servers a policy is shown.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The group's settings.
+    pub settings: GroupSettings,
+    /// Grows with every change of the servers.
+    pub generation: u64,
+    /// The servers that are online, then the backups that are.
+    pub(super) tiers: [Tier; 2],
+}
+
+/// Servers that are shown to the policy together, and the policy prepared for them.
+#[derive(Clone)]
+pub(super) struct Tier {
+    pub(super) set: Arc<ServerSet>,
+    pub(super) policy: Arc<dyn IBalancePolicy>,
+}
+
+impl fmt::Debug for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tier").field("policy", &self.policy.name()).field("set", &self.set).finish()
+    }
+}
+
+/// Why no server was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PickError {
+    /// None is online, or all that are have been tried or are full.
+    #[error("no server is online")]
+    NoServer,
+    /// The policy answered with a server that may not be picked.
+    #[error("the policy answered with a server that may not be picked")]
+    BadAnswer,
+}
+
+/// A place on a server; dropping it gives the place back.
+#[derive(Debug)]
+pub struct ServerSlot {
+    /// The server that was picked.
+    pub server: Arc<Server>,
+}
+
+impl Drop for ServerSlot {
+    fn drop(&mut self) {
+        self.server.live.release();
+    }
+}
+
+impl Snapshot {
+    /// Picks a server and takes a place on it.
+    ///
+    /// Suspect servers are shown only when no other is left, and backups before them: a recent failure costs
+    /// no client a delay while anybody else might answer, and turns none away while only it might.
+    ///
+    /// # Errors
+    ///
+    /// See [`PickError`].
+    pub fn pick(&self, client: SocketAddr, tried: &[u32], now_ms: u64, random: u64) -> Result<ServerSlot, PickError> {
+        for avoid_suspects in [true, false] {
+            for tier in self.tiers.iter().filter(|tier| !tier.set.servers.is_empty()) {
+                let request = PickRequest {
+                    client,
+                    group: self.settings.listen.port(),
+                    attempt: tried.len() as u32,
+                    servers: &tier.set,
+                    tried,
+                    avoid_suspects,
+                    now_ms,
+                    random,
+                };
+                if let Some(slot) = tier.pick(&request)? {
+                    return Ok(slot);
+                }
+            }
+        }
+        Err(PickError::NoServer)
+    }
+}
+
+impl Tier {
+    /// Asks the policy; asks again while others take the last place on the server it names.
+    fn pick(&self, request: &PickRequest<'_>) -> Result<Option<ServerSlot>, PickError> {
+        for _ in 0..=request.len() {
+            let Some(index) = self.policy.pick(request) else { return Ok(None) };
+            // The one place where an answer is checked.
+            let Some(server) = self.set.servers.get(index) else { return Err(PickError::BadAnswer) };
+            if server.live.try_acquire(server.settings.max_sessions) {
+                let slot = ServerSlot { server: Arc::clone(server) };
+                // The place is taken, so only a full server may have changed its mind; suspicion may come at any time.
+                return match request.tried.contains(&server.id) {
+                    true => Err(PickError::BadAnswer),
+                    false => Ok(Some(slot)),
+                };
+            }
+        }
+        Ok(None)
+    }
+}
