@@ -1,9 +1,37 @@
 //! One client's life, and the service that knows all sessions.
+//!
+//! [`TcpProxySession`] is a client from accept to close: a server is found for it (`connect`), bytes are
+//! moved both ways until both have ended (`relay`), and it ends for exactly one reason. It lives on the
+//! data thread that accepted it and never leaves it. [`ProxySessionService`] knows all of them.
 
+mod connect;
+mod relay;
+mod service;
+mod socket;
+
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::task::Poll;
 
-/// Knows every session of the process.
-pub struct ProxySessionService {}
+pub(crate) use relay::Workspace;
+pub(crate) use service::SessionGuard;
+pub use service::{ProxySessionService, SessionRecord};
+
+use crate::counters::EndReason;
+use connect::{Connected, NotConnected};
+use relay::{Relay, RelayEnd, Side};
+use socket::TcpSocket;
+pub(crate) use socket::watch;
+
+/// One client's connection and its server's, as one. The name is given.
+#[derive(Debug)]
+pub struct TcpProxySession {
+    client: OwnedFd,
+    guard: SessionGuard,
+    workspace: Rc<Workspace>,
+}
 
 /// A session as `session-list.do` shows it.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -35,14 +63,57 @@ pub struct SessionList {
     pub total: usize,
 }
 
-impl ProxySessionService {
-    /// The newest `limit` sessions, of one group or of all.
-    pub fn list(&self, _group: Option<u16>, _limit: usize) -> SessionList {
-        todo!()
+impl TcpProxySession {
+    /// A session for a client that was just accepted, non-blocking.
+    pub(crate) fn new(client: OwnedFd, guard: SessionGuard, workspace: Rc<Workspace>) -> Self {
+        Self { client, guard, workspace }
     }
 
-    /// Ends one session with the reason `killed`. False when there is none of this id.
-    pub fn close(&self, _id: u64) -> bool {
-        todo!()
+    /// Serves the client. Ends when the session is over; dropping it closes both connections.
+    pub(crate) async fn run(self) {
+        let Self { client, guard, workspace } = self;
+        if guard.is_over_limit() {
+            drop(client);
+            return guard.finish(EndReason::Limit, None);
+        }
+        let (reason, error) = match connect::connect(&client, guard.record(), &workspace).await {
+            Ok(connected) => {
+                let end = relay(client, connected, guard.record(), &workspace).await;
+                (end.reason, end.error)
+            }
+            Err(NotConnected { reason, error }) => {
+                drop(client);
+                (reason, error)
+            }
+        };
+        guard.finish(reason, error.map(|error| error.to_string().into()));
     }
+}
+
+/// Moves bytes until the session is over, and closes both sockets the way it ended.
+async fn relay(client: OwnedFd, connected: Connected, record: &SessionRecord, workspace: &Workspace) -> RelayEnd {
+    let Connected { mut server, slot: _slot, unsent, sent, client_has_finished } = connected;
+    let mut client = match TcpSocket::accepted(client) {
+        Ok(client) => client,
+        Err(error) => return RelayEnd { reason: EndReason::Limit, reset: None, error: Some(error) },
+    };
+    if sent > 0 {
+        record.add_up(sent as u64);
+    }
+    let mut relay = Relay::new(unsent, client_has_finished);
+    let end = poll_fn(|cx| {
+        record.arm(cx.waker());
+        if let Some(reason) = record.verdict() {
+            return Poll::Ready(RelayEnd { reason, reset: None, error: None });
+        }
+        relay.poll(&mut client, &mut server, workspace, record, cx)
+    })
+    .await;
+    relay.release(workspace);
+    match end.reset {
+        Some(Side::Client) => client.reset_on_close(),
+        Some(Side::Server) => server.reset_on_close(),
+        None => {}
+    }
+    end
 }

@@ -1,0 +1,244 @@
+//! One direction of a session: from a source to a sink.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use super::pipe::{PIPE_SIZE, Pipe};
+use super::{Socket, Workspace};
+
+/// Reads in a row that filled the scratch buffer: from here on it is bulk, and a pipe pays.
+const FULL_READS_FOR_SPLICE: u8 = 2;
+
+/// A splice that moves less than this costs more than copying would have.
+const SPLICE_WORTH: usize = 4 << 10;
+
+/// How a direction ended. In each case everything read before has been written, as far as the sink took it.
+#[derive(Debug)]
+pub(super) enum FlowEnd {
+    /// The source has finished in order.
+    Finished,
+    /// The source failed while it was read.
+    SourceReset(io::Error),
+    /// The sink failed while it was written to.
+    SinkFailed(io::Error),
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Open,
+    /// The source has ended; what is pending still has to be written.
+    Ending(FlowEnd),
+    /// The sink takes no more; the source is read and what it sends thrown away.
+    Discarding,
+    /// Nothing is left to do.
+    Over,
+}
+
+/// One direction of a session.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// Bytes written to the sink.
+    pub(super) bytes: u64,
+    state: State,
+    full_reads: u8,
+    /// What was read and did not fit into the sink; empty (and without memory) nearly always.
+    pending: Vec<u8>,
+    pending_at: usize,
+    pipe: Option<Pipe>,
+    in_pipe: usize,
+}
+
+impl Flow {
+    /// A direction whose first bytes, and perhaps its end, have been read already.
+    pub(super) fn start_with(pending: Vec<u8>, has_ended: bool) -> Self {
+        let state = if has_ended { State::Ending(FlowEnd::Finished) } else { State::Open };
+        Self { pending, state, ..Self::default() }
+    }
+
+    /// True when nothing will move in this direction any more.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    /// Nothing will move in this direction any more.
+    pub(super) fn close(&mut self) {
+        self.state = State::Over;
+    }
+
+    /// The sink takes no more: reads the source on and throws away what it sends.
+    pub(super) fn discard(&mut self) {
+        self.pending = Vec::new();
+        self.state = State::Discarding;
+    }
+
+    /// Gives back the pipe, if there is one.
+    pub(super) fn release(&mut self, workspace: &Workspace) {
+        if let Some(pipe) = self.pipe.take() {
+            workspace.pipes.borrow_mut().give_back(pipe, self.in_pipe == 0);
+            self.in_pipe = 0;
+        }
+    }
+
+    /// Moves what can be moved now, at most `reads` reads. Ready when the direction has come to an end,
+    /// which the caller answers with [`Flow::close`] or [`Flow::discard`].
+    pub(super) fn poll<A: Socket, B: Socket>(
+        &mut self,
+        source: &mut A,
+        sink: &mut B,
+        workspace: &Workspace,
+        mut reads: u32,
+        cx: &mut Context<'_>,
+    ) -> Poll<FlowEnd> {
+        loop {
+            if let Err(error) = ready!(self.poll_deliver(sink, cx)) {
+                self.release(workspace);
+                return Poll::Ready(FlowEnd::SinkFailed(error));
+            }
+            match std::mem::take(&mut self.state) {
+                State::Ending(end) => {
+                    self.release(workspace);
+                    return Poll::Ready(end);
+                }
+                State::Over => {
+                    self.state = State::Over;
+                    return Poll::Pending;
+                }
+                unended => self.state = unended,
+            }
+            let readable = source.poll_readable(cx);
+            if readable.is_pending() {
+                self.release(workspace);
+                return Poll::Pending;
+            }
+            if reads == 0 {
+                // Others of this thread wait as well: come back after them.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            reads -= 1;
+            let moved = match ready!(readable) {
+                Ok(()) if matches!(self.state, State::Discarding) => discard_once(source, workspace),
+                Ok(()) if self.is_bulk(workspace) => self.splice_once(source),
+                Ok(()) => match self.copy_once(source, sink, workspace) {
+                    Ok(moved) => moved,
+                    Err(error) => {
+                        self.release(workspace);
+                        return Poll::Ready(FlowEnd::SinkFailed(error));
+                    }
+                },
+                Err(error) => Err(error),
+            };
+            match moved {
+                Ok(Moved::Some) => {}
+                Ok(Moved::End) => self.state = State::Ending(FlowEnd::Finished),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => source.read_blocked(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => self.state = State::Ending(FlowEnd::SourceReset(error)),
+            }
+        }
+    }
+
+    /// Writes what is pending and what is in the pipe.
+    fn poll_deliver<B: Socket>(&mut self, sink: &mut B, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.pending_at < self.pending.len() || self.in_pipe > 0 {
+            ready!(sink.poll_writable(cx))?;
+            let sent = match &self.pipe {
+                Some(pipe) if self.in_pipe > 0 => sink.splice_out(&pipe.reader, self.in_pipe),
+                _ => sink.send(&self.pending[self.pending_at..]),
+            };
+            match sent {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(sent) if self.in_pipe > 0 => {
+                    self.in_pipe -= sent;
+                    self.bytes += sent as u64;
+                }
+                Ok(sent) => {
+                    self.pending_at += sent;
+                    self.bytes += sent as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sink.write_blocked()?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        if !self.pending.is_empty() {
+            self.pending = Vec::new();
+            self.pending_at = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// True when the next bytes shall go through a pipe, and there is one.
+    fn is_bulk(&mut self, workspace: &Workspace) -> bool {
+        if self.full_reads < FULL_READS_FOR_SPLICE {
+            return false;
+        }
+        if self.pipe.is_none() {
+            self.pipe = workspace.pipes.borrow_mut().take();
+        }
+        self.pipe.is_some()
+    }
+
+    /// Moves what has arrived into the pipe, which is empty: so "would block" can only mean the source.
+    fn splice_once<A: Socket>(&mut self, source: &mut A) -> io::Result<Moved> {
+        let pipe = self.pipe.as_ref().expect("bulk has a pipe");
+        let moved = source.splice_in(&pipe.writer, PIPE_SIZE)?;
+        self.in_pipe = moved;
+        if moved < SPLICE_WORTH {
+            self.full_reads = 0;
+        }
+        Ok(if moved == 0 { Moved::End } else { Moved::Some })
+    }
+
+    /// Reads into the scratch buffer and writes it straight on, keeping only what does not fit.
+    ///
+    /// The outer error is the sink's, the inner one the source's.
+    fn copy_once<A: Socket, B: Socket>(
+        &mut self,
+        source: &mut A,
+        sink: &mut B,
+        workspace: &Workspace,
+    ) -> io::Result<io::Result<Moved>> {
+        workspace.with_scratch(|scratch| {
+            let read = match source.recv(scratch) {
+                Ok(0) => return Ok(Ok(Moved::End)),
+                Ok(read) => read,
+                Err(error) => return Ok(Err(error)),
+            };
+            if read == scratch.len() {
+                self.full_reads = self.full_reads.saturating_add(1);
+            } else {
+                // Not filled: the socket is empty now, and a read to be told so can be saved.
+                self.full_reads = 0;
+                source.read_blocked();
+            }
+            let sent = match sink.send(&scratch[..read]) {
+                Ok(sent) => sent,
+                Err(error) if is_transient(&error) => 0,
+                Err(error) => return Err(error),
+            };
+            self.bytes += sent as u64;
+            if sent < read {
+                sink.write_blocked()?;
+                self.pending = scratch[sent..read].to_vec();
+            }
+            Ok(Ok(Moved::Some))
+        })
+    }
+}
+
+enum Moved {
+    Some,
+    End,
+}
+
+/// Reads and throws away.
+fn discard_once<A: Socket>(source: &mut A, workspace: &Workspace) -> io::Result<Moved> {
+    let read = workspace.with_scratch(|scratch| source.recv(scratch))?;
+    Ok(if read == 0 { Moved::End } else { Moved::Some })
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

@@ -1,0 +1,267 @@
+//! Moving the bytes of a session, both ways, until both have ended.
+//!
+//! One state machine drives both directions. It is written against [`Socket`], a thin view of a
+//! non-blocking socket, so that scripted short reads, full buffers, ends and resets can test it, and so
+//! that what carries it (an `AsyncFd` of tokio today) can change without touching it.
+//!
+//! Its cost is the kernel's, so it makes few system calls: what is read is written at once, write events
+//! are asked for only after a write that did not fit, a read that did not fill the buffer is taken to have
+//! emptied the socket, and proven bulk goes through a pipe. Its memory is one scratch buffer a thread: an
+//! idle session holds no buffer and no pipe, one with a slow reader holds at most one of either.
+
+mod flow;
+mod pipe;
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll};
+
+use flow::{Flow, FlowEnd};
+use pipe::PipePool;
+
+use super::service::SessionRecord;
+use crate::counters::EndReason;
+
+/// Bytes of the scratch buffer that all sessions of a thread share.
+pub(crate) const SCRATCH_SIZE: usize = 256 << 10;
+
+/// Reads per wake-up and direction, so that one fast stream cannot starve the others of its thread.
+const READS_PER_WAKE: u32 = 16;
+
+/// A non-blocking socket as the relay needs it. `WouldBlock` is an error like any other here.
+pub(super) trait Socket {
+    /// Ready when a read may succeed, fail or find the end; stays so until [`Socket::read_blocked`].
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ready when a write may succeed: always, but after [`Socket::write_blocked`].
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// The last read emptied the socket.
+    fn read_blocked(&mut self);
+
+    /// The last write did not fit.
+    fn write_blocked(&mut self) -> io::Result<()>;
+
+    /// Reads into `buffer`; 0 is the end.
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes from `bytes`.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Moves at most `max` bytes into a pipe; 0 is the end.
+    fn splice_in(&mut self, pipe: &OwnedFd, max: usize) -> io::Result<usize>;
+
+    /// Moves at most `max` bytes out of a pipe.
+    fn splice_out(&mut self, pipe: &OwnedFd, max: usize) -> io::Result<usize>;
+
+    /// Tells the peer that nothing more will come.
+    fn finish(&mut self);
+
+    /// True once after the socket was registered anew: whoever waits on it must poll again.
+    fn take_rearmed(&mut self) -> bool;
+}
+
+/// What the sessions of one thread share.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    scratch: RefCell<Box<[u8]>>,
+    pipes: RefCell<PipePool>,
+}
+
+impl Workspace {
+    pub(crate) fn new() -> Self {
+        Self {
+            scratch: RefCell::new(vec![0; SCRATCH_SIZE].into_boxed_slice()),
+            pipes: RefCell::new(PipePool::default()),
+        }
+    }
+
+    /// Lends the scratch buffer to `f`, which must not ask for it again.
+    pub(crate) fn with_scratch<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
+        f(&mut self.scratch.borrow_mut())
+    }
+}
+
+/// Which of the two ends of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Server,
+}
+
+/// How the relay ended.
+#[derive(Debug)]
+pub(super) struct RelayEnd {
+    pub(super) reason: EndReason,
+    /// The side to which a reset has to be passed on.
+    pub(super) reset: Option<Side>,
+    /// What the system said, when it was not an orderly end.
+    pub(super) error: Option<io::Error>,
+}
+
+/// Both directions of one session.
+#[derive(Debug, Default)]
+pub(super) struct Relay {
+    up: Flow,
+    down: Flow,
+    first_end: Option<Side>,
+    reset: Option<(Side, io::Error)>,
+}
+
+impl Relay {
+    /// A relay that starts with bytes the client has already sent, and perhaps its end.
+    pub(super) fn new(unsent: Vec<u8>, client_has_finished: bool) -> Self {
+        Self { up: Flow::start_with(unsent, client_has_finished), ..Self::default() }
+    }
+
+    /// Moves whatever can be moved now. Ready when the session is over.
+    pub(super) fn poll<C: Socket, S: Socket>(
+        &mut self,
+        client: &mut C,
+        server: &mut S,
+        workspace: &Workspace,
+        record: &SessionRecord,
+        cx: &mut Context<'_>,
+    ) -> Poll<RelayEnd> {
+        loop {
+            if let Some(end) = self.poll_up(client, server, workspace, record, cx) {
+                return Poll::Ready(end);
+            }
+            if let Some(end) = self.poll_down(client, server, workspace, record, cx) {
+                return Poll::Ready(end);
+            }
+            // A socket registered anew has lost its other waker: both directions have to be polled again.
+            if !(client.take_rearmed() | server.take_rearmed()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn poll_up<C: Socket, S: Socket>(
+        &mut self,
+        client: &mut C,
+        server: &mut S,
+        workspace: &Workspace,
+        record: &SessionRecord,
+        cx: &mut Context<'_>,
+    ) -> Option<RelayEnd> {
+        let before = self.up.bytes;
+        let polled = self.up.poll(client, server, workspace, READS_PER_WAKE, cx);
+        if self.up.bytes != before {
+            record.add_up(self.up.bytes - before);
+        }
+        match polled {
+            Poll::Ready(end) => self.ended(Side::Client, end, server, record),
+            Poll::Pending => None,
+        }
+    }
+
+    fn poll_down<C: Socket, S: Socket>(
+        &mut self,
+        client: &mut C,
+        server: &mut S,
+        workspace: &Workspace,
+        record: &SessionRecord,
+        cx: &mut Context<'_>,
+    ) -> Option<RelayEnd> {
+        let before = self.down.bytes;
+        let polled = self.down.poll(server, client, workspace, READS_PER_WAKE, cx);
+        if self.down.bytes != before {
+            record.add_down(self.down.bytes - before);
+        }
+        match polled {
+            Poll::Ready(end) => self.ended(Side::Server, end, client, record),
+            Poll::Pending => None,
+        }
+    }
+
+    /// One direction has ended: `source` sends no more, or `sink` takes no more.
+    fn ended<K: Socket>(
+        &mut self,
+        source: Side,
+        end: FlowEnd,
+        sink: &mut K,
+        record: &SessionRecord,
+    ) -> Option<RelayEnd> {
+        let (flow, other) = match source {
+            Side::Client => (&mut self.up, &self.down),
+            Side::Server => (&mut self.down, &self.up),
+        };
+        match end {
+            FlowEnd::Finished => {
+                flow.close();
+                self.first_end.get_or_insert(source);
+                record.set_half_closed();
+                if !other.is_over() {
+                    sink.finish();
+                }
+            }
+            // What was read before the failure has been written: pass it on. Nothing sent to this side can arrive.
+            FlowEnd::SourceReset(error) => return Some(reset_by(source, error)),
+            // The sink closed without reading everything.
+            FlowEnd::SinkFailed(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.first_end.get_or_insert(source.other());
+                record.set_half_closed();
+                match source {
+                    // The server's answer still has to reach the client, and it would not if closing with unread
+                    // bytes reset the client: they are read and thrown away until the client has finished too.
+                    Side::Client => flow.discard(),
+                    Side::Server => flow.close(),
+                }
+            }
+            // The sink failed, which also ends what it sends, but only after what it had sent before.
+            FlowEnd::SinkFailed(error) => {
+                flow.close();
+                self.reset = Some((source.other(), error));
+            }
+        }
+        self.verdict()
+    }
+
+    fn verdict(&mut self) -> Option<RelayEnd> {
+        if let Some((side, _)) = self.reset {
+            let source_is_over = match side {
+                Side::Client => self.up.is_over(),
+                Side::Server => self.down.is_over(),
+            };
+            return source_is_over.then(|| {
+                let (side, error) = self.reset.take().expect("it was there a line ago");
+                reset_by(side, error)
+            });
+        }
+        if !(self.up.is_over() && self.down.is_over()) {
+            return None;
+        }
+        let reason = match self.first_end {
+            Some(Side::Server) => EndReason::ServerClosed,
+            _ => EndReason::ClientClosed,
+        };
+        Some(RelayEnd { reason, reset: None, error: None })
+    }
+
+    /// Gives back what the session holds of its thread. To be called when it has ended.
+    pub(super) fn release(&mut self, workspace: &Workspace) {
+        self.up.release(workspace);
+        self.down.release(workspace);
+    }
+}
+
+impl Side {
+    fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
+fn reset_by(side: Side, error: io::Error) -> RelayEnd {
+    let reason = match side {
+        Side::Client => EndReason::ClientReset,
+        Side::Server => EndReason::ServerReset,
+    };
+    // Also for a connection that timed out or lost its route: an orderly end would make a reply that was cut
+    // look complete.
+    RelayEnd { reason, reset: Some(side.other()), error: Some(error) }
+}

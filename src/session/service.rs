@@ -1,0 +1,347 @@
+//! Knows every session: registers, lists, counts and ends them.
+//!
+//! Each data thread has a shard of its own, so registering meets no other thread; only an operator's
+//! list or the second's scan takes its lock. A session is ended from outside by a verdict that its own
+//! task reads; nothing else touches its sockets.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::{SessionList, SessionView};
+use crate::clock;
+use crate::counters::EndReason;
+use crate::group::Group;
+use crate::log::{self, SessionEvent};
+use crate::server::Server;
+
+/// The scan for silent sessions runs this often where every time-out is long.
+const SCAN_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
+/// And never more often than this.
+const SCAN_INTERVAL_MIN: Duration = Duration::from_millis(20);
+
+/// Knows every session of the process. The name is given.
+#[derive(Debug)]
+pub struct ProxySessionService {
+    /// One per data thread; each guards the sessions of that thread.
+    shards: Box<[Mutex<Slab<Arc<SessionRecord>>>]>,
+    next_id: AtomicU64,
+    active: AtomicU64,
+    sessions_max: u64,
+    scan_interval_ms: AtomicU64,
+}
+
+/// What is known of a running session; written by its own thread, read by all.
+#[derive(Debug)]
+pub struct SessionRecord {
+    id: u64,
+    group: Arc<Group>,
+    client: SocketAddr,
+    accepted_ms: u64,
+    server: OnceLock<Arc<Server>>,
+    attempts: AtomicU32,
+    /// Time to connect in microseconds; 0 until connected.
+    connect_us: AtomicU32,
+    bytes_up: AtomicU64,
+    bytes_down: AtomicU64,
+    counted_up: AtomicU64,
+    counted_down: AtomicU64,
+    active_ms: AtomicU64,
+    is_half_closed: AtomicBool,
+    /// 0, or the reason for which it shall end, counted from 1.
+    verdict: AtomicU8,
+    waker: OnceLock<Waker>,
+}
+
+/// A registered session. Dropping it un-registers, on whatever path that happens.
+#[derive(Debug)]
+pub(crate) struct SessionGuard {
+    service: Arc<ProxySessionService>,
+    shard: usize,
+    key: usize,
+    record: Arc<SessionRecord>,
+    end: EndReason,
+    error: Option<Box<str>>,
+}
+
+impl ProxySessionService {
+    /// A service for `threads` data threads and at most `sessions_max` sessions.
+    pub fn new(threads: usize, sessions_max: u64) -> Self {
+        Self {
+            shards: (0..threads).map(|_| Mutex::new(Slab::new())).collect(),
+            next_id: AtomicU64::new(1),
+            active: AtomicU64::new(0),
+            sessions_max,
+            scan_interval_ms: AtomicU64::new(clock::as_ms(SCAN_INTERVAL_MAX)),
+        }
+    }
+
+    /// Registers a client that was accepted on data thread `shard`.
+    ///
+    /// One that is over a limit is registered too, so that it is logged and counted like any other; its
+    /// guard says so with [`SessionGuard::is_over_limit`].
+    pub(crate) fn register(self: &Arc<Self>, shard: usize, client: SocketAddr, group: &Arc<Group>) -> SessionGuard {
+        let now_ms = clock::coarse_ms();
+        let record = Arc::new(SessionRecord {
+            id: self.next_id.fetch_add(1, Relaxed),
+            group: Arc::clone(group),
+            client,
+            accepted_ms: now_ms,
+            server: OnceLock::new(),
+            attempts: AtomicU32::new(0),
+            connect_us: AtomicU32::new(0),
+            bytes_up: AtomicU64::new(0),
+            bytes_down: AtomicU64::new(0),
+            counted_up: AtomicU64::new(0),
+            counted_down: AtomicU64::new(0),
+            active_ms: AtomicU64::new(now_ms),
+            is_half_closed: AtomicBool::new(false),
+            verdict: AtomicU8::new(0),
+            waker: OnceLock::new(),
+        });
+        let key = self.shard(shard).insert(Arc::clone(&record));
+        self.active.fetch_add(1, Relaxed);
+        group.counters.sessions_total.fetch_add(1, Relaxed);
+        group.counters.sessions_active.fetch_add(1, Relaxed);
+        log::session(|| SessionEvent::ClientConnected { id: record.id, group: group.port(), client });
+        SessionGuard { service: Arc::clone(self), shard, key, record, end: EndReason::Shutdown, error: None }
+    }
+
+    /// Sessions now.
+    pub fn active(&self) -> u64 {
+        self.active.load(Relaxed)
+    }
+
+    /// The most sessions there may be, so that descriptors never run out.
+    pub fn sessions_max(&self) -> u64 {
+        self.sessions_max
+    }
+
+    /// The newest `limit` sessions, of one group or of all.
+    pub fn list(&self, group: Option<u16>, limit: usize) -> SessionList {
+        let mut records = self.select(|record| group.is_none_or(|group| record.group.port() == group));
+        let total = records.len();
+        records.sort_unstable_by_key(|record| std::cmp::Reverse(record.id));
+        records.truncate(limit);
+        let now_ms = clock::coarse_ms();
+        SessionList { sessions: records.iter().map(|record| record.view(now_ms)).collect(), total }
+    }
+
+    /// Ends one session with the reason `killed`. False when there is none of this id.
+    pub fn close(&self, id: u64) -> bool {
+        let found = self.select(|record| record.id == id);
+        found.iter().for_each(|record| record.request_end(EndReason::Killed));
+        !found.is_empty()
+    }
+
+    /// Ends every session of a group (the object, not just its port), or all sessions there are.
+    pub fn end_all(&self, group: Option<&Arc<Group>>, reason: EndReason) -> usize {
+        let found = self.select(|record| group.is_none_or(|group| Arc::ptr_eq(&record.group, group)));
+        found.iter().for_each(|record| record.request_end(reason));
+        found.len()
+    }
+
+    /// Tells the shortest time-out that any group has: the scan runs four times within it.
+    pub fn scan_for(&self, shortest: Duration) {
+        let interval = (shortest / 4).clamp(SCAN_INTERVAL_MIN, SCAN_INTERVAL_MAX);
+        self.scan_interval_ms.store(clock::as_ms(interval), Relaxed);
+    }
+
+    /// Until the next [`ProxySessionService::scan`].
+    pub(crate) fn scan_interval(&self) -> Duration {
+        Duration::from_millis(self.scan_interval_ms.load(Relaxed))
+    }
+
+    /// Ends the sessions of one thread that have been silent for too long, and brings the groups' byte
+    /// counts up to date. One pass instead of a timer per session.
+    pub(crate) fn scan(&self, shard: usize) {
+        let now_ms = clock::coarse_ms();
+        for (_, record) in self.shard(shard).iter() {
+            record.count_bytes();
+            if let Some(reason) = record.timed_out(now_ms) {
+                record.request_end(reason);
+            }
+        }
+    }
+
+    fn select(&self, is_wanted: impl Fn(&SessionRecord) -> bool) -> Vec<Arc<SessionRecord>> {
+        let mut found = Vec::new();
+        for shard in 0..self.shards.len() {
+            found.extend(self.shard(shard).iter().filter(|(_, r)| is_wanted(r)).map(|(_, record)| Arc::clone(record)));
+        }
+        found
+    }
+
+    fn shard(&self, shard: usize) -> MutexGuard<'_, Slab<Arc<SessionRecord>>> {
+        // A panic cannot leave a slab half-changed: insert and remove do not call out.
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SessionRecord {
+    pub(crate) fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+
+    pub(crate) fn client(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// `bytes` went from the client to the server. Only the session's own thread writes.
+    pub(crate) fn add_up(&self, bytes: u64) {
+        self.bytes_up.store(self.bytes_up.load(Relaxed) + bytes, Relaxed);
+        self.active_ms.store(clock::coarse_ms(), Relaxed);
+    }
+
+    /// `bytes` went from the server to the client. Only the session's own thread writes.
+    pub(crate) fn add_down(&self, bytes: u64) {
+        self.bytes_down.store(self.bytes_down.load(Relaxed) + bytes, Relaxed);
+        self.active_ms.store(clock::coarse_ms(), Relaxed);
+    }
+
+    /// One side has finished; from now on the other may be silent for `half_close_timeout` only.
+    pub(crate) fn set_half_closed(&self) {
+        if !self.is_half_closed.swap(true, Relaxed) {
+            self.active_ms.store(clock::coarse_ms(), Relaxed);
+        }
+    }
+
+    /// Servers that were tried so far.
+    pub(crate) fn set_attempts(&self, attempts: u32) {
+        self.attempts.store(attempts, Relaxed);
+    }
+
+    /// The session has reached a server.
+    pub(crate) fn set_connected(&self, server: &Arc<Server>, micros: u64) {
+        let micros = u32::try_from(micros).unwrap_or(u32::MAX).max(1);
+        self.connect_us.store(micros, Relaxed);
+        // The relay, and with it the idle time, starts now.
+        self.active_ms.store(clock::coarse_ms(), Relaxed);
+        let _ = self.server.set(Arc::clone(server));
+        log::session(|| SessionEvent::ServerConnected {
+            id: self.id,
+            group: self.group.port(),
+            client: self.client,
+            server: server.settings.addr.shared(),
+            attempt: self.attempts.load(Relaxed),
+            connect_us: micros.into(),
+        });
+    }
+
+    /// Keeps the task's waker, which stays the same for its life, for [`SessionRecord::request_end`].
+    pub(crate) fn arm(&self, waker: &Waker) {
+        if self.waker.get().is_none() {
+            let _ = self.waker.set(waker.clone());
+        }
+    }
+
+    /// Why the session shall end, when somebody said so.
+    pub(crate) fn verdict(&self) -> Option<EndReason> {
+        let verdict = self.verdict.load(Relaxed);
+        (verdict > 0).then(|| EndReason::ALL[usize::from(verdict) - 1])
+    }
+
+    /// Tells the session to end. The first reason stands.
+    fn request_end(&self, reason: EndReason) {
+        let index = EndReason::ALL.iter().position(|other| *other == reason).expect("ALL holds every reason");
+        if self.verdict.compare_exchange(0, index as u8 + 1, Relaxed, Relaxed).is_ok()
+            && let Some(waker) = self.waker.get()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn timed_out(&self, now_ms: u64) -> Option<EndReason> {
+        // While it connects, the connect time-out rules.
+        self.server.get()?;
+        let silent_ms = now_ms.saturating_sub(self.active_ms.load(Relaxed));
+        let snapshot = self.group.snapshot();
+        let is_over = |limit: Duration| !limit.is_zero() && silent_ms >= clock::as_ms(limit);
+        if self.is_half_closed.load(Relaxed) && is_over(snapshot.settings.half_close_timeout) {
+            Some(EndReason::HalfCloseTimeout)
+        } else {
+            is_over(snapshot.settings.idle_timeout).then_some(EndReason::IdleTimeout)
+        }
+    }
+
+    /// Adds what moved since the last call to the group's counts. Called under the shard's lock or at the end.
+    fn count_bytes(&self) {
+        let counters = &self.group.counters;
+        for (bytes, counted, total) in [
+            (&self.bytes_up, &self.counted_up, &counters.bytes_up),
+            (&self.bytes_down, &self.counted_down, &counters.bytes_down),
+        ] {
+            let now = bytes.load(Relaxed);
+            let before = counted.swap(now, Relaxed);
+            if now != before {
+                total.fetch_add(now - before, Relaxed);
+            }
+        }
+    }
+
+    fn view(&self, now_ms: u64) -> SessionView {
+        SessionView {
+            id: self.id,
+            group: self.group.port(),
+            client: self.client,
+            server: self.server.get().map(|server| server.settings.addr.to_string()),
+            age_ms: now_ms.saturating_sub(self.accepted_ms),
+            idle_ms: now_ms.saturating_sub(self.active_ms.load(Relaxed)),
+            bytes_up: self.bytes_up.load(Relaxed),
+            bytes_down: self.bytes_down.load(Relaxed),
+        }
+    }
+}
+
+impl SessionGuard {
+    pub(crate) fn record(&self) -> &Arc<SessionRecord> {
+        &self.record
+    }
+
+    /// True when the group or the process holds more sessions than it may.
+    pub(crate) fn is_over_limit(&self) -> bool {
+        let group = &self.record.group;
+        let max = u64::from(group.snapshot().settings.max_sessions);
+        self.service.active() > self.service.sessions_max
+            || (max > 0 && group.counters.sessions_active.load(Relaxed) > max)
+    }
+
+    /// Un-registers the session for `end`.
+    pub(crate) fn finish(mut self, end: EndReason, error: Option<Box<str>>) {
+        self.end = end;
+        self.error = error;
+    }
+}
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        let record = self.service.shard(self.shard).remove(self.key);
+        record.count_bytes();
+        self.service.active.fetch_sub(1, Relaxed);
+        let elapsed_ms = clock::coarse_ms().saturating_sub(record.accepted_ms);
+        let counters = &record.group.counters;
+        counters.sessions_active.fetch_sub(1, Relaxed);
+        counters.session_ended(self.end, elapsed_ms * 1_000);
+        let connect_us = record.connect_us.load(Relaxed);
+        let error = self.error.take();
+        log::session(|| SessionEvent::SessionClosed {
+            id: record.id,
+            group: record.group.port(),
+            policy: record.group.snapshot().settings.policy.shared_name(),
+            client: record.client,
+            server: record.server.get().map(|server| server.settings.addr.shared()),
+            attempts: record.attempts.load(Relaxed),
+            end: self.end.as_str(),
+            bytes_up: record.bytes_up.load(Relaxed),
+            bytes_down: record.bytes_down.load(Relaxed),
+            connect_us: (connect_us > 0).then_some(connect_us.into()),
+            elapsed_ms,
+            error,
+        });
+    }
+}

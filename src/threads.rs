@@ -1,0 +1,164 @@
+//! The data threads: one current-thread runtime per core, on which sessions live.
+//!
+//! They share nothing with management but messages to open and close listeners, so nothing that happens
+//! there can delay a byte. Their number never changes while they run: the kernel spreads clients over the
+//! listening sockets, and closing one would reset the clients queued on it.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle as TaskHandle, LocalSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::group::Group;
+use crate::listener::{self, DataThread};
+use crate::session::{ProxySessionService, Workspace};
+
+/// The data threads of the process. Dropping it ends them, and with them every session that is left.
+#[derive(Debug)]
+pub(crate) struct DataThreads {
+    threads: Vec<Thread>,
+    next_id: AtomicU64,
+    /// Cancelled when a thread has ended by surprise.
+    failed: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Thread {
+    /// Only empty while the threads are being ended.
+    commands: Option<mpsc::UnboundedSender<Command>>,
+    handle: Option<JoinHandle<()>>,
+}
+
+/// An open listener: one socket on every data thread.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ListenerId(u64);
+
+#[derive(Debug)]
+enum Command {
+    Open { id: u64, socket: OwnedFd, group: Arc<Group> },
+    Close { id: u64, done: oneshot::Sender<()> },
+}
+
+impl DataThreads {
+    /// Starts `count` threads.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses a thread or what its reactor needs.
+    pub(crate) fn start(count: usize, service: &Arc<ProxySessionService>) -> io::Result<Self> {
+        let failed = CancellationToken::new();
+        let mut threads = Vec::with_capacity(count);
+        for index in 0..count {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let (commands, receiver) = mpsc::unbounded_channel();
+            let (service, failed) = (Arc::clone(service), failed.clone());
+            let handle = std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
+                let by_surprise = failed.drop_guard();
+                let thread = Rc::new(DataThread { index, service, workspace: Rc::new(Workspace::new()) });
+                let local = LocalSet::new();
+                local.block_on(&runtime, run(thread, receiver));
+                drop(local);
+                by_surprise.disarm();
+            })?;
+            threads.push(Thread { commands: Some(commands), handle: Some(handle) });
+        }
+        Ok(Self { threads, next_id: AtomicU64::new(1), failed })
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Cancelled when a thread has ended by surprise: the process cannot go on.
+    pub(crate) fn failed(&self) -> &CancellationToken {
+        &self.failed
+    }
+
+    /// Starts accepting for `group` on sockets from [`listener::bind`], one per thread.
+    pub(crate) fn open(&self, sockets: Vec<OwnedFd>, group: &Arc<Group>) -> ListenerId {
+        let id = self.next_id.fetch_add(1, Relaxed);
+        for (thread, socket) in self.threads.iter().zip(sockets) {
+            thread.send(Command::Open { id, socket, group: Arc::clone(group) });
+        }
+        ListenerId(id)
+    }
+
+    /// Stops accepting; done when every socket is closed, so that the port may be opened again.
+    pub(crate) async fn close(&self, listener: ListenerId) {
+        let mut closed = Vec::new();
+        for thread in &self.threads {
+            let (done, when_done) = oneshot::channel();
+            thread.send(Command::Close { id: listener.0, done });
+            closed.push(when_done);
+        }
+        for when_done in closed {
+            // An error means that the thread is gone, and its sockets with it.
+            let _ = when_done.await;
+        }
+    }
+}
+
+impl Thread {
+    fn send(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            // A thread that is gone has cancelled `failed`, which ends the process.
+            let _ = commands.send(command);
+        }
+    }
+}
+
+impl Drop for DataThreads {
+    fn drop(&mut self) {
+        for thread in &mut self.threads {
+            thread.commands = None;
+        }
+        for thread in &mut self.threads {
+            if let Some(handle) = thread.handle.take() {
+                // A panic was reported by the panic hook; there is nothing to add.
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+/// One data thread: opens and closes listeners as told, and looks after silent sessions.
+/// Ends when the sender of its commands is dropped.
+async fn run(thread: Rc<DataThread>, mut commands: mpsc::UnboundedReceiver<Command>) {
+    let mut listeners: HashMap<u64, (CancellationToken, TaskHandle<()>)> = HashMap::new();
+    let scan = tokio::task::spawn_local(scan(Rc::clone(&thread)));
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Open { id, socket, group } => {
+                let closing = CancellationToken::new();
+                let task = listener::serve(socket, group, Rc::clone(&thread), closing.clone());
+                listeners.insert(id, (closing, tokio::task::spawn_local(task)));
+            }
+            Command::Close { id, done } => {
+                if let Some((closing, task)) = listeners.remove(&id) {
+                    closing.cancel();
+                    // It only has to accept whom the kernel has queued.
+                    let _ = task.await;
+                }
+                let _ = done.send(());
+            }
+        }
+    }
+    scan.abort();
+}
+
+/// Ends when its thread does.
+async fn scan(thread: Rc<DataThread>) {
+    loop {
+        tokio::time::sleep(thread.service.scan_interval()).await;
+        thread.service.scan(thread.index);
+    }
+}
