@@ -1,0 +1,362 @@
+//! The runner: takes one change after the other from plan to effect.
+//!
+//! Plan (read the file, edit it, check it), prepare (bind the ports that will be opened), save, commit.
+//! Everything that can fail comes before the save; the commit cannot. Registrations that wait together are
+//! saved together, so that thousands of servers that come at once cost a few writes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::difference::{Difference, by_port};
+use super::{Change, ChangeError, Control, Groups, JOBS_MAX, Job, Shared};
+use crate::config::{self, Config, Document, Edit, EditError};
+use crate::counters::ProcessCounters;
+use crate::group::{Group, Registration};
+use crate::listener;
+use crate::log;
+use crate::server::{ServerAddr, ServerSettings};
+use crate::session::ProxySessionService;
+use crate::threads::{DataThreads, ListenerId};
+
+/// Changes that are saved together at most.
+const BATCH_MAX: usize = 256;
+
+/// Applies changes, one batch at a time. Owns the listeners.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    path: PathBuf,
+    shared: Arc<Shared>,
+    threads: Arc<DataThreads>,
+    listeners: HashMap<u16, (SocketAddr, ListenerId)>,
+    jobs: mpsc::Receiver<Job>,
+    /// Hash of the text that is in force.
+    in_force: u64,
+    is_draining: bool,
+}
+
+type Reply = oneshot::Sender<Result<(), ChangeError>>;
+
+/// What the file will say, and what becomes of each change that was asked for.
+struct Plan {
+    /// What the file says now, and what it shall say.
+    old_text: String,
+    new_text: String,
+    config: Config,
+    /// In the order of the changes.
+    outcomes: Vec<Result<(), ChangeError>>,
+}
+
+/// Ports that are bound and not yet told to anybody.
+type Bound = BTreeMap<u16, (SocketAddr, Vec<OwnedFd>)>;
+
+impl Runner {
+    /// Starts with what the file said at the start: opens the groups' ports.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Listen`] for the first port that cannot be opened.
+    pub(crate) fn start(
+        path: PathBuf,
+        text: &str,
+        config: Config,
+        sessions: Arc<ProxySessionService>,
+        threads: Arc<DataThreads>,
+    ) -> Result<(Control, Self), ChangeError> {
+        let (sender, jobs) = mpsc::channel(JOBS_MAX);
+        let empty = Config { groups: Vec::new(), ..config.clone() };
+        let shared = Arc::new(Shared {
+            groups: ArcSwap::default(),
+            config: ArcSwap::from_pointee(empty),
+            sessions,
+            counters: Arc::new(ProcessCounters::default()),
+            status_interval: watch::Sender::new(config.log.status_interval),
+            is_ready: AtomicBool::new(false),
+            names_changed: Notify::new(),
+        });
+        let control = Control { shared: Arc::clone(&shared), jobs: sender };
+        let mut runner =
+            Self { path, shared, threads, listeners: HashMap::new(), jobs, in_force: 0, is_draining: false };
+        let bound = runner.bind(&config)?;
+        let _no_listener_to_close = runner.commit(config, config::file::hash(text.as_bytes()), bound, &[]);
+        runner.shared.is_ready.store(true, Relaxed);
+        Ok((control, runner))
+    }
+
+    /// Applies what is asked for until every [`Control`] is gone.
+    pub(crate) async fn run(mut self) {
+        let mut batch = Vec::new();
+        while self.jobs.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            let mut edits: Vec<(Change, Reply)> = Vec::new();
+            for job in batch.drain(..) {
+                match job {
+                    Job::Change(change, reply) if is_light(&change.edit) => edits.push((change, reply)),
+                    heavy => {
+                        self.change(std::mem::take(&mut edits)).await;
+                        self.run_one(heavy).await;
+                    }
+                }
+            }
+            self.change(edits).await;
+        }
+    }
+
+    async fn run_one(&mut self, job: Job) {
+        match job {
+            Job::Change(change, reply) => self.change(vec![(change, reply)]).await,
+            Job::Reload(reply) => {
+                let outcome = self.reload().await;
+                self.tell(&outcome);
+                // Whoever asked may be gone.
+                let _ = reply.send(outcome);
+            }
+            Job::Drain(reply) => {
+                self.is_draining = true;
+                for (_, (_, listener)) in self.listeners.drain() {
+                    self.threads.close(listener).await;
+                }
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    async fn change(&mut self, edits: Vec<(Change, Reply)>) {
+        if edits.is_empty() {
+            return;
+        }
+        let (changes, replies): (Vec<Change>, Vec<Reply>) = edits.into_iter().unzip();
+        let outcomes = match self.apply(changes).await {
+            Ok((outcomes, _)) => outcomes,
+            Err(error) => vec![Err(error); replies.len()],
+        };
+        for (reply, outcome) in replies.into_iter().zip(outcomes) {
+            // Whoever asked may be gone; the change stays.
+            let _ = reply.send(outcome);
+        }
+    }
+
+    async fn reload(&mut self) -> Result<Difference, ChangeError> {
+        self.apply(Vec::new()).await.map(|(_, difference)| difference)
+    }
+
+    /// Plan, prepare, save, commit.
+    async fn apply(&mut self, changes: Vec<Change>) -> Result<(Vec<Result<(), ChangeError>>, Difference), ChangeError> {
+        if self.is_draining {
+            return Err(ChangeError::Stopping);
+        }
+        let is_reload = changes.is_empty();
+        let leased = if is_reload { Vec::new() } else { self.leased() };
+        let (path, in_force) = (self.path.clone(), self.in_force);
+        let edits: Vec<Edit> = changes.iter().map(|change| change.edit.clone()).collect();
+        let planned =
+            blocking(move || if is_reload { read(&path, in_force) } else { plan(&path, edits, leased).map(Some) });
+        let Some(plan) = planned.await? else { return Ok((Vec::new(), Difference::default())) };
+        let bound = self.bind(&plan.config)?;
+        let hash = config::file::hash(plan.new_text.as_bytes());
+        if plan.new_text != plan.old_text {
+            let (path, text) = (self.path.clone(), plan.new_text);
+            blocking(move || config::file::save(&path, &text).map_err(|error| persist("write", &path, error))).await?;
+        }
+        let done: Vec<&Change> = changes
+            .iter()
+            .zip(&plan.outcomes)
+            .filter(|(_, outcome)| outcome.is_ok())
+            .map(|(change, _)| change)
+            .collect();
+        let (difference, to_close) = self.commit(plan.config, hash, bound, &done);
+        for listener in to_close {
+            self.threads.close(listener).await;
+        }
+        Ok((plan.outcomes, difference))
+    }
+
+    /// Servers that live by their leases: they stay in the file even if an old copy of it was put back.
+    fn leased(&self) -> Vec<(u16, ServerSettings)> {
+        let groups = self.shared.groups.load();
+        groups.iter().flat_map(|(port, group)| group.leased().into_iter().map(|server| (*port, server))).collect()
+    }
+
+    /// Binds what `config` wants to be open and is not.
+    fn bind(&self, config: &Config) -> Result<Bound, ChangeError> {
+        let mut bound = Bound::new();
+        for settings in config.groups.iter().map(|group| &group.settings).filter(|settings| settings.open) {
+            let (listen, port) = (settings.listen, settings.listen.port());
+            let current = self.listeners.get(&port).map(|(addr, _)| *addr);
+            if current != Some(listen) {
+                let sockets = listener::bind(listen, self.threads.count(), current.is_some())
+                    .map_err(|source| ChangeError::Listen { listen, source: Arc::new(source) })?;
+                bound.insert(port, (listen, sockets));
+            }
+        }
+        Ok(bound)
+    }
+
+    /// Makes `config` the one that runs. Answers what changed, and the listeners that have to be closed.
+    fn commit(
+        &mut self,
+        config: Config,
+        in_force: u64,
+        mut bound: Bound,
+        done: &[&Change],
+    ) -> (Difference, Vec<ListenerId>) {
+        let old = self.shared.config.load_full();
+        let difference = Difference::between(&old, &config);
+        let before = by_port(&old);
+        let running = self.shared.groups.load_full();
+        let mut groups = Groups::new();
+        let mut to_close = Vec::new();
+        for wanted in &config.groups {
+            let port = wanted.settings.listen.port();
+            let (registered, removed) = beside_the_file(port, done);
+            let is_new_here = !registered.is_empty() || !removed.is_empty();
+            let group = match running.get(&port) {
+                Some(group) => {
+                    if before.get(&port) != Some(&wanted) || is_new_here {
+                        group.apply(wanted.settings.clone(), wanted.servers.clone(), &registered, &removed);
+                    }
+                    Arc::clone(group)
+                }
+                None => Arc::new(Group::new(wanted.settings.clone(), wanted.servers.clone())),
+            };
+            if let Some((addr, sockets)) = bound.remove(&port) {
+                let listener = self.threads.open(sockets, &group);
+                to_close.extend(self.listeners.insert(port, (addr, listener)).map(|(_, old)| old));
+                tracing::info!(group = port, listen = %addr, policy = %wanted.settings.policy, "group open");
+            }
+            groups.insert(port, group);
+        }
+        let is_open = |port: &u16| groups.get(port).is_some_and(|group| group.snapshot().settings.open);
+        for (port, (_, listener)) in self.listeners.extract_if(|port, _| !is_open(port)) {
+            tracing::info!(group = port, "group closed");
+            to_close.push(listener);
+        }
+        self.publish(groups, config, in_force);
+        (difference, to_close)
+    }
+
+    fn publish(&mut self, groups: Groups, config: Config, in_force: u64) {
+        let timeouts =
+            config.groups.iter().flat_map(|group| [group.settings.idle_timeout, group.settings.half_close_timeout]);
+        let shortest = timeouts.filter(|timeout| !timeout.is_zero()).min();
+        self.shared.sessions.scan_for(shortest.unwrap_or(Duration::MAX));
+        log::set_level(config.log.level);
+        self.shared.status_interval.send_if_modified(|interval| {
+            std::mem::replace(interval, config.log.status_interval) != config.log.status_interval
+        });
+        self.shared.groups.store(Arc::new(groups));
+        self.shared.config.store(Arc::new(config));
+        self.shared.names_changed.notify_one();
+        if self.in_force != in_force {
+            self.in_force = in_force;
+            let counters = &self.shared.counters;
+            counters.reload_succeeded(counters.config_generation() + 1);
+        }
+    }
+
+    /// Logs and counts what came of a reload.
+    fn tell(&self, outcome: &Result<Difference, ChangeError>) {
+        match outcome {
+            Ok(difference) if difference.is_empty() => tracing::debug!("proxy.json read again: nothing to do"),
+            Ok(difference) => {
+                tracing::info!(
+                    opened = ?difference.opened,
+                    closed = ?difference.closed,
+                    changed = ?difference.changed,
+                    "proxy.json reloaded"
+                );
+                for setting in &difference.at_restart {
+                    tracing::warn!(setting, "changed in proxy.json; takes effect at the next start");
+                }
+            }
+            Err(error) => {
+                self.shared.counters.reload_failed();
+                tracing::warn!(%error, "proxy.json refused: what runs stays as it is");
+                if let ChangeError::FileInvalid { problems, .. } = error {
+                    for problem in problems.iter().take(20) {
+                        tracing::warn!(problem = problem.in_file(&self.path), "mistake in proxy.json");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Changes of servers only: they need no port and may be saved together.
+fn is_light(edit: &Edit) -> bool {
+    matches!(edit, Edit::AddServer { .. } | Edit::SetServer { .. } | Edit::RemoveServer { .. })
+}
+
+/// The servers of one group that register or leave, whatever the file says of them.
+fn beside_the_file(group: u16, done: &[&Change]) -> (Vec<Registration>, Vec<ServerAddr>) {
+    let (mut registered, mut removed) = (Vec::new(), Vec::new());
+    for change in done {
+        match &change.edit {
+            Edit::AddServer { group: of, server } if *of == group => {
+                registered.push(Registration { server: server.clone(), addresses: change.addresses.clone() });
+            }
+            Edit::RemoveServer { group: of, addr } if *of == group => removed.push(addr.clone()),
+            _ => {}
+        }
+    }
+    (registered, removed)
+}
+
+/// Reads the file for a reload; `None` when it says what is in force already.
+fn read(path: &PathBuf, in_force: u64) -> Result<Option<Plan>, ChangeError> {
+    let text = config::file::read(path).map_err(|error| persist("read", path, error))?;
+    if config::file::hash(text.as_bytes()) == in_force {
+        return Ok(None);
+    }
+    let config = config::parse(path, &text).map_err(|problems| invalid(path, problems))?;
+    Ok(Some(Plan { old_text: text.clone(), new_text: text, config, outcomes: Vec::new() }))
+}
+
+/// Reads the file and edits what it says at this moment, so that a user's own edit is not lost.
+fn plan(path: &PathBuf, edits: Vec<Edit>, leased: Vec<(u16, ServerSettings)>) -> Result<Plan, ChangeError> {
+    let old_text = config::file::read(path).map_err(|error| persist("read", path, error))?;
+    let mut document = Document::parse(path, &old_text).map_err(|problems| invalid(path, problems))?;
+    for (group, server) in leased {
+        // It is there already, nearly always; or its group is not there any more.
+        let _ = document.apply(&Edit::AddServer { group, server });
+    }
+    let outcomes = edits.iter().map(|edit| refusal(document.apply(edit))).collect();
+    let new_text = document.text();
+    let config = config::parse(path, &new_text).map_err(|problems| ChangeError::Unfit(super::first(&problems)))?;
+    Ok(Plan { old_text, new_text, config, outcomes })
+}
+
+fn refusal(outcome: Result<(), EditError>) -> Result<(), ChangeError> {
+    match outcome {
+        // Two first heartbeats of one server at the same time: both are right.
+        Ok(()) | Err(EditError::ServerExists { .. }) => Ok(()),
+        Err(EditError::GroupNotFound(group)) => Err(ChangeError::GroupNotFound(group)),
+        Err(EditError::ServerNotFound { group, addr }) => Err(ChangeError::ServerNotFound { group, server: addr }),
+        Err(EditError::Refused(why)) => Err(ChangeError::Unfit(why)),
+    }
+}
+
+fn invalid(path: &PathBuf, problems: Vec<config::Problem>) -> ChangeError {
+    ChangeError::FileInvalid { path: path.display().to_string(), problems }
+}
+
+fn persist(action: &'static str, path: &PathBuf, error: std::io::Error) -> ChangeError {
+    ChangeError::Persist { action, path: path.display().to_string(), source: Arc::new(error) }
+}
+
+/// Runs what touches the disk where it delays nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ChangeError> + Send + 'static,
+) -> Result<T, ChangeError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        // The runtime is going down, or the work panicked and the panic hook has said so.
+        Err(_) => Err(ChangeError::Stopping),
+    }
+}

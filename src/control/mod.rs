@@ -1,0 +1,419 @@
+//! The only place where running state changes, one change at a time.
+//!
+//! [`Control`] is the handle that everybody holds: it reads what runs, renews leases at once, and sends
+//! everything else to one [`runner`](apply), which reads the file, edits it, checks the result, prepares
+//! what can fail (ports), saves, and only then changes what runs. So a change is in the file and in effect
+//! when its caller hears of it, and a refused one leaves everything as it was. A reload is the same without
+//! the edit.
+
+mod apply;
+mod difference;
+mod rules;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+pub(crate) use apply::Runner;
+pub use difference::Difference;
+
+use crate::clock;
+use crate::config::{Config, Edit, Problem};
+use crate::counters::{EndReason, ProcessCounters};
+use crate::group::Group;
+use crate::group::view::{GroupView, ServerView};
+use crate::policy::factory::PolicySpec;
+use crate::server::{Origin, ServerAddr, ServerSettings, State};
+use crate::session::ProxySessionService;
+
+/// The groups by port, in order.
+pub type Groups = BTreeMap<u16, Arc<Group>>;
+
+/// Servers a group may hold that came by heartbeat or stand in the file when one registers.
+pub const REGISTERED_MAX: usize = 4_096;
+
+/// How long a registration waits for its name to resolve; after that it goes on being resolved beside.
+const RESOLVE_WAIT: Duration = Duration::from_secs(1);
+
+/// Changes that may wait; more callers wait to be let in.
+const JOBS_MAX: usize = 1_024;
+
+/// What is running, and how to change it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Control {
+    shared: Arc<Shared>,
+    jobs: mpsc::Sender<Job>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    groups: ArcSwap<Groups>,
+    config: ArcSwap<Config>,
+    sessions: Arc<ProxySessionService>,
+    counters: Arc<ProcessCounters>,
+    status_interval: watch::Sender<Duration>,
+    is_ready: AtomicBool,
+    /// A server may have a name that nobody has resolved yet.
+    names_changed: Notify,
+}
+
+#[derive(Debug)]
+enum Job {
+    Change(Change, oneshot::Sender<Result<(), ChangeError>>),
+    Reload(oneshot::Sender<Result<Difference, ChangeError>>),
+    Drain(oneshot::Sender<()>),
+}
+
+/// One edit of the file, and what goes with it beside the file.
+#[derive(Clone, Debug)]
+struct Change {
+    edit: Edit,
+    addresses: Vec<SocketAddr>,
+}
+
+/// A server's heartbeat.
+#[derive(Clone, Debug, Default)]
+pub struct Keepalive {
+    /// A changed weight is persisted.
+    pub weight: Option<u32>,
+    /// A changed state is persisted.
+    pub state: Option<State>,
+    /// Kept as the label `zone`; a changed one is persisted.
+    pub zone: Option<String>,
+    /// The server's own idea of its load, 0 to 100; kept in memory only.
+    pub load: Option<u32>,
+}
+
+/// Why a change was refused. Everything is then as it was.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// No group has this port.
+    #[error("no group {0}; group-list.do shows the groups, group-open.do makes one")]
+    GroupNotFound(u16),
+    /// The group has no such server.
+    #[error("group {group} has no server {server}; worker-list.do shows its servers")]
+    ServerNotFound {
+        /// The group.
+        group: u16,
+        /// The server.
+        server: ServerAddr,
+    },
+    /// The server's address may not register (DESIGN 7.2).
+    #[error("{server} may not register: {why}")]
+    ServerRefused {
+        /// The server.
+        server: ServerAddr,
+        /// Which rule says so.
+        why: String,
+    },
+    /// The group holds as many servers as it may.
+    #[error("group {group} has {max} servers already; expected at most {max}")]
+    TooManyServers {
+        /// The group.
+        group: u16,
+        /// The limit.
+        max: usize,
+    },
+    /// The change does not fit the file: what it would say is not allowed.
+    #[error("{0}; nothing was changed")]
+    Unfit(String),
+    /// The port cannot be opened.
+    #[error("cannot listen on {listen}: {source}; nothing was changed")]
+    Listen {
+        /// Where.
+        listen: SocketAddr,
+        /// Why.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// The file on disk has mistakes; a change would have to write on top of them.
+    #[error("{path} has {} mistake(s), the first at {}; nothing was changed", .problems.len(), first(.problems))]
+    FileInvalid {
+        /// The file.
+        path: String,
+        /// Every mistake.
+        problems: Vec<Problem>,
+    },
+    /// The file cannot be read or written.
+    #[error("cannot {action} {path}: {source}; nothing was changed")]
+    Persist {
+        /// `read` or `write`.
+        action: &'static str,
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// The process is stopping.
+    #[error("the proxy is stopping; nothing was changed")]
+    Stopping,
+}
+
+fn first(problems: &[Problem]) -> String {
+    problems.first().map_or_else(String::new, ToString::to_string)
+}
+
+impl Control {
+    /// The groups that exist now.
+    pub fn groups(&self) -> Arc<Groups> {
+        self.shared.groups.load_full()
+    }
+
+    /// The group of this port.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::GroupNotFound`].
+    pub fn group(&self, port: u16) -> Result<Arc<Group>, ChangeError> {
+        self.shared.groups.load().get(&port).cloned().ok_or(ChangeError::GroupNotFound(port))
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.shared.config.load_full()
+    }
+
+    /// All sessions.
+    pub fn sessions(&self) -> &Arc<ProxySessionService> {
+        &self.shared.sessions
+    }
+
+    /// What is counted for the process.
+    pub fn counters(&self) -> &Arc<ProcessCounters> {
+        &self.shared.counters
+    }
+
+    /// True when every open group listens and the process is not draining: what `/ready` tells.
+    pub fn is_ready(&self) -> bool {
+        self.shared.is_ready.load(Relaxed)
+    }
+
+    /// How often the status line is to be written.
+    pub(crate) fn status_interval(&self) -> watch::Receiver<Duration> {
+        self.shared.status_interval.subscribe()
+    }
+
+    /// Completes when a server may have a name that nobody has resolved yet.
+    pub(crate) async fn names_changed(&self) {
+        self.shared.names_changed.notified().await;
+    }
+
+    /// Takes a server's heartbeat: renews its lease, or registers it.
+    ///
+    /// The heartbeat of a known server that brings nothing new touches no file and waits for nobody.
+    ///
+    /// # Errors
+    ///
+    /// Group unknown, address refused, group full, or the file cannot be written.
+    pub async fn keepalive(
+        &self,
+        group: u16,
+        server: &ServerAddr,
+        keepalive: Keepalive,
+    ) -> Result<ServerView, ChangeError> {
+        let running = self.group(group)?;
+        let edit = match running.server_settings(server) {
+            Some(known) => {
+                let renewed = running.renew(server, keepalive.load);
+                match (keepalive.edit_of(group, &known), renewed) {
+                    (None, Some(view)) => return Ok(view),
+                    (edit, _) => edit,
+                }
+            }
+            None => None,
+        };
+        let change = match edit {
+            Some(edit) => Change { edit, addresses: Vec::new() },
+            None => self.registration(group, &running, server, &keepalive).await?,
+        };
+        self.change(change).await?;
+        let not_found = || ChangeError::ServerNotFound { group, server: server.clone() };
+        self.group(group)?.renew(server, keepalive.load).ok_or_else(not_found)
+    }
+
+    /// Takes a server out of its group; its sessions go on.
+    ///
+    /// # Errors
+    ///
+    /// Group or server unknown, or the file cannot be written.
+    pub async fn remove_server(&self, group: u16, server: &ServerAddr) -> Result<(), ChangeError> {
+        self.edit(Edit::RemoveServer { group, addr: server.clone() }).await
+    }
+
+    /// Sets what an operator wants of a server.
+    ///
+    /// # Errors
+    ///
+    /// Group or server unknown, or the file cannot be written.
+    pub async fn set_server_state(
+        &self,
+        group: u16,
+        server: &ServerAddr,
+        state: State,
+    ) -> Result<ServerView, ChangeError> {
+        let addr = server.clone();
+        self.edit(Edit::SetServer { group, addr, weight: None, state: Some(state), labels: None }).await?;
+        let not_found = || ChangeError::ServerNotFound { group, server: server.clone() };
+        self.group(group)?.server(server).ok_or_else(not_found)
+    }
+
+    /// Opens a group's port; makes the group, on `0.0.0.0`, if it is new.
+    ///
+    /// # Errors
+    ///
+    /// The port cannot be opened, or the file cannot be written.
+    pub async fn open_group(&self, group: u16, policy: Option<PolicySpec>) -> Result<GroupView, ChangeError> {
+        self.edit(Edit::OpenGroup { group, policy }).await?;
+        Ok(self.group(group)?.view())
+    }
+
+    /// Stops listening on a group's port. Its sessions live on unless `close_sessions`.
+    /// Answers how many sessions it had.
+    ///
+    /// # Errors
+    ///
+    /// Group unknown, or the file cannot be written.
+    pub async fn close_group(&self, group: u16, close_sessions: bool) -> Result<u64, ChangeError> {
+        self.edit(Edit::CloseGroup { group }).await?;
+        let closed = self.group(group)?;
+        if close_sessions {
+            return Ok(self.sessions().end_all(Some(&closed), EndReason::Killed) as u64);
+        }
+        Ok(closed.view().sessions)
+    }
+
+    /// Gives a group another policy; no session is touched.
+    ///
+    /// # Errors
+    ///
+    /// Group unknown, or the file cannot be written.
+    pub async fn set_policy(&self, group: u16, policy: PolicySpec) -> Result<GroupView, ChangeError> {
+        self.edit(Edit::SetPolicy { group, policy }).await?;
+        Ok(self.group(group)?.view())
+    }
+
+    /// Reads the file again and applies the difference to what runs.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, has mistakes, or names a port that cannot be opened.
+    pub async fn reload(&self) -> Result<Difference, ChangeError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Reload(reply), answer).await?
+    }
+
+    /// Closes every listener and refuses changes from now on; heartbeats are still taken.
+    pub(crate) async fn drain(&self) {
+        self.shared.is_ready.store(false, Relaxed);
+        let (reply, answer) = oneshot::channel();
+        // A runner that is gone has no listener left.
+        let _ = self.send(Job::Drain(reply), answer).await;
+    }
+
+    async fn edit(&self, edit: Edit) -> Result<(), ChangeError> {
+        self.change(Change { edit, addresses: Vec::new() }).await
+    }
+
+    async fn change(&self, change: Change) -> Result<(), ChangeError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Change(change, reply), answer).await?
+    }
+
+    async fn send<T>(&self, job: Job, answer: oneshot::Receiver<T>) -> Result<T, ChangeError> {
+        self.jobs.send(job).await.map_err(|_| ChangeError::Stopping)?;
+        answer.await.map_err(|_| ChangeError::Stopping)
+    }
+
+    /// What registers a server nobody has heard of.
+    async fn registration(
+        &self,
+        group: u16,
+        running: &Group,
+        server: &ServerAddr,
+        keepalive: &Keepalive,
+    ) -> Result<Change, ChangeError> {
+        let addresses = match server.literal() {
+            Some(addr) => vec![addr],
+            // A name that does not resolve in time registers all the same; it is offline until it does.
+            None => {
+                tokio::time::timeout(RESOLVE_WAIT, lookup(server)).await.ok().and_then(Result::ok).unwrap_or_default()
+            }
+        };
+        let groups = self.groups();
+        for addr in &addresses {
+            rules::check(*addr, &self.config().admin, &groups)
+                .map_err(|why| ChangeError::ServerRefused { server: server.clone(), why })?;
+        }
+        if running.view().servers_total >= REGISTERED_MAX {
+            return Err(ChangeError::TooManyServers { group, max: REGISTERED_MAX });
+        }
+        let mut settings = ServerSettings::new(server.clone(), Origin::Heartbeat);
+        settings.weight = keepalive.weight.unwrap_or(settings.weight);
+        settings.state = keepalive.state.unwrap_or(settings.state);
+        settings.labels.extend(keepalive.zone.iter().map(|zone| ("zone".to_owned(), zone.clone())));
+        Ok(Change { edit: Edit::AddServer { group, server: settings }, addresses })
+    }
+
+    /// The addresses of `name` that a server may have; those that may not register are left out.
+    pub(crate) async fn resolve(&self, name: &ServerAddr, origin: Origin) -> Result<Vec<SocketAddr>, String> {
+        let mut addresses = lookup(name).await.map_err(|error| error.to_string())?;
+        if origin == Origin::Heartbeat {
+            let (groups, config) = (self.groups(), self.config());
+            let mut refusal = None;
+            addresses.retain(|addr| match rules::check(*addr, &config.admin, &groups) {
+                Ok(()) => true,
+                Err(why) => {
+                    refusal = Some(why);
+                    false
+                }
+            });
+            if let (true, Some(why)) = (addresses.is_empty(), refusal) {
+                return Err(why);
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// Lets leases run out everywhere. Answers how long nothing will change by itself.
+    pub(crate) fn check_leases(&self) -> Duration {
+        let now_ms = clock::coarse_ms();
+        let groups = self.shared.groups.load();
+        let shortest = groups.values().map(|group| group.snapshot().settings.heartbeat_timeout).min();
+        // A server may register at any moment and its lease must not be overslept.
+        let longest_sleep = (shortest.unwrap_or(Duration::from_secs(4)) / 4).min(Duration::from_secs(1));
+        let next = groups.values().filter_map(|group| group.check_leases().next_ms).min();
+        let sleep = next.map_or(longest_sleep, |next| Duration::from_millis(next.saturating_sub(now_ms)));
+        sleep.clamp(Duration::from_millis(10), longest_sleep.max(Duration::from_millis(10)))
+    }
+}
+
+impl Keepalive {
+    /// The edit that brings what is known of a server up to date; `None` when nothing is new.
+    fn edit_of(&self, group: u16, known: &ServerSettings) -> Option<Edit> {
+        let weight = self.weight.filter(|weight| *weight != known.weight);
+        let state = self.state.filter(|state| *state != known.state);
+        let zone = self.zone.as_ref().filter(|zone| known.labels.get("zone") != Some(zone));
+        let labels = zone.map(|zone| {
+            let mut labels = known.labels.clone();
+            labels.insert("zone".to_owned(), zone.clone());
+            labels
+        });
+        let is_new = weight.is_some() || state.is_some() || labels.is_some();
+        is_new.then(|| Edit::SetServer { group, addr: known.addr.clone(), weight, state, labels })
+    }
+}
+
+/// Resolves a name the way every program of this machine does, in the order of preference, without doubles.
+async fn lookup(name: &ServerAddr) -> std::io::Result<Vec<SocketAddr>> {
+    let mut addresses: Vec<SocketAddr> =
+        tokio::net::lookup_host((name.host().to_owned(), name.port())).await?.collect();
+    let mut seen = std::collections::HashSet::new();
+    addresses.retain(|addr| seen.insert(*addr));
+    Ok(addresses)
+}
