@@ -1,0 +1,109 @@
+//! The way of every request: guard, body, route, headers, one log line.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Body;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use tokio::time::timeout;
+use warp::filters::BoxedFilter;
+use warp::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use warp::http::{HeaderValue, Method, Request, StatusCode};
+
+use super::guard;
+use super::reply::{More, Note, Refusal, Response, cut};
+use crate::config::AdminSettings;
+
+/// The largest request body, in bytes.
+const BODY_MAX: usize = 64 * 1024;
+
+/// How long a request body may take.
+const BODY_TIME: Duration = Duration::from_secs(5);
+
+/// Answers one request by `routes`, or refuses it before it gets there.
+pub(super) async fn answer<B>(
+    request: Request<B>,
+    peer: Option<SocketAddr>,
+    settings: &AdminSettings,
+    routes: BoxedFilter<(Response,)>,
+) -> Response
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let started = Instant::now();
+    let (head, body) = request.into_parts();
+    let (method, path) = (head.method.clone(), cut(head.uri.path()));
+    let admitted = match guard::check(&head, peer.is_none(), settings) {
+        Ok(()) => read(body, BODY_TIME).await,
+        Err(refusal) => Err(refusal),
+    };
+    let mut response = match admitted {
+        Ok(body) => {
+            let service = TowerToHyperService::new(warp::service(routes));
+            let Ok(response) = service.call(Request::from_parts(head, Full::new(body))).await;
+            response
+        }
+        Err(refusal) => refusal.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let note = response.extensions_mut().remove::<Note>().unwrap_or_default();
+    log(&method, &path, peer, response.status(), &note, started.elapsed());
+    response
+}
+
+/// Reads the whole body, at most [`BODY_MAX`] bytes and within `time`.
+async fn read<B>(body: B, time: Duration) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let too_large = || {
+        let msg = format!("body: too large; expected at most {BODY_MAX} bytes");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", msg).with(More::Close)
+    };
+    if body.size_hint().lower() > BODY_MAX as u64 {
+        return Err(too_large());
+    }
+    match timeout(time, Limited::new(body, BODY_MAX).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Refusal::bad("bad_body", "body: broken off or badly framed").with(More::Close)),
+        Err(_elapsed) => {
+            let msg = format!("body: incomplete after {time:?}");
+            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", msg).with(More::Close))
+        }
+    }
+}
+
+/// One line for each request; never the query, which may hold anything.
+fn log(method: &Method, path: &str, peer: Option<SocketAddr>, status: StatusCode, note: &Note, elapsed: Duration) {
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                method = %cut(method.as_str()),
+                path,
+                client.addr = peer.map_or_else(|| "unix".to_owned(), |addr| addr.to_string()),
+                group = note.group.as_deref(),
+                server.addr = note.server.as_deref(),
+                status = status.as_u16(),
+                code = note.code.unwrap_or("ok"),
+                elapsed_ms = crate::clock::as_ms(elapsed),
+                "admin request"
+            )
+        };
+    }
+    // Thousands a second are normal, and a new server is announced by whoever registers it.
+    if note.is_heartbeat { line!(debug) } else { line!(info) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! What each endpoint does: read its parameters, ask `control`, shape the answer.
+//!
+//! No decision about running state is made here; a refused change comes back as a `ChangeError` and is
+//! turned into an answer in one place, [`Refusal`]. The names of the fields are public and stay.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use warp::http::StatusCode;
+
+use super::METRICS_CONTENT_TYPE;
+use super::params::Params;
+use super::profile;
+use super::reply::{self, Answer, Nothing, Refusal, granted};
+use super::routes::App;
+use crate::control::Keepalive;
+use crate::group::view::{GroupView, ServerView};
+use crate::policy::factory;
+use crate::server::State;
+
+/// How many sessions `session-list.do` shows.
+const SESSIONS_SHOWN: usize = 1_000;
+
+#[derive(Serialize)]
+struct Heartbeat<'a> {
+    server: &'a str,
+    state: State,
+    ttl_ms: u64,
+    sessions: u32,
+}
+
+#[derive(Serialize)]
+struct Sessions<T> {
+    sessions: T,
+}
+
+#[derive(Serialize)]
+struct Workers<'a> {
+    list: Vec<&'a str>,
+    servers: &'a [ServerView],
+}
+
+#[derive(Serialize)]
+struct Groups {
+    groups: Vec<GroupView>,
+}
+
+#[derive(Serialize)]
+struct Policies {
+    policies: Vec<PolicyView>,
+}
+
+/// A policy as `policy-list.do` shows it. What a built-in has no use for is null.
+#[derive(Serialize)]
+struct PolicyView {
+    name: &'static str,
+    kind: &'static str,
+    version: Option<String>,
+    sha256: Option<String>,
+    state: &'static str,
+    error: Option<String>,
+    calls: Option<u64>,
+    faults: Option<u64>,
+    fallbacks: Option<u64>,
+    /// Ports of the groups that use it.
+    groups: Vec<u16>,
+}
+
+#[derive(Serialize)]
+struct Profiles {
+    profiles: [&'static str; 2],
+}
+
+pub(super) async fn keepalive(app: Arc<App>, params: Params) -> Answer {
+    let (group, server) = (params.group()?, params.server()?);
+    let keepalive = Keepalive {
+        weight: params.weight_if_any()?,
+        state: params.state_if_any()?,
+        zone: params.zone_if_any()?,
+        load: params.load_if_any()?,
+    };
+    let control = &app.context.control;
+    let view = control.keepalive(group, &server, keepalive).await?;
+    // A server of the file has no lease; the time it would have tells it how often to come back.
+    let ttl_ms = view.lease_ms.unwrap_or_else(|| {
+        let config = control.config();
+        let group = config.groups.iter().find(|known| known.settings.listen.port() == group);
+        group.map_or(0, |group| crate::clock::as_ms(group.settings.heartbeat_timeout))
+    });
+    let msg = view.cause.as_ref().map(|cause| format!("known, but not online: {cause}"));
+    let body = Heartbeat { server: &view.addr, state: view.state, ttl_ms, sessions: view.sessions };
+    Ok(granted(msg.as_deref().unwrap_or("online"), body))
+}
+
+pub(super) async fn worker_list(app: Arc<App>, params: Params) -> Answer {
+    let servers = app.context.control.group(params.group()?)?.servers();
+    let list: Vec<&str> = servers.iter().filter(|server| server.online).map(|server| server.addr.as_str()).collect();
+    let msg = format!("servers online: {} of {}", list.len(), servers.len());
+    Ok(granted(&msg, Workers { list, servers: &servers }))
+}
+
+pub(super) async fn worker_remove(app: Arc<App>, params: Params) -> Answer {
+    let (group, server) = (params.group()?, params.server()?);
+    app.context.control.remove_server(group, &server).await?;
+    Ok(granted("removed; its sessions go on", Nothing {}))
+}
+
+pub(super) async fn worker_state(app: Arc<App>, params: Params) -> Answer {
+    let (group, server, state) = (params.group()?, params.server()?, params.state()?);
+    let view = app.context.control.set_server_state(group, &server, state).await?;
+    Ok(granted(&format!("state is {}", view.state), Sessions { sessions: view.sessions }))
+}
+
+pub(super) async fn group_open(app: Arc<App>, params: Params) -> Answer {
+    let (group, policy) = (params.group()?, params.policy_if_any()?);
+    let view = app.context.control.open_group(group, policy).await?;
+    Ok(granted(&format!("listening on {}", view.listen), view))
+}
+
+pub(super) async fn group_close(app: Arc<App>, params: Params) -> Answer {
+    let (group, closes_sessions) = (params.group()?, params.closes_sessions()?);
+    let sessions = app.context.control.close_group(group, closes_sessions).await?;
+    let msg = if closes_sessions { "closed, and its sessions ended" } else { "closed; its sessions go on" };
+    Ok(granted(msg, Sessions { sessions }))
+}
+
+pub(super) async fn group_list(app: Arc<App>, _params: Params) -> Answer {
+    let groups: Vec<GroupView> = app.context.control.groups().values().map(|group| group.view()).collect();
+    Ok(granted(&format!("groups: {}", groups.len()), Groups { groups }))
+}
+
+pub(super) async fn group_policy(app: Arc<App>, params: Params) -> Answer {
+    let (group, policy) = (params.group()?, params.policy()?);
+    let view = app.context.control.set_policy(group, policy).await?;
+    Ok(granted(&format!("policy is {}", view.policy), view))
+}
+
+pub(super) async fn session_list(app: Arc<App>, params: Params) -> Answer {
+    let control = &app.context.control;
+    let group = params.group_if_any()?;
+    group.map(|port| control.group(port)).transpose()?;
+    let list = control.sessions().list(group, SESSIONS_SHOWN);
+    Ok(granted(&format!("sessions: the newest {} of {}", list.sessions.len(), list.total), list))
+}
+
+pub(super) async fn session_close(app: Arc<App>, params: Params) -> Answer {
+    let id = params.id()?;
+    if app.context.control.sessions().close(id) {
+        return Ok(granted("ended", Nothing {}));
+    }
+    let msg = format!("no session {id}; session-list.do shows the sessions");
+    Err(Refusal::new(StatusCode::NOT_FOUND, "session_not_found", msg))
+}
+
+pub(super) async fn policy_list(app: Arc<App>, _params: Params) -> Answer {
+    let groups: Vec<GroupView> = app.context.control.groups().values().map(|group| group.view()).collect();
+    let policies: Vec<PolicyView> = factory::BUILT_IN.iter().map(|name| built_in(name, &groups)).collect();
+    Ok(granted(&format!("policies: {}", policies.len()), Policies { policies }))
+}
+
+pub(super) async fn config_reload(app: Arc<App>, _params: Params) -> Answer {
+    let difference = app.context.control.reload().await?;
+    let (opened, closed, changed) = (difference.opened.len(), difference.closed.len(), difference.changed.len());
+    let msg = if opened + closed + changed + difference.at_restart.len() == 0 {
+        "nothing has changed".to_owned()
+    } else if difference.at_restart.is_empty() {
+        format!("groups: {opened} opened, {closed} closed, {changed} changed")
+    } else {
+        let later = difference.at_restart.join(", ");
+        format!("groups: {opened} opened, {closed} closed, {changed} changed; at the next start: {later}")
+    };
+    Ok(granted(&msg, difference))
+}
+
+pub(super) async fn live(_app: Arc<App>, _params: Params) -> Answer {
+    Ok(granted("live", Nothing {}))
+}
+
+pub(super) async fn ready(app: Arc<App>, _params: Params) -> Answer {
+    if app.context.control.is_ready() {
+        return Ok(granted("ready", Nothing {}));
+    }
+    let msg = "not ready: an open group does not listen yet, or the proxy is stopping";
+    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", msg))
+}
+
+/// Written on the blocking pool: with thousands of servers the text has megabytes.
+pub(super) async fn metrics(app: Arc<App>, _params: Params) -> Answer {
+    let text = tokio::task::spawn_blocking(move || (app.context.metrics)()).await.map_err(|error| {
+        tracing::error!(%error, "metrics could not be written");
+        Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "metrics_failed",
+            "metrics could not be written; the log says more",
+        )
+    })?;
+    Ok(reply::bytes(METRICS_CONTENT_TYPE, text.into_bytes()))
+}
+
+pub(super) async fn profile_list(_app: Arc<App>, _params: Params) -> Answer {
+    let body = Profiles { profiles: ["heap", "profile?seconds=30"] };
+    Ok(granted("read them with go tool pprof and this program's binary", body))
+}
+
+pub(super) async fn heap_profile(_app: Arc<App>, _params: Params) -> Answer {
+    profile::heap().await
+}
+
+pub(super) async fn cpu_profile(_app: Arc<App>, params: Params) -> Answer {
+    let seconds = params.seconds_if_any(profile::SECONDS_MAX)?;
+    profile::cpu(seconds.unwrap_or(profile::SECONDS_DEFAULT)).await
+}
+
+fn built_in(name: &'static str, groups: &[GroupView]) -> PolicyView {
+    PolicyView {
+        name,
+        kind: "built_in",
+        version: None,
+        sha256: None,
+        state: "loaded",
+        error: None,
+        calls: None,
+        faults: None,
+        fallbacks: None,
+        groups: groups.iter().filter(|view| view.policy == name).map(|view| view.group).collect(),
+    }
+}

@@ -1,0 +1,255 @@
+use std::time::Instant;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+use crate::admin::reply;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A server on loopback that answers every request with `ok`; `/slow` only when released.
+struct Running {
+    addr: SocketAddr,
+    shutdown: CancellationToken,
+    release: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn short() -> Limits {
+    Limits { head_time: Duration::from_secs(1), write_time: Duration::from_millis(200), ..LIMITS }
+}
+
+async fn start(limits: Limits) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (shutdown, release) = (CancellationToken::new(), CancellationToken::new());
+    let wait = release.clone();
+    let handler = move |_peer: Peer, request: Request<Incoming>| {
+        let wait = wait.clone();
+        async move {
+            match request.uri().path() {
+                "/slow" => wait.cancelled().await,
+                "/large" => return reply::bytes("text/plain", vec![b'a'; 64 << 20]),
+                _ => {}
+            }
+            reply::granted("served", reply::Nothing {})
+        }
+    };
+    let task = tokio::spawn(serve(listener, limits, handler, shutdown.clone()));
+    Running { addr, shutdown, release, task }
+}
+
+impl Running {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.addr).await.unwrap()
+    }
+
+    async fn get(&self, path: &str) -> String {
+        let mut stream = self.connect().await;
+        send(&mut stream, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
+        rest(&mut stream).await
+    }
+}
+
+async fn send(stream: &mut TcpStream, text: &str) {
+    stream.write_all(text.as_bytes()).await.unwrap();
+}
+
+/// All that comes until the connection is closed; a reset is an end too.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let _ = timeout(DEADLINE, stream.read_to_end(&mut bytes)).await.expect("the connection is closed in time");
+    String::from_utf8(bytes).unwrap()
+}
+
+/// One answer on a connection that stays open.
+async fn one(stream: &mut TcpStream) -> String {
+    let mut text = String::new();
+    while !text.ends_with('}') {
+        let mut buffer = [0; 4096];
+        let read = timeout(DEADLINE, stream.read(&mut buffer)).await.unwrap().unwrap();
+        assert!(read > 0, "closed after {text:?}");
+        text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_connection_serves_several_requests_and_then_is_not_kept_for_ever() {
+    let server = start(short()).await;
+    let mut stream = server.connect().await;
+    for _ in 0..3 {
+        send(&mut stream, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(one(&mut stream).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+    assert_eq!(rest(&mut stream).await, "", "silence ends it");
+}
+
+#[tokio::test]
+async fn whoever_sends_no_head_or_only_drips_it_is_closed() {
+    let server = start(short()).await;
+    let mut silent = server.connect().await;
+    assert!(!rest(&mut silent).await.contains("200 OK"));
+
+    let mut dripping = server.connect().await;
+    let (mut read, mut write) = dripping.split();
+    let drip = async {
+        write.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nx: ").await.unwrap();
+        // Each byte comes within the time for a head; all of them together do not.
+        let mut drops = tokio::time::interval(Duration::from_millis(20));
+        while write.write_all(b"a").await.is_ok() {
+            drops.tick().await;
+        }
+    };
+    let mut answer = Vec::new();
+    tokio::select! {
+        () = drip => {}
+        _ = timeout(DEADLINE, read.read_to_end(&mut answer)) => {}
+    }
+    assert!(!String::from_utf8_lossy(&answer).contains("200 OK"));
+}
+
+#[tokio::test]
+async fn whoever_takes_no_answer_is_closed() {
+    let server = start(Limits { connections: 1, ..short() }).await;
+    let mut stream = server.connect().await;
+    send(&mut stream, "GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let begun = Instant::now();
+    while !server.get("/").await.contains("200 OK") {
+        assert!(begun.elapsed() < DEADLINE, "the only place is still taken");
+    }
+    drop(stream);
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_so_and_the_port_is_never_deaf() {
+    let server = start(Limits { connections: 4, ..LIMITS }).await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut stream = server.connect().await;
+        send(&mut stream, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        one(&mut stream).await;
+        held.push(stream);
+    }
+    let mut fifth = server.connect().await;
+    let answer = rest(&mut fifth).await;
+    assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer:?}");
+
+    held.pop();
+    let begun = Instant::now();
+    while !server.get("/").await.contains("200 OK") {
+        assert!(begun.elapsed() < DEADLINE, "a place is free and nobody gets it");
+    }
+}
+
+#[test]
+fn the_answer_to_one_too_many_is_well_formed() {
+    let text = std::str::from_utf8(BUSY).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    assert_eq!(length.parse::<usize>().unwrap(), body.len());
+    let json: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(json["code"], "too_many_connections");
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_refused_and_a_huge_head_is_431() {
+    let server = start(LIMITS).await;
+    for garbage in
+        ["\0\u{1}\u{2}\u{3}\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}"]
+    {
+        let mut stream = server.connect().await;
+        send(&mut stream, garbage).await;
+        stream.shutdown().await.unwrap();
+        let answer = rest(&mut stream).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{garbage:?}: {answer:?}");
+    }
+    let mut stream = server.connect().await;
+    let huge = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "a".repeat(LIMITS.head_bytes));
+    send(&mut stream, &huge).await;
+    assert!(rest(&mut stream).await.starts_with("HTTP/1.1 431 "));
+    assert!(server.get("/").await.contains("200 OK"));
+}
+
+#[tokio::test]
+async fn a_caller_that_has_shut_down_its_side_still_gets_its_answer() {
+    let server = start(LIMITS).await;
+    let mut stream = server.connect().await;
+    send(&mut stream, "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    stream.shutdown().await.unwrap();
+    server.release.cancel();
+    assert!(rest(&mut stream).await.contains("200 OK"));
+}
+
+#[tokio::test]
+async fn shutdown_lets_a_request_under_way_end_and_takes_no_new_one() {
+    let server = start(LIMITS).await;
+    let mut idle = server.connect().await;
+    send(&mut idle, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    one(&mut idle).await;
+    let mut slow = server.connect().await;
+    send(&mut slow, "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    send(&mut idle, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    one(&mut idle).await;
+
+    server.shutdown.cancel();
+    assert_eq!(rest(&mut idle).await, "", "an idle connection is closed");
+    assert!(TcpStream::connect(server.addr).await.is_err(), "nobody listens any more");
+    server.release.cancel();
+    assert!(rest(&mut slow).await.contains("200 OK"));
+    timeout(DEADLINE, server.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn shutdown_does_not_wait_for_a_request_that_does_not_end() {
+    let server = start(Limits { shutdown_time: Duration::from_millis(50), ..LIMITS }).await;
+    let mut slow = server.connect().await;
+    send(&mut slow, "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(server.get("/").await.contains("200 OK"));
+    server.shutdown.cancel();
+    timeout(DEADLINE, server.task).await.unwrap().unwrap();
+    assert_eq!(rest(&mut slow).await, "");
+}
+
+/// Fails as often as it is told to, as when no file descriptor is left; then brings one connection.
+struct Failing {
+    errors: u32,
+    io: Option<UnixStream>,
+}
+
+impl Accept for Failing {
+    type Io = UnixStream;
+
+    async fn accept(&mut self) -> io::Result<(Self::Io, Peer)> {
+        if self.errors > 0 {
+            self.errors -= 1;
+            return Err(rustix::io::Errno::MFILE.into());
+        }
+        match self.io.take() {
+            Some(io) => Ok((io, None)),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn running_out_of_file_descriptors_is_waited_out_without_spinning() {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let shutdown = CancellationToken::new();
+    let handler = |_: Peer, _: Request<Incoming>| async { reply::granted("served", reply::Nothing {}) };
+    let listener = Failing { errors: 3, io: Some(theirs) };
+    let begun = Instant::now();
+    let task = tokio::spawn(serve(listener, LIMITS, handler, shutdown.clone()));
+    ours.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    ours.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("200 OK"), "{answer:?}");
+    assert!(begun.elapsed() >= 3 * ACCEPT_PAUSE);
+    shutdown.cancel();
+    task.await.unwrap();
+}
+
+#[test]
+fn limits_are_those_that_are_promised() {
+    assert_eq!((LIMITS.connections, LIMITS.head_time), (256, Duration::from_secs(5)));
+}
