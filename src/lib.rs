@@ -5,6 +5,7 @@
 //! that stand above it in this list.
 
 pub mod clock;
+pub mod counters;
 pub mod log;
 pub mod server;
 
@@ -14,8 +15,18 @@ pub mod group;
 
 pub mod session;
 
+mod listener;
+mod threads;
+
 pub mod config;
 
 pub mod control;
 
 pub mod admin;
+pub mod metrics;
+pub mod report;
+mod resolve;
+
+pub mod proxy;
+
+pub mod cli;

@@ -1,3 +1,155 @@
 //! Turns flags, signals and an error chain into a process.
 
-fn main() {}
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use goproxy::cli::{self, Cli, Command, FileArgs, Loaded};
+use goproxy::config;
+use goproxy::log;
+use goproxy::proxy::Proxy;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Also the heap profile behind `/debug/pprof/heap`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Read by the allocator at start: one allocation in half a mebibyte is sampled, which costs nothing one can
+/// measure. Few arenas and prompt purging keep what idle sessions hold small.
+#[allow(unsafe_code, reason = "the allocator looks for a symbol of this name, and nothing else can set it in time")]
+#[unsafe(export_name = "malloc_conf")]
+pub static MALLOC_CONF: &[u8] = b"prof:true,prof_active:true,lg_prof_sample:19\0";
+
+/// The process could not start, or could not go on.
+const EXIT_FAILED: u8 = 1;
+
+/// A second signal came while the first was being obeyed.
+const EXIT_FORCED: u8 = 3;
+
+/// How long threads that hang in a system call may hold up the end.
+const RUNTIME_END_MAX: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        None if cli.test => cli::check(&cli.file, false, false).map(|()| ExitCode::SUCCESS),
+        None => run(&cli.file),
+        Some(Command::Run { file }) => run(&file),
+        Some(Command::Check { file, dump, strict }) => cli::check(&file, dump, strict).map(|()| ExitCode::SUCCESS),
+        Some(Command::Schema) => cli::print(&config::schema()).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| {
+        use std::io::Write;
+        // Stderr may be closed; the exit code says it too.
+        let _ = writeln!(std::io::stderr(), "goproxy: {error:#}");
+        ExitCode::from(EXIT_FAILED)
+    })
+}
+
+fn run(file: &FileArgs) -> anyhow::Result<ExitCode> {
+    let loaded = cli::load(file)?;
+    let log = &loaded.config.log;
+    let _flushed_last = log::init(log.format, log.level, log::is_color_wanted());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let done = runtime.block_on(serve(loaded));
+    runtime.shutdown_timeout(RUNTIME_END_MAX);
+    done
+}
+
+/// Serves until a signal says otherwise.
+async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new().context("cannot watch for signals")?;
+    let Loaded { path, text, config } = loaded;
+    if config.is_legacy {
+        tracing::warn!("{}", config::LEGACY_NOTE);
+    }
+    let proxy = Proxy::start(path, &text, config).await?;
+    notify(&[NotifyState::Ready]);
+    let limit = loop {
+        tokio::select! {
+            () = proxy.failed() => anyhow::bail!("a part that must not end has ended; the log says which"),
+            order = signals.next() => match order {
+                Order::Reload => reload(&proxy).await,
+                Order::Nothing => {}
+                Order::Drain { is_limited } => break is_limited.then(|| proxy.control().config().drain_timeout),
+            },
+        }
+    };
+    notify(&[NotifyState::Stopping]);
+    tokio::select! {
+        () = proxy.drain(limit) => {
+            proxy.stop().await;
+            Ok(ExitCode::SUCCESS)
+        }
+        () = signals.second() => {
+            tracing::warn!("second signal: stopping at once");
+            Ok(ExitCode::from(EXIT_FORCED))
+        }
+    }
+}
+
+async fn reload(proxy: &Proxy) {
+    let now = NotifyState::monotonic_usec_now();
+    match now {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(_) => notify(&[NotifyState::Reloading]),
+    }
+    // `control` logs what comes of it.
+    drop(proxy.control().reload().await);
+    notify(&[NotifyState::Ready]);
+}
+
+/// Tells systemd, where it listens.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "cannot tell the service manager");
+    }
+}
+
+/// What a signal asks for.
+enum Order {
+    Drain { is_limited: bool },
+    Reload,
+    Nothing,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    hangup: Signal,
+    user1: Signal,
+    user2: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    async fn next(&mut self) -> Order {
+        tokio::select! {
+            _ = self.terminate.recv() => Order::Drain { is_limited: true },
+            _ = self.interrupt.recv() => Order::Drain { is_limited: true },
+            _ = self.quit.recv() => Order::Drain { is_limited: false },
+            _ = self.hangup.recv() => Order::Reload,
+            // There are no log files to open again, and the other is reserved: both do no harm.
+            _ = self.user1.recv() => Order::Nothing,
+            _ = self.user2.recv() => Order::Nothing,
+        }
+    }
+
+    /// Completes when the process is told to stop once more.
+    async fn second(&mut self) {
+        while !matches!(self.next().await, Order::Drain { .. }) {}
+    }
+}

@@ -1,0 +1,154 @@
+//! The command line: what may be asked of the program, and the commands that need no running proxy.
+
+use std::io::{self, Write};
+use std::net::ToSocketAddrs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config, Problem};
+
+/// A TCP reverse proxy whose balancing policies are plugins.
+#[derive(Debug, Parser)]
+#[command(name = "goproxy", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; `run` when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The file, for `goproxy -c FILE`.
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// Check the file and stop: a synonym of `check`.
+    #[arg(short = 't')]
+    pub test: bool,
+}
+
+/// Where `proxy.json` is.
+#[derive(Args, Clone, Debug, Default)]
+pub struct FileArgs {
+    /// proxy.json, or the folder that holds it. Else $PROXY_CONFIG_PATH, ./proxy.json, ./config/proxy.json
+    #[arg(short = 'c', long = "config", value_name = "PATH")]
+    pub config: Option<PathBuf>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve (the default)
+    Run {
+        /// The file.
+        #[command(flatten)]
+        file: FileArgs,
+    },
+    /// Check proxy.json: one line and exit 0, or every mistake and exit 1
+    Check {
+        /// The file.
+        #[command(flatten)]
+        file: FileArgs,
+        /// Print the configuration in full, every default included, in the new form
+        #[arg(long)]
+        dump: bool,
+        /// Warnings are mistakes too; looks up every server's name
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Print the JSON Schema of proxy.json
+    Schema,
+}
+
+/// A configuration and where it came from.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The file.
+    pub path: PathBuf,
+    /// What it says.
+    pub text: String,
+    /// What that means.
+    pub config: Config,
+}
+
+/// Finds, reads and checks the file; every mistake goes to stderr, one a line.
+///
+/// # Errors
+///
+/// There is no file, it cannot be read, or it has mistakes.
+pub fn load(file: &FileArgs) -> anyhow::Result<Loaded> {
+    let path = config::find(file.config.as_deref())?;
+    let text = config::file::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    match config::parse(&path, &text) {
+        Ok(config) => Ok(Loaded { path, text, config }),
+        Err(problems) => {
+            tell(&path, &problems);
+            anyhow::bail!("{} has {}", path.display(), count(problems.len(), "mistake"))
+        }
+    }
+}
+
+/// `goproxy check`: tells what is wrong with the file, or that it is in order.
+///
+/// # Errors
+///
+/// As [`load`]; with `strict` also for what is merely doubtful.
+pub fn check(file: &FileArgs, dump: bool, strict: bool) -> anyhow::Result<()> {
+    let Loaded { path, config, .. } = load(file)?;
+    let mut doubts = Vec::new();
+    if config.is_legacy {
+        doubts.push(config::LEGACY_NOTE.to_owned());
+    }
+    if strict {
+        doubts.extend(unresolved(&config));
+    }
+    for doubt in &doubts {
+        complain(format_args!("{}: warning: {doubt}", path.display()));
+    }
+    anyhow::ensure!(!strict || doubts.is_empty(), "{} has {}", path.display(), count(doubts.len(), "warning"));
+    if dump {
+        return print(&config::dump_for(&config, &path));
+    }
+    let servers = config.groups.iter().map(|group| group.servers.len()).sum();
+    let (groups, servers) = (count(config.groups.len(), "group"), count(servers, "server"));
+    print(&format!("{}: in order, {groups}, {servers}\n", path.display()))
+}
+
+/// Prints to stdout. A reader that has gone away is no error.
+///
+/// # Errors
+///
+/// Stdout cannot be written to.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        _ => Ok(()),
+    }
+}
+
+fn tell(path: &Path, problems: &[Problem]) {
+    for problem in problems {
+        complain(format_args!("{}", problem.in_file(path)));
+    }
+}
+
+/// Writes a line to stderr, which may be closed.
+fn complain(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Servers whose name does not resolve here and now.
+fn unresolved(config: &Config) -> Vec<String> {
+    let mut doubts = Vec::new();
+    for group in &config.groups {
+        for server in group.servers.iter().filter(|server| server.addr.literal().is_none()) {
+            if let Err(error) = (server.addr.host(), server.addr.port()).to_socket_addrs() {
+                let port = group.settings.listen.port();
+                doubts.push(format!("group {port}: the name of server {} is not resolved: {error}", server.addr));
+            }
+        }
+    }
+    doubts
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}

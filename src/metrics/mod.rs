@@ -1,0 +1,282 @@
+//! The text of `/metrics`, in the OpenMetrics format.
+//!
+//! Nothing is registered and nothing is kept: a scrape is rendered from what the groups show at that
+//! moment, so a series is there exactly as long as its server or its group. Names begin with `goproxy_`
+//! and values are in base units; labels are `group`, `server`, `policy` and `reason`, each of bounded
+//! variety, and `version` on the one line that says what was built. Counting is left to
+//! [`crate::counters`]; a figure that the system does not give is left out.
+
+mod process;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, MetricEncoder, NoLabelSet, text,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::counters::{EndReason, GroupCounters, Histogram, ProcessCounters};
+use crate::group::view::ServerView;
+use crate::server::State;
+use process::ProcessFigures;
+
+/// The content type that goes with the text.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// One group as it is at the scrape.
+#[derive(Debug)]
+pub struct GroupSample {
+    /// The port.
+    pub port: u16,
+    /// The name of its policy.
+    pub policy: Arc<str>,
+    /// What its sessions did.
+    pub counters: Arc<GroupCounters>,
+    /// All its servers.
+    pub servers: Vec<ServerView>,
+}
+
+/// The whole text, `# EOF` included.
+pub fn render(groups: Vec<GroupSample>, process: Arc<ProcessCounters>) -> String {
+    let ports = groups.iter().map(|group| group.port.to_string()).collect();
+    let figures = ProcessFigures::read();
+    let mut registry = Registry::with_prefix("goproxy");
+    registry.register_collector(Box::new(Scrape { groups, ports, process, figures }));
+    let mut out = String::new();
+    text::encode(&mut out, &registry).expect("a String takes whatever is written");
+    out
+}
+
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+/// What is known at one scrape.
+#[derive(Debug)]
+struct Scrape {
+    groups: Vec<GroupSample>,
+    /// The groups' ports as label values, in the same order.
+    ports: Vec<String>,
+    process: Arc<ProcessCounters>,
+    figures: ProcessFigures,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let mut families = Families(encoder);
+        self.sessions(&mut families)?;
+        self.connects(&mut families)?;
+        self.servers(&mut families)?;
+        self.config(&mut families)?;
+        self.process(&mut families)
+    }
+}
+
+impl Scrape {
+    fn groups(&self) -> impl Iterator<Item = (&str, &GroupSample)> {
+        self.ports.iter().map(String::as_str).zip(&self.groups)
+    }
+
+    /// One series per group.
+    fn per_group<'a, V>(
+        &'a self,
+        value: impl Fn(&GroupCounters) -> V + 'a,
+    ) -> impl Iterator<Item = (Labels<'a>, V)> + 'a {
+        self.groups().map(move |(port, group)| (vec![("group", port)], value(&group.counters)))
+    }
+
+    /// One series per group of what is counted in this field.
+    fn loaded<'a>(
+        &'a self,
+        field: impl Fn(&GroupCounters) -> &AtomicU64 + 'a,
+    ) -> impl Iterator<Item = (Labels<'a>, u64)> + 'a {
+        self.per_group(move |counters| field(counters).load(Relaxed))
+    }
+
+    /// One series per group and reason.
+    fn ended(&self, is_refusal: bool) -> impl Iterator<Item = (Labels<'_>, u64)> {
+        self.groups().flat_map(move |(port, group)| {
+            let reasons = EndReason::ALL.into_iter().filter(move |reason| reason.is_refusal() == is_refusal);
+            reasons
+                .map(move |reason| (vec![("group", port), ("reason", reason.as_str())], group.counters.ended(reason)))
+        })
+    }
+
+    /// One series per server that has this value.
+    fn per_server<'a, V>(
+        &'a self,
+        value: impl Fn(&ServerView) -> Option<V> + Copy + 'a,
+    ) -> impl Iterator<Item = (Labels<'a>, V)> + 'a {
+        self.groups().flat_map(move |(port, group)| {
+            group.servers.iter().filter_map(move |server| {
+                Some((vec![("group", port), ("server", server.addr.as_str())], value(server)?))
+            })
+        })
+    }
+
+    fn sessions(&self, families: &mut Families<'_>) -> fmt::Result {
+        families.gauge("sessions_active", "Sessions now", self.loaded(|group| &group.sessions_active))?;
+        families.counter("sessions", "Clients accepted", self.loaded(|group| &group.sessions_total))?;
+        families.counter("sessions_ended", "Sessions that are over, by reason", self.ended(false))?;
+        families.counter("sessions_refused", "Clients turned away without a server, by reason", self.ended(true))?;
+        families.counter("bytes_up", "Bytes from clients to servers", self.loaded(|group| &group.bytes_up))?;
+        families.counter("bytes_down", "Bytes from servers to clients", self.loaded(|group| &group.bytes_down))?;
+        let time = self.groups().map(|(port, group)| (port, &group.counters.session_time));
+        families.histogram("session_duration_seconds", "How long sessions lasted", time)
+    }
+
+    fn connects(&self, families: &mut Families<'_>) -> fmt::Result {
+        let errors = self.loaded(|group| &group.connect_errors);
+        families.counter("connect_errors", "Attempts to connect to a server that failed", errors)?;
+        let retries = self.loaded(|group| &group.connect_retries);
+        families.counter("connect_retries", "Attempts to connect that followed a failed one", retries)?;
+        let time = self.groups().map(|(port, group)| (port, &group.counters.connect_time));
+        families.histogram("connect_duration_seconds", "How long successful attempts to connect took", time)
+    }
+
+    fn servers(&self, families: &mut Families<'_>) -> fmt::Result {
+        let policies = self.groups().map(|(port, group)| (vec![("group", port), ("policy", &*group.policy)], 1u64));
+        families.gauge("group_policy", "1 for the policy of each group", policies)?;
+        let preserving = self.per_group(|group| u64::from(group.is_self_preserving.load(Relaxed)));
+        families.gauge("self_preservation", "1 while a group keeps leases that ran out", preserving)?;
+        let up = self.per_server(|server| Some(u64::from(server.online)));
+        families.gauge("server_up", "1 while the server may be picked", up)?;
+        let state = self.per_server(|server| Some(state_number(server.state)));
+        families.gauge("server_state", "What an operator wants: 0 ready, 1 drain, 2 maint", state)?;
+        let suspect = self.per_server(|server| Some(u64::from(server.suspect)));
+        families.gauge("server_suspect", "1 while it is passed over for a failed connect", suspect)?;
+        let active = self.per_server(|server| Some(u64::from(server.sessions)));
+        families.gauge("server_sessions_active", "Sessions the server has now", active)?;
+        let total = self.per_server(|server| Some(server.sessions_total));
+        families.counter("server_sessions", "Sessions that reached the server", total)?;
+        let errors = self.per_server(|server| Some(server.connect_errors));
+        families.counter("server_connect_errors", "Failed attempts to connect to the server", errors)?;
+        let lease = self.per_server(|server| server.lease_ms.map(as_seconds));
+        families.gauge("server_lease_seconds", "What is left of the server's lease", lease)
+    }
+
+    fn config(&self, families: &mut Families<'_>) -> fmt::Result {
+        let process = &self.process;
+        let loaded = (process.reload_good_ms() > 0).then(|| as_seconds(process.reload_good_ms()));
+        families.counter("config_reloads", "Configurations read, good or not", single(process.reloads()))?;
+        families.counter("config_reload_errors", "Reloads that changed nothing", single(process.reload_errors()))?;
+        let is_good = u64::from(process.is_last_reload_good());
+        families.gauge("config_reload_success", "1 when the last reload went well", single(is_good))?;
+        families.gauge(
+            "config_reload_success_timestamp_seconds",
+            "When the configuration in force was loaded",
+            loaded.into_iter().flat_map(single),
+        )?;
+        let generation = single(process.config_generation());
+        families.gauge("config_generation", "Grows with every configuration put in force", generation)
+    }
+
+    fn process(&self, families: &mut Families<'_>) -> fmt::Result {
+        families.counter("log_dropped_lines", "Log lines lost", single(crate::log::dropped_total()))?;
+        families.info("build", "What was built", &[("version", env!("CARGO_PKG_VERSION"))])?;
+        let figures = &self.figures;
+        if let Some(seconds) = figures.cpu_seconds {
+            families.counter("process_cpu_seconds", "Processor time used", single(seconds))?;
+        }
+        if let Some(bytes) = figures.resident_bytes {
+            families.gauge("process_resident_memory_bytes", "Memory in use", single(bytes))?;
+        }
+        if let Some(open) = figures.open_fds {
+            families.gauge("process_open_fds", "Open file descriptors", single(open))?;
+        }
+        if let Some(max) = figures.max_fds {
+            families.gauge("process_max_fds", "Limit of open file descriptors", single(max))?;
+        }
+        if let Some(seconds) = figures.start_time_seconds {
+            families.gauge("process_start_time_seconds", "When the process started", single(seconds))?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes families, each with all its series in one go as the format demands.
+struct Families<'a>(DescriptorEncoder<'a>);
+
+impl Families<'_> {
+    fn counter<'l, V: EncodeCounterValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels<'l>, V)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        series.into_iter().try_for_each(|(labels, value)| {
+            labeled(&mut family, &labels, |metric| metric.encode_counter::<NoLabelSet, _, f64>(&value, None))
+        })
+    }
+
+    fn gauge<'l, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels<'l>, V)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        series
+            .into_iter()
+            .try_for_each(|(labels, value)| labeled(&mut family, &labels, |metric| metric.encode_gauge(&value)))
+    }
+
+    /// One histogram per group.
+    fn histogram<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl Iterator<Item = (&'l str, &'l Histogram)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (port, histogram) in series {
+            let bound = |micros: Option<u64>| micros.map_or(f64::INFINITY, |micros| micros as f64 / 1e6);
+            let buckets: Vec<_> = histogram.buckets().map(|(micros, count)| (bound(micros), count)).collect();
+            // From the same reading as the buckets, so that the two always agree.
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            let sum = histogram.sum_us() as f64 / 1e6;
+            labeled(&mut family, &vec![("group", port)], |metric| {
+                metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(&labels)
+    }
+}
+
+fn labeled(
+    family: &mut MetricEncoder<'_>,
+    labels: &Labels<'_>,
+    encode: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
+) -> fmt::Result {
+    if labels.is_empty() {
+        return encode(family);
+    }
+    encode(&mut family.encode_family(labels)?)
+}
+
+/// The one series of a family without labels.
+fn single<V>(value: V) -> [(Labels<'static>, V); 1] {
+    [(Vec::new(), value)]
+}
+
+fn state_number(state: State) -> u64 {
+    match state {
+        State::Ready => 0,
+        State::Drain => 1,
+        State::Maint => 2,
+    }
+}
+
+fn as_seconds(millis: u64) -> f64 {
+    millis as f64 / 1e3
+}
+
+#[cfg(test)]
+mod tests;

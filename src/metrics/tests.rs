@@ -1,0 +1,206 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::server::Origin;
+
+fn server(addr: &str) -> ServerView {
+    ServerView {
+        addr: addr.into(),
+        state: State::Drain,
+        online: false,
+        cause: Some("drained".into()),
+        origin: Origin::Heartbeat,
+        weight: 1,
+        backup: false,
+        max_sessions: 0,
+        labels: BTreeMap::new(),
+        sessions: 3,
+        sessions_total: 40,
+        connect_errors: 5,
+        connect_latency_us: 100,
+        suspect: true,
+        lease_ms: Some(2_500),
+        last_check: None,
+    }
+}
+
+fn group(port: u16, servers: Vec<ServerView>) -> GroupSample {
+    GroupSample { port, policy: "ha".into(), counters: Arc::default(), servers }
+}
+
+fn rendered(groups: Vec<GroupSample>) -> String {
+    let process = ProcessCounters::default();
+    process.reload_succeeded(9);
+    process.reload_failed();
+    render(groups, Arc::new(process))
+}
+
+/// One line of a family.
+#[derive(Debug)]
+struct Sample<'a> {
+    name: &'a str,
+    labels: Vec<(&'a str, &'a str)>,
+    value: f64,
+}
+
+/// Checks `text` against the rules of the exposition format and returns its samples.
+fn parse(text: &str) -> Vec<Sample<'_>> {
+    let body = text.strip_suffix("# EOF\n").expect("it ends with # EOF");
+    let (mut families, mut series, mut samples) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    let (mut family, mut kind) = ("", "");
+    for line in body.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            family = rest.split_once(' ').expect("a help text").0;
+            assert!(families.insert(family), "{family} twice");
+            kind = "";
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, of) = rest.split_once(' ').unwrap();
+            assert!(name == family && kind.is_empty(), "type without its help: {line}");
+            assert!(["counter", "gauge", "histogram", "info"].contains(&of), "{line}");
+            kind = of;
+        } else {
+            let sample = parse_sample(line);
+            let suffixes: &[&str] = match kind {
+                "counter" => &["_total"],
+                "histogram" => &["_bucket", "_sum", "_count"],
+                "info" => &["_info"],
+                _ => &[""],
+            };
+            let suffix = sample.name.strip_prefix(family).expect("a sample of the family above");
+            assert!(suffixes.contains(&suffix), "{line} in a {kind}");
+            assert!(kind == "gauge" || sample.value >= 0.0, "{line}");
+            assert!(series.insert(line.rsplit_once(' ').unwrap().0), "{line} twice");
+            samples.push(sample);
+        }
+    }
+    for name in &families {
+        assert!(name.starts_with("goproxy_") && !name.ends_with("_total"), "{name}");
+    }
+    samples
+}
+
+fn parse_sample(line: &str) -> Sample<'_> {
+    let (head, value) = line.rsplit_once(' ').expect("a value");
+    let value = value.parse().expect("a number");
+    let (name, labels) = match head.split_once('{') {
+        None => (head, ""),
+        Some((name, labels)) => (name, labels.strip_suffix('}').expect("closed braces")),
+    };
+    let is_name = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    assert!(is_name(name), "{line}");
+    let parse_label = |label| {
+        let (key, value): (&str, &str) = str::split_once(label, '=').expect("a label");
+        let value = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).expect("quotes");
+        assert!(["group", "server", "policy", "reason", "le", "version"].contains(&key), "{line}");
+        assert!(!value.contains(['"', '\\', '\n']), "{line}");
+        (key, value)
+    };
+    let labels = labels.split(',').filter(|label| !label.is_empty()).map(parse_label).collect();
+    Sample { name, labels, value }
+}
+
+fn value(samples: &[Sample<'_>], name: &str, labels: &[(&str, &str)]) -> f64 {
+    let mut found =
+        samples.iter().filter(|sample| sample.name == name && labels.iter().all(|label| sample.labels.contains(label)));
+    let value = found.next().unwrap_or_else(|| panic!("no {name} {labels:?}")).value;
+    assert!(found.next().is_none(), "more than one {name} {labels:?}");
+    value
+}
+
+#[test]
+fn the_text_keeps_the_rules_of_the_format() {
+    parse(&rendered(vec![]));
+    let servers = || vec![server("10.0.0.1:9000"), server("[::1]:9000"), server("db.internal:9000")];
+    parse(&rendered(vec![group(8081, servers()), group(8082, servers()), group(8083, vec![])]));
+}
+
+#[test]
+fn every_count_is_shown_under_its_name() {
+    let sample = group(8081, vec![server("10.0.0.1:9000")]);
+    let counters = Arc::clone(&sample.counters);
+    counters.sessions_active.store(1, Relaxed);
+    counters.sessions_total.store(2, Relaxed);
+    counters.bytes_up.store(3, Relaxed);
+    counters.bytes_down.store(u64::MAX, Relaxed);
+    counters.connect_errors.store(5, Relaxed);
+    counters.connect_retries.store(6, Relaxed);
+    counters.is_self_preserving.store(true, Relaxed);
+    counters.connect_time.observe(150);
+    counters.session_ended(EndReason::IdleTimeout, 2_000_000);
+    counters.session_ended(EndReason::NoServer, 10);
+    let text = rendered(vec![sample]);
+    let samples = parse(&text);
+    let group = ("group", "8081");
+    for (name, expected) in [
+        ("goproxy_sessions_active", 1.0),
+        ("goproxy_sessions_total", 2.0),
+        ("goproxy_bytes_up_total", 3.0),
+        ("goproxy_connect_errors_total", 5.0),
+        ("goproxy_connect_retries_total", 6.0),
+        ("goproxy_self_preservation", 1.0),
+        ("goproxy_session_duration_seconds_count", 2.0),
+        ("goproxy_session_duration_seconds_sum", 2.00001),
+        ("goproxy_connect_duration_seconds_sum", 0.00015),
+        ("goproxy_server_up", 0.0),
+        ("goproxy_server_state", 1.0),
+        ("goproxy_server_suspect", 1.0),
+        ("goproxy_server_sessions_active", 3.0),
+        ("goproxy_server_sessions_total", 40.0),
+        ("goproxy_server_connect_errors_total", 5.0),
+        ("goproxy_server_lease_seconds", 2.5),
+    ] {
+        assert_eq!(value(&samples, name, &[group]), expected, "{name}");
+    }
+    assert!(text.contains(&format!("goproxy_bytes_down_total{{group=\"8081\"}} {}\n", u64::MAX)), "exact, not rounded");
+    assert_eq!(value(&samples, "goproxy_group_policy", &[group, ("policy", "ha")]), 1.0);
+    assert_eq!(value(&samples, "goproxy_sessions_ended_total", &[group, ("reason", "idle_timeout")]), 1.0);
+    assert_eq!(value(&samples, "goproxy_sessions_refused_total", &[group, ("reason", "no_server")]), 1.0);
+    assert_eq!(value(&samples, "goproxy_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1.0);
+    for (name, expected) in [
+        ("goproxy_config_reloads_total", 2.0),
+        ("goproxy_config_reload_errors_total", 1.0),
+        ("goproxy_config_reload_success", 0.0),
+        ("goproxy_config_generation", 9.0),
+    ] {
+        assert_eq!(value(&samples, name, &[]), expected, "{name}");
+    }
+    assert!(value(&samples, "goproxy_config_reload_success_timestamp_seconds", &[]) > 1.5e9);
+    assert!(value(&samples, "goproxy_process_open_fds", &[]) >= 3.0);
+    assert!(!text.contains("{}"), "no labels, no braces");
+}
+
+#[test]
+fn buckets_grow_and_the_last_one_is_the_count() {
+    let sample = group(8081, vec![]);
+    for micros in [50, 5_000, 7_000, 60_000_000] {
+        sample.counters.connect_time.observe(micros);
+    }
+    let text = rendered(vec![sample]);
+    let samples = parse(&text);
+    let buckets: Vec<_> =
+        samples.iter().filter(|sample| sample.name == "goproxy_connect_duration_seconds_bucket").collect();
+    assert!(buckets.is_sorted_by(|a, b| a.value <= b.value));
+    let at = |le| value(&samples, "goproxy_connect_duration_seconds_bucket", &[("group", "8081"), ("le", le)]);
+    assert_eq!((at("0.0001"), at("0.005"), at("0.01"), at("10.0"), at("+Inf")), (1.0, 2.0, 3.0, 3.0, 4.0));
+    assert_eq!(value(&samples, "goproxy_connect_duration_seconds_count", &[]), 4.0);
+}
+
+#[test]
+fn nothing_is_left_of_a_server_or_a_group_that_is_gone() {
+    let stays = || server("10.0.0.1:9000");
+    let before = rendered(vec![group(8081, vec![stays(), server("10.0.0.2:9000")]), group(8082, vec![stays()])]);
+    assert!(before.contains("10.0.0.2:9000") && before.contains("8082"));
+    let after = rendered(vec![group(8081, vec![stays()])]);
+    let samples = parse(&after);
+    assert!(samples.iter().all(|sample| !sample.labels.contains(&("server", "10.0.0.2:9000"))));
+    assert!(samples.iter().all(|sample| !sample.labels.contains(&("group", "8082"))));
+    assert_eq!(value(&samples, "goproxy_server_up", &[("server", "10.0.0.1:9000")]), 0.0);
+}
+
+#[test]
+fn a_server_without_a_lease_has_no_lease_series() {
+    let mut from_file = server("10.0.0.1:9000");
+    from_file.lease_ms = None;
+    let text = rendered(vec![group(8081, vec![from_file])]);
+    assert!(!text.contains("goproxy_server_lease_seconds{"));
+}

@@ -1,0 +1,238 @@
+//! Builds the parts, runs them, stops them in order. Nothing else knows that order.
+//!
+//! Start: descriptors, data threads, ports of the groups, admin port; then the tasks that look after them.
+//! Stop: listeners close, sessions end by themselves up to a limit, the rest is ended, then the tasks, the
+//! admin port last, so that it answers while sessions drain. What fails at the start stops the start; what
+//! fails later without anybody's order ends the process.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{AdminContext, AdminServer};
+use crate::config::{self, AdminListen, Config};
+use crate::control::{ChangeError, Control, Runner};
+use crate::counters::EndReason;
+use crate::metrics::{self, GroupSample};
+use crate::report::{self, Online};
+use crate::resolve;
+use crate::session::ProxySessionService;
+use crate::threads::DataThreads;
+
+/// Descriptors a session needs: the client's and the server's.
+const DESCRIPTORS_PER_SESSION: u64 = 2;
+
+/// Descriptors kept for everything that is no session: admin connections, files, the reactors.
+const DESCRIPTORS_RESERVED: u64 = 320;
+
+/// And for the pipes and listeners of each data thread.
+const DESCRIPTORS_PER_THREAD: u64 = 160;
+
+/// How long sessions that were told to end may take to do so.
+const END_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Proxy {
+    control: Control,
+    tasks: TaskTracker,
+    /// Ends the tasks that look after servers and the file.
+    stop: CancellationToken,
+    /// Ends the admin port.
+    stop_admin: CancellationToken,
+    /// Cancelled when something that must not end has ended.
+    failed: CancellationToken,
+}
+
+/// Why the proxy could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data threads.
+    #[error("cannot start the data threads")]
+    Threads(#[source] std::io::Error),
+    /// The port of a group.
+    #[error(transparent)]
+    Group(#[from] ChangeError),
+    /// The admin port.
+    #[error("cannot open the admin port")]
+    Admin(#[source] std::io::Error),
+}
+
+impl Proxy {
+    /// Starts everything that `config`, the meaning of `text`, the content of the file at `path`, asks for.
+    /// To be called on the management runtime; returns when clients are accepted.
+    ///
+    /// # Errors
+    ///
+    /// A port cannot be opened or the system refuses a thread; nothing is left running.
+    pub async fn start(path: PathBuf, text: &str, config: Config) -> Result<Self, StartError> {
+        let admin = AdminServer::bind(&config.admin.listen, config.admin.pprof_listen).map_err(StartError::Admin)?;
+        let threads = thread_count(config.threads);
+        let sessions_max = sessions_max(threads);
+        tracing::info!(threads, sessions_max, config = %path.display(), "goproxy starts");
+        let service = Arc::new(ProxySessionService::new(threads, sessions_max));
+        let data = Arc::new(DataThreads::start(threads, &service).map_err(StartError::Threads)?);
+        let failed = data.failed().clone();
+        let (control, runner) = Runner::start(path.clone(), text, config, service, data)?;
+        let proxy = Self {
+            control,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            stop_admin: CancellationToken::new(),
+            failed,
+        };
+        proxy.spawn_tasks(path, runner, admin);
+        Ok(proxy)
+    }
+
+    /// What runs, and how to change it.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Completes when something that must not end has ended: the process cannot go on.
+    pub async fn failed(&self) {
+        self.failed.cancelled().await;
+    }
+
+    /// Stops accepting and waits for the sessions to end by themselves, `limit` at most.
+    pub async fn drain(&self, limit: Option<Duration>) {
+        self.control.drain().await;
+        let sessions = self.control.sessions().active();
+        tracing::info!(sessions, limit_ms = limit.map(|limit| limit.as_millis() as u64), "draining");
+        if !self.wait_for_sessions(limit.unwrap_or(Duration::MAX)).await {
+            let ended = self.control.sessions().end_all(None, EndReason::Drained);
+            tracing::warn!(sessions = ended, "drain_timeout is over: ending what is left");
+            self.wait_for_sessions(END_TIME_MAX).await;
+        }
+    }
+
+    /// Stops everything at once; sessions that are left end with the reason `shutdown`.
+    pub async fn stop(self) {
+        self.control.drain().await;
+        if self.control.sessions().end_all(None, EndReason::Shutdown) > 0 {
+            self.wait_for_sessions(END_TIME_MAX).await;
+        }
+        self.stop.cancel();
+        self.stop_admin.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        tracing::info!("goproxy stopped");
+    }
+
+    /// True when no session is left; false when `limit` is over before.
+    async fn wait_for_sessions(&self, limit: Duration) -> bool {
+        let all_ended = async {
+            // Drains are rare and seldom short: looking now and then is cheaper than telling at every end.
+            while self.control.sessions().active() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(limit, all_ended).await.is_ok()
+    }
+
+    fn spawn_tasks(&self, path: PathBuf, runner: Runner, admin: AdminServer) {
+        let (control, stop) = (&self.control, &self.stop);
+        // Ends when every handle of `control` is gone, so with the last of the other tasks; waits for no one.
+        tokio::spawn(runner.run());
+        self.spawn("leases", stop, leases(control.clone(), stop.clone()));
+        self.spawn("resolve", stop, resolve::run(control.clone(), stop.clone()));
+        let reloading = control.clone();
+        let reload = move || {
+            let control = reloading.clone();
+            // `control` logs what comes of it.
+            async move { drop(control.reload().await) }
+        };
+        self.spawn("watch", stop, config::watch::watch(path, reload, stop.clone()));
+        self.spawn("report", stop, status(control.clone(), stop.clone()));
+        let scraped = control.clone();
+        let context =
+            AdminContext { control: Arc::new(control.clone()), metrics: Arc::new(move || metrics_text(&scraped)) };
+        let stop_admin = self.stop_admin.clone();
+        let served = async move {
+            if let Err(error) = admin.run(context, stop_admin).await {
+                tracing::error!(%error, "cannot serve the admin port");
+            }
+        };
+        self.spawn("admin", &self.stop_admin, served);
+    }
+
+    /// Runs a task that must not end before it is told to.
+    fn spawn(&self, name: &'static str, stop: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+        let (stop, failed) = (stop.clone(), self.failed.clone());
+        self.tasks.spawn(async move {
+            // Also on a panic.
+            let by_surprise = failed.drop_guard();
+            task.await;
+            if stop.is_cancelled() {
+                by_surprise.disarm();
+            } else {
+                tracing::error!(task = name, "ended by surprise");
+            }
+        });
+    }
+}
+
+/// Lets leases run out until `stop`.
+async fn leases(control: Control, stop: CancellationToken) {
+    loop {
+        let pause = control.check_leases();
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Writes the status line, at the interval that is in force, until `stop`.
+async fn status(control: Control, stop: CancellationToken) {
+    report::run(control.status_interval(), || online(&control), stop).await;
+}
+
+fn online(control: &Control) -> Online {
+    let groups = control.groups().values().map(|group| (group.view(), group.servers())).collect();
+    Online { groups, sessions: control.sessions().list(None, report::NAMED_MAX) }
+}
+
+fn metrics_text(control: &Control) -> String {
+    let groups = control.groups();
+    let samples = groups.iter().map(|(port, group)| GroupSample {
+        port: *port,
+        policy: group.snapshot().settings.policy.shared_name(),
+        counters: Arc::clone(&group.counters),
+        servers: group.servers(),
+    });
+    metrics::render(samples.collect(), Arc::clone(control.counters()))
+}
+
+fn thread_count(configured: usize) -> usize {
+    match configured {
+        0 => std::thread::available_parallelism().map_or(1, Into::into),
+        count => count,
+    }
+}
+
+/// Raises the limit of descriptors as far as the system allows and tells how many sessions fit into it.
+fn sessions_max(threads: usize) -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Refused: then the current limit has to do.
+    let descriptors = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    }
+    .unwrap_or(u64::MAX);
+    let reserved = (DESCRIPTORS_RESERVED + DESCRIPTORS_PER_THREAD * threads as u64).min(descriptors / 2);
+    (descriptors - reserved) / DESCRIPTORS_PER_SESSION
+}
+
+/// Where the admin port is, for people.
+pub fn admin_url(config: &Config) -> String {
+    match &config.admin.listen {
+        AdminListen::Tcp(addr) => format!("http://{addr}"),
+        AdminListen::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
