@@ -142,6 +142,7 @@ mod tests {
             connect_latency_us: 0,
             suspect: false,
             lease_ms: None,
+            load: None,
             last_check: None,
         }
     }

@@ -213,8 +213,16 @@ mod tests {
             (ChangeError::ServerNotFound { group: 1, server: server() }, 404, "server_not_found"),
             (ChangeError::ServerRefused { server: server(), why: "why".to_owned() }, 403, "server_refused"),
             (ChangeError::TooManyServers { group: 1, max: 2 }, 409, "too_many_servers"),
-            (ChangeError::Listen { listen: "0.0.0.0:1".parse().unwrap(), source: io() }, 409, "cannot_listen"),
-            (ChangeError::Persist { action: "write", path: "p".to_owned(), source: io() }, 503, "cannot_persist"),
+            (
+                ChangeError::Listen { listen: "0.0.0.0:1".parse().unwrap(), source: std::sync::Arc::new(io()) },
+                409,
+                "cannot_listen",
+            ),
+            (
+                ChangeError::Persist { action: "write", path: "p".to_owned(), source: std::sync::Arc::new(io()) },
+                503,
+                "cannot_persist",
+            ),
             (ChangeError::Stopping, 503, "stopping"),
         ] {
             let text = error.to_string();

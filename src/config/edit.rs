@@ -6,19 +6,15 @@
 //! force already changes no byte. A syntax tree that edits in place was no help: it spreads inserted
 //! objects over several lines and finds its place anew for every edit.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use jsonc_parser::ast::{Object, Value};
-use jsonc_parser::common::Ranged;
-
 use super::check::{admin_sockets, check_server, check_weight};
-use super::dump::{dump_for, quoted, server_keys, server_text};
+use super::dump::dump_for;
 use super::keys::{GROUPS_MAX, SERVERS_MAX};
-use super::list::{Fresh, List};
 use super::parse::{parse_with, without_bom};
-use super::reader::syntax;
+use super::rewrite::{Wanted, rewritten};
 use super::value::check_labels;
 use super::{Config, GroupConfig, Problem};
 use crate::group::GroupSettings;
@@ -201,11 +197,9 @@ impl Document {
         if self.was_legacy {
             return format!("{mark}{}", dump_for(&self.config, &self.path).replace('\n', newline));
         }
-        let root = syntax(text).expect("the text was parsed before");
-        let root = root.as_object().expect("a checked file is an object");
-        let writer = Writer { text, newline, unit: unit(text, root) };
-        let body = writer.root(root, self);
-        format!("{mark}{}{body}{}", &text[..root.range.start], &text[root.range.end..])
+        let groups = self.config.groups.iter().zip(&self.places).enumerate();
+        let wanted = groups.map(|(index, (group, places))| Wanted { group, said: self.said.get(index), places });
+        format!("{mark}{}", rewritten(text, newline, &self.base, wanted))
     }
 
     fn group(&self, port: u16) -> Result<usize, EditError> {
@@ -250,166 +244,4 @@ impl Document {
         self.places.push(Vec::new());
         Ok(groups.len() - 1)
     }
-}
-
-/// Writes the difference into the text it was read from.
-struct Writer<'t> {
-    text: &'t str,
-    newline: &'static str,
-    /// One step of indentation.
-    unit: String,
-}
-
-impl Writer<'_> {
-    fn root(&self, root: &Object, document: &Document) -> List {
-        let mut list = List::of_object(self.text, root, self.fresh("", true));
-        let groups = root.get("groups").map(|property| &property.value);
-        let (mut array, values) = match groups {
-            Some(Value::Array(array)) => {
-                let is_multiline = self.is_multiline(root);
-                let fresh = self.fresh(self.indent_at(array.range.start), is_multiline);
-                (List::of_array(self.text, array, fresh), &array.elements[..])
-            }
-            _ => (List::empty(['[', ']'], self.fresh_below(&list.separator())), &[][..]),
-        };
-        for (index, group) in document.config.groups.iter().enumerate() {
-            match document.said.get(index) {
-                Some(said) if said == group => {}
-                Some(said) => {
-                    let value = values[index].as_object().expect("a checked group is an object");
-                    array.replace(index, &self.group(value, said, group, &document.places[index]).to_string());
-                }
-                None => array.push(self.new_group(group, &document.base, &array.separator()).to_string()),
-            }
-        }
-        list.set("groups", &array.to_string());
-        list
-    }
-
-    fn group(&self, value: &Object, said: &GroupConfig, group: &GroupConfig, places: &[Option<usize>]) -> List {
-        let mut list = List::of_object(self.text, value, Fresh::default());
-        if group.settings.open != said.settings.open {
-            list.set("open", &group.settings.open.to_string());
-        }
-        if group.settings.policy != said.settings.policy {
-            list.set("policy", &quoted(group.settings.policy.name()));
-        }
-        if group.servers != said.servers {
-            let servers = match value.get("servers").map(|property| &property.value) {
-                Some(Value::Array(array)) => {
-                    let fresh = self.fresh(self.indent_at(array.range.start), self.is_multiline(value));
-                    let list = List::of_array(self.text, array, fresh);
-                    self.servers(list, &array.elements, &said.servers, &group.servers, places)
-                }
-                _ => self.new_servers(&group.servers, &list.separator()),
-            };
-            list.set("servers", &servers.to_string());
-        }
-        list
-    }
-
-    fn new_group(&self, group: &GroupConfig, base: &GroupSettings, separator: &str) -> List {
-        let settings = &group.settings;
-        let mut list = List::empty(['{', '}'], self.fresh_below(separator));
-        list.set("listen", &quoted(&settings.listen.to_string()));
-        if settings.open != base.open {
-            list.set("open", &settings.open.to_string());
-        }
-        if settings.policy != base.policy {
-            list.set("policy", &quoted(settings.policy.name()));
-        }
-        if !group.servers.is_empty() {
-            let servers = self.new_servers(&group.servers, &list.separator());
-            list.set("servers", &servers.to_string());
-        }
-        list
-    }
-
-    fn new_servers(&self, servers: &[ServerSettings], separator: &str) -> List {
-        let mut list = List::empty(['[', ']'], self.fresh_below(separator));
-        servers.iter().for_each(|server| list.push(server_text(server)));
-        list
-    }
-
-    fn servers(
-        &self,
-        mut list: List,
-        values: &[Value],
-        said: &[ServerSettings],
-        servers: &[ServerSettings],
-        places: &[Option<usize>],
-    ) -> List {
-        for (server, place) in servers.iter().zip(places) {
-            if let Some(place) = *place
-                && *server != said[place]
-            {
-                list.replace(place, &self.server(&values[place], &said[place], server));
-            }
-        }
-        let kept: HashSet<usize> = places.iter().copied().flatten().collect();
-        (0..said.len()).rev().filter(|place| !kept.contains(place)).for_each(|place| list.remove(place));
-        let new = servers.iter().zip(places).filter(|(_, place)| place.is_none());
-        new.for_each(|(server, _)| list.push(server_text(server)));
-        list
-    }
-
-    fn server(&self, value: &Value, said: &ServerSettings, server: &ServerSettings) -> String {
-        let keys = server_keys(server, said);
-        let Value::Object(object) = value else {
-            // The address as its owner wrote it, which need not be the canonical form.
-            let addr = value.text(self.text);
-            let keys = keys.into_iter().map(|(name, value)| format!(", \"{name}\": {value}")).collect::<String>();
-            return format!("{{ \"addr\": {addr}{keys} }}");
-        };
-        let mut list = List::of_object(self.text, object, Fresh::default());
-        for (name, value) in keys {
-            match object.get_object(name) {
-                Some(labels) => list.set(name, &self.labels(labels, &said.labels, &server.labels).to_string()),
-                None => list.set(name, &value),
-            }
-        }
-        list.to_string()
-    }
-
-    fn labels(&self, object: &Object, said: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> List {
-        let mut list = List::of_object(self.text, object, Fresh::default());
-        said.keys().filter(|name| !labels.contains_key(*name)).for_each(|name| list.unset(name));
-        let changed = labels.iter().filter(|(name, text)| said.get(*name) != Some(text));
-        changed.for_each(|(name, text)| list.set(name, &quoted(text)));
-        list
-    }
-
-    /// The style of a list that is empty so far and starts in a line of this indentation.
-    fn fresh(&self, indent: &str, is_multiline: bool) -> Fresh {
-        if !is_multiline {
-            return Fresh::default();
-        }
-        let Self { newline, unit, .. } = self;
-        Fresh { item: format!("{newline}{indent}{unit}"), close: format!("{newline}{indent}") }
-    }
-
-    /// The style of a list within an item that stands behind `separator`.
-    fn fresh_below(&self, separator: &str) -> Fresh {
-        let is_multiline = separator.contains(['\n', '\r']);
-        self.fresh(separator.trim_start_matches(['\n', '\r']), is_multiline)
-    }
-
-    fn is_multiline(&self, object: &Object) -> bool {
-        object.text(self.text).contains(['\n', '\r'])
-    }
-
-    /// The blanks that the line of this offset starts with.
-    fn indent_at(&self, offset: usize) -> &str {
-        let line = self.text[..offset].rfind(['\n', '\r']).map_or(0, |at| at + 1);
-        let line = &self.text[line..offset];
-        &line[..line.len() - line.trim_start_matches([' ', '\t']).len()]
-    }
-}
-
-/// One step of indentation: what stands before the first key, if that has a line of its own.
-fn unit(text: &str, root: &Object) -> String {
-    let before = root.properties.first().map_or("", |first| &text[..first.range.start]);
-    let line = before.rsplit(['\n', '\r']).next().unwrap_or("");
-    let is_own_line = line.len() < before.len() && !line.is_empty() && line.trim().is_empty();
-    if is_own_line { line.to_owned() } else { "  ".to_owned() }
 }

@@ -54,7 +54,7 @@ pub fn save(path: &Path, text: &str) -> io::Result<()> {
     let folder = real.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = real.file_name().ok_or(ErrorKind::IsADirectory)?.to_string_lossy().into_owned();
     let prefix = format!(".{name}{TEMP_INFIX}");
-    for stale in stale(folder, &prefix)? {
+    for stale in stale(folder, &prefix) {
         // Somebody else may have been faster, and one that cannot be removed harms nobody.
         let _ = fs::remove_file(stale);
     }
@@ -76,10 +76,11 @@ pub fn hash(content: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(content)
 }
 
-fn stale(folder: &Path, prefix: &str) -> io::Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder)?.filter_map(Result::ok);
+/// What a killed process left behind.
+fn stale(folder: &Path, prefix: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let stale = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
-    Ok(stale.map(|entry| entry.path()).collect())
+    stale.map(|entry| entry.path()).collect()
 }
 
 fn take_over_owner_and_mode(temp: &File, real: &Path) -> io::Result<()> {

@@ -5,10 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use jsonc_parser::ast::{NumberLit, Object, Value};
 
 use super::check::{Listens, check_listeners};
-use super::keys::{self, Key, LEGACY, ROOT, Shape};
+use super::keys::{self, Key, LEGACY, ROOT};
 use super::parse::{Parsed, Parser};
 use super::problem::Place;
 use super::reader::{self, fields};
+use super::schema::range;
 use super::{AdminListen, GroupConfig, value};
 use crate::policy::factory::PolicySpec;
 
@@ -75,23 +76,26 @@ fn port(key: &Key, value: &Value) -> Result<u16, String> {
 
 fn number(key: &Key, value: &Value) -> Result<u64, String> {
     let Value::StringLit(text) = value else { return value::whole(key, value) };
-    let digits = NumberLit { value: &text.value, range: text.range };
-    value::whole(key, &Value::NumberLit(digits)).map_err(|_| {
-        let Shape::Whole(min, max) = key.shape else { unreachable!("{} is a number", key.name) };
-        format!("{} is no {}; expected a whole number of {min} to {max}", value::shown(value), key.name)
-    })
+    if text.value.is_empty() || !text.value.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(format!("{} is no number; expected {}", value::shown(value), range(key.shape)));
+    }
+    value::whole(key, &Value::NumberLit(NumberLit { value: &text.value, range: text.range }))
 }
 
+/// A policy by the old program's number, as number or as text, or by its name.
 fn policy(key: &Key, value: &Value) -> Result<PolicySpec, String> {
-    let name = match value::shown(value).trim_matches('"') {
+    let number = match value {
+        Value::NumberLit(number) => number.value,
+        Value::StringLit(text) => &text.value,
+        _ => "",
+    };
+    let name = match number {
         "1" => "ha",
         "2" => "round_robin",
         "3" => "ip_hash",
         _ if value.as_number_lit().is_some() => {
-            return Err(format!(
-                "unknown policy {}; expected 1 (ha), 2 (round_robin), 3 (ip_hash) or a name",
-                value::shown(value)
-            ));
+            let shown = value::shown(value);
+            return Err(format!("unknown policy {shown}; expected 1 (ha), 2 (round_robin), 3 (ip_hash) or a name"));
         }
         _ => return value::policy(key, value),
     };

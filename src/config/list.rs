@@ -2,7 +2,7 @@
 //! them.
 //!
 //! Taking an item out or putting one in touches the two gaps beside it and nothing else, and no comment
-//! is ever dropped, not even that of an item that goes.
+//! is ever dropped but those within an item that goes.
 
 use std::ops::Range;
 
@@ -119,8 +119,7 @@ impl List {
     pub(super) fn push(&mut self, text: String) {
         let mut separator = self.separator();
         let closing = self.gaps.pop().expect("there is a gap behind the items");
-        let head = closing.trim_end();
-        let tail = &closing[head.len()..];
+        let (head, tail) = closing.split_at(scan(&closing).end);
         if ends_in_line_comment(head) && !separator.contains(NEWLINES) {
             separator = last_line(tail).to_owned();
         }
@@ -147,7 +146,7 @@ impl List {
         let merged = if has_comment(&bare_after) {
             joined(&before, &bare_after)
         } else if is_last {
-            let head = before.trim_end();
+            let head = &before[..scan(&before).end];
             let needs_newline = ends_in_line_comment(head) && !bare_after.contains(NEWLINES);
             if needs_newline { before } else { format!("{head}{bare_after}") }
         } else {
@@ -183,7 +182,7 @@ fn joined(before: &str, after: &str) -> String {
 
 /// The blanks and newlines at the end of a gap.
 fn tail(gap: &str) -> &str {
-    &gap[gap.trim_end().len()..]
+    &gap[scan(gap).end..]
 }
 
 /// `blanks` without empty lines before the last newline.
@@ -206,30 +205,41 @@ fn has_comment(gap: &str) -> bool {
     gap.contains('/')
 }
 
+/// True when what follows `gap` on the same line would be part of its comment.
 fn ends_in_line_comment(gap: &str) -> bool {
-    scan(gap).1
+    scan(gap).is_in_line_comment
 }
 
 /// Where the comma of a gap is; those within comments are text.
 fn comma(gap: &str) -> Option<usize> {
-    scan(gap).0
+    scan(gap).comma
 }
 
-/// The comma of a gap, and whether a line comment is still open at its end.
-fn scan(gap: &str) -> (Option<usize>, bool) {
-    let (mut at, mut comma) = (0, None);
-    while let Some(found) = gap[at..].find([',', '/']) {
-        at += found;
-        let rest = &gap[at..];
-        if rest.starts_with(',') {
-            comma = comma.or(Some(at));
-            at += 1;
+/// What a gap consists of.
+struct Scan {
+    comma: Option<usize>,
+    /// Behind the comma and the comments; from here on there are only blanks and newlines.
+    end: usize,
+    /// True when a line comment is still open at the end of the gap.
+    is_in_line_comment: bool,
+}
+
+fn scan(gap: &str) -> Scan {
+    let mut scan = Scan { comma: None, end: 0, is_in_line_comment: false };
+    while let Some(found) = gap[scan.end..].find([',', '/']) {
+        let start = scan.end + found;
+        let rest = &gap[start..];
+        let len = if rest.starts_with(',') {
+            scan.comma = scan.comma.or(Some(start));
+            Some(1)
         } else if rest.starts_with("/*") {
-            at += rest.find("*/").map_or(rest.len(), |end| end + 2);
+            rest.find("*/").map(|end| end + 2)
         } else {
-            let Some(end) = rest.find(NEWLINES) else { return (comma, true) };
-            at += end;
-        }
+            let len = rest.find(NEWLINES);
+            scan.is_in_line_comment = len.is_none();
+            len
+        };
+        scan.end = start + len.unwrap_or(rest.len());
     }
-    (comma, false)
+    scan
 }

@@ -2,7 +2,7 @@
 //!
 //! [`parse`] gives the checked [`Config`] or every mistake with its line and column. [`Document`] makes
 //! the changes that come over HTTP in the text itself, so that all a user wrote around them stays byte
-//! for byte. [`file`] reads and replaces the file whole. Which keys there are is one table, `keys`, from
+//! for byte. [`mod@file`] reads and replaces the file whole. Which keys there are is one table, `keys`, from
 //! which reading, the schema and the README's checks are driven. What a change does to the running
 //! proxy is left to `control`; nothing here knows what runs.
 
@@ -17,15 +17,15 @@ mod list;
 mod parse;
 mod problem;
 mod reader;
+mod rewrite;
 mod schema;
 mod secret;
 mod units;
 mod value;
+pub mod watch;
 
 #[cfg(test)]
 mod tests;
-
-pub mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -232,8 +232,8 @@ impl Parser<'_> {
         for (index, value) in list.iter().enumerate() {
             let place = Place::Index(&place, index);
             let Some((server, offset)) = self.server(value, &place) else { continue };
-            let is_plain = value.as_string_lit().is_some();
-            let place = if is_plain { place } else { Place::Key(&Place::Index(&place, index), "addr") };
+            let addr_place = Place::Key(&place, "addr");
+            let place = if value.as_string_lit().is_some() { place } else { addr_place };
             if let Err(message) = check_server_addr(&server.addr, listen, admin) {
                 self.problems.add(offset, place, message);
             }

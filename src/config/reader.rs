@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use jsonc_parser::ast::{Object, Value};
 use jsonc_parser::common::Ranged;
-use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast, tokens::Token};
+use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
 use super::keys::{self, Key};
 use super::problem::{Place, Problem, Problems, did_you_mean, shortened};
+use super::schema::range;
 use super::value::shown;
 
 /// Largest file that is read, in bytes.
@@ -41,33 +42,47 @@ pub(super) fn syntax(text: &str) -> Result<Value<'_>, Vec<Problem>> {
     if text.len() > FILE_BYTES_MAX {
         return fail(0, format!("the file has {} bytes; expected at most {FILE_BYTES_MAX}", text.len()));
     }
-    let collect = CollectOptions { tokens: true, ..CollectOptions::default() };
-    let parsed = match parse_to_ast(text, &collect, &SYNTAX) {
+    let parsed = match parse_to_ast(text, &CollectOptions::default(), &SYNTAX) {
         Ok(parsed) => parsed,
         Err(error) => {
             let message = error.kind().to_string();
             let mut letters = message.chars();
             let first = letters.next().map_or(' ', |letter| letter.to_ascii_lowercase());
-            return fail(error.range().start, format!("{first}{}; expected JSON with comments", letters.as_str()));
+            return fail(error.range().start, format!("this is no JSON: {first}{}", letters.as_str()));
         }
     };
-    for token in parsed.tokens.iter().flatten() {
-        let is_raw_control = |b: u8| b < b' ';
-        if matches!(token.token, Token::String(_))
-            && let Some(at) = token.range.text(text).bytes().position(is_raw_control)
-        {
-            return fail(
-                token.range.start + at,
-                "a line break or control character within a string; \
-                                                 expected an escape such as \\n"
-                    .to_owned(),
-            );
-        }
+    let Some(value) = parsed.value else {
+        return fail(0, "the file is empty; expected an object, {…}".to_owned());
+    };
+    match raw_control(text, &value) {
+        Some(at) => fail(at, "a line break or control character within a string; expected \\n or such".to_owned()),
+        None => Ok(value),
     }
-    match parsed.value {
-        Some(value) => Ok(value),
-        None => fail(0, "the file is empty; expected an object, {…}".to_owned()),
+}
+
+/// The first control character that stands in a string as it is: no JSON, though the parser takes it.
+fn raw_control(text: &str, root: &Value) -> Option<usize> {
+    let in_string = |start: usize, end: usize| {
+        text.as_bytes()[start..end].iter().position(|b| *b < b' ').map(|position| start + position)
+    };
+    let mut first: Option<usize> = None;
+    let mut rest = vec![root];
+    while let Some(value) = rest.pop() {
+        let found = match value {
+            Value::StringLit(string) => in_string(string.range.start, string.range.end),
+            Value::Array(array) => {
+                rest.extend(&array.elements);
+                None
+            }
+            Value::Object(object) => {
+                rest.extend(object.properties.iter().map(|property| &property.value));
+                object.properties.iter().find_map(|property| in_string(property.name.start(), property.name.end()))
+            }
+            _ => None,
+        };
+        first = [first, found].into_iter().flatten().min();
     }
+    first
 }
 
 /// An object of the file and the keys it may have.
@@ -131,7 +146,8 @@ impl<'v, 't> Fields<'v, 't, '_> {
         read: impl FnOnce(&Key, &Value) -> Result<T, String>,
     ) -> Option<T> {
         if self.value(name).is_none() {
-            problems.add(self.object.range.start, self.place, format!("{name} is missing; expected this key"));
+            let expected = range(self.key(name).shape);
+            problems.add(self.object.range.start, self.place, format!("{name} is missing; expected {expected}"));
         }
         self.get(problems, name, read)
     }

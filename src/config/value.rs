@@ -72,7 +72,7 @@ pub(super) fn time(key: &Key, value: &Value) -> Result<Duration, String> {
     if (may_be_zero && time.is_zero()) || (min..=max).contains(&time) {
         return Ok(time);
     }
-    let zero = if may_be_zero { "0s for never, or " } else { "" };
+    let zero = if may_be_zero { "0s, or " } else { "" };
     let (min, max) = (units::time_text(min), units::time_text(max));
     Err(format!("{} is out of range; expected {zero}{min} to {max}", shown(value)))
 }
@@ -111,18 +111,12 @@ pub(super) fn policy(_: &Key, value: &Value) -> Result<PolicySpec, String> {
 }
 
 pub(super) fn socket(_: &Key, value: &Value) -> Result<SocketAddr, String> {
-    let expected = "ip:port, such as \"127.0.0.1:8081\"";
-    let text = text_of(value, "address to listen on", expected)?;
-    let socket = text.parse::<SocketAddr>().map_err(|_| no(value, "address to listen on", expected))?;
-    match socket.port() {
-        0 => Err(format!("{} has port 0; expected a port of 1 to 65535", shown(value))),
-        _ => Ok(socket),
-    }
+    listen_address(value, "ip:port, such as \"127.0.0.1:8081\"")
 }
 
-pub(super) fn socket_or_unix(key: &Key, value: &Value) -> Result<AdminListen, String> {
+pub(super) fn socket_or_unix(_: &Key, value: &Value) -> Result<AdminListen, String> {
     let Some(path) = value.as_string_lit().and_then(|text| text.value.strip_prefix("unix:")) else {
-        return socket(key, value).map(AdminListen::Tcp).map_err(|error| format!("{error} or \"unix:/PATH\""));
+        return listen_address(value, "ip:port, such as \"127.0.0.1:8080\", or unix:/PATH").map(AdminListen::Tcp);
     };
     if !path.starts_with('/') || path.contains('\0') {
         return Err(no(value, "usable socket", "unix: and an absolute path"));
@@ -177,6 +171,15 @@ fn check_label(name: &str, text: &str) -> Result<(), String> {
 pub(super) fn secret(value: &Value, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Secret, String> {
     let written = value.as_string_lit().ok_or("this is no token; expected a string, env:NAME or file:PATH")?;
     Secret::resolve(&written.value, folder, env)
+}
+
+fn listen_address(value: &Value, expected: &str) -> Result<SocketAddr, String> {
+    let text = text_of(value, "address to listen on", expected)?;
+    let socket = text.parse::<SocketAddr>().map_err(|_| no(value, "address to listen on", expected))?;
+    match socket.port() {
+        0 => Err(format!("{} has port 0; expected a port of 1 to 65535", shown(value))),
+        _ => Ok(socket),
+    }
 }
 
 fn text_of<'v>(value: &'v Value, what: &str, expected: &str) -> Result<&'v str, String> {

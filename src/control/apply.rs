@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -309,7 +309,7 @@ fn beside_the_file(group: u16, done: &[&Change]) -> (Vec<Registration>, Vec<Serv
 }
 
 /// Reads the file for a reload; `None` when it says what is in force already.
-fn read(path: &PathBuf, in_force: u64) -> Result<Option<Plan>, ChangeError> {
+fn read(path: &Path, in_force: u64) -> Result<Option<Plan>, ChangeError> {
     let text = config::file::read(path).map_err(|error| persist("read", path, error))?;
     if config::file::hash(text.as_bytes()) == in_force {
         return Ok(None);
@@ -319,7 +319,7 @@ fn read(path: &PathBuf, in_force: u64) -> Result<Option<Plan>, ChangeError> {
 }
 
 /// Reads the file and edits what it says at this moment, so that a user's own edit is not lost.
-fn plan(path: &PathBuf, edits: Vec<Edit>, leased: Vec<(u16, ServerSettings)>) -> Result<Plan, ChangeError> {
+fn plan(path: &Path, edits: Vec<Edit>, leased: Vec<(u16, ServerSettings)>) -> Result<Plan, ChangeError> {
     let old_text = config::file::read(path).map_err(|error| persist("read", path, error))?;
     let mut document = Document::parse(path, &old_text).map_err(|problems| invalid(path, problems))?;
     for (group, server) in leased {
@@ -342,11 +342,11 @@ fn refusal(outcome: Result<(), EditError>) -> Result<(), ChangeError> {
     }
 }
 
-fn invalid(path: &PathBuf, problems: Vec<config::Problem>) -> ChangeError {
+fn invalid(path: &Path, problems: Vec<config::Problem>) -> ChangeError {
     ChangeError::FileInvalid { path: path.display().to_string(), problems }
 }
 
-fn persist(action: &'static str, path: &PathBuf, error: std::io::Error) -> ChangeError {
+fn persist(action: &'static str, path: &Path, error: std::io::Error) -> ChangeError {
     ChangeError::Persist { action, path: path.display().to_string(), source: Arc::new(error) }
 }
 

@@ -20,6 +20,7 @@ fn server(addr: &str) -> ServerView {
         connect_latency_us: 100,
         suspect: true,
         lease_ms: Some(2_500),
+        load: None,
         last_check: None,
     }
 }

@@ -1,0 +1,375 @@
+//! Edits change what they say and nothing else.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::factory::PolicySpec;
+use crate::server::{Origin, ServerAddr, State};
+
+const PATH: &str = "/etc/goproxy/proxy.json";
+
+fn document(text: &str) -> Document {
+    Document::parse(Path::new(PATH), text).unwrap()
+}
+
+/// The text after these edits; it must mean what the document says it means.
+fn edited(text: &str, edits: &[Edit]) -> String {
+    let mut document = document(text);
+    for edit in edits {
+        document.apply(edit).unwrap();
+    }
+    let text = document.text();
+    match parse(Path::new(PATH), &text) {
+        Ok(config) => assert_eq!(config, *document.config(), "{text}"),
+        Err(problems) => panic!("{problems:#?}\n{text}"),
+    }
+    text
+}
+
+fn addr(text: &str) -> ServerAddr {
+    text.parse().unwrap()
+}
+
+fn add(group: u16, text: &str, origin: Origin) -> Edit {
+    Edit::AddServer { group, server: ServerSettings::new(addr(text), origin) }
+}
+
+fn remove(group: u16, text: &str) -> Edit {
+    Edit::RemoveServer { group, addr: addr(text) }
+}
+
+fn set_state(group: u16, text: &str, state: State) -> Edit {
+    Edit::SetServer { group, addr: addr(text), weight: None, state: Some(state), labels: None }
+}
+
+const COMMENTED: &str = r#"// head
+{
+    "groups": [ // all of them
+        {
+            "listen": "0.0.0.0:8081", // the first
+            "servers": [
+                // about a
+                "A.internal:1", // a
+                { "addr": "b:2", "weight": 2 /* two */ }, // b
+                "c:3" // c, the last
+                // "d:4"
+            ]
+        },
+    ], // no more
+} // foot
+"#;
+
+#[test]
+fn blanks_at_the_end_of_a_comment_stay_there() {
+    let text =
+        "{\n  \"groups\": [ { \"listen\": \"0.0.0.0:1\", \"servers\": [\n    \"a:1\" // x\u{3000} \n  ] } ]\n}\n";
+    let longer = edited(text, &[add(1, "b:1", Origin::File)]);
+    assert_eq!(longer, text.replace("\"a:1\" // x\u{3000} ", "\"a:1\", // x\u{3000} \n    \"b:1\""));
+    assert_eq!(edited(&longer, &[remove(1, "b:1")]), text);
+    assert_eq!(edited(&longer, &[remove(1, "a:1")]), longer.replace("\"a:1\", ", ""));
+}
+
+#[test]
+fn an_added_server_stands_in_line_with_its_neighbours() {
+    let text = edited(COMMENTED, &[add(8081, "n:9", Origin::Heartbeat), add(8081, "m:9", Origin::File)]);
+    insta::assert_snapshot!(text, @r##"
+    // head
+    {
+        "groups": [ // all of them
+            {
+                "listen": "0.0.0.0:8081", // the first
+                "servers": [
+                    // about a
+                    "A.internal:1", // a
+                    { "addr": "b:2", "weight": 2 /* two */ }, // b
+                    "c:3", // c, the last
+                    // "d:4"
+                    { "addr": "n:9", "origin": "heartbeat" },
+                    "m:9"
+                ]
+            },
+        ], // no more
+    } // foot
+    "##);
+}
+
+#[test]
+fn what_is_taken_out_leaves_its_comments() {
+    insta::assert_snapshot!(edited(COMMENTED, &[remove(8081, "a.internal:1"), remove(8081, "c:3")]), @r##"
+    // head
+    {
+        "groups": [ // all of them
+            {
+                "listen": "0.0.0.0:8081", // the first
+                "servers": [
+                    // about a
+                    // a
+                    { "addr": "b:2", "weight": 2 /* two */ } // b
+                    // c, the last
+                    // "d:4"
+                ]
+            },
+        ], // no more
+    } // foot
+    "##);
+}
+
+#[test]
+fn a_plain_server_becomes_an_object_only_when_it_must() {
+    let labels = BTreeMap::from([("zone".to_owned(), "ä\"".to_owned())]);
+    let set = |weight, labels| Edit::SetServer { group: 8081, addr: addr("a.internal:1"), weight, state: None, labels };
+    assert_eq!(edited(COMMENTED, &[set(Some(1), Some(BTreeMap::new()))]), COMMENTED);
+    let text = edited(COMMENTED, &[set(None, Some(labels)), set_state(8081, "b:2", State::Drain)]);
+    let expected = COMMENTED
+        .replace(r#""A.internal:1","#, r#"{ "addr": "A.internal:1", "labels": {"zone": "ä\""} },"#)
+        .replace(r#""weight": 2 /* two */ }"#, r#""weight": 2, /* two */ "state": "drain" }"#);
+    assert_eq!(text, expected);
+    let back =
+        Edit::SetServer { group: 8081, addr: addr("b:2"), weight: Some(1), state: Some(State::Ready), labels: None };
+    assert_eq!(edited(&text, &[back]), expected.replace("\"weight\": 2,", "\"weight\": 1,").replace("drain", "ready"));
+}
+
+#[test]
+fn a_new_group_is_written_like_the_others_with_its_servers() {
+    let open = Edit::OpenGroup { group: 8090, policy: Some(PolicySpec::parse("ha").unwrap()) };
+    insta::assert_snapshot!(edited(COMMENTED, &[open, add(8090, "x:1", Origin::File), Edit::CloseGroup { group: 8081 }]), @r##"
+    // head
+    {
+        "groups": [ // all of them
+            {
+                "listen": "0.0.0.0:8081", // the first
+                "servers": [
+                    // about a
+                    "A.internal:1", // a
+                    { "addr": "b:2", "weight": 2 /* two */ }, // b
+                    "c:3" // c, the last
+                    // "d:4"
+                ],
+                "open": false
+            },
+            {
+                "listen": "0.0.0.0:8090",
+                "policy": "ha",
+                "servers": [
+                    "x:1"
+                ]
+            },
+        ], // no more
+    } // foot
+    "##);
+}
+
+#[test]
+fn small_and_one_line_files_are_edited_in_their_own_style() {
+    let open = || Edit::OpenGroup { group: 1, policy: None };
+    assert_eq!(edited("{}", &[open()]), "{\n  \"groups\": [\n    {\n      \"listen\": \"0.0.0.0:1\"\n    }\n  ]\n}");
+    assert_eq!(
+        edited("{\"threads\":1}", &[open(), add(1, "a:1", Origin::File)]),
+        "{\"threads\":1, \"groups\": [{\"listen\": \"0.0.0.0:1\", \"servers\": [\"a:1\"]}]}"
+    );
+    assert_eq!(
+        edited("{\n\t\"threads\": 1,\n}\n", &[open(), add(1, "a:1", Origin::File)]),
+        "{\n\t\"threads\": 1,\n\t\"groups\": [\n\t\t{\n\t\t\t\"listen\": \"0.0.0.0:1\",\n\t\t\t\"servers\": [\n\t\t\t\t\"a:1\"\n\t\t\t]\n\t\t}\n\t],\n}\n"
+    );
+    let line = r#"{"groups":[{"listen":"0.0.0.0:1","servers":["a:1","b:1"]}]}"#;
+    assert_eq!(
+        edited(line, &[add(1, "c:1", Origin::File), remove(1, "a:1")]),
+        "{\"groups\":[{\"listen\":\"0.0.0.0:1\",\"servers\":[\"b:1\", \"c:1\"]}]}"
+    );
+    assert_eq!(
+        edited(line, &[remove(1, "a:1"), remove(1, "b:1"), add(1, "c:1", Origin::File)]),
+        "{\"groups\":[{\"listen\":\"0.0.0.0:1\",\"servers\":[\"c:1\"]}]}"
+    );
+    let crlf =
+        "\u{feff}{\r\n  \"groups\": [\r\n    { \"listen\": \"0.0.0.0:1\",\r\n      \"servers\": [] }\r\n  ]\r\n}";
+    let expected = crlf.replace("[]", "[\r\n        \"a:1\",\r\n        \"b:1\"\r\n      ]");
+    assert_eq!(edited(crlf, &[add(1, "a:1", Origin::File), add(1, "b:1", Origin::File)]), expected);
+}
+
+#[test]
+fn a_value_that_is_in_force_already_changes_no_byte() {
+    let text = r#"{ "defaults": { "open": false, "policy": "ha" }, "groups": [ { "listen": "0.0.0.0:1" } ] }"#;
+    let set = |name| Edit::SetPolicy { group: 1, policy: PolicySpec::parse(name).unwrap() };
+    assert_eq!(edited(text, &[Edit::CloseGroup { group: 1 }, set("ha")]), text);
+    assert_eq!(edited(text, &[set("p2c"), set("ha")]), text);
+    assert_eq!(edited(text, &[add(1, "a:1", Origin::File), remove(1, "a:1")]), text);
+    let open = edited(text, &[Edit::OpenGroup { group: 1, policy: Some(PolicySpec::default()) }]);
+    assert_eq!(open, text.replace(":1\" }", ":1\", \"open\": true, \"policy\": \"round_robin\" }"));
+}
+
+#[test]
+fn the_old_form_becomes_the_new_one_with_the_first_edit() {
+    let text = r#"{"httpport":"8080","tcpport":"8081","pprofport":"8082","lbpolicy":3,"rwtimeout":"3s"}"#;
+    assert_eq!(edited(text, &[Edit::OpenGroup { group: 8081, policy: None }]), text);
+    let new = edited(text, &[add(8081, "a:1", Origin::Heartbeat)]);
+    for part in
+        ["\"pprof_listen\": \"127.0.0.1:8082\"", "\"idle_timeout\": \"3s\"", "\"policies_dir\": \"../policies\""]
+    {
+        assert!(new.contains(part), "{new}");
+    }
+}
+
+#[test]
+fn an_edit_that_cannot_be_is_refused_and_changes_nothing() {
+    let mut document = document(COMMENTED);
+    let heavy =
+        Edit::SetServer { group: 8081, addr: addr("b:2"), weight: Some(0), state: Some(State::Maint), labels: None };
+    let long = BTreeMap::from([("zone".to_owned(), "x".repeat(129))]);
+    let long = Edit::SetServer { group: 8081, addr: addr("b:2"), weight: Some(7), state: None, labels: Some(long) };
+    let cases = [
+        (add(1, "x:1", Origin::File), "the file has no group 1"),
+        (remove(8081, "x:1"), "group 8081 has no server x:1 in the file"),
+        (add(8081, "b:2", Origin::File), "group 8081 has the server b:2 in the file already"),
+        (
+            add(8081, "127.0.0.1:8081", Origin::File),
+            "\"127.0.0.1:8081\" is the group itself; expected a server behind it",
+        ),
+        (heavy, "weight 0 is out of range; expected 1 to 256"),
+        (long, "a label of 129 bytes is too long; expected at most 128 in name and value"),
+        (Edit::OpenGroup { group: 8080, policy: None }, "port 8080 is not free for a group; expected one of its own"),
+        (Edit::OpenGroup { group: 0, policy: None }, "port 0 is not free for a group; expected one of its own"),
+        (Edit::CloseGroup { group: 2 }, "the file has no group 2"),
+    ];
+    for (edit, said) in cases {
+        assert_eq!(document.apply(&edit).unwrap_err().to_string(), said);
+        assert_eq!(document.text(), COMMENTED);
+    }
+}
+
+/// Many servers that register at once are one change of the file; each on its own stays cheap too.
+#[test]
+fn a_thousand_edits_of_a_long_file_take_moments() {
+    let servers: Vec<String> =
+        (0..4_000).map(|index| format!("\"10.0.{}.{}:9000\"", index / 250, index % 250 + 1)).collect();
+    let text = format!(
+        "{{\n  \"groups\": [\n    {{\n      \"listen\": \"0.0.0.0:8081\",\n      \"servers\": [\n        {}\n      ]\n    }}\n  ]\n}}\n",
+        servers.join(",\n        ")
+    );
+    let started = std::time::Instant::now();
+    let edits: Vec<Edit> = (0..1_000)
+        .map(|index| add(8081, &format!("10.1.{}.{}:9000", index / 250, index % 250 + 1), Origin::Heartbeat))
+        .collect();
+    let longer = edited(&text, &edits);
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert_eq!(longer.lines().count(), text.lines().count() + 1_000);
+}
+
+/// Edits of servers and groups that are there or are not.
+fn any_edit() -> impl Strategy<Value = Edit> {
+    let group = prop_oneof![Just(8081_u16), Just(8083), Just(8090), Just(8091)];
+    let server = (0_u16..6).prop_map(|index| {
+        addr(["127.0.0.1:9101", "127.0.0.1:9102", "a.internal:1", "b:2", "c:3", "d:4"][usize::from(index)])
+    });
+    let state = prop_oneof![Just(State::Ready), Just(State::Drain), Just(State::Maint)];
+    let labels = proptest::collection::btree_map("[a-z/,]{1,3}", "[a-z\"\\\\/*ä]{0,4}", 0..3);
+    let policy = (0..7_usize).prop_map(|index| PolicySpec::parse(crate::policy::factory::BUILT_IN[index]).unwrap());
+    (group, server, 1_u32..4, state, labels, policy, 0..7_u8).prop_map(
+        |(group, addr, weight, state, labels, policy, kind)| match kind {
+            0 | 1 => {
+                let mut server = ServerSettings::new(addr, if weight == 1 { Origin::File } else { Origin::Heartbeat });
+                (server.weight, server.state, server.labels) = (weight, state, labels);
+                Edit::AddServer { group, server }
+            }
+            2 => Edit::RemoveServer { group, addr },
+            3 => Edit::SetServer { group, addr, weight: Some(weight), state: Some(state), labels: Some(labels) },
+            4 => Edit::OpenGroup { group, policy: (weight == 1).then_some(policy) },
+            5 => Edit::CloseGroup { group },
+            _ => Edit::SetPolicy { group, policy },
+        },
+    )
+}
+
+/// Comments that stand within a server; they go when it does.
+const INNER: [&str; 10] = [
+    " two ",
+    " 12 ",
+    " 13 ",
+    " 14 ",
+    " 15",
+    " 1 to 256",
+    " only when no other is online",
+    " 0: no limit",
+    " or drain, maint",
+    " heartbeat: it registered itself",
+];
+
+/// The comments of a text in order, but for [`INNER`].
+fn comments(text: &str) -> Vec<String> {
+    let collect =
+        jsonc_parser::CollectOptions { comments: jsonc_parser::CommentCollectionStrategy::AsTokens, tokens: true };
+    let tokens = jsonc_parser::parse_to_ast(text, &collect, &Default::default()).unwrap().tokens.unwrap();
+    let comments = tokens.into_iter().filter_map(|token| match token.token {
+        jsonc_parser::tokens::Token::CommentLine(text) | jsonc_parser::tokens::Token::CommentBlock(text) => {
+            Some(text.trim_end_matches('\r').to_owned())
+        }
+        _ => None,
+    });
+    comments.filter(|comment| !INNER.contains(&comment.as_str())).collect()
+}
+
+proptest! {
+    /// Whatever is edited, all in one go or one by one: the comments are there, in order, and the text
+    /// means what was asked for.
+    #[test]
+    fn edits_keep_every_comment_and_mean_what_they_say(
+        edits in proptest::collection::vec(any_edit(), 0..12),
+        text in prop_oneof![Just(SHIPPED), Just(COMMENTED), Just("{ /* 1 */ \"groups\" /* 2 */ : /* 3 */ [ // 4\n /* 5 */ { /* 6 */ \"listen\": \"0.0.0.0:8081\" /* 7 */ , /* 8 */ \"servers\" : [ /* 9 */ \"b:2\" /* 10 */ , /* 11 */ {\"addr\":\"c:3\", \"labels\": { /* 12 */ \"a\" : /* 13 */ \"x\" /* 14 */ } // 15\n } /* 16 */ , // 17\n ] /* 18 */ } ] // 19\n }")],
+        is_crlf: bool,
+    ) {
+        let text = if is_crlf { text.replace('\n', "\r\n") } else { text.to_owned() };
+        let mut at_once = document(&text);
+        let mut one_by_one = text.clone();
+        for edit in &edits {
+            let mut single = document(&one_by_one);
+            prop_assert_eq!(at_once.apply(edit), single.apply(edit));
+            one_by_one = single.text();
+            prop_assert_eq!(single.config(), at_once.config());
+            let read = parse(Path::new(PATH), &one_by_one);
+            prop_assert_eq!(read.as_ref(), Ok(at_once.config()), "{}", &one_by_one);
+        }
+        let all_at_once = at_once.text();
+        let read = parse(Path::new(PATH), &all_at_once);
+        prop_assert_eq!(read.as_ref(), Ok(at_once.config()), "{}", &all_at_once);
+        prop_assert_eq!(comments(&all_at_once), comments(&text));
+        prop_assert_eq!(comments(&one_by_one), comments(&text));
+        if is_crlf {
+            prop_assert!(!all_at_once.replace("\r\n", "").contains('\n'));
+        }
+    }
+
+    /// A whole configuration that is written is read back as the same.
+    #[test]
+    fn a_dump_reads_back_as_itself(edits in proptest::collection::vec(any_edit(), 0..12), times in proptest::array::uniform6(1_000_000..600_000_000_000_u64), sizes in proptest::array::uniform3(1..1_000_u32), switches: [bool; 4]) {
+        let mut document = document(SHIPPED);
+        for edit in &edits {
+            let _ = document.apply(edit);
+        }
+        let mut config = document.config().clone();
+        let time = |index: usize| Duration::from_nanos(times[index]);
+        config.drain_timeout = time(0);
+        config.log = LogSettings { format: LogFormat::Json, level: LogLevel::Trace, status_interval: Duration::from_millis(100) + time(1) };
+        config.threads = sizes[0] as usize;
+        config.policy_max_bytes = 1_024 + u64::from(sizes[1]);
+        config.policies_dir = if switches[0] { "/var/lib/policies".into() } else { "/etc/goproxy/p".into() };
+        config.admin = AdminSettings {
+            listen: if switches[1] { AdminListen::Unix("/run/a b.sock".into()) } else { AdminListen::Tcp("0.0.0.0:9".parse().unwrap()) },
+            token: Some(Secret::new("t\"\\".to_owned())),
+            register_token: switches[2].then(|| Secret::new("r".to_owned())),
+            register_allow: switches[3].then(|| vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]),
+            allow_get_changes: switches[0],
+            pprof_listen: switches[2].then(|| "[::1]:8".parse().unwrap()),
+        };
+        for group in &mut config.groups {
+            let settings = &mut group.settings;
+            (settings.connect_timeout, settings.connect_attempts, settings.idle_timeout) = (time(2), sizes[2] % 100 + 1, time(3));
+            (settings.half_close_timeout, settings.heartbeat_timeout, settings.max_sessions) = (time(4), time(5), sizes[0]);
+            group.servers.iter_mut().for_each(|server| (server.backup, server.max_sessions) = (switches[1], sizes[1]));
+        }
+        for text in [dump(&config), dump_for(&config, Path::new(PATH))] {
+            let read = parse(Path::new(PATH), &text);
+            prop_assert_eq!(read.as_ref(), Ok(&config), "{}", &text);
+        }
+    }
+}
