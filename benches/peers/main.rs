@@ -1,0 +1,114 @@
+//! The side-by-side benchmark: goproxy, HAProxy and nginx stream on the same loopback work.
+//!
+//! The program starts the peers in a network namespace of its own, is client and server of all of them at
+//! once, and reads what each one cost: CPU time per unit of work, TCP segments, system calls, latency, resident
+//! memory. Rounds alternate between the peers, so that whatever else the machine does hits all of them, and a
+//! ratio is the median of ratios within one round. `benches/README.md` says how to run and read it.
+//!
+//! Every exchange is checked: a short read, a reset, a wrong count or a session left over is a fault, the
+//! figure of that round is dropped, and the program ends with exit code 1.
+
+mod backend;
+mod bulk;
+mod children;
+mod configs;
+mod exchange;
+mod faults;
+mod idle;
+mod measure;
+mod namespace;
+mod peers;
+mod report;
+mod tools;
+mod wire;
+mod workloads;
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc, thread, time::Instant};
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+
+use crate::{backend::Backends, faults::Faults, peers::Kind, report::Report, workloads::Bench};
+
+/// What can be chosen with `--only`.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    Short,
+    Pingpong,
+    Bulk,
+    Idle,
+}
+
+/// Compares goproxy with HAProxy and nginx on this machine.
+#[derive(Parser)]
+#[command(name = "peers")]
+pub(crate) struct Args {
+    /// Rounds of each workload; every peer runs once in each [default: 9, with --quick 3]
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// A fifth of the work: a smoke run of one or two minutes, whose figures are rough
+    #[arg(long)]
+    quick: bool,
+    /// Only these workloads
+    #[arg(long, value_delimiter = ',', default_value = "short,pingpong,bulk,idle")]
+    only: Vec<Part>,
+    /// Only these peers; the first one is what the others are compared with
+    #[arg(long, value_delimiter = ',', default_value = "goproxy,haproxy,haproxy-splice,nginx")]
+    peers: Vec<Kind>,
+    /// The goproxy to measure; by default the one cargo has just built
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_goproxy"))]
+    goproxy: PathBuf,
+    /// Writes every round's raw figures to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// The namespace outside, set by the program itself once it runs in its own
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
+    /// Cargo passes this to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("peers: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// True when every round of every workload was free of faults.
+fn run(args: &Args) -> anyhow::Result<bool> {
+    let Some(outside) = &args.inside else { return Err(namespace::reenter()) };
+    children::end_on_signals().context("cannot wait for signals")?;
+    let network = namespace::prepare(outside)?;
+    let began = Instant::now();
+    let cores = thread::available_parallelism()?.get();
+    let lanes = (cores / 2).max(1);
+    let faults = Arc::new(Faults::default());
+    let backends = Backends::start(lanes, args.peers.len(), &faults).context("cannot start the servers")?;
+    let mut peers = Vec::new();
+    for (index, &kind) in args.peers.iter().enumerate() {
+        peers.push(peers::Peer::new(kind, index, cores, &args.goproxy, backends.of(index))?);
+    }
+
+    let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 9 }).max(1);
+    let machine = report::machine(&network, &peers, rounds, args.quick);
+    let mut bench =
+        Bench { rounds, quick: args.quick, lanes, backends, faults, report: Report::new(machine, &args.peers) };
+    bench.run_timed(&mut peers, &args.only)?;
+    if args.only.contains(&Part::Idle) {
+        idle::run(&mut bench, &mut peers)?;
+    }
+
+    print!("{}", bench.report.markdown());
+    if let Some(path) = &args.json {
+        std::fs::write(path, format!("{:#}\n", bench.report.json()))
+            .with_context(|| format!("{}: cannot be written", path.display()))?;
+    }
+    eprintln!("peers: {} s", began.elapsed().as_secs());
+    Ok(bench.report.failures.is_empty())
+}

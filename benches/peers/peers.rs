@@ -1,0 +1,194 @@
+//! The proxies that are compared: where they are, how they are configured, when they are ready.
+//!
+//! Each gets one listening port, two or more servers in turn, one thread or process per core, no logs, and a
+//! private folder. All are started in the foreground as guarded children.
+
+use std::{
+    fmt, fs,
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
+use tempfile::TempDir;
+
+use crate::{
+    children::{self, Guarded},
+    configs::{self, Settings, Splice},
+    exchange::{self, Exchanges},
+    faults::Faults,
+    measure, namespace, tools,
+    wire::Op,
+};
+
+const FIRST_PORT: u16 = 10_000;
+const FIRST_ADMIN_PORT: u16 = 10_100;
+
+/// Which proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    Goproxy,
+    Haproxy,
+    /// HAProxy that splices always: its best at bulk, not at the rest.
+    HaproxySplice,
+    Nginx,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Goproxy => "goproxy",
+            Kind::Haproxy => "HAProxy",
+            Kind::HaproxySplice => "HAProxy, splice always",
+            Kind::Nginx => "nginx",
+        })
+    }
+}
+
+/// One proxy, running or not.
+pub(crate) struct Peer {
+    pub(crate) kind: Kind,
+    pub(crate) version: String,
+    /// Where its clients connect.
+    pub(crate) target: SocketAddr,
+    folder: TempDir,
+    program: PathBuf,
+    args: Vec<String>,
+    admin: Option<SocketAddr>,
+    running: Option<Guarded>,
+}
+
+impl Peer {
+    /// Finds the program and writes its configuration.
+    pub(crate) fn new(
+        kind: Kind,
+        index: usize,
+        cores: usize,
+        goproxy: &Path,
+        servers: &[SocketAddr],
+    ) -> anyhow::Result<Peer> {
+        let target = SocketAddr::from((Ipv4Addr::LOCALHOST, FIRST_PORT + index as u16));
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, FIRST_ADMIN_PORT + index as u16));
+        let folder = TempDir::with_prefix("goproxy-peers-")?;
+        children::remove_on_signal(folder.path().to_owned());
+        let settings = Settings { target, admin, servers, cores, descriptors: namespace::descriptors() };
+        let (program, name, config) = match kind {
+            Kind::Goproxy => (goproxy.to_owned(), "proxy.json", configs::goproxy(&settings)),
+            Kind::Haproxy => (installed("haproxy")?, "haproxy.cfg", configs::haproxy(&settings, Splice::Auto)),
+            Kind::HaproxySplice => (installed("haproxy")?, "haproxy.cfg", configs::haproxy(&settings, Splice::Always)),
+            Kind::Nginx => {
+                let program = installed("nginx")?;
+                let module = stream_module(&program)?;
+                (program, "nginx.conf", configs::nginx(&settings, module.as_deref()))
+            }
+        };
+        let file = folder.path().join(name);
+        fs::write(&file, config)?;
+        let file = file.display().to_string();
+        let prefix = folder.path().display().to_string();
+        let args: Vec<String> = match kind {
+            Kind::Goproxy => vec!["--config".into(), file],
+            Kind::Haproxy | Kind::HaproxySplice => vec!["-db".into(), "-f".into(), file],
+            Kind::Nginx => vec!["-c".into(), file, "-p".into(), prefix, "-e".into(), "stderr".into()],
+        };
+        let version = version(kind, &program)?;
+        let admin = (kind == Kind::Goproxy).then_some(admin);
+        Ok(Peer { kind, version, target, folder, program, args, admin, running: None })
+    }
+
+    /// Starts it and waits until an exchange goes through it.
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
+        let output = self.folder.path().join("output.txt");
+        let log = fs::File::create(&output)?;
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).current_dir(self.folder.path());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = Guarded::spawn(&mut command).with_context(|| format!("{}: cannot run", self.program.display()))?;
+        let child = self.running.insert(child);
+
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let faults = Faults::default();
+            let is_ready = self.admin.is_none_or(says_ready) && {
+                exchange::run(Exchanges { op: Op::Reply, total: 1, connections: 1 }, self.target, 1, &faults);
+                faults.take().is_none()
+            };
+            if is_ready {
+                return Ok(());
+            }
+            if child.has_ended() || Instant::now() > deadline {
+                let said = fs::read_to_string(&output).unwrap_or_default();
+                bail!("{} {}: does not serve; it said: {}", self.kind, self.version, said.trim());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Kills it.
+    pub(crate) fn stop(&mut self) {
+        self.running = None;
+    }
+
+    /// Its processes.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.running.as_ref().map(|child| measure::tree(child.pid())).unwrap_or_default()
+    }
+
+    /// A private folder for files about it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+fn installed(name: &str) -> anyhow::Result<PathBuf> {
+    tools::find(name)
+        .with_context(|| format!("{name}: not found; install the package {name}, or use --peers without it"))
+}
+
+/// nginx's stream module, where it is a file of its own.
+fn stream_module(nginx: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let output = Command::new(nginx).arg("-V").output()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let mut flags = text.split_whitespace();
+    if flags.clone().any(|flag| flag == "--with-stream") {
+        return Ok(None);
+    }
+    let folder = flags.find_map(|flag| flag.strip_prefix("--modules-path=")).unwrap_or("/usr/lib/nginx/modules");
+    let module = Path::new(folder).join("ngx_stream_module.so");
+    ensure!(
+        module.is_file(),
+        "nginx: has no stream module; install the package libnginx-mod-stream, or use --peers without it"
+    );
+    Ok(Some(module))
+}
+
+fn version(kind: Kind, program: &Path) -> anyhow::Result<String> {
+    let flag = if kind == Kind::Goproxy { "--version" } else { "-v" };
+    let output = Command::new(program)
+        .arg(flag)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("{}: cannot run", program.display()))?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let is_version = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+    let found = text.split([' ', '/', '\n']).find(is_version);
+    Ok(found.with_context(|| format!("{}: {flag} prints no version", program.display()))?.to_owned())
+}
+
+fn says_ready(admin: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(admin)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        write!(stream, "GET /ready HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
+}
