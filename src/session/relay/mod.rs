@@ -146,14 +146,18 @@ impl Relay {
         record: &SessionRecord,
         cx: &mut Context<'_>,
     ) -> Option<RelayEnd> {
-        let before = self.up.bytes;
-        let polled = self.up.poll(client, server, workspace, READS_PER_WAKE, cx);
-        if self.up.bytes != before {
-            record.add_up(self.up.bytes - before);
-        }
-        match polled {
-            Poll::Ready(end) => self.ended(Side::Client, end, server, record),
-            Poll::Pending => None,
+        loop {
+            let before = self.up.bytes;
+            let polled = self.up.poll(client, server, workspace, READS_PER_WAKE, cx);
+            if self.up.bytes != before {
+                record.add_up(self.up.bytes - before);
+            }
+            let Poll::Ready(end) = polled else { return None };
+            let relay_end = self.ended(Side::Client, end, server, record);
+            // A client whose bytes are thrown away from now on is polled again: nobody waits for it yet.
+            if relay_end.is_some() || self.up.is_over() {
+                return relay_end;
+            }
         }
     }
 
