@@ -3,3 +3,5 @@
 mod support;
 
 mod bytes;
+mod half_close;
+mod resets;

@@ -83,9 +83,10 @@ impl Client {
         sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).expect("a stream takes options");
     }
 
-    /// Makes the kernel hold little for this end, so that the other one is blocked soon.
+    /// Makes the kernel hold little for this end, so that the other one is blocked soon. Less than a segment
+    /// of loopback would make TCP wait for its timers.
     pub(crate) fn hold_little(&self) {
-        sockopt::set_socket_recv_buffer_size(&self.stream, 4 << 10).expect("a stream takes options");
+        sockopt::set_socket_recv_buffer_size(&self.stream, 128 << 10).expect("a stream takes options");
     }
 }
 

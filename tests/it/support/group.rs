@@ -1,6 +1,6 @@
 //! A group of `proxy.json`, as short as a test can say it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Map, Value, json};
 
@@ -11,17 +11,24 @@ use super::FakeServer;
 pub(crate) struct Group {
     keys: Map<String, Value>,
     servers: Vec<Value>,
+    pub(super) ip: Option<IpAddr>,
 }
 
 impl Group {
     pub(crate) fn new(policy: &str, servers: &[&FakeServer]) -> Self {
         let keys = Map::from_iter([("policy".to_owned(), policy.into())]);
-        Self { keys, servers: servers.iter().map(|server| server.addr.to_string().into()).collect() }
+        Self { keys, servers: servers.iter().map(|server| server.addr.to_string().into()).collect(), ip: None }
     }
 
     /// Sets a key of the group.
     pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.keys.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Listens on this address instead of the proxy's own.
+    pub(crate) fn on(mut self, ip: IpAddr) -> Self {
+        self.ip = Some(ip);
         self
     }
 

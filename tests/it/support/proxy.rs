@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use serde_json::{Map, Value, json};
@@ -58,7 +59,7 @@ impl Setup {
     pub(crate) fn spawn(self) -> TestProxy {
         let ip = own_ip();
         let admin = free_port(ip);
-        let listens: Vec<SocketAddr> = self.groups.iter().map(|_| free_port(ip)).collect();
+        let listens: Vec<SocketAddr> = self.groups.iter().map(|group| free_port(group.ip.unwrap_or(ip))).collect();
         let mut file = json!({
             "admin": { "listen": admin.to_string() },
             "log": { "format": "json", "status_interval": "0s" },
@@ -266,7 +267,11 @@ impl TestProxy {
 impl Drop for TestProxy {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the log's last lines: {:#?}", self.log.all().iter().rev().take(20).collect::<Vec<_>>());
+            // The last lines are on their way.
+            std::thread::park_timeout(Duration::from_millis(300));
+            for line in self.log.all().iter().rev().take(20).rev() {
+                eprintln!("{line}");
+            }
             return self.kill();
         }
         let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.check()));
