@@ -3,5 +3,8 @@
 mod support;
 
 mod bytes;
+mod ends;
+mod finding_a_server;
 mod half_close;
 mod resets;
+mod timeouts;

@@ -72,6 +72,14 @@ impl Client {
         (bytes, ended)
     }
 
+    /// As many bytes as come before the end, `length` at most.
+    #[track_caller]
+    pub(crate) fn receive_all_until(&mut self, length: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Read::by_ref(&mut self.stream).take(length).read_to_end(&mut bytes).expect("bytes or an orderly end");
+        bytes
+    }
+
     /// Sends no more, still receives.
     pub(crate) fn finish(&self) {
         // A peer that is gone needs not be told.

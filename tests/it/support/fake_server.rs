@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType};
@@ -70,6 +70,21 @@ impl FakeServer {
     /// Never says anything; ends when the client does.
     pub(crate) fn silent() -> Self {
         Self::start(|client, _| swallow(client))
+    }
+
+    /// Sends without end until it is told to stop or cannot any more.
+    pub(crate) fn huge_sender() -> Self {
+        Self::start(|mut client, _| {
+            let chunk = vec![0x5a; 256 << 10];
+            while client.stream.write_all(&chunk).is_ok() {}
+        })
+    }
+
+    /// Keeps its connections, without a thread for each, until it is dropped.
+    pub(crate) fn keeping() -> (Self, Arc<Mutex<Vec<Client>>>) {
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let keep = Arc::clone(&kept);
+        (Self::start(move |client, _| keep.lock().expect("nobody panics with it").push(client)), kept)
     }
 
     /// Nobody listens there, and nobody else will.

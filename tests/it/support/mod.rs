@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Ended, pattern, sha256};
-pub(crate) use fake_server::FakeServer;
+pub(crate) use fake_server::{FakeServer, Signal, echo, swallow};
 pub(crate) use group::Group;
 pub(crate) use log_lines::LogLines;
-pub(crate) use proxy::{Setup, TestProxy, goproxy};
+pub(crate) use proxy::{Setup, TestProxy, goproxy, run};
 
 /// How long anything may take that should happen soon, on a machine that is busy with other tests.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 use serde_json::{Map, Value, json};
@@ -26,6 +26,7 @@ pub(crate) struct Setup {
     groups: Vec<Group>,
     keys: Map<String, Value>,
     descriptors_max: Option<u32>,
+    outputs_are_closed: bool,
 }
 
 impl Setup {
@@ -46,11 +47,17 @@ impl Setup {
         self
     }
 
+    /// Gives the process neither stdout nor stderr.
+    pub(crate) fn with_closed_outputs(mut self) -> Self {
+        self.outputs_are_closed = true;
+        self
+    }
+
     /// Starts a proxy and waits until it is ready.
     #[track_caller]
     pub(crate) fn start(self) -> TestProxy {
         let proxy = self.spawn();
-        eventually("the proxy is ready", || proxy.try_get("/ready").is_some_and(|(status, _)| status == 200));
+        proxy.wait_until_ready();
         proxy
     }
 
@@ -65,31 +72,48 @@ impl Setup {
             "log": { "format": "json", "status_interval": "0s" },
         });
         let keys = file.as_object_mut().expect("made an object a line ago");
-        keys.extend(self.keys);
+        keys.extend(self.keys.clone());
         let groups = self.groups.iter().zip(&listens).map(|(group, listen)| group.to_json(*listen));
         keys.insert("groups".to_owned(), groups.collect());
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("proxy.json");
-        fs::write(&path, serde_json::to_string_pretty(&file).expect("a value is JSON")).expect("the folder is ours");
-        let mut child = command(self.descriptors_max)
-            .arg("-c")
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program was built");
-        let log = LogLines::gather(child.stderr.take().expect("stderr is a pipe"));
-        TestProxy { child, admin, listens, path, log, may_leave_sessions: false, is_over: false, _folder: folder }
+        let text = serde_json::to_string_pretty(&file).expect("a value is JSON");
+        TestProxy::spawn(self.command(), &text, admin, listens)
+    }
+
+    fn command(&self) -> Command {
+        let mut script = String::new();
+        if let Some(max) = self.descriptors_max {
+            script += &format!("ulimit -n {max}; ");
+        }
+        script += "exec \"$0\" \"$@\"";
+        if self.outputs_are_closed {
+            script += " 1>&- 2>&-";
+        }
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_goproxy")]);
+        shell.env_remove("PROXY_CONFIG_PATH").env_remove("NOTIFY_SOCKET");
+        shell
     }
 }
 
-fn command(descriptors_max: Option<u32>) -> Command {
-    let Some(max) = descriptors_max else { return goproxy() };
-    let mut shell = Command::new("sh");
-    let script = format!("ulimit -n {max}; exec \"$0\" \"$@\"");
-    shell.args(["-c", &script, env!("CARGO_BIN_EXE_goproxy")]).env_remove("PROXY_CONFIG_PATH");
-    shell
+/// Runs the program to its end, which has to come by itself.
+#[track_caller]
+pub(crate) fn run(args: &[&str]) -> Output {
+    let mut child = goproxy()
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program was built");
+    let start = Instant::now();
+    while child.try_wait().expect("it is our child").is_none() {
+        if start.elapsed() > DEADLINE {
+            child.kill().expect("it is our child");
+            panic!("goproxy {args:?} does not end");
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    child.wait_with_output().expect("it has ended")
 }
 
 /// A running proxy with an address, a folder and a file of its own.
@@ -110,6 +134,30 @@ impl TestProxy {
     #[track_caller]
     pub(crate) fn start(group: Group) -> Self {
         Setup::default().group(group).start()
+    }
+
+    /// A proxy with this file, which says that the admin port is at `admin` and the groups at `listens`.
+    #[track_caller]
+    pub(crate) fn spawn(mut command: Command, text: &str, admin: SocketAddr, listens: Vec<SocketAddr>) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("proxy.json");
+        fs::write(&path, text).expect("the folder is ours");
+        let mut child = command
+            .arg("-c")
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program was built");
+        let log = LogLines::gather(child.stderr.take().expect("stderr is a pipe"));
+        Self { child, admin, listens, path, log, may_leave_sessions: false, is_over: false, _folder: folder }
+    }
+
+    /// Waits until it serves.
+    #[track_caller]
+    pub(crate) fn wait_until_ready(&self) {
+        eventually("the proxy is ready", || self.try_get("/ready").is_some_and(|(status, _)| status == 200));
     }
 
     /// Where the first group listens.
