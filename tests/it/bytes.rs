@@ -11,7 +11,7 @@ use crate::support::{Client, Ended, FakeServer, Group, Setup, TestProxy, pattern
 const KIB: usize = 1 << 10;
 
 /// Sessions of the test with many of them, and how many run at a time.
-const SESSIONS: u64 = 5_000;
+const SESSIONS: u64 = 10_000;
 const AT_A_TIME: u64 = 16;
 
 /// Sizes at which something changes on the way: the first read (16 KiB), a pipe's smallest size (64 KiB), the

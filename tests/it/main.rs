@@ -3,8 +3,14 @@
 mod support;
 
 mod bytes;
+mod command_line;
+mod descriptors;
+mod drain;
 mod ends;
 mod finding_a_server;
 mod half_close;
+mod layers;
+mod memory;
 mod resets;
+mod shipped_config;
 mod timeouts;

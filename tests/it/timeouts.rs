@@ -31,6 +31,14 @@ fn a_silent_session_ends_after_idle_timeout() {
 }
 
 #[test]
+fn a_session_in_which_nobody_ever_says_anything_ends_after_idle_timeout() {
+    let server = FakeServer::silent();
+    let proxy = TestProxy::start(Group::new("round_robin", &[&server]).with("idle_timeout", "300ms"));
+    assert_eq!(proxy.connect().receive_all(), (Vec::new(), Ended::InOrder));
+    assert_eq!(proxy.log.wait_for_end("idle_timeout")["bytes.up"], 0);
+}
+
+#[test]
 fn a_session_that_trickles_lives_however_long_it_takes() {
     let server = FakeServer::echo();
     let proxy = TestProxy::start(Group::new("round_robin", &[&server]).with("idle_timeout", "1s"));

@@ -80,6 +80,14 @@ impl Client {
         bytes
     }
 
+    /// As many bytes as come before whatever end, `length` at most.
+    pub(crate) fn receive_some(&mut self, length: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // An end that is no orderly one is an end, too.
+        let _ = Read::by_ref(&mut self.stream).take(length).read_to_end(&mut bytes);
+        bytes
+    }
+
     /// Sends no more, still receives.
     pub(crate) fn finish(&self) {
         // A peer that is gone needs not be told.

@@ -3,13 +3,13 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType};
 
-use super::{Client, DEADLINE, own_ip};
+use super::{Client, own_ip};
 
 /// A server on an address of its own.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ impl FakeServer {
     /// The same at an address of the caller's choice.
     pub(crate) fn start_at(addr: SocketAddr, behaviour: impl Fn(Client, usize) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(addr).expect("the address is nobody else's");
+        // For as many as a test likes to connect at the same moment.
+        rustix::net::listen(&listener, 4_096).expect("it is bound");
         let addr = listener.local_addr().expect("it is bound");
         let socket = OwnedFd::from(listener.try_clone().expect("a descriptor is left"));
         let accepted = Arc::new(AtomicUsize::new(0));
@@ -130,24 +132,6 @@ impl Drop for FakeServer {
     fn drop(&mut self) {
         // Wakes the accepting thread, which closes the listener.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
-    }
-}
-
-/// Something a test switches on for a fake that waits for it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Signal(Arc<AtomicBool>);
-
-impl Signal {
-    pub(crate) fn give(&self) {
-        self.0.store(true, SeqCst);
-    }
-
-    /// Waits until it is given; a fake that waits in vain just ends.
-    pub(crate) fn wait(&self) {
-        let start = std::time::Instant::now();
-        while !self.0.load(SeqCst) && start.elapsed() < DEADLINE {
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Ended, pattern, sha256};
-pub(crate) use fake_server::{FakeServer, Signal, echo, swallow};
+pub(crate) use fake_server::{FakeServer, echo, swallow};
 pub(crate) use group::Group;
 pub(crate) use log_lines::LogLines;
 pub(crate) use proxy::{Setup, TestProxy, goproxy, run};
