@@ -269,3 +269,6 @@ fn reset_by(side: Side, error: io::Error) -> RelayEnd {
     // look complete.
     RelayEnd { reason, reset: Some(side.other()), error: Some(error) }
 }
+
+#[cfg(test)]
+mod tests;
