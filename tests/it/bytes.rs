@@ -1,6 +1,6 @@
 //! Every byte arrives, in order, exactly once.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -131,6 +131,23 @@ fn sixteen_mebibytes_flow_in_both_directions_at_once() {
 }
 
 #[test]
+fn bulk_arrives_whole_when_no_descriptor_is_left_for_pipes() {
+    let server = FakeServer::echo();
+    let group = Group::new("round_robin", &[&server]);
+    let proxy = Setup::default().group(group).with_descriptors(48).start();
+    let mut clients: Vec<Client> = (0..10).map(|_| proxy.connect()).collect();
+    clients.iter_mut().for_each(|client| client.echo(b"here"));
+    std::thread::scope(|scope| {
+        for (seed, client) in clients.iter_mut().enumerate() {
+            let bytes = pattern(seed as u64, 5 << 20);
+            let (mut sender, sent) = (client.twin(), sha256(&bytes));
+            scope.spawn(move || sender.send(&bytes));
+            scope.spawn(move || assert_eq!(sha256(&client.receive(5 << 20)), sent));
+        }
+    });
+}
+
+#[test]
 fn a_server_may_speak_first() {
     let server = FakeServer::banner("220 ready\r\n");
     let proxy = TestProxy::start(Group::new("round_robin", &[&server]));
@@ -185,6 +202,17 @@ fn ipv6_clients_and_servers_are_served() {
     assert_eq!(connected["client.addr"], local.to_string());
     assert_eq!(connected["server.addr"], server.addr.to_string());
     echo_at_once(&proxy, &pattern(6, 1 << 20));
+}
+
+#[test]
+fn an_ipv4_client_of_a_listener_for_both_is_known_by_its_ipv4_address() {
+    let server = FakeServer::echo();
+    let proxy = TestProxy::start(Group::new("ip_hash", &[&server]).on(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+    let mut client = Client::connect((Ipv4Addr::LOCALHOST, proxy.addr().port()).into());
+    client.echo(b"four");
+    let local = client.stream.local_addr().unwrap();
+    let list = proxy.admin("/session-list.do");
+    assert_eq!(list["sessions"][0]["client"], local.to_string());
 }
 
 #[test]
