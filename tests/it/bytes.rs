@@ -1,7 +1,7 @@
 //! Every byte arrives, in order, exactly once.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -167,6 +167,31 @@ fn single_bytes_are_passed_on_at_once() {
     }
     // A delayed acknowledgement that meets Nagle's algorithm costs 40 ms each time.
     assert!(start.elapsed() < Duration::from_millis(40) * rounds / 2, "{:?}", start.elapsed());
+}
+
+#[test]
+fn endless_streams_leave_room_for_others_on_the_same_thread() {
+    let (bulk, server) = (FakeServer::huge_sender(), FakeServer::echo());
+    let groups = Setup::default().group(Group::new("ha", &[&server])).group(Group::new("ha", &[&bulk]));
+    let proxy = groups.with("threads", 1).start();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut client = Client::connect(proxy.addr_of(1));
+            let is_over = &is_over;
+            scope.spawn(move || {
+                while !is_over.load(Relaxed) {
+                    client.receive(1 << 20);
+                }
+                client.reset();
+            });
+        }
+        let mut client = proxy.connect();
+        for _ in 0..50 {
+            client.echo(b"let me through");
+        }
+        is_over.store(true, Relaxed);
+    });
 }
 
 #[test]
