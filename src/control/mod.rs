@@ -111,7 +111,7 @@ pub enum ChangeError {
         /// Which rule says so.
         why: String,
     },
-    /// The group holds as many servers as it may.
+    /// The group holds as many servers as it may, and none of them has been given up.
     #[error("group {group} has {max} servers already; expected at most {max}")]
     TooManyServers {
         /// The group.
@@ -351,7 +351,9 @@ impl Control {
                 .map_err(|why| ChangeError::ServerRefused { server: server.clone(), why })?;
         }
         if running.view().servers_total >= REGISTERED_MAX {
-            return Err(ChangeError::TooManyServers { group, max: REGISTERED_MAX });
+            // Servers with passing addresses would fill the group for ever: the one that is gone longest makes room.
+            let gone = running.longest_gone().ok_or(ChangeError::TooManyServers { group, max: REGISTERED_MAX })?;
+            self.remove_server(group, &gone).await?;
         }
         let mut settings = ServerSettings::new(server.clone(), Origin::Heartbeat);
         settings.weight = keepalive.weight.unwrap_or(settings.weight);

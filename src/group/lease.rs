@@ -52,6 +52,11 @@ impl Lease {
         !self.has_ended && (self.is_kept || now_ms < self.until_ms)
     }
 
+    /// When it runs out, or ran out.
+    pub(super) fn until_ms(&self) -> u64 {
+        self.until_ms
+    }
+
     pub(super) fn left_ms(&self, now_ms: u64) -> u64 {
         self.until_ms.saturating_sub(now_ms)
     }

@@ -171,6 +171,12 @@ impl Members {
         leased.map(|member| member.server.settings.clone()).collect()
     }
 
+    pub(super) fn longest_gone(&self, now_ms: u64) -> Option<ServerAddr> {
+        let gone = self.list.iter().filter_map(|member| Some((member, member.lease.as_ref()?)));
+        let gone = gone.filter(|(_, lease)| !lease.is_live(now_ms)).min_by_key(|(_, lease)| lease.until_ms());
+        gone.map(|(member, _)| member.server.settings.addr.clone())
+    }
+
     pub(super) fn views(&self, now_ms: u64) -> Vec<ServerView> {
         self.list.iter().map(|member| member.view(now_ms)).collect()
     }

@@ -8,6 +8,8 @@
 mod lease;
 mod members;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 use std::net::SocketAddr;
@@ -173,6 +175,11 @@ impl Group {
     pub fn leased(&self) -> Vec<ServerSettings> {
         let now_ms = clock::coarse_ms();
         self.members().leased(now_ms)
+    }
+
+    /// The server that registered itself and has been without a lease for longest.
+    pub fn longest_gone(&self) -> Option<ServerAddr> {
+        self.members().longest_gone(clock::coarse_ms())
     }
 
     /// What `worker-list.do` shows, in order.

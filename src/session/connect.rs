@@ -83,20 +83,22 @@ pub(super) async fn connect(
     let waited = matches!(step, Step::Connecting(_));
     loop {
         match step {
-            Step::Connected(fd, sent) => {
+            Step::Connected(server, sent) => {
                 if waited {
                     unsent.drain(..sent);
                 }
                 let slot = dialer.succeeded();
-                let server = TcpSocket::connected(fd, sent > 0).map_err(out_of_descriptors)?;
                 return Ok(Connected { server, slot, unsent, sent, client_has_finished });
             }
             // Boxed: most sessions never wait here, and none should carry the timer for its whole life.
-            Step::Connecting(fd) => match Box::pin(wait(fd, dialer.address_deadline(), record)).await {
-                Ok(fd) => step = dialer.proceed(fd, &unsent)?,
-                Err(Waited::Failed(error)) => step = dialer.failed(error, &unsent)?,
-                Err(Waited::Ended(reason)) => return Err(NotConnected::because(reason)),
-            },
+            Step::Connecting(server) => {
+                let waited = Box::pin(wait(server, dialer.address_deadline(), record)).await;
+                step = match waited.and_then(|server| begin(server, &unsent).map_err(Waited::Failed)) {
+                    Ok(step) => step,
+                    Err(Waited::Failed(error)) => dialer.failed(error, &unsent)?,
+                    Err(Waited::Ended(reason)) => return Err(NotConnected::because(reason)),
+                };
+            }
         }
     }
 }
@@ -117,9 +119,9 @@ fn out_of_descriptors(error: io::Error) -> NotConnected {
 
 enum Step {
     /// Connected, and so many of the first bytes are sent.
-    Connected(OwnedFd, usize),
+    Connected(TcpSocket, usize),
     /// Under way.
-    Connecting(OwnedFd),
+    Connecting(TcpSocket),
 }
 
 enum Waited {
@@ -170,14 +172,6 @@ impl<'a> Dialer<'a> {
                 Ok(step) => return Ok(step),
                 Err(error) => self.address_failed(error)?,
             }
-        }
-    }
-
-    /// The wait for a connect is over: sends `first`, which also tells whether it succeeded.
-    fn proceed(&mut self, fd: OwnedFd, first: &[u8]) -> Result<Step, NotConnected> {
-        match send_first(fd, first) {
-            Ok(step) => Ok(step),
-            Err(error) => self.failed(error, first),
         }
     }
 
@@ -285,38 +279,45 @@ fn dial(addr: SocketAddr, first: &[u8]) -> io::Result<Step> {
         let _ = sockopt::set_tcp_quickack(&fd, false);
     }
     match rustix::net::connect(&fd, &addr) {
-        Ok(()) | Err(Errno::INPROGRESS) => send_first(fd, first),
+        // The send also tells whether the connect is over, and how: TCP looks at the state before the length, so
+        // it does so without bytes too, which spares asking for the socket's error.
+        Ok(()) | Err(Errno::INPROGRESS) => match rustix::net::send(&fd, first, SendFlags::NOSIGNAL) {
+            Ok(sent) => Ok(Step::Connected(TcpSocket::connected(fd, sent > 0)?, sent)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Step::Connecting(TcpSocket::connecting(fd)?)),
+            Err(error) => Err(error.into()),
+        },
         Err(error) => Err(error.into()),
     }
 }
 
-/// Sends the first bytes, also when there are none: a socket that is not connected says so (TCP's send
-/// looks at the state before the length), which spares asking for the socket's error.
-fn send_first(fd: OwnedFd, first: &[u8]) -> io::Result<Step> {
-    match rustix::net::send(&fd, first, SendFlags::NOSIGNAL) {
-        Ok(sent) => Ok(Step::Connected(fd, sent)),
-        Err(Errno::AGAIN | Errno::INTR) => Ok(Step::Connecting(fd)),
-        Err(error) => Err(error.into()),
+/// The wait for a connect is over: sends the first bytes, which tells how.
+fn begin(mut server: TcpSocket, first: &[u8]) -> io::Result<Step> {
+    match server.send(first) {
+        Ok(sent) => Ok(Step::Connected(server, sent)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            server.write_blocked()?;
+            Ok(Step::Connecting(server))
+        }
+        Err(error) => Err(error),
     }
 }
 
 /// Waits until a connect is over, well or badly.
-async fn wait(fd: OwnedFd, deadline: Instant, record: &SessionRecord) -> Result<OwnedFd, Waited> {
-    let mut socket = TcpSocket::connecting(fd).map_err(Waited::Failed)?;
+async fn wait(mut server: TcpSocket, deadline: Instant, record: &SessionRecord) -> Result<TcpSocket, Waited> {
     let mut sleep = pin!(tokio::time::sleep_until(deadline));
     poll_fn(|cx| {
         record.arm(cx.waker());
         if let Some(reason) = record.verdict() {
             return Poll::Ready(Err(Waited::Ended(reason)));
         }
-        if let Poll::Ready(ready) = socket.poll_writable(cx) {
+        if let Poll::Ready(ready) = server.poll_writable(cx) {
             return Poll::Ready(ready.map_err(Waited::Failed));
         }
         let timed_out = || Waited::Failed(io::ErrorKind::TimedOut.into());
         sleep.as_mut().poll(cx).map(|()| Err(timed_out()))
     })
     .await?;
-    socket.into_fd().map_err(Waited::Failed)
+    Ok(server)
 }
 
 fn unresolved() -> io::Error {
@@ -324,5 +325,8 @@ fn unresolved() -> io::Error {
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC)
+    )
 }
