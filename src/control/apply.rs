@@ -19,7 +19,7 @@ use super::difference::{Difference, by_port};
 use super::{Change, ChangeError, Control, Groups, JOBS_MAX, Job, Shared};
 use crate::config::{self, Config, Document, Edit, EditError};
 use crate::counters::ProcessCounters;
-use crate::group::{Group, Registration};
+use crate::group::{Group, GroupSettings, Registration};
 use crate::listener;
 use crate::log;
 use crate::server::{ServerAddr, ServerSettings};
@@ -242,8 +242,10 @@ impl Runner {
     }
 
     fn publish(&mut self, groups: Groups, config: Config, in_force: u64) {
-        let timeouts =
-            config.groups.iter().flat_map(|group| [group.settings.idle_timeout, group.settings.half_close_timeout]);
+        let timeouts = config.groups.iter().flat_map(|group| {
+            let GroupSettings { connect_timeout, idle_timeout, half_close_timeout, .. } = group.settings;
+            [connect_timeout, idle_timeout, half_close_timeout]
+        });
         let shortest = timeouts.filter(|timeout| !timeout.is_zero()).min();
         self.shared.sessions.scan_for(shortest.unwrap_or(Duration::MAX));
         log::set_level(config.log.level);

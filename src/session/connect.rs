@@ -4,15 +4,12 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
-use tokio::time::Instant;
 
 use super::relay::{Socket, Workspace};
 use super::service::SessionRecord;
@@ -90,9 +87,8 @@ pub(super) async fn connect(
                 let slot = dialer.succeeded();
                 return Ok(Connected { server, slot, unsent, sent, client_has_finished });
             }
-            // Boxed: most sessions never wait here, and none should carry the timer for its whole life.
             Step::Connecting(server) => {
-                let waited = Box::pin(wait(server, dialer.address_deadline(), record)).await;
+                let waited = wait(server, dialer.address_until_ms(), record).await;
                 step = match waited.and_then(|server| begin(server, &unsent).map_err(Waited::Failed)) {
                     Ok(step) => step,
                     Err(Waited::Failed(error)) => dialer.failed(error, &unsent)?,
@@ -136,14 +132,14 @@ struct Turn {
     /// Addresses tried before this one.
     tried: usize,
     started_us: u64,
-    deadline: Instant,
+    until_ms: u64,
 }
 
 struct Dialer<'a> {
     record: &'a SessionRecord,
     tried: Vec<u32>,
     attempts_max: u32,
-    timeout: Duration,
+    timeout_ms: u64,
     turn: Option<Turn>,
     last: Option<io::Error>,
 }
@@ -155,7 +151,7 @@ impl<'a> Dialer<'a> {
             record,
             tried: Vec::new(),
             attempts_max: settings.connect_attempts,
-            timeout: settings.connect_timeout,
+            timeout_ms: clock::as_ms(settings.connect_timeout),
             turn: None,
             last: None,
         }
@@ -187,7 +183,7 @@ impl<'a> Dialer<'a> {
         }
         let mut turn = self.turn.take().expect("an address fails in its server's turn");
         turn.tried += 1;
-        if turn.tried < turn.addresses.len() && Instant::now() < turn.deadline {
+        if turn.tried < turn.addresses.len() && clock::coarse_ms() < turn.until_ms {
             self.turn = Some(turn);
         } else {
             self.server_failed(&turn.slot.server, &error);
@@ -227,7 +223,13 @@ impl<'a> Dialer<'a> {
         }
         self.record.set_attempts(attempt + 1);
         let addresses = slot.server.live.addresses();
-        Ok(Turn { slot, addresses, tried: 0, started_us: clock::precise_us(), deadline: Instant::now() + self.timeout })
+        Ok(Turn {
+            slot,
+            addresses,
+            tried: 0,
+            started_us: clock::precise_us(),
+            until_ms: clock::coarse_ms() + self.timeout_ms,
+        })
     }
 
     fn give_up(&mut self) -> NotConnected {
@@ -238,11 +240,11 @@ impl<'a> Dialer<'a> {
     }
 
     /// Until when the address under way may take: what is left of the turn, shared fairly with those after it.
-    fn address_deadline(&self) -> Instant {
+    fn address_until_ms(&self) -> u64 {
         let turn = self.turn.as_ref().expect("a connect under way has a turn");
-        let left = turn.deadline.saturating_duration_since(Instant::now());
-        let addresses_left = turn.addresses.len().saturating_sub(turn.tried).max(1) as u32;
-        Instant::now() + left / addresses_left
+        let now_ms = clock::coarse_ms();
+        let addresses_left = turn.addresses.len().saturating_sub(turn.tried).max(1) as u64;
+        now_ms + turn.until_ms.saturating_sub(now_ms) / addresses_left
     }
 
     fn succeeded(&mut self) -> ServerSlot {
@@ -302,10 +304,10 @@ fn begin(mut server: TcpSocket, first: &[u8]) -> io::Result<Step> {
     }
 }
 
-/// Waits until a connect is over, well or badly.
-async fn wait(mut server: TcpSocket, deadline: Instant, record: &SessionRecord) -> Result<TcpSocket, Waited> {
-    let mut sleep = pin!(tokio::time::sleep_until(deadline));
-    poll_fn(|cx| {
+/// Waits until a connect is over, well or badly. It needs no timer: the scan of silent sessions wakes it.
+async fn wait(mut server: TcpSocket, until_ms: u64, record: &SessionRecord) -> Result<TcpSocket, Waited> {
+    record.set_connect_until(until_ms);
+    let waited = poll_fn(|cx| {
         record.arm(cx.waker());
         if let Some(reason) = record.verdict() {
             return Poll::Ready(Err(Waited::Ended(reason)));
@@ -313,11 +315,14 @@ async fn wait(mut server: TcpSocket, deadline: Instant, record: &SessionRecord) 
         if let Poll::Ready(ready) = server.poll_writable(cx) {
             return Poll::Ready(ready.map_err(Waited::Failed));
         }
-        let timed_out = || Waited::Failed(io::ErrorKind::TimedOut.into());
-        sleep.as_mut().poll(cx).map(|()| Err(timed_out()))
+        match record.has_connect_timed_out(clock::coarse_ms()) {
+            true => Poll::Ready(Err(Waited::Failed(io::ErrorKind::TimedOut.into()))),
+            false => Poll::Pending,
+        }
     })
-    .await?;
-    Ok(server)
+    .await;
+    record.set_connect_until(0);
+    waited.map(|()| server)
 }
 
 fn unresolved() -> io::Error {

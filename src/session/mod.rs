@@ -87,6 +87,7 @@ impl TcpProxySession {
             }
         };
         guard.finish(reason, error.map(|error| error.to_string().into()));
+        workspace.freed.notify_waiters();
     }
 }
 

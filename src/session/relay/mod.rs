@@ -17,6 +17,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 
+use tokio::sync::Notify;
+
 use flow::{Flow, FlowEnd};
 use pipe::PipePool;
 
@@ -67,6 +69,8 @@ pub(super) trait Socket {
 pub(crate) struct Workspace {
     scratch: RefCell<Box<[u8]>>,
     pipes: RefCell<PipePool>,
+    /// Told whenever a session has ended and given back its descriptors.
+    pub(crate) freed: Notify,
 }
 
 impl Workspace {
@@ -74,6 +78,7 @@ impl Workspace {
         Self {
             scratch: RefCell::new(vec![0; SCRATCH_SIZE].into_boxed_slice()),
             pipes: RefCell::new(PipePool::default()),
+            freed: Notify::new(),
         }
     }
 
