@@ -31,9 +31,9 @@ pub enum EndReason {
     PolicyFailed,
     /// The group, or the process, holds as many sessions as it may.
     Limit,
-    /// An operator ended it.
+    /// An operator ended it, or closed its group with its sessions.
     Killed,
-    /// The drain lasted longer than `drain_timeout`, or the group was closed with its sessions.
+    /// The drain lasted longer than `drain_timeout`.
     Drained,
     /// The process stopped without waiting for it.
     Shutdown,

@@ -66,6 +66,8 @@ impl Flow {
 
     /// Nothing will move in this direction any more.
     pub(super) fn close(&mut self) {
+        // What the sink did not take would be sent to it again.
+        self.pending = Vec::new();
         self.state = State::Over;
     }
 
@@ -216,7 +218,12 @@ impl Flow {
             }
             let sent = match sink.send(&scratch[..read]) {
                 Ok(sent) => sent,
-                Err(error) if is_transient(&error) => 0,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    // The sink has room, so no event would tell of it: the rest is sent at once.
+                    self.pending = scratch[..read].to_vec();
+                    return Ok(Ok(Moved::Some));
+                }
                 Err(error) => return Err(error),
             };
             self.bytes += sent as u64;
@@ -238,8 +245,4 @@ enum Moved {
 fn discard_once<A: Socket>(source: &mut A, workspace: &Workspace) -> io::Result<Moved> {
     let read = workspace.with_scratch(|scratch| source.recv(scratch))?;
     Ok(if read == 0 { Moved::End } else { Moved::Some })
-}
-
-fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

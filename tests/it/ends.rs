@@ -1,0 +1,87 @@
+//! Clients that cannot be served, and sessions that an operator ends: each for its own reason.
+//!
+//! The other reasons have their promises in `half_close`, `resets`, `timeouts` and `drain`. `policy_failed`
+//! is none of a built-in policy's: each of them names a server whenever it is shown one.
+
+use crate::support::{Ended, FakeServer, Group, Setup, TestProxy, eventually};
+
+#[test]
+fn a_client_is_closed_at_once_when_the_group_has_no_server() {
+    let proxy = TestProxy::start(Group::new("round_robin", &[]));
+    assert_eq!(proxy.connect().receive_all(), (Vec::new(), Ended::InOrder));
+    let line = proxy.log.wait_for_end("no_server");
+    assert_eq!((&line["attempts"], line.get("server.addr")), (&0.into(), None));
+    assert_eq!(proxy.ended("no_server"), 1);
+}
+
+#[test]
+fn a_client_is_closed_at_once_when_every_server_refuses() {
+    let servers = [FakeServer::refusing(), FakeServer::refusing()];
+    let proxy = TestProxy::start(Group::new("round_robin", &[&servers[0], &servers[1]]));
+    assert_eq!(proxy.connect().receive_all(), (Vec::new(), Ended::InOrder));
+    let line = proxy.log.wait_for_end("connect_failed");
+    assert_eq!(line["attempts"], 2);
+    assert!(line["error"].as_str().unwrap().contains("refused"), "{line}");
+    assert_eq!(proxy.ended("connect_failed"), 1);
+}
+
+#[test]
+fn a_client_too_many_for_the_group_is_turned_away_and_the_next_is_served_when_one_leaves() {
+    let server = FakeServer::echo();
+    let proxy = TestProxy::start(Group::new("round_robin", &[&server]).with("max_sessions", 2));
+    let mut clients = [proxy.connect(), proxy.connect()];
+    clients.iter_mut().for_each(|client| client.echo(b"in"));
+    assert_eq!(proxy.connect().receive_all(), (Vec::new(), Ended::InOrder));
+    proxy.log.wait_for_end("limit");
+    clients.iter_mut().for_each(|client| client.echo(b"still in"));
+    let [first, _second] = clients;
+    drop(first);
+    eventually("a place is free", || proxy.sessions() == 1);
+    proxy.connect().echo(b"in as well");
+    assert_eq!(proxy.ended("limit"), 1);
+}
+
+#[test]
+fn an_operator_ends_one_session_and_no_other() {
+    let server = FakeServer::echo();
+    let proxy = TestProxy::start(Group::new("round_robin", &[&server]));
+    let (mut victim, mut other) = (proxy.connect(), proxy.connect());
+    victim.echo(b"one");
+    other.echo(b"two");
+    let address = victim.stream.local_addr().unwrap().to_string();
+    let list = proxy.admin("/session-list.do");
+    let session = list["sessions"].as_array().unwrap().iter().find(|session| session["client"] == address).unwrap();
+    proxy.admin(&format!("/session-close.do?id={}", session["id"]));
+    assert_eq!(victim.receive_all(), (Vec::new(), Ended::InOrder));
+    assert_eq!(proxy.log.wait_for_end("killed")["session.id"], session["id"]);
+    other.echo(b"still here");
+    assert_eq!(proxy.sessions(), 1);
+}
+
+#[test]
+fn an_operator_can_end_a_session_that_is_still_connecting() {
+    let server = FakeServer::blackholed();
+    let proxy = TestProxy::start(Group::new("round_robin", &[&server]).with("connect_timeout", "10m"));
+    let mut client = proxy.connect();
+    eventually("the session is there", || proxy.sessions() == 1);
+    let id = proxy.admin("/session-list.do")["sessions"][0]["id"].clone();
+    proxy.admin(&format!("/session-close.do?id={id}"));
+    assert_eq!(client.receive_all(), (Vec::new(), Ended::InOrder));
+    proxy.log.wait_for_end("killed");
+}
+
+#[test]
+fn closing_a_group_keeps_its_sessions_unless_told_to_close_them() {
+    let server = FakeServer::echo();
+    let group = || Group::new("round_robin", &[&server]);
+    let proxy = Setup::default().group(group()).group(group()).start();
+    let mut clients = [0, 1].map(|group| crate::support::Client::connect(proxy.addr_of(group)));
+    clients.iter_mut().for_each(|client| client.echo(b"open"));
+    proxy.admin(&format!("/group-close.do?group={}", proxy.addr_of(0).port()));
+    proxy.admin(&format!("/group-close.do?group={}&sessions=close", proxy.addr_of(1).port()));
+    let [mut kept, mut closed] = clients;
+    assert_eq!(closed.receive_all(), (Vec::new(), Ended::InOrder));
+    assert_eq!(proxy.log.wait_for_end("killed")["group"], proxy.addr_of(1).port());
+    kept.echo(b"alive");
+    assert!(std::net::TcpStream::connect(proxy.addr_of(0)).is_err(), "nobody listens there any more");
+}

@@ -1,0 +1,124 @@
+//! Sessions that have fallen silent end after their time; those in which anything moves live on.
+//!
+//! No test here measures time: a session that runs out is the clock for another that must not.
+
+use std::io::Write;
+
+use crate::support::{Client, Ended, FakeServer, Group, Setup, TestProxy, eventually, swallow};
+
+/// Calls `meanwhile` again and again until `times` silent sessions of a group have run out, one after the other.
+fn while_others_time_out(proxy: &TestProxy, group: usize, times: usize, mut meanwhile: impl FnMut()) {
+    for _ in 0..times {
+        let silent = Client::connect(proxy.addr_of(group));
+        let address = silent.stream.local_addr().unwrap().to_string();
+        eventually("the silent session runs out", || {
+            meanwhile();
+            let closed = proxy.log.with_message("session closed");
+            closed.iter().any(|line| line["client.addr"] == address && line["end"] == "idle_timeout")
+        });
+    }
+}
+
+#[test]
+fn a_silent_session_ends_after_idle_timeout() {
+    let server = FakeServer::echo();
+    let proxy = TestProxy::start(Group::new("round_robin", &[&server]).with("idle_timeout", "300ms"));
+    let mut client = proxy.connect();
+    client.echo(b"once");
+    assert_eq!(client.receive_all(), (Vec::new(), Ended::InOrder));
+    let line = proxy.log.wait_for_end("idle_timeout");
+    assert!(line["elapsed_ms"].as_u64().unwrap() >= 290, "{line}");
+}
+
+#[test]
+fn a_session_in_which_nobody_ever_says_anything_ends_after_idle_timeout() {
+    let server = FakeServer::silent();
+    let proxy = TestProxy::start(Group::new("round_robin", &[&server]).with("idle_timeout", "300ms"));
+    assert_eq!(proxy.connect().receive_all(), (Vec::new(), Ended::InOrder));
+    assert_eq!(proxy.log.wait_for_end("idle_timeout")["bytes.up"], 0);
+}
+
+#[test]
+fn a_session_that_trickles_lives_however_long_it_takes() {
+    let server = FakeServer::echo();
+    let proxy = TestProxy::start(Group::new("round_robin", &[&server]).with("idle_timeout", "1s"));
+    let mut client = proxy.connect();
+    while_others_time_out(&proxy, 0, 3, || client.echo(b"."));
+    client.echo(b"alive");
+}
+
+#[test]
+fn a_download_without_a_word_from_the_client_is_not_silent() {
+    let server = FakeServer::start(|mut client, number| match number {
+        0 => {
+            while client.stream.write_all(b".").is_ok() {
+                std::thread::park_timeout(std::time::Duration::from_millis(10));
+            }
+        }
+        _ => swallow(client),
+    });
+    let proxy = TestProxy::start(Group::new("round_robin", &[&server]).with("idle_timeout", "1s"));
+    let mut client = proxy.connect();
+    client.receive(1);
+    while_others_time_out(&proxy, 0, 2, || assert_eq!(client.receive(1), b"."));
+    client.reset();
+}
+
+#[test]
+fn a_half_closed_session_ends_after_half_close_timeout() {
+    let (server, kept) = FakeServer::keeping();
+    let proxy = TestProxy::start(Group::new("round_robin", &[&server]).with("half_close_timeout", "300ms"));
+    let mut client = proxy.connect();
+    client.send(b"that is all");
+    client.finish();
+    assert_eq!(client.receive_all(), (Vec::new(), Ended::InOrder));
+    proxy.log.wait_for_end("half_close_timeout");
+    let server = kept.lock().unwrap().pop();
+    let mut server = server.expect("one client was passed on");
+    eventually("the server is closed as well", || server.stream.write_all(b"too late").is_err());
+}
+
+#[test]
+fn a_half_closed_session_in_which_the_other_side_goes_on_lives() {
+    let server = FakeServer::start(|mut client, number| match number {
+        0 => {
+            let _ = client.receive_all();
+            while client.stream.write_all(b".").is_ok() {
+                std::thread::park_timeout(std::time::Duration::from_millis(10));
+            }
+        }
+        _ => swallow(client),
+    });
+    let group = Group::new("round_robin", &[&server]).with("idle_timeout", "1s").with("half_close_timeout", "1s");
+    let proxy = TestProxy::start(group);
+    let mut client = proxy.connect();
+    client.finish();
+    client.receive(1);
+    while_others_time_out(&proxy, 0, 2, || assert_eq!(client.receive(1), b"."));
+    client.reset();
+}
+
+#[test]
+fn zero_is_never() {
+    let (server, kept) = FakeServer::keeping();
+    let never = Group::new("round_robin", &[&server]).with("idle_timeout", "0s").with("half_close_timeout", "0s");
+    let soon = Group::new("round_robin", &[&server]).with("idle_timeout", "200ms");
+    let proxy = Setup::default().group(never).group(soon).start();
+    let (silent, half_closed) = (proxy.connect(), proxy.connect());
+    half_closed.finish();
+    while_others_time_out(&proxy, 1, 3, || {});
+    assert_eq!(proxy.sessions(), 2);
+    assert!(proxy.log.ends().iter().all(|end| end == "idle_timeout"));
+    drop((silent, half_closed));
+    kept.lock().unwrap().clear();
+}
+
+#[test]
+fn connecting_is_not_silence() {
+    let (blackholed, server) = (FakeServer::blackholed(), FakeServer::echo());
+    let group = Group::new("ha", &[&blackholed, &server]).with("idle_timeout", "100ms").with("connect_timeout", "1s");
+    let proxy = TestProxy::start(group);
+    let mut client = proxy.connect();
+    client.echo(b"at last");
+    assert_eq!(proxy.log.wait_for_end("idle_timeout")["attempts"], 2);
+}
