@@ -1,0 +1,5 @@
+//! The promises of the program, checked from outside on the built binary. One file per promise.
+
+mod support;
+
+mod bytes;

@@ -1,0 +1,101 @@
+//! A client, or a server's end of a connection: blocking, with a deadline on everything.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rustix::net::sockopt;
+use sha2::{Digest, Sha256};
+
+use super::DEADLINE;
+
+/// One end of a TCP connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    InOrder,
+    Reset,
+}
+
+impl Client {
+    #[track_caller]
+    pub(crate) fn connect(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect_timeout(&addr, DEADLINE);
+        Self::new(stream.unwrap_or_else(|error| panic!("cannot connect to {addr}: {error}")))
+    }
+
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).expect("a stream takes options");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a stream takes options");
+        stream.set_write_timeout(Some(DEADLINE)).expect("a stream takes options");
+        Self { stream }
+    }
+
+    /// Another handle of the same connection, for a second thread.
+    pub(crate) fn twin(&self) -> Self {
+        Self { stream: self.stream.try_clone().expect("a descriptor is left") }
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the other side takes it");
+    }
+
+    #[track_caller]
+    pub(crate) fn receive(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.stream.read_exact(&mut bytes).unwrap_or_else(|error| panic!("{length} bytes were promised: {error}"));
+        bytes
+    }
+
+    /// Sends and expects the same back.
+    #[track_caller]
+    pub(crate) fn echo(&mut self, bytes: &[u8]) {
+        self.send(bytes);
+        assert_eq!(self.receive(bytes.len()), bytes);
+    }
+
+    /// Reads until the end: what came, and which end it was.
+    #[track_caller]
+    pub(crate) fn receive_all(&mut self) -> (Vec<u8>, Ended) {
+        let mut bytes = Vec::new();
+        let ended = match self.stream.read_to_end(&mut bytes) {
+            Ok(_) => Ended::InOrder,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ended::Reset,
+            Err(error) => panic!("no end came after {} bytes: {error}", bytes.len()),
+        };
+        (bytes, ended)
+    }
+
+    /// Sends no more, still receives.
+    pub(crate) fn finish(&self) {
+        // A peer that is gone needs not be told.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Closes with a reset.
+    pub(crate) fn reset(self) {
+        sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).expect("a stream takes options");
+    }
+
+    /// Makes the kernel hold little for this end, so that the other one is blocked soon.
+    pub(crate) fn hold_little(&self) {
+        sockopt::set_socket_recv_buffer_size(&self.stream, 4 << 10).expect("a stream takes options");
+    }
+}
+
+/// `length` bytes in which every position differs from its neighbours, and every seed from the others.
+pub(crate) fn pattern(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}

@@ -1,0 +1,160 @@
+//! Servers that behave, and servers that do not.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType};
+
+use super::{Client, DEADLINE, own_ip};
+
+/// A server on an address of its own.
+#[derive(Debug)]
+pub(crate) struct FakeServer {
+    pub(crate) addr: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    /// Keeps the port, and wakes the accepting thread at the end.
+    socket: OwnedFd,
+    /// Connections that fill the queue of a server that never answers.
+    _filling: Vec<OwnedFd>,
+}
+
+impl FakeServer {
+    /// Runs `behaviour` on a thread of its own for each connection; its second argument counts them from 0.
+    pub(crate) fn start(behaviour: impl Fn(Client, usize) + Send + Sync + 'static) -> Self {
+        Self::start_at(SocketAddr::new(own_ip(), 0), behaviour)
+    }
+
+    /// The same at an address of the caller's choice.
+    pub(crate) fn start_at(addr: SocketAddr, behaviour: impl Fn(Client, usize) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(addr).expect("the address is nobody else's");
+        let addr = listener.local_addr().expect("it is bound");
+        let socket = OwnedFd::from(listener.try_clone().expect("a descriptor is left"));
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let (counter, behaviour) = (Arc::clone(&accepted), Arc::new(behaviour));
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                let number = counter.fetch_add(1, SeqCst);
+                let behaviour = Arc::clone(&behaviour);
+                let spawned = std::thread::Builder::new().stack_size(128 << 10).spawn(move || {
+                    behaviour(Client::new(stream), number);
+                });
+                spawned.expect("a thread is left");
+            }
+        });
+        Self { addr, accepted, socket, _filling: Vec::new() }
+    }
+
+    /// Sends back what it gets, and ends when the client does.
+    pub(crate) fn echo() -> Self {
+        Self::start(|client, _| echo(client))
+    }
+
+    /// As [`FakeServer::echo`], on IPv6.
+    pub(crate) fn echo_on_ipv6() -> Self {
+        Self::start_at("[::1]:0".parse().expect("an address"), |client, _| echo(client))
+    }
+
+    /// Speaks first, then waits for the client's end.
+    pub(crate) fn banner(text: &str) -> Self {
+        let text = text.to_owned();
+        Self::start(move |mut client, _| {
+            client.send(text.as_bytes());
+            swallow(client);
+        })
+    }
+
+    /// Never says anything; ends when the client does.
+    pub(crate) fn silent() -> Self {
+        Self::start(|client, _| swallow(client))
+    }
+
+    /// Nobody listens there, and nobody else will.
+    pub(crate) fn refusing() -> Self {
+        let (socket, addr) = bound();
+        Self { addr, accepted: Arc::default(), socket, _filling: Vec::new() }
+    }
+
+    /// Never answers a connect: its queue is full, so the kernel drops whoever comes.
+    pub(crate) fn blackholed() -> Self {
+        let (socket, addr) = bound();
+        rustix::net::listen(&socket, 0).expect("it is bound");
+        let mut filling = Vec::new();
+        // The kernel takes one or two more than it was told to.
+        while let Ok(stream) = TcpStream::connect_timeout(&addr, Duration::from_millis(300)) {
+            filling.push(OwnedFd::from(stream));
+            assert!(filling.len() < 16, "the queue does not fill");
+        }
+        Self { addr, accepted: Arc::default(), socket, _filling: filling }
+    }
+
+    /// Connections so far.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(SeqCst)
+    }
+
+    /// Starts to listen at an address that refused until now.
+    pub(crate) fn listens_from_now_on(&self, behaviour: impl Fn(Client, usize) + Send + Sync + 'static) {
+        rustix::net::listen(&self.socket, 128).expect("it is bound");
+        let listener = TcpListener::from(self.socket.try_clone().expect("a descriptor is left"));
+        let (counter, behaviour) = (Arc::clone(&self.accepted), Arc::new(behaviour));
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                let number = counter.fetch_add(1, SeqCst);
+                let behaviour = Arc::clone(&behaviour);
+                std::thread::spawn(move || behaviour(Client::new(stream), number));
+            }
+        });
+    }
+}
+
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        // Wakes the accepting thread, which closes the listener.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+}
+
+/// Something a test switches on for a fake that waits for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Signal(Arc<AtomicBool>);
+
+impl Signal {
+    pub(crate) fn give(&self) {
+        self.0.store(true, SeqCst);
+    }
+
+    /// Waits until it is given; a fake that waits in vain just ends.
+    pub(crate) fn wait(&self) {
+        let start = std::time::Instant::now();
+        while !self.0.load(SeqCst) && start.elapsed() < DEADLINE {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Sends back what comes until the end, then ends as well.
+pub(crate) fn echo(mut client: Client) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(read @ 1..) = client.stream.read(&mut buffer) {
+        if client.stream.write_all(&buffer[..read]).is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads until the end without a word.
+pub(crate) fn swallow(mut client: Client) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(1..) = client.stream.read(&mut buffer) {}
+}
+
+fn bound() -> (OwnedFd, SocketAddr) {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a descriptor is left");
+    rustix::net::bind(&socket, &SocketAddr::new(own_ip(), 0)).expect("the address is nobody else's");
+    let addr = rustix::net::getsockname(&socket).ok().and_then(|addr| SocketAddr::try_from(addr).ok());
+    (socket, addr.expect("it is bound"))
+}

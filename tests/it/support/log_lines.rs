@@ -1,0 +1,68 @@
+//! What a proxy has logged so far.
+
+use std::io::{BufRead, BufReader, Read};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use super::wait_for;
+
+/// The lines of a JSON log, gathered by a thread while the process writes them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LogLines {
+    /// Guards the lines read so far; a line that is not JSON is a JSON string.
+    lines: Arc<Mutex<Vec<Value>>>,
+}
+
+impl LogLines {
+    pub(super) fn gather(pipe: impl Read + Send + 'static) -> Self {
+        let gathered = Self::default();
+        let lines = Arc::clone(&gathered.lines);
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                lines.lock().expect("nobody panics with it").push(value);
+            }
+        });
+        gathered
+    }
+
+    /// The lines with this message.
+    pub(crate) fn with_message(&self, message: &str) -> Vec<Value> {
+        self.select(|line| line["message"] == message)
+    }
+
+    /// How the sessions that are over have ended.
+    pub(crate) fn ends(&self) -> Vec<String> {
+        let closed = self.with_message("session closed");
+        closed.iter().map(|line| line["end"].as_str().unwrap_or("?").to_owned()).collect()
+    }
+
+    /// Waits for a line.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+        wait_for(what, || self.select(&is_wanted).into_iter().next())
+    }
+
+    /// Waits for a session that ended for `end`.
+    #[track_caller]
+    pub(crate) fn wait_for_end(&self, end: &str) -> Value {
+        self.wait_for(&format!("a session that ends with {end}"), |line| {
+            line["message"] == "session closed" && line["end"] == end
+        })
+    }
+
+    /// Lines that say that somebody must act, and those that no log line is.
+    pub(super) fn alarming(&self) -> Vec<Value> {
+        self.select(|line| line["level"] == "ERROR" || line.is_string())
+    }
+
+    /// Everything, for the message of a test that fails.
+    pub(crate) fn all(&self) -> Vec<Value> {
+        self.select(|_| true)
+    }
+
+    fn select(&self, is_wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        self.lines.lock().expect("nobody panics with it").iter().filter(|line| is_wanted(line)).cloned().collect()
+    }
+}

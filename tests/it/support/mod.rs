@@ -1,0 +1,60 @@
+//! The harness: a proxy of one's own, fakes that misbehave, and waiting without sleeping.
+//!
+//! Every [`TestProxy`] and every [`FakeServer`] has a loopback address of its own, so tests run side by
+//! side without meeting on a port. A proxy that goes out of scope is checked: no session may be left and
+//! nothing of the kind that somebody must act on may be in its log.
+
+mod client;
+mod fake_server;
+mod group;
+mod log_lines;
+mod proxy;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+pub(crate) use client::{Client, Ended, pattern, sha256};
+pub(crate) use fake_server::FakeServer;
+pub(crate) use group::Group;
+pub(crate) use log_lines::LogLines;
+pub(crate) use proxy::{Setup, TestProxy, goproxy};
+
+/// How long anything may take that should happen soon, on a machine that is busy with other tests.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Waits until `is_so`.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    wait_for(what, || is_so().then_some(()));
+}
+
+/// Waits until there is a value.
+#[track_caller]
+pub(crate) fn wait_for<T>(what: &str, mut value: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = value() {
+            return value;
+        }
+        assert!(start.elapsed() < DEADLINE, "waited in vain: {what}");
+        // The pause of a poll, not a guess at how long something takes.
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// A loopback address that no other test of this run uses.
+pub(crate) fn own_ip() -> IpAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Relaxed);
+    // Runs beside this one have another process id; 127.0.0.1 itself is left to everybody.
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let hosts = 2 + number;
+    assert!(hosts < 255 << 4, "more addresses than one run should need");
+    IpAddr::V4(Ipv4Addr::new(127, 16 + (high & 0x0f) + ((hosts >> 8) as u8) * 16, low, hosts as u8))
+}
+
+/// A port that is free on `ip`, which is nobody else's.
+pub(crate) fn free_port(ip: IpAddr) -> SocketAddr {
+    TcpListener::bind((ip, 0)).and_then(|listener| listener.local_addr()).expect("loopback has a free port")
+}
