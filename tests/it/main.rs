@@ -2,4 +2,5 @@
 
 mod support;
 
-mod bytes;
+mod admin_kit;
+mod admin_requests;
