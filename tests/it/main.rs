@@ -4,3 +4,5 @@ mod support;
 
 mod admin_kit;
 mod admin_requests;
+mod persist_changes;
+mod persist_kill;
