@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::difference::{Difference, by_port};
-use super::{Change, ChangeError, Control, Groups, JOBS_MAX, Job, Shared};
+use super::{Change, ChangeError, Control, Groups, JOBS_MAX, Job, REGISTERED_MAX, Shared};
 use crate::config::{self, Config, Document, Edit, EditError};
 use crate::counters::ProcessCounters;
 use crate::group::{Group, Registration};
@@ -326,10 +326,22 @@ fn plan(path: &Path, edits: Vec<Edit>, leased: Vec<(u16, ServerSettings)>) -> Re
         // It is there already, nearly always; or its group is not there any more.
         let _ = document.apply(&Edit::AddServer { group, server });
     }
-    let outcomes = edits.iter().map(|edit| refusal(document.apply(edit))).collect();
+    let outcomes =
+        edits.iter().map(|edit| has_room(&document, edit).and_then(|()| refusal(document.apply(edit)))).collect();
     let new_text = document.text();
     let config = config::parse(path, &new_text).map_err(|problems| ChangeError::Unfit(super::first(&problems)))?;
     Ok(Plan { old_text, new_text, config, outcomes })
+}
+
+/// Refuses one server too many. Whoever asked may have been told that there is room for one more, as many
+/// others were at that moment.
+fn has_room(document: &Document, edit: &Edit) -> Result<(), ChangeError> {
+    let Edit::AddServer { group: port, server } = edit else { return Ok(()) };
+    let group = document.config().groups.iter().find(|group| group.settings.listen.port() == *port);
+    let is_full = group.is_some_and(|group| {
+        group.servers.len() >= REGISTERED_MAX && group.servers.iter().all(|known| known.addr != server.addr)
+    });
+    if is_full { Err(ChangeError::TooManyServers { group: *port, max: REGISTERED_MAX }) } else { Ok(()) }
 }
 
 fn refusal(outcome: Result<(), EditError>) -> Result<(), ChangeError> {

@@ -350,6 +350,7 @@ impl Control {
             rules::check(*addr, &self.config().admin, &groups)
                 .map_err(|why| ChangeError::ServerRefused { server: server.clone(), why })?;
         }
+        // Spares the disk; the limit is kept where the file is edited.
         if running.view().servers_total >= REGISTERED_MAX {
             return Err(ChangeError::TooManyServers { group, max: REGISTERED_MAX });
         }
