@@ -6,3 +6,5 @@ mod admin_kit;
 mod admin_requests;
 mod persist_changes;
 mod persist_kill;
+mod registration_leases;
+mod registration_rules;
