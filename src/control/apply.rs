@@ -263,7 +263,16 @@ impl Runner {
     /// Logs and counts what came of a reload.
     fn tell(&self, outcome: &Result<Difference, ChangeError>) {
         match outcome {
-            Ok(difference) if difference.is_empty() => tracing::debug!("proxy.json read again: nothing to do"),
+            Ok(difference) if difference.is_empty() => {
+                let counters = &self.shared.counters;
+                if !counters.is_last_reload_good() {
+                    // The mistake was taken back: what runs is what the file says again.
+                    counters.reload_succeeded(counters.config_generation());
+                    tracing::info!("proxy.json is in order again: nothing to do");
+                } else {
+                    tracing::debug!("proxy.json read again: nothing to do");
+                }
+            }
             Ok(difference) => {
                 tracing::info!(
                     opened = ?difference.opened,
