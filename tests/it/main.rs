@@ -4,6 +4,7 @@ mod support;
 
 mod admin_kit;
 mod admin_requests;
+mod config_reload;
 mod persist_changes;
 mod persist_kill;
 mod registration_leases;
