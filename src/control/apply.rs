@@ -278,6 +278,7 @@ impl Runner {
                     opened = ?difference.opened,
                     closed = ?difference.closed,
                     changed = ?difference.changed,
+                    settings = ?difference.settings,
                     "proxy.json reloaded"
                 );
                 for setting in &difference.at_restart {
