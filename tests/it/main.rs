@@ -3,7 +3,9 @@
 mod support;
 
 mod admin_kit;
+mod admin_observe;
 mod admin_requests;
+mod config_churn;
 mod config_reload;
 mod persist_changes;
 mod persist_kill;
