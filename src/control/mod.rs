@@ -350,6 +350,7 @@ impl Control {
             rules::check(*addr, &self.config().admin, &groups)
                 .map_err(|why| ChangeError::ServerRefused { server: server.clone(), why })?;
         }
+        // Spares the disk; the limit is kept where the file is edited.
         if running.view().servers_total >= REGISTERED_MAX {
             // Servers with passing addresses would fill the group for ever: the one that is gone longest makes room.
             let gone = running.longest_gone().ok_or(ChangeError::TooManyServers { group, max: REGISTERED_MAX })?;
