@@ -1,7 +1,7 @@
 //! The only place where running state changes, one change at a time.
 //!
 //! [`Control`] is the handle that everybody holds: it reads what runs, renews leases at once, and sends
-//! everything else to one [`runner`](apply), which reads the file, edits it, checks the result, prepares
+//! everything else to one runner (`apply`), which reads the file, edits it, checks the result, prepares
 //! what can fail (ports), saves, and only then changes what runs. So a change is in the file and in effect
 //! when its caller hears of it, and a refused one leaves everything as it was. A reload is the same without
 //! the edit.
