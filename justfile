@@ -12,5 +12,6 @@ quick:
 bench *ARGS:
     cargo bench --bench peers -- {{ ARGS }}
 
+# Everything on free loopback ports, in 20 seconds.
 demo:
     cargo run --release -- demo
