@@ -1,8 +1,10 @@
 //! Heartbeats: a known server's lease is renewed at once, an unknown server is registered.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 use super::{Change, ChangeError, Control, rules};
 use crate::config::Edit;
@@ -15,6 +17,9 @@ pub const REGISTERED_MAX: usize = 4_096;
 
 /// How long a registration waits for its name to resolve; after that it goes on being resolved beside.
 const RESOLVE_WAIT: Duration = Duration::from_secs(1);
+
+/// Names that are looked up at a time, so that those which hang leave threads for everything else.
+const LOOKUPS_MAX: usize = 16;
 
 /// A server's heartbeat.
 #[derive(Clone, Debug, Default)]
@@ -134,9 +139,18 @@ impl Keepalive {
 }
 
 /// Resolves a name the way every program of this machine does, in the order of preference, without doubles.
+///
+/// A lookup cannot be cut short: whoever stops waiting leaves a thread behind for as long as the resolver likes.
+/// So the place among [`LOOKUPS_MAX`] is given back by that thread, not by whoever waits.
 async fn lookup(name: &ServerAddr) -> std::io::Result<Vec<SocketAddr>> {
-    let mut addresses: Vec<SocketAddr> =
-        tokio::net::lookup_host((name.host().to_owned(), name.port())).await?.collect();
+    static LOOKUPS: Semaphore = Semaphore::const_new(LOOKUPS_MAX);
+    let place = LOOKUPS.acquire().await.map_err(std::io::Error::other)?;
+    let target = (name.host().to_owned(), name.port());
+    let lookup = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        target.to_socket_addrs().map(Iterator::collect)
+    });
+    let mut addresses: Vec<SocketAddr> = lookup.await.map_err(std::io::Error::other)??;
     let mut seen = HashSet::new();
     addresses.retain(|addr| seen.insert(*addr));
     Ok(addresses)
