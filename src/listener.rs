@@ -101,7 +101,13 @@ pub(crate) async fn serve(socket: OwnedFd, group: Arc<Group>, thread: Rc<DataThr
         }
         tokio::task::yield_now().await;
     }
-    while let Accepted::Some = accept_some(listener.get_ref(), &group, &thread) {}
+    // No more than can have been queued: under a flood of clients there would be no end of it.
+    for _ in 0..=BACKLOG as usize / ACCEPTS_PER_WAKE {
+        match accept_some(listener.get_ref(), &group, &thread) {
+            Accepted::Some => tokio::task::yield_now().await,
+            Accepted::All | Accepted::Exhausted => break,
+        }
+    }
 }
 
 enum Accepted {

@@ -5,7 +5,8 @@
 //! task reads; nothing else touches its sockets.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -253,6 +254,8 @@ impl SessionRecord {
     pub(crate) fn arm(&self, waker: &Waker) {
         if self.waker.get().is_none() {
             let _ = self.waker.set(waker.clone());
+            // With the fence in `request_end`: either that finds the waker, or `verdict` finds what it said.
+            fence(SeqCst);
         }
     }
 
@@ -266,6 +269,8 @@ impl SessionRecord {
     fn request_end(&self, reason: EndReason) {
         let index = EndReason::ALL.iter().position(|other| *other == reason).expect("ALL holds every reason");
         if self.verdict.compare_exchange(0, index as u8 + 1, Relaxed, Relaxed).is_ok() {
+            // See `arm`.
+            fence(SeqCst);
             self.wake();
         }
     }

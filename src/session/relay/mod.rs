@@ -262,3 +262,6 @@ fn reset_by(side: Side, error: io::Error) -> RelayEnd {
     // look complete.
     RelayEnd { reason, reset: Some(side.other()), error: Some(error) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,594 @@
+//! The relay against scripted sockets: what arrives when, what fits when, and what fails.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use rustix::io::Errno;
+
+use super::{READS_PER_WAKE, Relay, RelayEnd, SCRATCH_SIZE, Side, Socket, Workspace};
+use crate::counters::EndReason;
+use crate::group::{Group, GroupSettings};
+use crate::policy::factory::PolicySpec;
+use crate::session::ProxySessionService;
+
+/// What a socket's peer does, in order.
+#[derive(Clone, Debug)]
+enum In {
+    Bytes(Vec<u8>),
+    /// Nothing for now; what follows arrives with the next event.
+    Pause,
+    /// Orderly, and for good.
+    End,
+    /// Reported once; after that the end.
+    Fail(Errno),
+    /// A signal came instead of bytes.
+    Interrupt,
+}
+
+/// How much a socket's peer takes, in order; without any more of these, everything.
+#[derive(Clone, Debug)]
+enum Out {
+    Room(usize),
+    /// Nothing for now.
+    Block,
+    /// Reported once; after that a broken pipe.
+    Fail(Errno),
+    Interrupt,
+}
+
+/// A socket whose peer follows a script, behind an edge-triggered reactor.
+#[derive(Debug, Default)]
+struct Scripted {
+    incoming: VecDeque<In>,
+    outgoing: VecDeque<Out>,
+    written: Vec<u8>,
+    is_finished: bool,
+    is_broken: bool,
+    /// What `poll_readable` and `poll_writable` keep.
+    is_readable: bool,
+    is_blocked: bool,
+    /// What the reactor has and nobody has taken yet.
+    read_event: bool,
+    write_event: bool,
+    /// Whom the reactor would wake.
+    read_waker: bool,
+    write_waker: bool,
+    is_registered_for_writing: bool,
+    /// The peer will tell when it has room: only a write that did not fit makes it do so.
+    owes_write_event: bool,
+    rearmed: bool,
+    recvs: usize,
+    splices: usize,
+}
+
+impl Scripted {
+    fn new(incoming: impl IntoIterator<Item = In>) -> Self {
+        Self { incoming: incoming.into_iter().collect(), ..Self::default() }.with_first_event()
+    }
+
+    fn taking(mut self, outgoing: impl IntoIterator<Item = Out>) -> Self {
+        self.outgoing = outgoing.into_iter().collect();
+        self
+    }
+
+    /// Registering a socket tells at once what is there already.
+    fn with_first_event(mut self) -> Self {
+        self.read_event = self.has_something();
+        self
+    }
+
+    fn has_something(&self) -> bool {
+        !matches!(self.incoming.front(), None | Some(In::Pause))
+    }
+
+    /// The end has arrived, with whatever stands before it: the reactor keeps knowing that.
+    fn has_end(&self) -> bool {
+        let arrived = self.incoming.iter().take_while(|step| !matches!(step, In::Pause));
+        arrived.into_iter().any(|step| matches!(step, In::End | In::Fail(_)))
+    }
+
+    /// The next thing happens at the peer. True when that wakes somebody.
+    fn happens(&mut self) -> bool {
+        let mut wakes = false;
+        if matches!(self.incoming.front(), Some(In::Pause)) && self.incoming.len() > 1 {
+            self.incoming.pop_front();
+            self.read_event = true;
+        }
+        if self.read_event && self.read_waker {
+            self.read_waker = false;
+            wakes = true;
+        }
+        if self.is_registered_for_writing && std::mem::take(&mut self.owes_write_event) {
+            if matches!(self.outgoing.front(), Some(Out::Block)) {
+                self.outgoing.pop_front();
+            }
+            self.write_event = true;
+        }
+        if self.write_event && self.write_waker {
+            self.write_waker = false;
+            wakes = true;
+        }
+        wakes
+    }
+
+    /// How many of `wanted` bytes the peer takes now.
+    fn take_room(&mut self, wanted: usize) -> io::Result<usize> {
+        if self.is_broken {
+            return Err(Errno::PIPE.into());
+        }
+        match self.outgoing.pop_front() {
+            None => Ok(wanted),
+            Some(Out::Room(room)) => {
+                if room > wanted {
+                    self.outgoing.push_front(Out::Room(room - wanted));
+                }
+                self.owes_write_event |= room < wanted;
+                Ok(room.min(wanted))
+            }
+            Some(Out::Block) => {
+                self.outgoing.push_front(Out::Block);
+                self.owes_write_event = true;
+                Err(Errno::AGAIN.into())
+            }
+            Some(Out::Interrupt) => Err(Errno::INTR.into()),
+            Some(Out::Fail(error)) => {
+                self.is_broken = true;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// At most `max` of the bytes that have arrived.
+    fn take_arrived(&mut self, max: usize) -> io::Result<Vec<u8>> {
+        let mut taken = Vec::new();
+        while taken.len() < max {
+            match self.incoming.front_mut() {
+                Some(In::Bytes(bytes)) => {
+                    let rest = bytes.split_off(bytes.len().min(max - taken.len()));
+                    taken.append(bytes);
+                    *bytes = rest;
+                    if bytes.is_empty() {
+                        self.incoming.pop_front();
+                    }
+                }
+                // A signal matters only to a read that has nothing yet.
+                Some(In::Interrupt) if !taken.is_empty() => drop(self.incoming.pop_front()),
+                _ => break,
+            }
+        }
+        if !taken.is_empty() {
+            return Ok(taken);
+        }
+        match self.incoming.front() {
+            None | Some(In::Pause) => Err(Errno::AGAIN.into()),
+            Some(In::End) => Ok(taken),
+            Some(In::Interrupt) => {
+                self.incoming.pop_front();
+                Err(Errno::INTR.into())
+            }
+            Some(In::Fail(error)) => {
+                let error = *error;
+                self.incoming = [In::End].into();
+                Err(error.into())
+            }
+            Some(In::Bytes(_)) => unreachable!("taken above"),
+        }
+    }
+}
+
+impl Socket for Scripted {
+    fn poll_readable(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_readable && !std::mem::take(&mut self.read_event) && !self.has_end() {
+            self.read_waker = true;
+            return Poll::Pending;
+        }
+        self.is_readable = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_writable(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_blocked && !std::mem::take(&mut self.write_event) {
+            self.write_waker = true;
+            return Poll::Pending;
+        }
+        self.is_blocked = false;
+        Poll::Ready(Ok(()))
+    }
+
+    fn read_blocked(&mut self) {
+        self.is_readable = false;
+    }
+
+    fn write_blocked(&mut self) -> io::Result<()> {
+        self.is_blocked = true;
+        if !self.is_registered_for_writing {
+            // Registered anew: whoever waited is forgotten, and what is there is told again.
+            self.is_registered_for_writing = true;
+            self.rearmed = true;
+            self.read_waker = false;
+            self.read_event = self.has_something();
+            self.write_event = !matches!(self.outgoing.front(), Some(Out::Block));
+        }
+        Ok(())
+    }
+
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.recvs += 1;
+        let bytes = self.take_arrived(buffer.len())?;
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.take_room(bytes.len())?;
+        self.written.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn splice_in(&mut self, pipe: &OwnedFd, max: usize) -> io::Result<usize> {
+        self.splices += 1;
+        assert_eq!(rustix::io::ioctl_fionread(pipe)?, 0, "a full pipe would look like an empty socket");
+        let bytes = self.take_arrived(max)?;
+        let moved = if bytes.is_empty() { 0 } else { rustix::io::write(pipe, &bytes)? };
+        if moved < bytes.len() {
+            self.incoming.push_front(In::Bytes(bytes[moved..].to_vec()));
+        }
+        Ok(moved)
+    }
+
+    fn splice_out(&mut self, pipe: &OwnedFd, max: usize) -> io::Result<usize> {
+        let taken = self.take_room(max)?;
+        let mut bytes = vec![0; taken];
+        let moved = rustix::io::read(pipe, &mut bytes)?;
+        assert_eq!(moved, taken, "the relay knows what is in its pipe");
+        self.written.extend_from_slice(&bytes);
+        Ok(moved)
+    }
+
+    fn finish(&mut self) {
+        self.is_finished = true;
+    }
+
+    fn take_rearmed(&mut self) -> bool {
+        std::mem::take(&mut self.rearmed)
+    }
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// A session between two scripts.
+struct Bench {
+    relay: Relay,
+    client: Scripted,
+    server: Scripted,
+    workspace: Workspace,
+    service: Arc<ProxySessionService>,
+    group: Arc<Group>,
+    woken: Arc<Woken>,
+}
+
+impl Bench {
+    fn new(client: Scripted, server: Scripted) -> Self {
+        let settings = GroupSettings {
+            listen: ([127, 0, 0, 1], 1).into(),
+            open: true,
+            policy: PolicySpec::default(),
+            connect_timeout: Duration::from_secs(1),
+            connect_attempts: 1,
+            idle_timeout: Duration::ZERO,
+            half_close_timeout: Duration::ZERO,
+            heartbeat_timeout: Duration::from_secs(1),
+            max_sessions: 0,
+        };
+        Self {
+            relay: Relay::default(),
+            client,
+            server,
+            workspace: Workspace::new(),
+            service: Arc::new(ProxySessionService::new(1, 10)),
+            group: Arc::new(Group::new(settings, Vec::new())),
+            woken: Arc::default(),
+        }
+    }
+
+    fn run(client: Scripted, server: Scripted) -> (Self, RelayEnd) {
+        let mut bench = Self::new(client, server);
+        let end = bench.finish();
+        (bench, end)
+    }
+
+    /// Lets one thing after the other happen until the session is over.
+    fn finish(&mut self) -> RelayEnd {
+        let guard = self.service.register(0, ([127, 0, 0, 2], 2).into(), &self.group);
+        let waker = Waker::from(Arc::clone(&self.woken));
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            let (client, server) = (&mut self.client, &mut self.server);
+            if let Poll::Ready(end) = self.relay.poll(client, server, &self.workspace, guard.record(), &mut cx) {
+                let counted = self.service.list(None, 1).sessions.remove(0);
+                assert_eq!(counted.bytes_up, self.server.written.len() as u64);
+                assert_eq!(counted.bytes_down, self.client.written.len() as u64);
+                self.relay.release(&self.workspace);
+                return end;
+            }
+            if !self.woken.0.swap(false, SeqCst) {
+                self.let_something_happen();
+            }
+        }
+    }
+
+    fn let_something_happen(&mut self) {
+        // What happens to one side may wake nobody, when the session waits for the other.
+        for _ in 0..1_000 {
+            if self.client.happens() | self.server.happens() {
+                return;
+            }
+        }
+        let state = format!("{:?} {:?} {:?}", self.relay, self.client, self.server);
+        panic!("it hangs: {}", state.chars().take(2_000).collect::<String>());
+    }
+}
+
+/// Bytes that are not the same twice.
+fn bytes(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(length as u64).fill(&mut bytes);
+    bytes
+}
+
+fn some(length: usize) -> In {
+    In::Bytes(bytes(length))
+}
+
+fn reason_of(end: &RelayEnd) -> (EndReason, Option<Side>) {
+    (end.reason, end.reset)
+}
+
+/// Everything a script says, in one piece.
+fn whole(script: &[In]) -> Vec<u8> {
+    let of = |step: &In| if let In::Bytes(bytes) = step { bytes.clone() } else { Vec::new() };
+    script.iter().flat_map(of).collect()
+}
+
+#[test]
+fn small_pieces_with_pauses_in_both_directions_arrive_in_order() {
+    let up = [some(3), In::Pause, some(4), In::Pause, some(1), In::Pause, In::End];
+    let down = [In::Pause, some(9), In::Interrupt, some(2), In::Pause, In::End];
+    let (bench, end) = Bench::run(Scripted::new(up.clone()), Scripted::new(down.clone()));
+    assert_eq!(bench.server.written, whole(&up));
+    assert_eq!(bench.client.written, whole(&down));
+    assert_eq!(end.reset, None);
+    assert!(bench.server.is_finished || bench.client.is_finished);
+}
+
+#[test]
+fn an_end_in_the_same_event_as_the_last_bytes_is_seen() {
+    let (bench, end) = Bench::run(Scripted::new([In::Pause, In::End]), Scripted::new([some(5), In::End]));
+    assert_eq!(bench.client.written, bytes(5));
+    assert!(bench.client.is_finished, "the client is told at once");
+    assert_eq!(reason_of(&end), (EndReason::ServerClosed, None));
+}
+
+#[test]
+fn the_side_that_ends_first_is_the_reason() {
+    let late = || Scripted::new([In::Pause, some(1), In::Pause, In::End]);
+    let early = || Scripted::new([some(1), In::End]);
+    assert_eq!(reason_of(&Bench::run(early(), late()).1), (EndReason::ClientClosed, None));
+    assert_eq!(reason_of(&Bench::run(late(), early()).1), (EndReason::ServerClosed, None));
+}
+
+#[test]
+fn what_was_read_before_a_server_was_found_comes_first() {
+    for has_finished in [false, true] {
+        let incoming = if has_finished { vec![In::End] } else { vec![some(7), In::End] };
+        let server = Scripted::new([In::Pause, some(2), In::End]).taking([Out::Room(3), Out::Block]);
+        let mut bench = Bench::new(Scripted::new(incoming.clone()), server);
+        bench.relay = Relay::new(b"first".to_vec(), has_finished);
+        let end = bench.finish();
+        assert_eq!(bench.server.written, [b"first".to_vec(), whole(&incoming)].concat());
+        assert_eq!(reason_of(&end), (EndReason::ClientClosed, None));
+        assert!(bench.server.is_finished);
+    }
+}
+
+#[test]
+fn what_is_pending_is_delivered_before_the_end_is_passed_on() {
+    for length in [10, SCRATCH_SIZE, 3 * SCRATCH_SIZE] {
+        let room = [Out::Room(4), Out::Block, Out::Room(1), Out::Block, Out::Interrupt, Out::Room(2), Out::Block];
+        let (bench, end) = Bench::run(
+            Scripted::new([vec![In::Pause; 8], vec![In::End]].concat()).taking(room),
+            Scripted::new([some(length), In::End]),
+        );
+        assert_eq!(bench.client.written, bytes(length));
+        assert_eq!(reason_of(&end), (EndReason::ServerClosed, None));
+    }
+}
+
+#[test]
+fn a_reset_of_either_side_is_passed_on_after_what_came_before_it() {
+    let reset = || Scripted::new([some(10), In::Fail(Errno::CONNRESET)]);
+    let stalled = || Scripted::new([In::Pause]).taking([Out::Room(3), Out::Block, Out::Room(1), Out::Block]);
+    let (bench, end) = Bench::run(reset(), stalled());
+    assert_eq!(reason_of(&end), (EndReason::ClientReset, Some(Side::Server)));
+    assert_eq!(bench.server.written, bytes(10));
+    assert!(!bench.server.is_finished, "an orderly end would say that it was all");
+    let (bench, end) = Bench::run(stalled(), reset());
+    assert_eq!(reason_of(&end), (EndReason::ServerReset, Some(Side::Client)));
+    assert_eq!(bench.client.written, bytes(10));
+    assert!(!bench.client.is_finished);
+}
+
+/// The peer had ended in order and took no more, which is no reset.
+#[test]
+fn a_server_that_has_closed_ends_the_session_in_order_when_the_client_does() {
+    let client = Scripted::new([some(10), In::Pause, some(10), In::Pause, some(10), In::Pause, In::End]);
+    let server = Scripted::new([some(20), In::End]).taking([Out::Room(10), Out::Fail(Errno::PIPE)]);
+    let (bench, end) = Bench::run(client, server);
+    assert_eq!(reason_of(&end), (EndReason::ServerClosed, None));
+    assert_eq!(bench.client.written, bytes(20));
+    assert!(bench.client.incoming.iter().all(|step| matches!(step, In::End)), "or closing would reset the client");
+}
+
+#[test]
+fn a_client_that_has_closed_ends_the_session_in_order() {
+    let client = Scripted::new([some(10), In::End]).taking([Out::Room(5), Out::Fail(Errno::PIPE)]);
+    let server = Scripted::new([some(5), In::Pause, some(5), In::Pause, some(5)]);
+    let (bench, end) = Bench::run(client, server);
+    assert_eq!(reason_of(&end), (EndReason::ClientClosed, None));
+    assert_eq!(bench.server.written, bytes(10));
+}
+
+#[test]
+fn a_reset_found_while_writing_is_passed_on_after_what_that_side_had_sent() {
+    let broken = || {
+        let incoming = Scripted::new([In::Pause, some(6), In::End]);
+        incoming.taking([Out::Room(1), Out::Block, Out::Fail(Errno::CONNRESET)])
+    };
+    let talking = || Scripted::new([some(10), In::Pause, some(10)]).taking([Out::Room(2), Out::Block]);
+    let (bench, end) = Bench::run(talking(), broken());
+    assert_eq!(reason_of(&end), (EndReason::ServerReset, Some(Side::Client)));
+    assert_eq!(bench.client.written, bytes(6));
+    assert!(!bench.client.is_finished, "an orderly end would say that it was all");
+    let (bench, end) = Bench::run(broken(), talking());
+    assert_eq!(reason_of(&end), (EndReason::ClientReset, Some(Side::Server)));
+    assert_eq!(bench.server.written, bytes(6));
+}
+
+#[test]
+fn bulk_goes_through_a_pipe_after_two_full_reads_and_until_little_comes() {
+    let up = [some(3 * SCRATCH_SIZE), In::Pause, some(100), In::Pause, some(100), In::End];
+    let (bench, _) = Bench::run(Scripted::new(up.clone()), Scripted::new([In::Pause, In::End]));
+    assert_eq!(bench.server.written, whole(&up));
+    // Two full reads; the rest by splice, one more to be told that it was all, and the small piece that shows
+    // that bulk is over.
+    assert_eq!(bench.client.splices, 3);
+    let up = [some(SCRATCH_SIZE), In::Pause, some(SCRATCH_SIZE - 1), In::Pause, some(SCRATCH_SIZE), In::End];
+    let (bench, _) = Bench::run(Scripted::new(up.clone()), Scripted::new([In::Pause, In::End]));
+    assert_eq!((bench.server.written, bench.client.splices), (whole(&up), 0));
+}
+
+#[test]
+fn a_pipe_with_bytes_that_nobody_took_is_not_used_again() {
+    let room = [Out::Room(2 * SCRATCH_SIZE), Out::Room(1_000), Out::Block, Out::Fail(Errno::CONNRESET)];
+    let server = Scripted::new([In::Pause, In::End]).taking(room);
+    let (bench, end) = Bench::run(Scripted::new([some(4 * SCRATCH_SIZE)]), server);
+    assert_eq!(reason_of(&end), (EndReason::ServerReset, Some(Side::Client)));
+    assert!(bench.client.splices > 0);
+    let pipe = bench.workspace.pipes.borrow_mut().take().expect("a descriptor is left");
+    assert_eq!(rustix::io::ioctl_fionread(&pipe.reader).unwrap(), 0);
+}
+
+#[test]
+fn a_source_that_never_blocks_leaves_the_thread_to_others_and_comes_back() {
+    let flood = || Scripted::new([some(64 * SCRATCH_SIZE), In::End]);
+    let mut bench = Bench::new(flood(), flood());
+    let guard = bench.service.register(0, ([127, 0, 0, 2], 2).into(), &bench.group);
+    let waker = Waker::from(Arc::clone(&bench.woken));
+    let mut cx = Context::from_waker(&waker);
+    let (client, server) = (&mut bench.client, &mut bench.server);
+    assert!(bench.relay.poll(client, server, &bench.workspace, guard.record(), &mut cx).is_pending());
+    for side in [client, server] {
+        assert_eq!(side.recvs + side.splices, READS_PER_WAKE as usize);
+        assert!(!side.written.is_empty(), "neither direction waits for the other");
+    }
+    assert!(bench.woken.0.load(SeqCst), "it comes back by itself");
+    drop(guard);
+    // What was counted for the first poll is not there for the next.
+    let before = (bench.client.written.len(), bench.server.written.len());
+    assert!(before.0 < 64 * SCRATCH_SIZE && before.1 < 64 * SCRATCH_SIZE);
+}
+
+#[test]
+fn a_write_that_is_interrupted_goes_on_without_an_event() {
+    let up = [some(10), In::Pause, some(10), In::Pause, some(10), In::End];
+    // The first makes the socket be registered for writing; from then on events come only for full buffers.
+    let room = [Out::Room(4), Out::Block, Out::Room(6), Out::Interrupt, Out::Room(10), Out::Interrupt];
+    let (bench, _) = Bench::run(Scripted::new(up.clone()), Scripted::new([In::Pause, In::End]).taking(room));
+    assert_eq!(bench.server.written, whole(&up));
+}
+
+fn sizes() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        12 => 1..200usize,
+        4 => (16 << 10) - 1..(16 << 10) + 2usize,
+        4 => SCRATCH_SIZE - 1..SCRATCH_SIZE + 2,
+        2 => 2 * SCRATCH_SIZE..3 * SCRATCH_SIZE,
+        1 => (1 << 20) - 1..(1 << 20) + 2usize,
+    ]
+}
+
+fn incoming() -> impl Strategy<Value = Vec<In>> {
+    let step = prop_oneof![5 => sizes().prop_map(some), 3 => Just(In::Pause), 1 => Just(In::Interrupt)];
+    prop::collection::vec(step, 0..12).prop_map(|mut steps| {
+        steps.push(In::End);
+        steps
+    })
+}
+
+fn outgoing() -> impl Strategy<Value = Vec<Out>> {
+    let step = prop_oneof![4 => sizes().prop_map(Out::Room), 3 => Just(Out::Block), 1 => Just(Out::Interrupt)];
+    prop::collection::vec(step, 0..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn whatever_comes_and_fits_when_every_byte_arrives_in_order_exactly_once(
+        up in incoming(),
+        down in incoming(),
+        client_takes in outgoing(),
+        server_takes in outgoing(),
+        unsent in 0..100usize,
+    ) {
+        let mut bench = Bench::new(
+            Scripted::new(up.clone()).taking(client_takes),
+            Scripted::new(down.clone()).taking(server_takes),
+        );
+        bench.relay = Relay::new(bytes(unsent), false);
+        let end = bench.finish();
+        prop_assert!(bench.server.written == [bytes(unsent), whole(&up)].concat(), "up differs");
+        prop_assert!(bench.client.written == whole(&down), "down differs");
+        prop_assert!(end.reset.is_none() && end.error.is_none());
+        prop_assert!(bench.server.is_finished || bench.client.is_finished);
+    }
+
+    /// With a failure anywhere, what did arrive is a beginning of what was sent, and the session ends.
+    #[test]
+    fn whatever_fails_when_nothing_arrives_that_was_not_sent(
+        mut up in incoming(),
+        mut down in incoming(),
+        mut client_takes in outgoing(),
+        mut server_takes in outgoing(),
+        at in any::<prop::sample::Index>(),
+        place in 0..4u8,
+        is_reset: bool,
+    ) {
+        let error = if is_reset { Errno::CONNRESET } else { Errno::PIPE };
+        match place {
+            0 => up.insert(at.index(up.len()), In::Fail(Errno::CONNRESET)),
+            1 => down.insert(at.index(down.len()), In::Fail(Errno::CONNRESET)),
+            2 => client_takes.insert(at.index(client_takes.len() + 1), Out::Fail(error)),
+            _ => server_takes.insert(at.index(server_takes.len() + 1), Out::Fail(error)),
+        }
+        let (bench, _end) = Bench::run(
+            Scripted::new(up.clone()).taking(client_takes),
+            Scripted::new(down.clone()).taking(server_takes),
+        );
+        prop_assert!(whole(&up).starts_with(&bench.server.written), "up differs");
+        prop_assert!(whole(&down).starts_with(&bench.client.written), "down differs");
+    }
+}
