@@ -7,7 +7,7 @@ use super::pipe::{PIPE_SIZE, Pipe};
 use super::{Socket, Workspace};
 
 /// A read of this much is a sign of bulk: moving it through a pipe costs less than copying it twice.
-const LARGE_READ: usize = 64 << 10;
+pub(super) const LARGE_READ: usize = 64 << 10;
 
 /// Large reads in a row: from here on it is bulk.
 const LARGE_READS_FOR_SPLICE: u8 = 2;
