@@ -21,5 +21,6 @@ mod persist_kill;
 mod registration_leases;
 mod registration_rules;
 mod resets;
+mod service_manager;
 mod shipped_config;
 mod timeouts;
