@@ -1,7 +1,7 @@
 //! Every byte arrives, in order, exactly once.
 
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -131,6 +131,23 @@ fn sixteen_mebibytes_flow_in_both_directions_at_once() {
 }
 
 #[test]
+fn bulk_arrives_whole_when_no_descriptor_is_left_for_pipes() {
+    let server = FakeServer::echo();
+    let group = Group::new("round_robin", &[&server]);
+    let proxy = Setup::default().group(group).with_descriptors(48).start();
+    let mut clients: Vec<Client> = (0..10).map(|_| proxy.connect()).collect();
+    clients.iter_mut().for_each(|client| client.echo(b"here"));
+    std::thread::scope(|scope| {
+        for (seed, client) in clients.iter_mut().enumerate() {
+            let bytes = pattern(seed as u64, 5 << 20);
+            let (mut sender, sent) = (client.twin(), sha256(&bytes));
+            scope.spawn(move || sender.send(&bytes));
+            scope.spawn(move || assert_eq!(sha256(&client.receive(5 << 20)), sent));
+        }
+    });
+}
+
+#[test]
 fn a_server_may_speak_first() {
     let server = FakeServer::banner("220 ready\r\n");
     let proxy = TestProxy::start(Group::new("round_robin", &[&server]));
@@ -150,6 +167,31 @@ fn single_bytes_are_passed_on_at_once() {
     }
     // A delayed acknowledgement that meets Nagle's algorithm costs 40 ms each time.
     assert!(start.elapsed() < Duration::from_millis(40) * rounds / 2, "{:?}", start.elapsed());
+}
+
+#[test]
+fn endless_streams_leave_room_for_others_on_the_same_thread() {
+    let (bulk, server) = (FakeServer::huge_sender(), FakeServer::echo());
+    let groups = Setup::default().group(Group::new("ha", &[&server])).group(Group::new("ha", &[&bulk]));
+    let proxy = groups.with("threads", 1).start();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut client = Client::connect(proxy.addr_of(1));
+            let is_over = &is_over;
+            scope.spawn(move || {
+                while !is_over.load(Relaxed) {
+                    client.receive(1 << 20);
+                }
+                client.reset();
+            });
+        }
+        let mut client = proxy.connect();
+        for _ in 0..50 {
+            client.echo(b"let me through");
+        }
+        is_over.store(true, Relaxed);
+    });
 }
 
 #[test]
@@ -185,6 +227,17 @@ fn ipv6_clients_and_servers_are_served() {
     assert_eq!(connected["client.addr"], local.to_string());
     assert_eq!(connected["server.addr"], server.addr.to_string());
     echo_at_once(&proxy, &pattern(6, 1 << 20));
+}
+
+#[test]
+fn an_ipv4_client_of_a_listener_for_both_is_known_by_its_ipv4_address() {
+    let server = FakeServer::echo();
+    let proxy = TestProxy::start(Group::new("ip_hash", &[&server]).on(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+    let mut client = Client::connect((Ipv4Addr::LOCALHOST, proxy.addr().port()).into());
+    client.echo(b"four");
+    let local = client.stream.local_addr().unwrap();
+    let list = proxy.admin("/session-list.do");
+    assert_eq!(list["sessions"][0]["client"], local.to_string());
 }
 
 #[test]

@@ -32,6 +32,8 @@ fn overload_and_recover(descriptors: u32) -> TestProxy {
 #[test]
 fn clients_beyond_what_the_descriptors_allow_are_turned_away_and_the_rest_is_served() {
     let proxy = overload_and_recover(64);
+    let started = proxy.log.with_message("goproxy starts").remove(0);
+    assert_eq!(started["sessions_max"], 16, "derived from the limit, and told");
     proxy.log.wait_for_end("limit");
     assert!(proxy.ended("limit") > 0);
 }

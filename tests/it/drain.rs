@@ -50,6 +50,19 @@ fn what_is_left_after_drain_timeout_is_ended() {
 }
 
 #[test]
+fn a_session_that_still_looks_for_a_server_is_ended_after_drain_timeout() {
+    let server = FakeServer::blackholed();
+    let group = Group::new("ha", &[&server]).with("connect_timeout", "10m");
+    let mut proxy = Setup::default().group(group).with("drain_timeout", "300ms").start();
+    let mut client = proxy.connect();
+    eventually("it looks for a server", || proxy.sessions() == 1);
+    proxy.signal(Signal::TERM);
+    assert_eq!(client.receive_all(), (Vec::new(), Ended::InOrder));
+    assert_eq!(proxy.wait().code(), Some(0));
+    proxy.log.wait_for_end("drained");
+}
+
+#[test]
 fn a_second_signal_ends_everything_at_once() {
     for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::QUIT, Signal::INT)] {
         let (_server, mut proxy, mut client) = with_a_session("10m");

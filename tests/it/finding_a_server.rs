@@ -154,6 +154,33 @@ fn a_drained_server_keeps_its_sessions_and_gets_no_more() {
 }
 
 #[test]
+fn a_server_that_is_removed_keeps_its_sessions() {
+    let (first, second) = (FakeServer::echo(), FakeServer::banner("2"));
+    let proxy = TestProxy::start(Group::new("ha", &[&first, &second]));
+    let mut client = proxy.connect();
+    client.echo(b"on the first");
+    proxy.admin(&format!("/worker-remove.do?group={}&server={}", proxy.addr().port(), first.addr));
+    assert_eq!(banner_of(&proxy), "2");
+    client.echo(b"still on the first");
+}
+
+/// `localhost` is an IPv6 address, too, on most machines, and nobody listens there.
+#[test]
+fn a_server_known_by_name_is_reached_at_whichever_of_its_addresses_answers() {
+    let server = FakeServer::start_at("127.0.0.1:0".parse().unwrap(), |client, _| echo(client));
+    let name = format!("localhost:{}", server.addr.port());
+    let proxy = TestProxy::start(Group::new("ha", &[]).server(&server, json!({ "addr": name })));
+    // It is not online before its name is resolved.
+    eventually("it is served", || {
+        let mut client = proxy.connect();
+        let _ = std::io::Write::write_all(&mut client.stream, b"name");
+        client.receive_some(4) == b"name"
+    });
+    proxy.connect().echo(b"and again");
+    assert_eq!(proxy.ended("connect_failed"), 0);
+}
+
+#[test]
 fn no_more_servers_are_tried_for_a_client_than_connect_attempts() {
     let servers = [0; 5].map(|_| FakeServer::refusing());
     let group = Group::new("ha", &servers.each_ref()).with("connect_attempts", 2);

@@ -123,7 +123,8 @@ fn a_reset_in_the_middle_of_bulk_ends_the_session_and_leaves_nothing() {
     let before = proxy.descriptors();
     for number in 0..40 {
         let mut client = proxy.connect();
-        let _some = client.receive(2 << 20);
+        // A reset may overtake bytes that are on their way.
+        let _some = client.receive_some(1 << 20);
         if number % 4 < 2 {
             client.reset();
         } else {

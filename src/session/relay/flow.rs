@@ -4,7 +4,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use super::pipe::{PIPE_SIZE, Pipe};
-use super::{Socket, Workspace};
+use super::{SCRATCH_SIZE, Socket, Workspace};
 
 /// A read of this much is a sign of bulk: moving it through a pipe costs less than copying it twice.
 pub(super) const LARGE_READ: usize = 64 << 10;
@@ -14,6 +14,9 @@ const LARGE_READS_FOR_SPLICE: u8 = 2;
 
 /// A splice that moves less than this costs more than copying would have.
 const SPLICE_WORTH: usize = 4 << 10;
+
+/// What a splice counts for in the reads of one wake-up: it may move as much as so many of them.
+const READS_PER_SPLICE: u32 = (PIPE_SIZE / SCRATCH_SIZE) as u32;
 
 /// How a direction ended. In each case everything read before has been written, as far as the sink took it.
 #[derive(Debug)]
@@ -124,7 +127,10 @@ impl Flow {
             reads -= 1;
             let moved = match ready!(readable) {
                 Ok(()) if matches!(self.state, State::Discarding) => discard_once(source, workspace),
-                Ok(()) if self.is_bulk(workspace) => self.splice_once(source),
+                Ok(()) if self.is_bulk(workspace) => {
+                    reads = reads.saturating_sub(READS_PER_SPLICE - 1);
+                    self.splice_once(source)
+                }
                 Ok(()) => match self.copy_once(source, sink, workspace) {
                     Ok(moved) => moved,
                     Err(error) => {

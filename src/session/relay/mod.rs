@@ -28,7 +28,8 @@ use crate::counters::EndReason;
 /// Bytes of the scratch buffer that all sessions of a thread share.
 pub(crate) const SCRATCH_SIZE: usize = 256 << 10;
 
-/// Reads per wake-up and direction, so that one fast stream cannot starve the others of its thread.
+/// Reads per wake-up and direction, so that one fast stream cannot starve the others of its thread. A splice
+/// counts as many as it may replace.
 const READS_PER_WAKE: u32 = 16;
 
 /// A non-blocking socket as the relay needs it. `WouldBlock` is an error like any other here.

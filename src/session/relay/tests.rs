@@ -505,14 +505,14 @@ fn a_source_that_never_blocks_leaves_the_thread_to_others_and_comes_back() {
     let (client, server) = (&mut bench.client, &mut bench.server);
     assert!(bench.relay.poll(client, server, &bench.workspace, guard.record(), &mut cx).is_pending());
     for side in [client, server] {
-        assert_eq!(side.recvs + side.splices, READS_PER_WAKE as usize);
+        // Two full reads, then splices, each of which may move as much as four.
+        assert_eq!((side.recvs, side.splices), (2, 4));
         assert!(!side.written.is_empty(), "neither direction waits for the other");
     }
     assert!(bench.woken.0.load(SeqCst), "it comes back by itself");
     drop(guard);
-    // What was counted for the first poll is not there for the next.
-    let before = (bench.client.written.len(), bench.server.written.len());
-    assert!(before.0 < 64 * SCRATCH_SIZE && before.1 < 64 * SCRATCH_SIZE);
+    let most = (READS_PER_WAKE as usize + 3) * SCRATCH_SIZE;
+    assert!(bench.client.written.len() <= most && bench.server.written.len() <= most);
 }
 
 #[test]
