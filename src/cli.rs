@@ -53,6 +53,12 @@ pub enum Command {
         #[arg(long)]
         strict: bool,
     },
+    /// Watch a proxy, servers and clients at work on loopback; needs nothing, takes about ten seconds
+    Demo {
+        /// Let everything run on afterwards, until Ctrl-C
+        #[arg(long)]
+        keep: bool,
+    },
     /// Print the JSON Schema of proxy.json
     Schema,
 }

@@ -31,7 +31,7 @@ pub enum EndReason {
     PolicyFailed,
     /// The group, or the process, holds as many sessions as it may.
     Limit,
-    /// An operator ended it, or closed its group with its sessions.
+    /// An operator ended it, by itself or with its group. or closed its group with its sessions.
     Killed,
     /// The drain lasted longer than `drain_timeout`.
     Drained,

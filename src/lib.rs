@@ -30,3 +30,5 @@ mod resolve;
 pub mod proxy;
 
 pub mod cli;
+
+pub mod demo;

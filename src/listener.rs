@@ -10,7 +10,6 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
@@ -26,9 +25,6 @@ const ACCEPTS_PER_WAKE: usize = 64;
 
 /// Connections the kernel may hold for us; `net.core.somaxconn` may say less.
 const BACKLOG: i32 = 4096;
-
-/// How long to stop accepting when no descriptor is left.
-const PAUSE_WITHOUT_DESCRIPTORS: Duration = Duration::from_millis(50);
 
 /// How often to say so.
 const SAY_EVERY_MS: u64 = 10_000;
@@ -99,8 +95,9 @@ pub(crate) async fn serve(socket: OwnedFd, group: Arc<Group>, thread: Rc<DataThr
         match accept_some(listener.get_ref(), &group, &thread) {
             Accepted::Some => {}
             Accepted::All => guard.clear_ready(),
-            // Readiness is kept: clearing it would leave the listener deaf, going on at once would spin.
-            Accepted::Exhausted => tokio::time::sleep(PAUSE_WITHOUT_DESCRIPTORS).await,
+            // Readiness is kept: clearing it would leave the listener deaf, going on at once would spin. A session
+            // that ends gives descriptors back; the scan says so too, in case somebody else did.
+            Accepted::Exhausted => thread.workspace.freed.notified().await,
         }
         tokio::task::yield_now().await;
     }

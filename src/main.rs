@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Parser;
 use goproxy::cli::{self, Cli, Command, FileArgs, Loaded};
 use goproxy::config;
+use goproxy::demo;
 use goproxy::log;
 use goproxy::proxy::Proxy;
 use sd_notify::NotifyState;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         None => run(&cli.file),
         Some(Command::Run { file }) => run(&file),
         Some(Command::Check { file, dump, strict }) => cli::check(&file, dump, strict).map(|()| ExitCode::SUCCESS),
+        Some(Command::Demo { keep }) => demo::run(keep),
         Some(Command::Schema) => cli::print(&config::schema()).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

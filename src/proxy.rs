@@ -29,7 +29,7 @@ const DESCRIPTORS_PER_SESSION: u64 = 2;
 /// Descriptors kept for everything that is no session: admin connections, files, the reactors.
 const DESCRIPTORS_RESERVED: u64 = 320;
 
-/// And for the pipes and listeners of each data thread.
+/// And for the pipes of each data thread; each open group has a listener on each thread besides.
 const DESCRIPTORS_PER_THREAD: u64 = 160;
 
 /// How long sessions that were told to end may take to do so.
@@ -72,12 +72,13 @@ impl Proxy {
     pub async fn start(path: PathBuf, text: &str, config: Config) -> Result<Self, StartError> {
         let admin = AdminServer::bind(&config.admin.listen, config.admin.pprof_listen).map_err(StartError::Admin)?;
         let threads = thread_count(config.threads);
-        let sessions_max = sessions_max(threads);
+        let open_groups = config.groups.iter().filter(|group| group.settings.open).count();
+        let sessions_max = sessions_max(threads as u64, open_groups as u64);
         tracing::info!(threads, sessions_max, config = %path.display(), "goproxy starts");
         let service = Arc::new(ProxySessionService::new(threads, sessions_max));
         let data = Arc::new(DataThreads::start(threads, &service).map_err(StartError::Threads)?);
         let failed = data.failed().clone();
-        let (control, runner) = Runner::start(path.clone(), text, config, service, data)?;
+        let (control, runner) = Runner::start(path.clone(), text, config, service, Arc::clone(&data))?;
         let proxy = Self {
             control,
             tasks: TaskTracker::new(),
@@ -85,6 +86,7 @@ impl Proxy {
             stop_admin: CancellationToken::new(),
             failed,
         };
+        proxy.spawn("scan", &proxy.stop, scan(proxy.control.clone(), data, proxy.stop.clone()));
         proxy.spawn_tasks(path, runner, admin);
         Ok(proxy)
     }
@@ -177,6 +179,17 @@ impl Proxy {
     }
 }
 
+/// Has the data threads look after silent sessions until `stop`.
+async fn scan(control: Control, data: Arc<DataThreads>, stop: CancellationToken) {
+    loop {
+        let pause = control.sessions().scan_interval();
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+        data.scan();
+    }
+}
+
 /// Lets leases run out until `stop`.
 async fn leases(control: Control, stop: CancellationToken) {
     loop {
@@ -216,7 +229,7 @@ fn thread_count(configured: usize) -> usize {
 }
 
 /// Raises the limit of descriptors as far as the system allows and tells how many sessions fit into it.
-fn sessions_max(threads: usize) -> u64 {
+fn sessions_max(threads: u64, open_groups: u64) -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     // Refused: then the current limit has to do.
@@ -225,7 +238,8 @@ fn sessions_max(threads: usize) -> u64 {
         Err(_) => limit.current,
     }
     .unwrap_or(u64::MAX);
-    let reserved = (DESCRIPTORS_RESERVED + DESCRIPTORS_PER_THREAD * threads as u64).min(descriptors / 2);
+    let wanted = DESCRIPTORS_RESERVED + threads * (DESCRIPTORS_PER_THREAD + open_groups);
+    let reserved = wanted.min(descriptors / 2);
     (descriptors - reserved) / DESCRIPTORS_PER_SESSION
 }
 

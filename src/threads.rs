@@ -45,6 +45,7 @@ pub(crate) struct ListenerId(u64);
 enum Command {
     Open { id: u64, socket: OwnedFd, group: Arc<Group> },
     Close { id: u64, done: oneshot::Sender<()> },
+    Scan,
 }
 
 impl DataThreads {
@@ -57,7 +58,8 @@ impl DataThreads {
         let failed = CancellationToken::new();
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            // No timers: a runtime that has them looks at the clock whenever it waits.
+            let runtime = Builder::new_current_thread().enable_io().build()?;
             let (commands, receiver) = mpsc::unbounded_channel();
             let (service, failed) = (Arc::clone(service), failed.clone());
             let handle = std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
@@ -90,6 +92,13 @@ impl DataThreads {
             thread.send(Command::Open { id, socket, group: Arc::clone(group) });
         }
         ListenerId(id)
+    }
+
+    /// Looks after silent sessions.
+    pub(crate) fn scan(&self) {
+        for thread in &self.threads {
+            thread.send(Command::Scan);
+        }
     }
 
     /// Stops accepting; done when every socket is closed, so that the port may be opened again.
@@ -130,11 +139,10 @@ impl Drop for DataThreads {
     }
 }
 
-/// One data thread: opens and closes listeners as told, and looks after silent sessions.
+/// One data thread: opens and closes listeners and looks after silent sessions, as told.
 /// Ends when the sender of its commands is dropped.
 async fn run(thread: Rc<DataThread>, mut commands: mpsc::UnboundedReceiver<Command>) {
     let mut listeners: HashMap<u64, (CancellationToken, TaskHandle<()>)> = HashMap::new();
-    let scan = tokio::task::spawn_local(scan(Rc::clone(&thread)));
     while let Some(command) = commands.recv().await {
         match command {
             Command::Open { id, socket, group } => {
@@ -150,15 +158,10 @@ async fn run(thread: Rc<DataThread>, mut commands: mpsc::UnboundedReceiver<Comma
                 }
                 let _ = done.send(());
             }
+            Command::Scan => {
+                thread.service.scan(thread.index);
+                thread.workspace.freed.notify_waiters();
+            }
         }
-    }
-    scan.abort();
-}
-
-/// Ends when its thread does.
-async fn scan(thread: Rc<DataThread>) {
-    loop {
-        tokio::time::sleep(thread.service.scan_interval()).await;
-        thread.service.scan(thread.index);
     }
 }

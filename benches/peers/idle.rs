@@ -24,7 +24,7 @@ use crate::{
 };
 
 const RESIDENT: Figure = Figure::shown("resident bytes per session");
-const CPU: Figure = Figure::shown("CPU ms per second, all sessions");
+const CPU: Figure = Figure::absolute("CPU ms per second, all sessions");
 const NAME: &str = "idle sessions";
 
 /// Measures each peer in turn; no other runs meanwhile.

@@ -44,7 +44,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Kind::Goproxy => "goproxy",
             Kind::Haproxy => "HAProxy",
-            Kind::HaproxySplice => "HAProxy, splice always",
+            Kind::HaproxySplice => "HAProxy (splice always)",
             Kind::Nginx => "nginx",
         })
     }

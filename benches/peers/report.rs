@@ -18,17 +18,23 @@ use crate::{
 pub(crate) struct Figure {
     name: &'static str,
     is_shown: bool,
+    is_compared: bool,
 }
 
 impl Figure {
     /// A row of the table.
     pub(crate) const fn shown(name: &'static str) -> Figure {
-        Figure { name, is_shown: true }
+        Figure { name, is_shown: true, is_compared: true }
+    }
+
+    /// A row without ratios: its values are so close to nothing that ratios would only mislead.
+    pub(crate) const fn absolute(name: &'static str) -> Figure {
+        Figure { name, is_shown: true, is_compared: false }
     }
 
     /// For the JSON only.
     pub(crate) const fn raw(name: &'static str) -> Figure {
-        Figure { name, is_shown: false }
+        Figure { name, is_shown: false, is_compared: false }
     }
 }
 
@@ -106,7 +112,8 @@ impl Report {
                 let _infallible = write!(text, " {} |", median.as_deref().unwrap_or("–"));
             }
             for other in &series.values[1..] {
-                let _infallible = write!(text, " {} |", ratio(&series.values[0], other));
+                let ratio = series.figure.is_compared.then(|| ratio(&series.values[0], other)).flatten();
+                let _infallible = write!(text, " {} |", ratio.as_deref().unwrap_or("–"));
             }
         }
         text.push('\n');
@@ -138,15 +145,12 @@ impl Report {
 }
 
 /// The median of the ratios within one round, and their quartiles where there are several.
-fn ratio(first: &[Option<f64>], other: &[Option<f64>]) -> String {
+fn ratio(first: &[Option<f64>], other: &[Option<f64>]) -> Option<String> {
     let pairs = first.iter().zip(other).filter_map(|(first, other)| Some(((*first)?, (*other)?)));
     let ratios: Vec<f64> = pairs.filter(|(_, other)| *other > 0.0).map(|(first, other)| first / other).collect();
     let rounds = ratios.len();
-    match quartiles(ratios) {
-        None => "–".to_owned(),
-        Some([_, median, _]) if rounds == 1 => format!("**{median:.2}**"),
-        Some([lower, median, upper]) => format!("**{median:.2}** ({lower:.2}–{upper:.2})"),
-    }
+    let [lower, median, upper] = quartiles(ratios)?;
+    Some(if rounds == 1 { format!("**{median:.2}**") } else { format!("**{median:.2}** ({lower:.2}–{upper:.2})") })
 }
 
 /// The lower quartile, the median and the upper quartile; quartiles are values that occurred.

@@ -58,7 +58,7 @@ struct Workload {
     is_pinned: bool,
 }
 
-/// Each is about a second of a proxy's CPU time, bulk with splicing a quarter of one.
+/// Each is about a second of a proxy's CPU time, bulk with splicing half of one.
 const WORKLOADS: [Workload; 8] = [
     exchanges("short, client closes", Part::Short, Op::Reply, 30_000, 64),
     exchanges("short, server closes", Part::Short, Op::ReplyAndClose, 30_000, 64),
@@ -75,7 +75,7 @@ const fn exchanges(name: &'static str, part: Part, op: Op, total: u64, connectio
 }
 
 const fn streams(name: &'static str, op: Op, streams: usize) -> Workload {
-    Workload { name, part: Part::Bulk, work: Work::Bulk(Bulk { op, bytes: 4 * GIB, streams }), is_pinned: false }
+    Workload { name, part: Part::Bulk, work: Work::Bulk(Bulk { op, bytes: 8 * GIB, streams }), is_pinned: false }
 }
 
 /// The order of the peers in a round.

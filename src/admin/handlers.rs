@@ -161,14 +161,16 @@ pub(super) async fn policy_list(app: Arc<App>, _params: Params) -> Answer {
 pub(super) async fn config_reload(app: Arc<App>, _params: Params) -> Answer {
     let difference = app.context.control.reload().await?;
     let (opened, closed, changed) = (difference.opened.len(), difference.closed.len(), difference.changed.len());
-    let msg = if opened + closed + changed + difference.at_restart.len() == 0 {
-        "nothing has changed".to_owned()
-    } else if difference.at_restart.is_empty() {
-        format!("groups: {opened} opened, {closed} closed, {changed} changed")
-    } else {
-        let later = difference.at_restart.join(", ");
-        format!("groups: {opened} opened, {closed} closed, {changed} changed; at the next start: {later}")
-    };
+    let mut parts = Vec::new();
+    if opened + closed + changed > 0 {
+        parts.push(format!("groups: {opened} opened, {closed} closed, {changed} changed"));
+    }
+    for (what, keys) in [("changed", &difference.settings), ("at the next start", &difference.at_restart)] {
+        if !keys.is_empty() {
+            parts.push(format!("{what}: {}", keys.join(", ")));
+        }
+    }
+    let msg = if parts.is_empty() { "nothing has changed".to_owned() } else { parts.join("; ") };
     Ok(granted(&msg, difference))
 }
 

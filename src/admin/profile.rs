@@ -57,6 +57,8 @@ pub(super) async fn cpu(seconds: u64) -> Answer {
             Err(TryLockError::WouldBlock) => return Err(busy()),
         };
         let sampler = pprof::ProfilerGuard::new(FREQUENCY).map_err(|error| failed(&error))?;
+        // To be ready in a signal handler it resolves a stack of its own, and would keep all debug information.
+        backtrace::clear_symbol_cache();
         // Ends early when whoever asked is gone; nobody reads the answer then.
         let _ = gone.recv_timeout(Duration::from_secs(seconds));
         let report = sampler.report().build_unresolved().map_err(|error| failed(&error))?;

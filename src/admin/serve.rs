@@ -27,6 +27,8 @@ use warp::http::Request;
 
 use super::reply::Response;
 
+mod unread;
+
 /// What one connection or all of them may cost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -142,7 +144,7 @@ where
             let answer = handler(peer, request);
             async move { Ok::<_, Infallible>(answer.await) }
         });
-        let io = TokioIo::new(Impatient { io, write_time: limits.write_time, stalled: None });
+        let io = TokioIo::new(Impatient { io, write_time: limits.write_time, stalled: None, instead: None });
         let connection = graceful.watch(http.serve_connection(io, service));
         connections.spawn(async move {
             if let Err(error) = connection.await {
@@ -178,6 +180,8 @@ struct Impatient<T> {
     write_time: Duration,
     /// Only while a write waits: an idle connection has no timer.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// What is being written in the place of an answer without a body.
+    instead: Option<unread::Refusal>,
 }
 
 impl<T: AsyncWrite + Unpin> Impatient<T> {
@@ -188,6 +192,21 @@ impl<T: AsyncWrite + Unpin> Impatient<T> {
         }
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(self.write_time)));
         stalled.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Writes `refusal` and then tells how many bytes of the original are done with.
+    fn write_instead(&mut self, context: &mut Context<'_>, mut refusal: unread::Refusal) -> Poll<io::Result<usize>> {
+        while !refusal.rest().is_empty() {
+            match Pin::new(&mut self.io).poll_write(context, refusal.rest()) {
+                Poll::Ready(Ok(written)) => refusal.wrote(written),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.instead = Some(refusal);
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(Ok(refusal.stands_for()))
     }
 }
 
@@ -203,7 +222,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Impatient<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Impatient<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        let written = match self.instead.take().or_else(|| unread::Refusal::instead_of(bytes)) {
+            Some(refusal) => self.write_instead(context, refusal),
+            None => Pin::new(&mut self.io).poll_write(context, bytes),
+        };
         self.judge(context, written)
     }
 
@@ -212,7 +234,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Impatient<T> {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(context, buffers);
+        let first = buffers.first().map_or(&[][..], |buffer| &buffer[..]);
+        let written = match self.instead.take().or_else(|| unread::Refusal::instead_of(first)) {
+            Some(refusal) => self.write_instead(context, refusal),
+            None => Pin::new(&mut self.io).poll_write_vectored(context, buffers),
+        };
         self.judge(context, written)
     }
 

@@ -115,7 +115,7 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads and checks `text`, the content of the file at `path`, as [`super::parse`] does.
+    /// Reads and checks `text`, the content of the file at `path`, as [`super::parse()`] does.
     ///
     /// # Errors
     ///

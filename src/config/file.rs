@@ -165,4 +165,51 @@ mod tests {
         assert_eq!(read(Path::new("/dev/zero")).unwrap_err().kind(), ErrorKind::FileTooLarge);
         assert_ne!(hash(b"a"), hash(b"b"));
     }
+
+    /// Names the file for the process that [`save_until_killed`] is; unset in an ordinary test run.
+    const VICTIM: &str = "GOPROXY_TEST_SAVE_UNTIL_KILLED";
+
+    fn texts() -> [String; 2] {
+        ["a".repeat(300_000), "b".repeat(200_000)]
+    }
+
+    #[test]
+    fn a_process_killed_while_saving_leaves_the_old_text_or_the_new() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("proxy.json");
+        let texts = texts();
+        for round in 0..10 {
+            fs::write(&path, "start").unwrap();
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "config::file::tests::save_until_killed"])
+                .env(VICTIM, &path)
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            let mut seen = 0;
+            // Whoever reads meanwhile sees whole texts only.
+            while seen < 20 + round * 7 {
+                let text = read(&path).unwrap();
+                assert!(text == "start" || texts.contains(&text), "a file of {} bytes", text.len());
+                seen += usize::from(text != "start");
+                assert!(std::time::Instant::now() < deadline, "the child does not save");
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(texts.contains(&read(&path).unwrap()));
+        }
+        save(&path, "end").unwrap();
+        assert_eq!(names(home.path()), ["proxy.json"]);
+    }
+
+    /// The other half of the test above: saves until it is killed, or for a minute.
+    #[test]
+    fn save_until_killed() {
+        let Some(path) = std::env::var_os(VICTIM) else { return };
+        let started = std::time::Instant::now();
+        while started.elapsed() < std::time::Duration::from_secs(60) {
+            texts().iter().for_each(|text| save(Path::new(&path), text).unwrap());
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The shape of `proxy.json`: read it, check it, edit it, save it, notice changes.
 //!
-//! [`parse`] gives the checked [`Config`] or every mistake with its line and column. [`Document`] makes
+//! [`parse()`] gives the checked [`Config`] or every mistake with its line and column. [`Document`] makes
 //! the changes that come over HTTP in the text itself, so that all a user wrote around them stays byte
 //! for byte. [`mod@file`] reads and replaces the file whole. Which keys there are is one table, `keys`, from
 //! which reading, the schema and the README's checks are driven. What a change does to the running
@@ -55,7 +55,7 @@ pub struct Config {
     pub admin: AdminSettings,
     /// Logs and the status line.
     pub log: LogSettings,
-    /// Where policy modules are looked for; absolute or relative to the working directory.
+    /// Where policy modules are looked for; absolute, if the working directory is known.
     pub policies_dir: PathBuf,
     /// The largest policy module that is read, in bytes.
     pub policy_max_bytes: u64,

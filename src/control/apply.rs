@@ -16,10 +16,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::difference::{Difference, by_port};
-use super::{Change, ChangeError, Control, Groups, JOBS_MAX, Job, Shared};
+use super::{Change, ChangeError, Control, Groups, JOBS_MAX, Job, REGISTERED_MAX, Shared};
 use crate::config::{self, Config, Document, Edit, EditError};
 use crate::counters::ProcessCounters;
-use crate::group::{Group, Registration};
+use crate::group::{Group, GroupSettings, Registration};
 use crate::listener;
 use crate::log;
 use crate::server::{ServerAddr, ServerSettings};
@@ -242,8 +242,10 @@ impl Runner {
     }
 
     fn publish(&mut self, groups: Groups, config: Config, in_force: u64) {
-        let timeouts =
-            config.groups.iter().flat_map(|group| [group.settings.idle_timeout, group.settings.half_close_timeout]);
+        let timeouts = config.groups.iter().flat_map(|group| {
+            let GroupSettings { connect_timeout, idle_timeout, half_close_timeout, .. } = group.settings;
+            [connect_timeout, idle_timeout, half_close_timeout]
+        });
         let shortest = timeouts.filter(|timeout| !timeout.is_zero()).min();
         self.shared.sessions.scan_for(shortest.unwrap_or(Duration::MAX));
         log::set_level(config.log.level);
@@ -263,12 +265,22 @@ impl Runner {
     /// Logs and counts what came of a reload.
     fn tell(&self, outcome: &Result<Difference, ChangeError>) {
         match outcome {
-            Ok(difference) if difference.is_empty() => tracing::debug!("proxy.json read again: nothing to do"),
+            Ok(difference) if difference.is_empty() => {
+                let counters = &self.shared.counters;
+                if !counters.is_last_reload_good() {
+                    // The mistake was taken back: what runs is what the file says again.
+                    counters.reload_succeeded(counters.config_generation());
+                    tracing::info!("proxy.json is in order again: nothing to do");
+                } else {
+                    tracing::debug!("proxy.json read again: nothing to do");
+                }
+            }
             Ok(difference) => {
                 tracing::info!(
                     opened = ?difference.opened,
                     closed = ?difference.closed,
                     changed = ?difference.changed,
+                    settings = ?difference.settings,
                     "proxy.json reloaded"
                 );
                 for setting in &difference.at_restart {
@@ -326,10 +338,22 @@ fn plan(path: &Path, edits: Vec<Edit>, leased: Vec<(u16, ServerSettings)>) -> Re
         // It is there already, nearly always; or its group is not there any more.
         let _ = document.apply(&Edit::AddServer { group, server });
     }
-    let outcomes = edits.iter().map(|edit| refusal(document.apply(edit))).collect();
+    let outcomes =
+        edits.iter().map(|edit| has_room(&document, edit).and_then(|()| refusal(document.apply(edit)))).collect();
     let new_text = document.text();
     let config = config::parse(path, &new_text).map_err(|problems| ChangeError::Unfit(super::first(&problems)))?;
     Ok(Plan { old_text, new_text, config, outcomes })
+}
+
+/// Refuses one server too many. Whoever asked may have been told that there is room for one more, as many
+/// others were at that moment.
+fn has_room(document: &Document, edit: &Edit) -> Result<(), ChangeError> {
+    let Edit::AddServer { group: port, server } = edit else { return Ok(()) };
+    let group = document.config().groups.iter().find(|group| group.settings.listen.port() == *port);
+    let is_full = group.is_some_and(|group| {
+        group.servers.len() >= REGISTERED_MAX && group.servers.iter().all(|known| known.addr != server.addr)
+    });
+    if is_full { Err(ChangeError::TooManyServers { group: *port, max: REGISTERED_MAX }) } else { Ok(()) }
 }
 
 fn refusal(outcome: Result<(), EditError>) -> Result<(), ChangeError> {

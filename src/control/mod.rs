@@ -1,13 +1,14 @@
 //! The only place where running state changes, one change at a time.
 //!
 //! [`Control`] is the handle that everybody holds: it reads what runs, renews leases at once, and sends
-//! everything else to one [`runner`](apply), which reads the file, edits it, checks the result, prepares
+//! everything else to one runner (`apply`), which reads the file, edits it, checks the result, prepares
 //! what can fail (ports), saves, and only then changes what runs. So a change is in the file and in effect
 //! when its caller hears of it, and a refused one leaves everything as it was. A reload is the same without
 //! the edit.
 
 mod apply;
 mod difference;
+mod keepalive;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub(crate) use apply::Runner;
 pub use difference::Difference;
+pub use keepalive::{Keepalive, REGISTERED_MAX};
 
 use crate::clock;
 use crate::config::{Config, Edit, Problem};
@@ -28,17 +30,11 @@ use crate::counters::{EndReason, ProcessCounters};
 use crate::group::Group;
 use crate::group::view::{GroupView, ServerView};
 use crate::policy::factory::PolicySpec;
-use crate::server::{Origin, ServerAddr, ServerSettings, State};
+use crate::server::{ServerAddr, State};
 use crate::session::ProxySessionService;
 
 /// The groups by port, in order.
 pub type Groups = BTreeMap<u16, Arc<Group>>;
-
-/// Servers a group may hold that came by heartbeat or stand in the file when one registers.
-pub const REGISTERED_MAX: usize = 4_096;
-
-/// How long a registration waits for its name to resolve; after that it goes on being resolved beside.
-const RESOLVE_WAIT: Duration = Duration::from_secs(1);
 
 /// Changes that may wait; more callers wait to be let in.
 const JOBS_MAX: usize = 1_024;
@@ -76,19 +72,6 @@ struct Change {
     addresses: Vec<SocketAddr>,
 }
 
-/// A server's heartbeat.
-#[derive(Clone, Debug, Default)]
-pub struct Keepalive {
-    /// A changed weight is persisted.
-    pub weight: Option<u32>,
-    /// A changed state is persisted.
-    pub state: Option<State>,
-    /// Kept as the label `zone`; a changed one is persisted.
-    pub zone: Option<String>,
-    /// The server's own idea of its load, 0 to 100; kept in memory only.
-    pub load: Option<u32>,
-}
-
 /// Why a change was refused. Everything is then as it was.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ChangeError {
@@ -111,7 +94,7 @@ pub enum ChangeError {
         /// Which rule says so.
         why: String,
     },
-    /// The group holds as many servers as it may.
+    /// The group holds as many servers as it may, and none of them has been given up.
     #[error("group {group} has {max} servers already; expected at most {max}")]
     TooManyServers {
         /// The group.
@@ -202,39 +185,6 @@ impl Control {
     /// Completes when a server may have a name that nobody has resolved yet.
     pub(crate) async fn names_changed(&self) {
         self.shared.names_changed.notified().await;
-    }
-
-    /// Takes a server's heartbeat: renews its lease, or registers it.
-    ///
-    /// The heartbeat of a known server that brings nothing new touches no file and waits for nobody.
-    ///
-    /// # Errors
-    ///
-    /// Group unknown, address refused, group full, or the file cannot be written.
-    pub async fn keepalive(
-        &self,
-        group: u16,
-        server: &ServerAddr,
-        keepalive: Keepalive,
-    ) -> Result<ServerView, ChangeError> {
-        let running = self.group(group)?;
-        let edit = match running.server_settings(server) {
-            Some(known) => {
-                let renewed = running.renew(server, keepalive.load);
-                match (keepalive.edit_of(group, &known), renewed) {
-                    (None, Some(view)) => return Ok(view),
-                    (edit, _) => edit,
-                }
-            }
-            None => None,
-        };
-        let change = match edit {
-            Some(edit) => Change { edit, addresses: Vec::new() },
-            None => self.registration(group, &running, server, &keepalive).await?,
-        };
-        self.change(change).await?;
-        let not_found = || ChangeError::ServerNotFound { group, server: server.clone() };
-        self.group(group)?.renew(server, keepalive.load).ok_or_else(not_found)
     }
 
     /// Takes a server out of its group; its sessions go on.
@@ -330,56 +280,6 @@ impl Control {
         answer.await.map_err(|_| ChangeError::Stopping)
     }
 
-    /// What registers a server nobody has heard of.
-    async fn registration(
-        &self,
-        group: u16,
-        running: &Group,
-        server: &ServerAddr,
-        keepalive: &Keepalive,
-    ) -> Result<Change, ChangeError> {
-        let addresses = match server.literal() {
-            Some(addr) => vec![addr],
-            // A name that does not resolve in time registers all the same; it is offline until it does.
-            None => {
-                tokio::time::timeout(RESOLVE_WAIT, lookup(server)).await.ok().and_then(Result::ok).unwrap_or_default()
-            }
-        };
-        let groups = self.groups();
-        for addr in &addresses {
-            rules::check(*addr, &self.config().admin, &groups)
-                .map_err(|why| ChangeError::ServerRefused { server: server.clone(), why })?;
-        }
-        if running.view().servers_total >= REGISTERED_MAX {
-            return Err(ChangeError::TooManyServers { group, max: REGISTERED_MAX });
-        }
-        let mut settings = ServerSettings::new(server.clone(), Origin::Heartbeat);
-        settings.weight = keepalive.weight.unwrap_or(settings.weight);
-        settings.state = keepalive.state.unwrap_or(settings.state);
-        settings.labels.extend(keepalive.zone.iter().map(|zone| ("zone".to_owned(), zone.clone())));
-        Ok(Change { edit: Edit::AddServer { group, server: settings }, addresses })
-    }
-
-    /// The addresses of `name` that a server may have; those that may not register are left out.
-    pub(crate) async fn resolve(&self, name: &ServerAddr, origin: Origin) -> Result<Vec<SocketAddr>, String> {
-        let mut addresses = lookup(name).await.map_err(|error| error.to_string())?;
-        if origin == Origin::Heartbeat {
-            let (groups, config) = (self.groups(), self.config());
-            let mut refusal = None;
-            addresses.retain(|addr| match rules::check(*addr, &config.admin, &groups) {
-                Ok(()) => true,
-                Err(why) => {
-                    refusal = Some(why);
-                    false
-                }
-            });
-            if let (true, Some(why)) = (addresses.is_empty(), refusal) {
-                return Err(why);
-            }
-        }
-        Ok(addresses)
-    }
-
     /// Lets leases run out everywhere. Answers how long nothing will change by itself.
     pub(crate) fn check_leases(&self) -> Duration {
         let now_ms = clock::coarse_ms();
@@ -391,29 +291,4 @@ impl Control {
         let sleep = next.map_or(longest_sleep, |next| Duration::from_millis(next.saturating_sub(now_ms)));
         sleep.clamp(Duration::from_millis(10), longest_sleep.max(Duration::from_millis(10)))
     }
-}
-
-impl Keepalive {
-    /// The edit that brings what is known of a server up to date; `None` when nothing is new.
-    fn edit_of(&self, group: u16, known: &ServerSettings) -> Option<Edit> {
-        let weight = self.weight.filter(|weight| *weight != known.weight);
-        let state = self.state.filter(|state| *state != known.state);
-        let zone = self.zone.as_ref().filter(|zone| known.labels.get("zone") != Some(zone));
-        let labels = zone.map(|zone| {
-            let mut labels = known.labels.clone();
-            labels.insert("zone".to_owned(), zone.clone());
-            labels
-        });
-        let is_new = weight.is_some() || state.is_some() || labels.is_some();
-        is_new.then(|| Edit::SetServer { group, addr: known.addr.clone(), weight, state, labels })
-    }
-}
-
-/// Resolves a name the way every program of this machine does, in the order of preference, without doubles.
-async fn lookup(name: &ServerAddr) -> std::io::Result<Vec<SocketAddr>> {
-    let mut addresses: Vec<SocketAddr> =
-        tokio::net::lookup_host((name.host().to_owned(), name.port())).await?.collect();
-    let mut seen = std::collections::HashSet::new();
-    addresses.retain(|addr| seen.insert(*addr));
-    Ok(addresses)
 }

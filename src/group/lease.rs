@@ -48,8 +48,14 @@ impl Lease {
         *self = Self { load: self.load, ..Self::new(now_ms, timeout) };
     }
 
-    pub(super) fn is_live(&self, now_ms: u64) -> bool {
-        !self.has_ended && (self.is_kept || now_ms < self.until_ms)
+    /// True until a check has ended it: only there is it known whether it is to be kept.
+    pub(super) fn is_live(&self) -> bool {
+        !self.has_ended
+    }
+
+    /// When it runs out, or ran out.
+    pub(super) fn until_ms(&self) -> u64 {
+        self.until_ms
     }
 
     pub(super) fn left_ms(&self, now_ms: u64) -> u64 {
@@ -110,8 +116,8 @@ mod tests {
         check(&mut leases.iter_mut().collect::<Vec<_>>(), now_ms, TIMEOUT, 1)
     }
 
-    fn live(leases: &[Lease], now_ms: u64) -> usize {
-        leases.iter().filter(|lease| lease.is_live(now_ms)).count()
+    fn live(leases: &[Lease]) -> usize {
+        leases.iter().filter(|lease| lease.is_live()).count()
     }
 
     #[test]
@@ -119,9 +125,9 @@ mod tests {
         let mut all = leases(1);
         all[0].renew(500, TIMEOUT);
         assert_eq!(check_all(&mut all, 1_499), LeaseCheck { next_ms: Some(1_500), ..LeaseCheck::default() });
-        assert_eq!(live(&all, 1_499), 1);
+        assert_eq!(live(&all), 1);
         assert_eq!(check_all(&mut all, 1_500).next_ms, None);
-        assert_eq!(live(&all, 1_500), 0);
+        assert_eq!(live(&all), 0);
     }
 
     #[test]
@@ -129,7 +135,7 @@ mod tests {
         let mut all = leases(4);
         all[1..].iter_mut().for_each(|lease| lease.renew(900, TIMEOUT));
         assert!(!check_all(&mut all, 1_000).preserving);
-        assert_eq!(live(&all, 1_000), 3);
+        assert_eq!(live(&all), 3);
     }
 
     #[test]
@@ -140,20 +146,20 @@ mod tests {
         }
         for now_ms in [1_000, 1_100, 1_300, 9_000] {
             assert!(check_all(&mut all, now_ms).preserving, "{now_ms}");
-            assert_eq!(live(&all, now_ms), 4, "{now_ms}");
+            assert_eq!(live(&all), 4, "{now_ms}");
         }
         all[0].renew(9_000, TIMEOUT);
         all[1].renew(9_000, TIMEOUT);
         let check = check_all(&mut all, 9_100);
         assert!(!check.preserving);
-        assert_eq!(live(&all, 9_100), 2, "the two that stayed silent go now");
+        assert_eq!(live(&all), 2, "the two that stayed silent go now");
     }
 
     #[test]
     fn two_servers_that_fall_silent_are_gone() {
         let mut all = leases(2);
         assert!(!check_all(&mut all, 1_000).preserving);
-        assert_eq!(live(&all, 1_000), 0);
+        assert_eq!(live(&all), 0);
     }
 
     #[test]
@@ -161,6 +167,6 @@ mod tests {
         let mut all = leases(6);
         all[2..].iter_mut().for_each(|lease| *lease = Lease::run_out(0));
         assert!(!check_all(&mut all, 1_000).preserving, "two silent of two held");
-        assert_eq!(live(&all, 1_000), 0);
+        assert_eq!(live(&all), 0);
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Member {
     pub(super) lease: Option<Lease>,
     /// Why its name could not be resolved, while there is no address for it.
     unresolved: Option<String>,
+    /// False for a server that the file has forgotten: it stays for as long as its lease does.
+    is_in_file: bool,
     was_online: bool,
 }
 
@@ -74,8 +76,8 @@ impl Members {
             .collect();
         let named: HashSet<ServerAddr> = servers.iter().map(|server| server.addr.clone()).collect();
         let mut forgotten: Vec<Member> = Vec::new();
-        for (_, member) in old.extract_if(|addr, member| !named.contains(addr) && member.has_live_lease(now_ms)) {
-            forgotten.push(member);
+        for (_, member) in old.extract_if(|addr, member| !named.contains(addr) && member.has_live_lease()) {
+            forgotten.push(Member { is_in_file: false, ..member });
         }
         forgotten.sort_by_key(|member| member.server.id);
         for settings in servers {
@@ -83,7 +85,7 @@ impl Members {
                 Some(member) => member.with_settings(settings, now_ms, timeout),
                 None => self.new_member(settings, Vec::new(), now_ms, timeout, new_lease),
             };
-            self.list.push(member);
+            self.list.push(Member { is_in_file: true, ..member });
         }
         self.list.append(&mut forgotten);
         for member in old.into_values() {
@@ -133,13 +135,24 @@ impl Members {
         if load.is_some() {
             lease.load = load;
         }
-        Some(!member.was_online && member.offline_cause(now_ms).is_none())
+        Some(!member.was_online && member.offline_cause().is_none())
     }
 
     pub(super) fn check_leases(&mut self, now_ms: u64, timeout: Duration) -> LeaseCheck {
         let mut leases: Vec<&mut Lease> = self.list.iter_mut().filter_map(|member| member.lease.as_mut()).collect();
         let mut outcome = check(&mut leases, now_ms, timeout, self.port);
-        outcome.changed |= self.list.iter().any(|member| member.was_online != member.offline_cause(now_ms).is_none());
+        // Without its lease, nothing is left of a server that the file has forgotten.
+        let is_gone = |member: &mut Member| !member.is_in_file && !member.has_live_lease();
+        let gone: Vec<Member> = self.list.extract_if(.., is_gone).collect();
+        if !gone.is_empty() {
+            self.index();
+            outcome.changed = true;
+        }
+        for mut member in gone {
+            let cause = member.offline_cause();
+            member.log_change(self.port, cause.as_deref());
+        }
+        outcome.changed |= self.list.iter().any(|member| member.was_online != member.offline_cause().is_none());
         outcome
     }
 
@@ -166,9 +179,15 @@ impl Members {
         self.by_addr.get(addr).map(|&at| self.list[at].server.settings.clone())
     }
 
-    pub(super) fn leased(&self, now_ms: u64) -> Vec<ServerSettings> {
-        let leased = self.list.iter().filter(|member| member.has_live_lease(now_ms));
+    pub(super) fn leased(&self) -> Vec<ServerSettings> {
+        let leased = self.list.iter().filter(|member| member.has_live_lease());
         leased.map(|member| member.server.settings.clone()).collect()
+    }
+
+    pub(super) fn longest_gone(&self) -> Option<ServerAddr> {
+        let gone = self.list.iter().filter_map(|member| Some((member, member.lease.as_ref()?)));
+        let gone = gone.filter(|(_, lease)| !lease.is_live()).min_by_key(|(_, lease)| lease.until_ms());
+        gone.map(|(member, _)| member.server.settings.addr.clone())
     }
 
     pub(super) fn views(&self, now_ms: u64) -> Vec<ServerView> {
@@ -180,17 +199,17 @@ impl Members {
     }
 
     /// Servers online, and all.
-    pub(super) fn count(&self, now_ms: u64) -> (usize, usize) {
-        let online = self.list.iter().filter(|member| member.is_online(now_ms));
+    pub(super) fn count(&self) -> (usize, usize) {
+        let online = self.list.iter().filter(|member| member.is_online());
         (online.count(), self.list.len())
     }
 
     /// Makes the snapshot of this moment and logs who has come and gone since the last.
-    pub(super) fn publish(&mut self, settings: GroupSettings, now_ms: u64) -> Snapshot {
+    pub(super) fn publish(&mut self, settings: GroupSettings) -> Snapshot {
         self.generation += 1;
         let mut tiers: [Vec<Arc<Server>>; 2] = [Vec::new(), Vec::new()];
         for member in &mut self.list {
-            let cause = member.offline_cause(now_ms);
+            let cause = member.offline_cause();
             member.log_change(self.port, cause.as_deref());
             if cause.is_none() {
                 tiers[usize::from(member.server.settings.backup)].push(Arc::clone(&member.server));
@@ -220,7 +239,7 @@ impl Members {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1).max(1);
         let server = Arc::new(Server { id, settings, live: Arc::new(Live::new(addresses)) });
-        Member { server, lease, unresolved, was_online: false }
+        Member { server, lease, unresolved, is_in_file: true, was_online: false }
     }
 
     fn index(&mut self) {
@@ -244,25 +263,25 @@ impl Member {
         Self { server, lease, ..self }
     }
 
-    fn has_live_lease(&self, now_ms: u64) -> bool {
-        self.lease.as_ref().is_some_and(|lease| lease.is_live(now_ms))
+    fn has_live_lease(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.is_live())
     }
 
     /// Why the server is not shown to policies; any one cause is enough.
-    fn offline_cause(&self, now_ms: u64) -> Option<String> {
+    fn offline_cause(&self) -> Option<String> {
         match self.server.settings.state {
             State::Ready => {}
             State::Drain => return Some("drained by an operator".to_owned()),
             State::Maint => return Some("in maintenance".to_owned()),
         }
-        if self.lease.is_some() && !self.has_live_lease(now_ms) {
+        if self.lease.is_some() && !self.has_live_lease() {
             return Some("no heartbeat within heartbeat_timeout".to_owned());
         }
         self.unresolved.as_ref().map(|why| format!("its name is not resolved: {why}"))
     }
 
-    fn is_online(&self, now_ms: u64) -> bool {
-        self.offline_cause(now_ms).is_none() && !self.server.is_full()
+    fn is_online(&self) -> bool {
+        self.offline_cause().is_none() && !self.server.is_full()
     }
 
     fn set_unresolved(&mut self, why: &str) -> bool {
@@ -295,7 +314,7 @@ impl Member {
     fn view(&self, now_ms: u64) -> ServerView {
         let Server { settings, live, .. } = &*self.server;
         let full = || format!("holds max_sessions = {} sessions", settings.max_sessions);
-        let cause = self.offline_cause(now_ms).or_else(|| self.server.is_full().then(full));
+        let cause = self.offline_cause().or_else(|| self.server.is_full().then(full));
         ServerView {
             addr: settings.addr.to_string(),
             state: settings.state,

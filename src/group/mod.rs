@@ -8,6 +8,8 @@
 mod lease;
 mod members;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 use std::net::SocketAddr;
@@ -75,7 +77,7 @@ impl Group {
     pub fn new(settings: GroupSettings, servers: Vec<ServerSettings>) -> Self {
         let mut members = Members::new(settings.listen.port(), settings.policy.clone());
         members.merge(servers, settings.heartbeat_timeout, members::NewLease::Whole);
-        let snapshot = members.publish(settings, clock::coarse_ms());
+        let snapshot = members.publish(settings);
         Self {
             port: snapshot.settings.listen.port(),
             counters: Arc::default(),
@@ -171,8 +173,12 @@ impl Group {
 
     /// The settings of the servers that registered themselves and whose lease has not run out.
     pub fn leased(&self) -> Vec<ServerSettings> {
-        let now_ms = clock::coarse_ms();
-        self.members().leased(now_ms)
+        self.members().leased()
+    }
+
+    /// The server that registered itself and has been without a lease for longest.
+    pub fn longest_gone(&self) -> Option<ServerAddr> {
+        self.members().longest_gone()
     }
 
     /// What `worker-list.do` shows, in order.
@@ -188,7 +194,7 @@ impl Group {
     /// What `group-list.do` shows.
     pub fn view(&self) -> view::GroupView {
         let snapshot = self.snapshot();
-        let (servers_online, servers_total) = self.members().count(clock::coarse_ms());
+        let (servers_online, servers_total) = self.members().count();
         view::GroupView {
             group: self.port,
             listen: snapshot.settings.listen.to_string(),
@@ -206,7 +212,7 @@ impl Group {
     }
 
     fn publish(&self, members: &mut Members, settings: GroupSettings) {
-        self.snapshot.store(Arc::new(members.publish(settings, clock::coarse_ms())));
+        self.snapshot.store(Arc::new(members.publish(settings)));
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {

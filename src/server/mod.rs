@@ -19,9 +19,7 @@ pub use live::{Live, SUSPECT_FIRST, SUSPECT_MAX};
 pub const WEIGHT_RANGE: std::ops::RangeInclusive<u32> = 1..=256;
 
 /// What an operator wants of a server.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Gets new sessions.
@@ -56,9 +54,7 @@ impl fmt::Display for State {
 }
 
 /// How a server came into its group.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// Written in `proxy.json` by its owner; stays until somebody takes it out.

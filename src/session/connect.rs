@@ -4,15 +4,12 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
-use tokio::time::Instant;
 
 use super::relay::{Socket, Workspace};
 use super::service::SessionRecord;
@@ -83,20 +80,21 @@ pub(super) async fn connect(
     let waited = matches!(step, Step::Connecting(_));
     loop {
         match step {
-            Step::Connected(fd, sent) => {
+            Step::Connected(server, sent) => {
                 if waited {
                     unsent.drain(..sent);
                 }
                 let slot = dialer.succeeded();
-                let server = TcpSocket::connected(fd, sent > 0).map_err(out_of_descriptors)?;
                 return Ok(Connected { server, slot, unsent, sent, client_has_finished });
             }
-            // Boxed: most sessions never wait here, and none should carry the timer for its whole life.
-            Step::Connecting(fd) => match Box::pin(wait(fd, dialer.address_deadline(), record)).await {
-                Ok(fd) => step = dialer.proceed(fd, &unsent)?,
-                Err(Waited::Failed(error)) => step = dialer.failed(error, &unsent)?,
-                Err(Waited::Ended(reason)) => return Err(NotConnected::because(reason)),
-            },
+            Step::Connecting(server) => {
+                let waited = wait(server, dialer.address_until_ms(), record).await;
+                step = match waited.and_then(|server| begin(server, &unsent).map_err(Waited::Failed)) {
+                    Ok(step) => step,
+                    Err(Waited::Failed(error)) => dialer.failed(error, &unsent)?,
+                    Err(Waited::Ended(reason)) => return Err(NotConnected::because(reason)),
+                };
+            }
         }
     }
 }
@@ -117,9 +115,9 @@ fn out_of_descriptors(error: io::Error) -> NotConnected {
 
 enum Step {
     /// Connected, and so many of the first bytes are sent.
-    Connected(OwnedFd, usize),
+    Connected(TcpSocket, usize),
     /// Under way.
-    Connecting(OwnedFd),
+    Connecting(TcpSocket),
 }
 
 enum Waited {
@@ -134,14 +132,14 @@ struct Turn {
     /// Addresses tried before this one.
     tried: usize,
     started_us: u64,
-    deadline: Instant,
+    until_ms: u64,
 }
 
 struct Dialer<'a> {
     record: &'a SessionRecord,
     tried: Vec<u32>,
     attempts_max: u32,
-    timeout: Duration,
+    timeout_ms: u64,
     turn: Option<Turn>,
     last: Option<io::Error>,
 }
@@ -153,7 +151,7 @@ impl<'a> Dialer<'a> {
             record,
             tried: Vec::new(),
             attempts_max: settings.connect_attempts,
-            timeout: settings.connect_timeout,
+            timeout_ms: clock::as_ms(settings.connect_timeout),
             turn: None,
             last: None,
         }
@@ -173,14 +171,6 @@ impl<'a> Dialer<'a> {
         }
     }
 
-    /// The wait for a connect is over: sends `first`, which also tells whether it succeeded.
-    fn proceed(&mut self, fd: OwnedFd, first: &[u8]) -> Result<Step, NotConnected> {
-        match send_first(fd, first) {
-            Ok(step) => Ok(step),
-            Err(error) => self.failed(error, first),
-        }
-    }
-
     /// The address under way has failed: on to the next.
     fn failed(&mut self, error: io::Error, first: &[u8]) -> Result<Step, NotConnected> {
         self.address_failed(error)?;
@@ -193,7 +183,7 @@ impl<'a> Dialer<'a> {
         }
         let mut turn = self.turn.take().expect("an address fails in its server's turn");
         turn.tried += 1;
-        if turn.tried < turn.addresses.len() && Instant::now() < turn.deadline {
+        if turn.tried < turn.addresses.len() && clock::coarse_ms() < turn.until_ms {
             self.turn = Some(turn);
         } else {
             self.server_failed(&turn.slot.server, &error);
@@ -233,7 +223,13 @@ impl<'a> Dialer<'a> {
         }
         self.record.set_attempts(attempt + 1);
         let addresses = slot.server.live.addresses();
-        Ok(Turn { slot, addresses, tried: 0, started_us: clock::precise_us(), deadline: Instant::now() + self.timeout })
+        Ok(Turn {
+            slot,
+            addresses,
+            tried: 0,
+            started_us: clock::precise_us(),
+            until_ms: clock::coarse_ms() + self.timeout_ms,
+        })
     }
 
     fn give_up(&mut self) -> NotConnected {
@@ -244,11 +240,11 @@ impl<'a> Dialer<'a> {
     }
 
     /// Until when the address under way may take: what is left of the turn, shared fairly with those after it.
-    fn address_deadline(&self) -> Instant {
+    fn address_until_ms(&self) -> u64 {
         let turn = self.turn.as_ref().expect("a connect under way has a turn");
-        let left = turn.deadline.saturating_duration_since(Instant::now());
-        let addresses_left = turn.addresses.len().saturating_sub(turn.tried).max(1) as u32;
-        Instant::now() + left / addresses_left
+        let now_ms = clock::coarse_ms();
+        let addresses_left = turn.addresses.len().saturating_sub(turn.tried).max(1) as u64;
+        now_ms + turn.until_ms.saturating_sub(now_ms) / addresses_left
     }
 
     fn succeeded(&mut self) -> ServerSlot {
@@ -285,38 +281,48 @@ fn dial(addr: SocketAddr, first: &[u8]) -> io::Result<Step> {
         let _ = sockopt::set_tcp_quickack(&fd, false);
     }
     match rustix::net::connect(&fd, &addr) {
-        Ok(()) | Err(Errno::INPROGRESS) => send_first(fd, first),
+        // The send also tells whether the connect is over, and how: TCP looks at the state before the length, so
+        // it does so without bytes too, which spares asking for the socket's error.
+        Ok(()) | Err(Errno::INPROGRESS) => match rustix::net::send(&fd, first, SendFlags::NOSIGNAL) {
+            Ok(sent) => Ok(Step::Connected(TcpSocket::connected(fd, sent > 0)?, sent)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Step::Connecting(TcpSocket::connecting(fd)?)),
+            Err(error) => Err(error.into()),
+        },
         Err(error) => Err(error.into()),
     }
 }
 
-/// Sends the first bytes, also when there are none: a socket that is not connected says so (TCP's send
-/// looks at the state before the length), which spares asking for the socket's error.
-fn send_first(fd: OwnedFd, first: &[u8]) -> io::Result<Step> {
-    match rustix::net::send(&fd, first, SendFlags::NOSIGNAL) {
-        Ok(sent) => Ok(Step::Connected(fd, sent)),
-        Err(Errno::AGAIN | Errno::INTR) => Ok(Step::Connecting(fd)),
-        Err(error) => Err(error.into()),
+/// The wait for a connect is over: sends the first bytes, which tells how.
+fn begin(mut server: TcpSocket, first: &[u8]) -> io::Result<Step> {
+    match server.send(first) {
+        Ok(sent) => Ok(Step::Connected(server, sent)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            server.write_blocked()?;
+            Ok(Step::Connecting(server))
+        }
+        Err(error) => Err(error),
     }
 }
 
-/// Waits until a connect is over, well or badly.
-async fn wait(fd: OwnedFd, deadline: Instant, record: &SessionRecord) -> Result<OwnedFd, Waited> {
-    let mut socket = TcpSocket::connecting(fd).map_err(Waited::Failed)?;
-    let mut sleep = pin!(tokio::time::sleep_until(deadline));
-    poll_fn(|cx| {
+/// Waits until a connect is over, well or badly. It needs no timer: the scan of silent sessions wakes it.
+async fn wait(mut server: TcpSocket, until_ms: u64, record: &SessionRecord) -> Result<TcpSocket, Waited> {
+    record.set_connect_until(until_ms);
+    let waited = poll_fn(|cx| {
         record.arm(cx.waker());
         if let Some(reason) = record.verdict() {
             return Poll::Ready(Err(Waited::Ended(reason)));
         }
-        if let Poll::Ready(ready) = socket.poll_writable(cx) {
+        if let Poll::Ready(ready) = server.poll_writable(cx) {
             return Poll::Ready(ready.map_err(Waited::Failed));
         }
-        let timed_out = || Waited::Failed(io::ErrorKind::TimedOut.into());
-        sleep.as_mut().poll(cx).map(|()| Err(timed_out()))
+        match record.has_connect_timed_out(clock::coarse_ms()) {
+            true => Poll::Ready(Err(Waited::Failed(io::ErrorKind::TimedOut.into()))),
+            false => Poll::Pending,
+        }
     })
-    .await?;
-    socket.into_fd().map_err(Waited::Failed)
+    .await;
+    record.set_connect_until(0);
+    waited.map(|()| server)
 }
 
 fn unresolved() -> io::Error {
@@ -324,5 +330,8 @@ fn unresolved() -> io::Error {
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC)
+    )
 }

@@ -87,6 +87,7 @@ impl TcpProxySession {
             }
         };
         guard.finish(reason, error.map(|error| error.to_string().into()));
+        workspace.freed.notify_waiters();
     }
 }
 
@@ -116,4 +117,37 @@ async fn relay(client: OwnedFd, connected: Connected, record: &SessionRecord, wo
         None => {}
     }
     end
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::group::{Group, GroupSettings};
+
+    /// What a session holds while it idles is its task: nothing big may creep into it.
+    #[test]
+    fn the_task_of_a_session_stays_small() {
+        let settings = GroupSettings {
+            listen: "127.0.0.1:1".parse().unwrap(),
+            open: true,
+            policy: Default::default(),
+            connect_timeout: Duration::from_secs(1),
+            connect_attempts: 1,
+            idle_timeout: Duration::ZERO,
+            half_close_timeout: Duration::ZERO,
+            heartbeat_timeout: Duration::from_secs(1),
+            max_sessions: 0,
+        };
+        let group = Arc::new(Group::new(settings, Vec::new()));
+        let service = Arc::new(ProxySessionService::new(1, 10));
+        let guard = service.register(0, "127.0.0.1:2".parse().unwrap(), &group);
+        let (client, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let session = TcpProxySession::new(client.into(), guard, Rc::new(Workspace::new()));
+        let task = session.run();
+        let sizes = (size_of_val(&task), size_of::<SessionRecord>());
+        assert!(sizes.0 <= 704 && sizes.1 <= 160, "{sizes:?}");
+    }
 }

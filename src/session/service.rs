@@ -54,6 +54,8 @@ pub struct SessionRecord {
     counted_down: AtomicU64,
     active_ms: AtomicU64,
     is_half_closed: AtomicBool,
+    /// Until when the connect under way may take; 0 while there is none.
+    connect_until_ms: AtomicU64,
     /// 0, or the reason for which it shall end, counted from 1.
     verdict: AtomicU8,
     waker: OnceLock<Waker>,
@@ -102,6 +104,7 @@ impl ProxySessionService {
             counted_down: AtomicU64::new(0),
             active_ms: AtomicU64::new(now_ms),
             is_half_closed: AtomicBool::new(false),
+            connect_until_ms: AtomicU64::new(0),
             verdict: AtomicU8::new(0),
             waker: OnceLock::new(),
         });
@@ -153,19 +156,21 @@ impl ProxySessionService {
         self.scan_interval_ms.store(clock::as_ms(interval), Relaxed);
     }
 
-    /// Until the next [`ProxySessionService::scan`].
+    /// Between two scans of each thread's sessions.
     pub(crate) fn scan_interval(&self) -> Duration {
         Duration::from_millis(self.scan_interval_ms.load(Relaxed))
     }
 
-    /// Ends the sessions of one thread that have been silent for too long, and brings the groups' byte
-    /// counts up to date. One pass instead of a timer per session.
+    /// Ends the sessions of one thread that have been silent for too long, wakes those whose connect has taken
+    /// too long, and brings the groups' byte counts up to date. One pass instead of a timer per session.
     pub(crate) fn scan(&self, shard: usize) {
         let now_ms = clock::coarse_ms();
         for (_, record) in self.shard(shard).iter() {
             record.count_bytes();
             if let Some(reason) = record.timed_out(now_ms) {
                 record.request_end(reason);
+            } else if record.has_connect_timed_out(now_ms) {
+                record.wake();
             }
         }
     }
@@ -234,6 +239,17 @@ impl SessionRecord {
         });
     }
 
+    /// A connect is under way and may take until `until_ms`; 0: none is.
+    pub(crate) fn set_connect_until(&self, until_ms: u64) {
+        self.connect_until_ms.store(until_ms, Relaxed);
+    }
+
+    /// True when the connect under way has taken too long. The session is woken to ask once that is so.
+    pub(crate) fn has_connect_timed_out(&self, now_ms: u64) -> bool {
+        let until_ms = self.connect_until_ms.load(Relaxed);
+        until_ms != 0 && now_ms >= until_ms
+    }
+
     /// Keeps the task's waker, which stays the same for its life, for [`SessionRecord::request_end`].
     pub(crate) fn arm(&self, waker: &Waker) {
         if self.waker.get().is_none() {
@@ -253,10 +269,15 @@ impl SessionRecord {
     fn request_end(&self, reason: EndReason) {
         let index = EndReason::ALL.iter().position(|other| *other == reason).expect("ALL holds every reason");
         if self.verdict.compare_exchange(0, index as u8 + 1, Relaxed, Relaxed).is_ok() {
+            // See `arm`.
             fence(SeqCst);
-            if let Some(waker) = self.waker.get() {
-                waker.wake_by_ref();
-            }
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
         }
     }
 

@@ -49,11 +49,6 @@ impl TcpSocket {
         Ok(socket)
     }
 
-    /// Takes the descriptor back from the reactor.
-    pub(super) fn into_fd(self) -> io::Result<OwnedFd> {
-        self.registered.map(AsyncFd::into_inner).ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
-
     /// Closes with a reset instead of an orderly end.
     pub(super) fn reset_on_close(&self) {
         if let Ok(fd) = self.fd() {
@@ -133,7 +128,9 @@ impl Socket for TcpSocket {
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.before_write()?;
+        if !bytes.is_empty() {
+            self.before_write()?;
+        }
         Ok(rustix::net::send(self.fd()?, bytes, SendFlags::NOSIGNAL)?)
     }
 

@@ -2,8 +2,13 @@
 
 mod support;
 
+mod admin_kit;
+mod admin_observe;
+mod admin_requests;
 mod bytes;
 mod command_line;
+mod config_churn;
+mod config_reload;
 mod descriptors;
 mod drain;
 mod ends;
@@ -11,6 +16,11 @@ mod finding_a_server;
 mod half_close;
 mod layers;
 mod memory;
+mod persist_changes;
+mod persist_kill;
+mod registration_leases;
+mod registration_rules;
 mod resets;
+mod service_manager;
 mod shipped_config;
 mod timeouts;

@@ -29,8 +29,8 @@ fn the_shipped_file_is_in_order_and_shows_every_key() {
         }
     }
     // What it shows is what holds anyway.
-    let bare = parse(&path, "{}").unwrap();
-    assert_eq!(Config { groups: Vec::new(), ..config }, bare);
+    let bare = parse(&path, r#"{ "groups": [ { "listen": "0.0.0.0:8081" } ] }"#).unwrap();
+    assert_eq!(Config { groups: config.groups[..1].to_vec(), ..config }, bare);
 }
 
 /// `UPDATE=1 cargo test` and `goproxy schema > config/proxy.schema.json` write it anew.

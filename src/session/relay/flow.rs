@@ -6,8 +6,11 @@ use std::task::{Context, Poll, ready};
 use super::pipe::{PIPE_SIZE, Pipe};
 use super::{SCRATCH_SIZE, Socket, Workspace};
 
-/// Reads in a row that filled the scratch buffer: from here on it is bulk, and a pipe pays.
-const FULL_READS_FOR_SPLICE: u8 = 2;
+/// A read of this much is a sign of bulk: moving it through a pipe costs less than copying it twice.
+pub(super) const LARGE_READ: usize = 64 << 10;
+
+/// Large reads in a row: from here on it is bulk.
+const LARGE_READS_FOR_SPLICE: u8 = 2;
 
 /// A splice that moves less than this costs more than copying would have.
 const SPLICE_WORTH: usize = 4 << 10;
@@ -44,7 +47,7 @@ pub(super) struct Flow {
     /// Bytes written to the sink.
     pub(super) bytes: u64,
     state: State,
-    full_reads: u8,
+    large_reads: u8,
     /// What was read and did not fit into the sink; empty (and without memory) nearly always.
     pending: Vec<u8>,
     pending_at: usize,
@@ -179,7 +182,7 @@ impl Flow {
 
     /// True when the next bytes shall go through a pipe, and there is one.
     fn is_bulk(&mut self, workspace: &Workspace) -> bool {
-        if self.full_reads < FULL_READS_FOR_SPLICE {
+        if self.large_reads < LARGE_READS_FOR_SPLICE {
             return false;
         }
         if self.pipe.is_none() {
@@ -194,7 +197,7 @@ impl Flow {
         let moved = source.splice_in(&pipe.writer, PIPE_SIZE)?;
         self.in_pipe = moved;
         if moved < SPLICE_WORTH {
-            self.full_reads = 0;
+            self.large_reads = 0;
         }
         Ok(if moved == 0 { Moved::End } else { Moved::Some })
     }
@@ -214,11 +217,9 @@ impl Flow {
                 Ok(read) => read,
                 Err(error) => return Ok(Err(error)),
             };
-            if read == scratch.len() {
-                self.full_reads = self.full_reads.saturating_add(1);
-            } else {
+            self.large_reads = if read < LARGE_READ { 0 } else { self.large_reads.saturating_add(1) };
+            if read < scratch.len() {
                 // Not filled: the socket is empty now, and a read to be told so can be saved.
-                self.full_reads = 0;
                 source.read_blocked();
             }
             let sent = match sink.send(&scratch[..read]) {

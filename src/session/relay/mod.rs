@@ -17,6 +17,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 
+use tokio::sync::Notify;
+
 use flow::{Flow, FlowEnd};
 use pipe::PipePool;
 
@@ -68,6 +70,8 @@ pub(super) trait Socket {
 pub(crate) struct Workspace {
     scratch: RefCell<Box<[u8]>>,
     pipes: RefCell<PipePool>,
+    /// Told whenever a session has ended and given back its descriptors.
+    pub(crate) freed: Notify,
 }
 
 impl Workspace {
@@ -75,6 +79,7 @@ impl Workspace {
         Self {
             scratch: RefCell::new(vec![0; SCRATCH_SIZE].into_boxed_slice()),
             pipes: RefCell::new(PipePool::default()),
+            freed: Notify::new(),
         }
     }
 
@@ -126,59 +131,46 @@ impl Relay {
         cx: &mut Context<'_>,
     ) -> Poll<RelayEnd> {
         loop {
-            if let Some(end) = self.poll_up(client, server, workspace, record, cx) {
+            let up = self.poll_one(Side::Client, client, server, workspace, record, cx);
+            if let Poll::Ready(Some(end)) = up {
                 return Poll::Ready(end);
             }
-            if let Some(end) = self.poll_down(client, server, workspace, record, cx) {
+            let down = self.poll_one(Side::Server, server, client, workspace, record, cx);
+            if let Poll::Ready(Some(end)) = down {
                 return Poll::Ready(end);
             }
-            // A socket registered anew has lost its other waker: both directions have to be polled again.
-            if !(client.take_rearmed() | server.take_rearmed()) {
+            // A direction that has ended may go on in another way, and a socket registered anew has lost its other
+            // waker: both are polled again, so that each waits for what it needs.
+            let is_rearmed = client.take_rearmed() | server.take_rearmed();
+            if !is_rearmed && up.is_pending() && down.is_pending() {
                 return Poll::Pending;
             }
         }
     }
 
-    fn poll_up<C: Socket, S: Socket>(
+    /// Moves what `source` has sent. Ready when its direction has come to an end, with the session's if that was it.
+    fn poll_one<A: Socket, B: Socket>(
         &mut self,
-        client: &mut C,
-        server: &mut S,
+        source: Side,
+        from: &mut A,
+        to: &mut B,
         workspace: &Workspace,
         record: &SessionRecord,
         cx: &mut Context<'_>,
-    ) -> Option<RelayEnd> {
-        loop {
-            let before = self.up.bytes;
-            let polled = self.up.poll(client, server, workspace, READS_PER_WAKE, cx);
-            if self.up.bytes != before {
-                record.add_up(self.up.bytes - before);
-            }
-            let Poll::Ready(end) = polled else { return None };
-            let relay_end = self.ended(Side::Client, end, server, record);
-            // A client whose bytes are thrown away from now on is polled again: nobody waits for it yet.
-            if relay_end.is_some() || self.up.is_over() {
-                return relay_end;
-            }
+    ) -> Poll<Option<RelayEnd>> {
+        let flow = match source {
+            Side::Client => &mut self.up,
+            Side::Server => &mut self.down,
+        };
+        let before = flow.bytes;
+        let polled = flow.poll(from, to, workspace, READS_PER_WAKE, cx);
+        let moved = flow.bytes - before;
+        match source {
+            _ if moved == 0 => {}
+            Side::Client => record.add_up(moved),
+            Side::Server => record.add_down(moved),
         }
-    }
-
-    fn poll_down<C: Socket, S: Socket>(
-        &mut self,
-        client: &mut C,
-        server: &mut S,
-        workspace: &Workspace,
-        record: &SessionRecord,
-        cx: &mut Context<'_>,
-    ) -> Option<RelayEnd> {
-        let before = self.down.bytes;
-        let polled = self.down.poll(server, client, workspace, READS_PER_WAKE, cx);
-        if self.down.bytes != before {
-            record.add_down(self.down.bytes - before);
-        }
-        match polled {
-            Poll::Ready(end) => self.ended(Side::Server, end, client, record),
-            Poll::Pending => None,
-        }
+        polled.map(|end| self.ended(source, end, to, record))
     }
 
     /// One direction has ended: `source` sends no more, or `sink` takes no more.
@@ -218,6 +210,7 @@ impl Relay {
             // The sink failed, which also ends what it sends, but only after what it had sent before.
             FlowEnd::SinkFailed(error) => {
                 flow.close();
+                record.set_half_closed();
                 self.reset = Some((source.other(), error));
             }
         }

@@ -1,0 +1,163 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::*;
+use crate::server::State;
+
+const CLIENT: &str = "10.0.0.1:1000";
+
+fn settings(policy: &str) -> GroupSettings {
+    GroupSettings {
+        listen: "127.0.0.1:8081".parse().unwrap(),
+        open: true,
+        policy: PolicySpec::parse(policy).unwrap(),
+        connect_timeout: Duration::from_secs(2),
+        connect_attempts: 3,
+        idle_timeout: Duration::from_secs(600),
+        half_close_timeout: Duration::from_secs(30),
+        heartbeat_timeout: Duration::from_secs(600),
+        max_sessions: 0,
+    }
+}
+
+fn server(addr: &str, origin: Origin) -> ServerSettings {
+    ServerSettings::new(addr.parse().unwrap(), origin)
+}
+
+fn file(addrs: &[&str]) -> Vec<ServerSettings> {
+    addrs.iter().map(|addr| server(addr, Origin::File)).collect()
+}
+
+fn registration(addr: &str) -> Registration {
+    Registration { server: server(addr, Origin::Heartbeat), addresses: Vec::new() }
+}
+
+fn picked(group: &Group, tried: &[u32]) -> Option<String> {
+    let slot = group.pick(CLIENT.parse().unwrap(), tried).ok()?;
+    Some(slot.server.settings.addr.to_string())
+}
+
+fn addrs(group: &Group) -> Vec<String> {
+    group.servers().into_iter().map(|server| server.addr).collect()
+}
+
+/// The server behind `addr`, as a pick would see it.
+fn shown(group: &Group, addr: &str) -> Arc<crate::server::Server> {
+    let snapshot = group.snapshot();
+    let mut all = snapshot.tiers.iter().flat_map(|tier| &tier.set.servers);
+    Arc::clone(all.find(|server| server.settings.addr.as_str() == addr).unwrap())
+}
+
+fn suspect(group: &Group, addr: &str) {
+    shown(group, addr).live.connect_failed(clock::coarse_ms());
+}
+
+#[test]
+fn a_suspect_server_is_picked_only_when_nobody_else_is_left() {
+    let group = Group::new(settings("ha"), file(&["10.0.0.1:1", "10.0.0.2:1"]));
+    suspect(&group, "10.0.0.1:1");
+    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.2:1"));
+    suspect(&group, "10.0.0.2:1");
+    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.1:1"), "both suspect: as if none were");
+    let first = shown(&group, "10.0.0.1:1").id;
+    assert_eq!(picked(&group, &[first]).as_deref(), Some("10.0.0.2:1"));
+}
+
+#[test]
+fn a_backup_is_picked_before_a_suspect_server_and_after_every_other() {
+    let mut servers = file(&["10.0.0.9:1", "10.0.0.1:1"]);
+    servers[0].backup = true;
+    let group = Group::new(settings("round_robin"), servers);
+    for _ in 0..4 {
+        assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.1:1"));
+    }
+    suspect(&group, "10.0.0.1:1");
+    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.9:1"));
+    suspect(&group, "10.0.0.9:1");
+    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.1:1"));
+}
+
+#[test]
+fn a_full_server_is_passed_over_and_gives_its_place_back() {
+    let mut servers = file(&["10.0.0.1:1", "10.0.0.2:1"]);
+    servers[0].max_sessions = 1;
+    let group = Group::new(settings("ha"), servers);
+    let slot = group.pick(CLIENT.parse().unwrap(), &[]).unwrap();
+    assert_eq!(slot.server.settings.addr.as_str(), "10.0.0.1:1");
+    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.2:1"));
+    let views = group.servers();
+    assert!(!views[0].online && views[0].cause.as_deref().unwrap().contains("max_sessions"));
+    drop(slot);
+    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.1:1"));
+}
+
+#[test]
+fn every_cause_alone_keeps_a_server_from_being_picked() {
+    let mut servers = file(&["10.0.0.1:1", "10.0.0.2:1", "no-such-name.invalid:1"]);
+    servers[0].state = State::Drain;
+    servers[1].state = State::Maint;
+    let group = Group::new(settings("round_robin"), servers);
+    assert_eq!(group.pick(CLIENT.parse().unwrap(), &[]).unwrap_err(), PickError::NoServer);
+    let causes: Vec<_> = group.servers().into_iter().map(|server| server.cause.unwrap()).collect();
+    assert!(
+        causes[0].contains("drain") && causes[1].contains("maintenance") && causes[2].contains("name"),
+        "{causes:?}"
+    );
+    let name = "no-such-name.invalid:1".parse().unwrap();
+    group.resolved(&name, Err("nobody knows it".to_owned()));
+    assert!(group.server(&name).unwrap().cause.unwrap().contains("nobody knows it"));
+    group.resolved(&name, Ok(vec!["10.0.0.3:1".parse().unwrap()]));
+    assert_eq!(picked(&group, &[]).as_deref(), Some("no-such-name.invalid:1"));
+    group.resolved(&name, Err("the resolver is down".to_owned()));
+    assert!(group.server(&name).unwrap().online, "what was known stays in use");
+}
+
+#[test]
+fn an_old_copy_of_the_file_drops_no_live_server_and_brings_none_back() {
+    let group = Group::new(settings("ha"), file(&["10.0.0.1:1"]));
+    group.apply(settings("ha"), file(&["10.0.0.1:1"]), &[registration("10.0.0.2:1")], &[]);
+    assert_eq!(addrs(&group), ["10.0.0.1:1", "10.0.0.2:1"]);
+
+    let mut old = file(&["10.0.0.1:1"]);
+    old.push(server("10.0.0.3:1", Origin::Heartbeat));
+    group.apply(settings("ha"), old, &[], &[]);
+    assert_eq!(addrs(&group), ["10.0.0.1:1", "10.0.0.3:1", "10.0.0.2:1"]);
+    let online: Vec<bool> = group.servers().iter().map(|server| server.online).collect();
+    assert_eq!(online, [true, false, true]);
+
+    group.renew(&"10.0.0.3:1".parse().unwrap(), None).unwrap();
+    assert!(group.servers()[1].online, "its first heartbeat brings it online, at its place");
+    group.apply(settings("ha"), file(&["10.0.0.1:1"]), &[], &["10.0.0.2:1".parse().unwrap()]);
+    assert_eq!(addrs(&group), ["10.0.0.1:1", "10.0.0.3:1"], "removed by order, whatever its lease");
+}
+
+#[test]
+fn at_the_start_a_server_that_registered_itself_has_a_whole_lease() {
+    let group = Group::new(settings("ha"), vec![server("10.0.0.2:1", Origin::Heartbeat)]);
+    let view = group.server(&"10.0.0.2:1".parse().unwrap()).unwrap();
+    assert!(view.online && view.lease_ms.unwrap() > 500_000);
+}
+
+#[test]
+fn a_change_of_settings_keeps_counts_ids_and_the_policys_counter() {
+    let group = Group::new(settings("round_robin"), file(&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"]));
+    let slot = group.pick(CLIENT.parse().unwrap(), &[]).unwrap();
+    let before = shown(&group, "10.0.0.1:1").id;
+    let mut servers = file(&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"]);
+    servers[2].labels = BTreeMap::from([("zone".to_owned(), "a".to_owned())]);
+    group.apply(settings("round_robin"), servers, &[], &[]);
+    assert_eq!(shown(&group, "10.0.0.1:1").id, before);
+    assert_eq!(group.servers()[0].sessions, 1);
+    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.2:1"), "the turn goes on where it was");
+    drop(slot);
+    assert_eq!(group.servers()[0].sessions, 0);
+}
+
+#[test]
+fn the_server_that_is_gone_longest_makes_room_first() {
+    let group = Group::new(settings("ha"), Vec::new());
+    assert_eq!(group.longest_gone(), None);
+    let gone = vec![server("10.0.0.1:1", Origin::Heartbeat), server("10.0.0.2:1", Origin::Heartbeat)];
+    group.apply(settings("ha"), gone, &[registration("10.0.0.1:1")], &[]);
+    assert_eq!(group.longest_gone().unwrap().as_str(), "10.0.0.2:1", "the other one has a lease");
+}

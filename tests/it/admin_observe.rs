@@ -1,0 +1,164 @@
+//! What the proxy tells of itself: metrics, the status line, profiles.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::thread;
+use std::time::Duration;
+
+use flate2::read::GzDecoder;
+
+use crate::admin_kit::{Client, Http, Proxy, is_refusal, named_echo, ports, replace};
+use crate::support::eventually;
+
+fn config(admin: u16, group: u16, interval: &str, servers: &str) -> String {
+    format!(
+        r#"{{
+  "admin": {{ "listen": "127.0.0.1:{admin}" }},
+  "log": {{ "status_interval": "{interval}" }},
+  "groups": [ {{ "listen": "127.0.0.1:{group}", "heartbeat_timeout": "1m", "servers": [{servers}] }} ]
+}}
+"#
+    )
+}
+
+/// Reads the text as a scraper does, and fails where the format is not kept.
+fn parse(text: &str) -> BTreeMap<String, f64> {
+    let mut series = BTreeMap::new();
+    let mut families = BTreeSet::new();
+    let mut family = String::new();
+    let body = text.strip_suffix("# EOF\n").expect("the text has its end");
+    for line in body.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').expect("a name and a type");
+            assert!(["counter", "gauge", "histogram", "info"].contains(&kind), "{line}");
+            assert!(families.insert(name.to_owned()), "{name} comes in one piece");
+            family = name.to_owned();
+        } else if !line.starts_with("# ") {
+            let (name, value) = line.rsplit_once(' ').expect("a series and its value");
+            assert!(name.starts_with("goproxy_") && name.starts_with(&family), "{line}");
+            let labels = name.split_once('{').map_or("", |(_, labels)| labels.trim_end_matches('}'));
+            for label in labels.split("\",").filter(|label| !label.is_empty()) {
+                let label = label.split_once('=').expect("a label has a value").0;
+                assert!(["group", "server", "policy", "reason", "le", "version"].contains(&label), "{line}");
+            }
+            let value: f64 = value.parse().unwrap_or_else(|_| panic!("{line}"));
+            assert!(value.is_finite() && series.insert(name.to_owned(), value).is_none(), "{line}");
+        }
+    }
+    assert!(families.len() > 20, "{families:?}");
+    series
+}
+
+fn scrape(proxy: &Proxy) -> BTreeMap<String, f64> {
+    let reply = proxy.get("/metrics");
+    assert_eq!(reply.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    parse(&String::from_utf8(reply.body).expect("metrics are text"))
+}
+
+#[test]
+fn metrics_are_well_formed_move_with_what_happens_and_go_with_their_server() {
+    let [admin, group] = ports();
+    let echo = named_echo();
+    let proxy = Proxy::start(admin, &config(admin, group, "0s", &format!("\"{}\"", echo.addr)));
+    let of_group = |name: &str, more: &str| format!("goproxy_{name}{{group=\"{group}\"{more}}}");
+    let of_server = |name: &str, server: &str| of_group(name, &format!(",server=\"{server}\""));
+    let server = echo.addr.to_string();
+    let before = scrape(&proxy);
+    assert_eq!(before[&of_group("sessions_total", "")], 0.0);
+    assert_eq!(before[&of_server("server_up", &server)], 1.0);
+    assert_eq!(before[&of_group("group_policy", ",policy=\"round_robin\"")], 1.0);
+    assert_eq!(before["goproxy_config_reload_success"], 1.0);
+
+    let mut client = Client::connect(group);
+    client.round_trip(&[b'x'; 1_000]);
+    let during = scrape(&proxy);
+    assert_eq!(during[&of_group("sessions_active", "")], 1.0);
+    assert_eq!(during[&of_server("server_sessions_active", &server)], 1.0);
+    drop(client);
+    eventually("the end is counted", || {
+        let now = scrape(&proxy);
+        let is = |name: &str, more: &str, value: f64| now[&of_group(name, more)] == value;
+        is("sessions_active", "", 0.0)
+            && is("sessions_total", "", 1.0)
+            && is("sessions_ended_total", ",reason=\"client_closed\"", 1.0)
+            && is("bytes_up_total", "", 1_000.0)
+            && is("bytes_down_total", "", 1_000.0 + server.len() as f64 + 1.0)
+            && is("session_duration_seconds_count", "", 1.0)
+            && is("connect_duration_seconds_count", "", 1.0)
+            && now[&of_server("server_sessions_total", &server)] == 1.0
+    });
+
+    let beating = "127.0.0.1:1";
+    proxy.ok(&format!("/worker-keepalive.do?group={group}&server={beating}&state=maint"));
+    let now = scrape(&proxy);
+    assert_eq!((now[&of_server("server_up", beating)], now[&of_server("server_state", beating)]), (0.0, 2.0));
+    assert!((50.0..=60.0).contains(&now[&of_server("server_lease_seconds", beating)]));
+    assert_eq!(now.get(&of_server("server_lease_seconds", &server)), None, "a server of the file has no lease");
+    proxy.ok(&format!("/worker-remove.do?group={group}&server={beating}"));
+    assert!(scrape(&proxy).keys().all(|series| !series.contains(beating)), "its series are gone");
+
+    proxy.ok(&format!("/worker-state.do?group={group}&server={server}&state=drain"));
+    assert!(Client::try_connect(group).is_err());
+    eventually("the refusal is counted", || {
+        scrape(&proxy)[&of_group("sessions_refused_total", ",reason=\"no_server\"")] == 1.0
+    });
+    for figure in ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "process_max_fds"]
+    {
+        assert!(scrape(&proxy)[&format!("goproxy_{figure}")] > 0.0, "{figure}");
+    }
+    let generation = before["goproxy_config_generation"];
+    assert_eq!(scrape(&proxy)["goproxy_config_generation"], generation + 3.0, "a registration, a removal, a state");
+}
+
+#[test]
+fn the_status_line_comes_at_its_interval_and_follows_a_reload() {
+    let [admin, group] = ports();
+    let echo = named_echo();
+    let servers = format!("\"{}\", {{ \"addr\": \"127.0.0.1:1\", \"state\": \"drain\" }}", echo.addr);
+    let proxy = Proxy::start(admin, &config(admin, group, "100ms", &servers));
+    let client = Client::connect(group);
+    let wanted = format!("online clients=1 servers=1 groups=\"{group} clients=1 servers=1/2\"");
+    eventually("the client is on the line", || proxy.log_lines(&wanted) >= 2);
+    let line = proxy.log().lines().rfind(|line| line.contains(&wanted)).unwrap().to_owned();
+    assert!(line.contains(&echo.addr.to_string()) && !line.contains("127.0.0.1:1\""), "{line}");
+    drop(client);
+    eventually("and off again", || proxy.log_lines("online clients=0 servers=1") >= 1);
+    replace(&proxy.path, &config(admin, group, "0s", &servers));
+    eventually("the reload is told", || proxy.log_lines("settings=[\"log.status_interval\"]") == 1);
+    eventually("the lines stop", || {
+        let before = proxy.log_lines("online clients=");
+        thread::park_timeout(Duration::from_millis(400));
+        proxy.log_lines("online clients=") == before
+    });
+}
+
+#[test]
+fn profiles_are_gzipped_and_taken_one_at_a_time() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "0s", ""));
+    let unpacked = |body: &[u8]| {
+        let mut bytes = Vec::new();
+        GzDecoder::new(body).read_to_end(&mut bytes).expect("it is gzipped");
+        bytes
+    };
+    let heap = proxy.get("/debug/pprof/heap");
+    assert_eq!((heap.status, heap.header("content-type")), (200, Some("application/octet-stream")));
+    assert!(unpacked(&heap.body).windows(5).any(|part| part == b"bytes"));
+    let both: Vec<_> =
+        (0..2).map(|_| thread::spawn(move || Http::connect(admin).get("/debug/pprof/profile?seconds=1"))).collect();
+    let both: Vec<_> = both.into_iter().map(|one| one.join().unwrap()).collect();
+    let (good, refused): (Vec<_>, Vec<_>) = both.iter().partition(|reply| reply.status == 200);
+    assert_eq!((good.len(), refused.len()), (1, 1));
+    assert!(unpacked(&good[0].body).windows(11).any(|part| part == b"nanoseconds"));
+    is_refusal(refused[0], 409, "profile_running", "the second");
+    for (query, code) in [
+        ("seconds=0", "bad_parameter"),
+        ("seconds=121", "bad_parameter"),
+        ("seconds=x", "bad_parameter"),
+        ("debug=1", "unknown_parameter"),
+    ] {
+        proxy.refused(&format!("/debug/pprof/profile?{query}"), 400, code);
+    }
+    proxy.refused("/debug/pprof/goroutine", 404, "unknown_path");
+    assert_eq!(proxy.get("/debug/pprof/").status, 200);
+}

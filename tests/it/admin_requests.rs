@@ -1,0 +1,496 @@
+//! The admin port: what each endpoint answers, and what becomes of requests that are wrong.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::admin_kit::{Client, Http, Proxy, is_refusal, named_echo, ports};
+use crate::support::eventually;
+
+/// Every endpoint that only looks, and every one that changes something.
+const READS: [&str; 7] =
+    ["/worker-list.do", "/group-list.do", "/session-list.do", "/policy-list.do", "/live", "/ready", "/metrics"];
+const CHANGES: [&str; 8] = [
+    "/worker-keepalive.do",
+    "/worker-remove.do",
+    "/worker-state.do",
+    "/group-open.do",
+    "/group-close.do",
+    "/group-policy.do",
+    "/session-close.do",
+    "/config-reload.do",
+];
+
+fn config(admin: u16, group: u16, more_admin: &str, servers: &str) -> String {
+    format!(
+        r#"{{
+  "admin": {{ "listen": "127.0.0.1:{admin}"{more_admin} }},
+  "groups": [ // the only one
+    {{ "listen": "127.0.0.1:{group}", "policy": "round_robin", "heartbeat_timeout": "1m", "servers": [{servers}] }}
+  ]
+}}
+"#
+    )
+}
+
+fn names(value: &Value) -> Vec<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+#[track_caller]
+fn has_names(value: &Value, wanted: &str) {
+    for name in wanted.split(' ') {
+        assert!(names(value).contains(&name), "no {name} in {value}");
+    }
+}
+
+#[test]
+fn every_endpoint_answers_with_the_documented_names() {
+    let [admin, group, new, nobody] = ports();
+    let echo = named_echo();
+    let proxy = Proxy::start(admin, &config(admin, group, "", &format!("\"{}\"", echo.addr)));
+
+    let beat = proxy.ok(&format!(
+        "/worker-keepalive.do?group={group}&server=127.0.0.1:{nobody}&weight=3&state=drain&zone=a%20b&load=7"
+    ));
+    assert_eq!(beat["server"], format!("127.0.0.1:{nobody}"));
+    assert_eq!((&beat["state"], &beat["sessions"]), (&json!("drain"), &json!(0)));
+    assert!(beat["ttl_ms"].as_u64().is_some_and(|ttl| (50_000..=60_000).contains(&ttl)), "{beat}");
+    let beat = proxy.ok(&format!("/worker-keepalive.do?group={group}&server={}", echo.addr));
+    assert_eq!(
+        (&beat["state"], &beat["ttl_ms"]),
+        (&json!("ready"), &json!(60_000)),
+        "a server of the file has no lease"
+    );
+
+    let list = proxy.ok(&format!("/worker-list.do?group={group}"));
+    assert_eq!(list["list"], json!([echo.addr.to_string()]));
+    let [ours, theirs] = &list["servers"].as_array().unwrap()[..] else { panic!("{list}") };
+    for server in [ours, theirs] {
+        has_names(
+            server,
+            "addr state online cause origin weight backup max_sessions labels sessions suspect last_check",
+        );
+    }
+    assert_eq!((&ours["origin"], &ours["online"], &ours["cause"]), (&json!("file"), &json!(true), &Value::Null));
+    assert_eq!(ours.get("lease_ms"), None);
+    assert_eq!((&theirs["origin"], &theirs["online"]), (&json!("heartbeat"), &json!(false)));
+    assert_eq!((&theirs["weight"], &theirs["labels"]["zone"], &theirs["load"]), (&json!(3), &json!("a b"), &json!(7)));
+    assert!(theirs["cause"].as_str().unwrap().contains("drain") && theirs["lease_ms"].as_u64().unwrap() > 50_000);
+
+    let mut client = Client::connect(group);
+    client.round_trip(b"12345");
+    let banner = echo.addr.to_string().len() as u64 + 1;
+    let list_sessions = || proxy.ok(&format!("/session-list.do?group={group}"));
+    eventually("the bytes are counted", || list_sessions()["sessions"][0]["bytes_down"] == 5 + banner);
+    let sessions = list_sessions();
+    assert_eq!(sessions["total"], 1);
+    let session = &sessions["sessions"][0];
+    has_names(session, "id group client server age_ms idle_ms bytes_up bytes_down");
+    assert_eq!((&session["group"], &session["server"]), (&json!(group), &json!(echo.addr.to_string())));
+    assert_eq!(session["bytes_up"], 5);
+
+    let state = proxy.ok(&format!("/worker-state.do?group={group}&server={}&state=maint", echo.addr));
+    assert_eq!(state["sessions"], 1);
+    proxy.ok(&format!("/session-close.do?id={}", session["id"]));
+    assert!(client.try_round_trip(b"x").is_err(), "an operator ended it");
+    eventually("the session is gone", || proxy.ok("/session-list.do")["total"] == 0);
+    proxy.refused(&format!("/session-close.do?id={}", session["id"]), 404, "session_not_found");
+
+    let opened = proxy.ok(&format!("/group-open.do?group={new}&policy=ha"));
+    assert_eq!((&opened["group"], &opened["open"], &opened["policy"]), (&json!(new), &json!(true), &json!("ha")));
+    let policy = proxy.ok(&format!("/group-policy.do?group={new}&policy=maglev"));
+    assert_eq!(policy["policy"], "maglev");
+    let groups = proxy.ok("/group-list.do")["groups"].clone();
+    let shown = groups.as_array().unwrap().iter().find(|shown| shown["group"] == new).unwrap();
+    has_names(shown, "group listen open policy sessions servers_online servers_total");
+    assert_eq!((&shown["listen"], &shown["policy"]), (&json!(format!("0.0.0.0:{new}")), &json!("maglev")));
+    let closed = proxy.ok(&format!("/group-close.do?group={new}&sessions=close"));
+    assert_eq!(closed["sessions"], 0);
+    assert!(std::net::TcpStream::connect(("127.0.0.1", new)).is_err(), "a closed group does not listen");
+    proxy.ok(&format!("/worker-remove.do?group={group}&server=127.0.0.1:{nobody}"));
+    assert_eq!(proxy.servers(group).len(), 1);
+
+    let policies = proxy.ok("/policy-list.do")["policies"].clone();
+    let built_in: Vec<&str> =
+        policies.as_array().unwrap().iter().map(|policy| policy["name"].as_str().unwrap()).collect();
+    for name in ["ha", "round_robin", "ip_hash", "least_sessions", "random", "p2c", "maglev"] {
+        assert!(built_in.contains(&name), "{name}");
+    }
+    for policy in policies.as_array().unwrap() {
+        has_names(policy, "name kind version sha256 state error calls faults fallbacks groups");
+        let users = match policy["name"].as_str().unwrap() {
+            "round_robin" => json!([group]),
+            "maglev" => json!([new]),
+            _ => json!([]),
+        };
+        assert_eq!(
+            (&policy["kind"], &policy["state"], &policy["groups"]),
+            (&json!("built_in"), &json!("loaded"), &users)
+        );
+    }
+    has_names(&proxy.ok("/config-reload.do"), "opened closed changed");
+    proxy.ok("/live");
+    proxy.ok("/ready");
+}
+
+#[test]
+fn a_request_that_is_wrong_is_refused_by_name_and_changes_nothing() {
+    let [admin, group, nobody] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "", "\"127.0.0.1:1\""));
+    let before = proxy.state();
+    let (g, server) = (format!("group={group}"), "server=127.0.0.1:1");
+    let long = "x".repeat(8_000);
+    let mut refused = 0;
+    let mut check = |target: String, status: u16, code: &str| {
+        refused += 1;
+        let json = proxy.refused(&target, status, code);
+        assert!(!json.to_string().contains(&long[..100]), "long input is not repeated: {json}");
+    };
+    for path in ["worker-keepalive.do", "worker-remove.do", "worker-state.do"] {
+        let rest = if path == "worker-state.do" { "&state=drain" } else { "" };
+        check(format!("/{path}?{server}{rest}"), 400, "missing_parameter");
+        check(format!("/{path}?{g}{rest}"), 400, "missing_parameter");
+        check(format!("/{path}?group={nobody}&{server}{rest}"), 404, "group_not_found");
+        check(format!("/{path}?{g}&{server}{rest}&servers=1"), 400, "unknown_parameter");
+        check(format!("/{path}?{g}&{server}{rest}&{g}"), 400, "repeated_parameter");
+        check(format!("/{path}?{g}&{server}{rest}&server="), 400, "repeated_parameter");
+        check(format!("/{path}?{g}&server={rest}"), 400, "empty_parameter");
+        check(format!("/{path}?{g}&server=%ff%fe:1{rest}"), 400, "bad_encoding");
+        check(format!("/{path}?{g}&server=%zz{rest}"), 400, "bad_encoding");
+        for bad in
+            ["nonsense", ":1", "a:0", "a:65536", "a:-1", "a:b", "::1:80", "[::1]", "1.2.3.4.5:1", "a%20b:1", "a/b:1"]
+        {
+            check(format!("/{path}?{g}&server={bad}{rest}"), 400, "bad_parameter");
+        }
+        check(format!("/{path}?{g}&server={long}:1{rest}"), 400, "bad_parameter");
+        check(format!("/{path}?{g}&server={}:1{rest}", "a.".repeat(200)), 400, "bad_parameter");
+    }
+    for bad in
+        ["0", "-1", "+1", "65536", "99999999999999999999", "0x50", "8e1", "80.0", "%D9%A3", "a", "%00", "1%0d%0a"]
+    {
+        for path in ["worker-list.do", "group-open.do", "group-close.do", "session-list.do"] {
+            check(format!("/{path}?group={bad}"), 400, "bad_parameter");
+        }
+    }
+    for path in ["worker-list.do", "group-close.do", "session-list.do"] {
+        check(format!("/{path}?group={nobody}"), 404, "group_not_found");
+    }
+    for path in ["worker-list.do", "group-open.do", "group-close.do"] {
+        check(format!("/{path}"), 400, "missing_parameter");
+    }
+    check(format!("/group-policy.do?{g}"), 400, "missing_parameter");
+    check(format!("/group-policy.do?{g}&policy=round_robbin"), 400, "unknown_policy");
+    check(format!("/group-policy.do?{g}&policy={long}"), 400, "unknown_policy");
+    check(format!("/group-policy.do?group={nobody}&policy=ha"), 404, "group_not_found");
+    check(format!("/group-open.do?{g}&policy=nope"), 400, "unknown_policy");
+    check(format!("/group-open.do?group={admin}"), 400, "not_accepted");
+    check(format!("/group-close.do?{g}&sessions=kill"), 400, "bad_parameter");
+    for bad in ["", "&state=up", "&state=READY", "&state="] {
+        let code = [("", "missing_parameter"), ("&state=", "empty_parameter")];
+        let code = code.iter().find(|(text, _)| *text == bad).map_or("bad_parameter", |(_, code)| code);
+        check(format!("/worker-state.do?{g}&{server}{bad}"), 400, code);
+    }
+    check(format!("/worker-state.do?{g}&server=127.0.0.1:2&state=drain"), 404, "server_not_found");
+    check(format!("/worker-remove.do?{g}&server=127.0.0.1:2"), 404, "server_not_found");
+    for bad in ["weight=0", "weight=257", "weight=-1", "weight=1.5", "load=101", "load=-1", "state=up", "zone=%00"] {
+        check(format!("/worker-keepalive.do?{g}&server=127.0.0.1:9&{bad}"), 400, "bad_parameter");
+    }
+    check(format!("/worker-keepalive.do?{g}&server=127.0.0.1:9&zone={}", "z".repeat(65)), 400, "bad_parameter");
+    for bad in ["id=-1", "id=18446744073709551616", "id=x"] {
+        check(format!("/session-close.do?{bad}"), 400, "bad_parameter");
+    }
+    check("/session-close.do".to_owned(), 400, "missing_parameter");
+    check("/session-close.do?id=18446744073709551615".to_owned(), 404, "session_not_found");
+    for path in ["/group-list.do", "/policy-list.do", "/config-reload.do", "/live", "/ready", "/metrics"] {
+        check(format!("{path}?{g}"), 400, "unknown_parameter");
+        check(format!("{path}?{long}"), 400, "unknown_parameter");
+    }
+    for path in ["/nowhere", "/GROUP-LIST.DO", "//group-list.do", "/live/x", "/%2e%2e/etc/passwd", "/../live"] {
+        check(path.to_owned(), 404, "unknown_path");
+    }
+    check(format!("/{long}"), 404, "unknown_path");
+    assert!(refused > 150, "{refused}");
+    assert_eq!(proxy.state(), before);
+}
+
+#[test]
+fn a_form_body_is_read_as_the_query_is_and_any_other_body_is_refused() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "", ""));
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let body = format!("group={group}&server=127.0.0.1%3A7");
+    let reply = proxy.request("POST", "/worker-keepalive.do", form, body.as_bytes());
+    assert_eq!((reply.status, &reply.json()["server"]), (200, &json!("127.0.0.1:7")));
+    let before = proxy.state();
+    let post = |head: &str, body: &[u8]| proxy.request("POST", "/worker-keepalive.do", head, body);
+    is_refusal(&post("Content-Type: application/json\r\n", b"{}"), 415, "unsupported_media_type", "JSON");
+    is_refusal(&post("", body.as_bytes()), 415, "unsupported_media_type", "no type");
+    is_refusal(&post(form, b"\xff\xfe\x00="), 400, "bad_encoding", "not UTF-8");
+    is_refusal(&post(form, &vec![b'a'; 64 * 1024 + 1]), 413, "body_too_large", "64 KiB and one byte");
+    let chunked = format!("{form}Transfer-Encoding: chunked\r\n");
+    let mut http = Http::connect(admin);
+    let head = format!("POST /worker-keepalive.do HTTP/1.1\r\nHost: localhost\r\n{chunked}\r\n");
+    http.send(head.as_bytes()).unwrap();
+    for _ in 0..17 {
+        // The refusal may come before the last of it.
+        let _ = http.send(format!("1000\r\n{}\r\n", "a".repeat(4096)).as_bytes());
+    }
+    is_refusal(&http.reply(false).unwrap(), 413, "body_too_large", "a body that does not say how long it is");
+    is_refusal(&post(&chunked, b"zz\r\n"), 400, "bad_body", "badly framed");
+    let exact = post(form, &vec![b'a'; 64 * 1024]);
+    is_refusal(&exact, 400, "unknown_parameter", "64 KiB are read");
+    assert_eq!(proxy.state(), before);
+}
+
+#[test]
+fn a_method_that_is_not_offered_is_refused_everywhere() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "", "\"127.0.0.1:1\""));
+    let before = proxy.state();
+    let query = |path: &str| match path {
+        "/worker-keepalive.do" | "/worker-remove.do" => format!("{path}?group={group}&server=127.0.0.1:1"),
+        "/worker-state.do" => format!("{path}?group={group}&server=127.0.0.1:1&state=drain"),
+        "/group-open.do" | "/group-close.do" | "/worker-list.do" => format!("{path}?group={group}"),
+        "/group-policy.do" => format!("{path}?group={group}&policy=ha"),
+        "/session-close.do" => format!("{path}?id=1"),
+        _ => path.to_owned(),
+    };
+    for path in READS.iter().chain(&CHANGES) {
+        for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "get", "G", &"M".repeat(300)] {
+            let reply = proxy.request(method, &query(path), "", b"");
+            let json = is_refusal(&reply, 405, "method_not_allowed", &format!("{method} {path}"));
+            assert!(reply.header("allow").is_some_and(|allow| allow.contains("POST")), "{method} {path}: {json}");
+        }
+    }
+    for path in CHANGES {
+        assert_eq!(proxy.request("HEAD", &query(path), "", b"").status, 405, "{path}");
+    }
+    for path in READS {
+        let (head, post) = (proxy.request("HEAD", &query(path), "", b""), proxy.request("POST", &query(path), "", b""));
+        assert_eq!((head.status, post.status), (200, 200), "{path}");
+    }
+    assert_eq!(proxy.state(), before);
+}
+
+#[test]
+fn changes_need_post_where_the_file_says_so() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, r#", "allow_get_changes": false"#, ""));
+    let before = proxy.state();
+    for path in CHANGES {
+        let reply = proxy.get(&format!("{path}?group={group}"));
+        is_refusal(&reply, 405, "method_not_allowed", path);
+        assert_eq!(reply.header("allow"), Some("POST"));
+    }
+    for path in READS.iter().filter(|path| **path != "/worker-list.do") {
+        assert_eq!(proxy.get(path).status, 200, "{path}");
+    }
+    assert_eq!(proxy.state(), before);
+    let reply = proxy.request("POST", &format!("/worker-keepalive.do?group={group}&server=127.0.0.1:7"), "", b"");
+    assert_eq!(reply.status, 200);
+}
+
+#[test]
+fn a_web_page_of_another_site_reaches_no_endpoint() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "", ""));
+    let before = proxy.state();
+    let own = format!("127.0.0.1:{admin}");
+    let heads = [
+        ("Host: evil.example\r\n".to_owned(), 403, "foreign_host"),
+        (format!("Host: evil.example:{admin}\r\n"), 403, "foreign_host"),
+        ("Host: 127.0.0.1.evil.example\r\n".to_owned(), 403, "foreign_host"),
+        ("Host: localhost.evil.example\r\n".to_owned(), 403, "foreign_host"),
+        (format!("Host: {own}\r\nHost: {own}\r\n"), 400, "bad_host"),
+        ("Host: \r\n".to_owned(), 403, "foreign_host"),
+        (format!("Host: {own}\r\nOrigin: http://evil.example\r\n"), 403, "cross_site"),
+        (format!("Host: {own}\r\nOrigin: null\r\n"), 403, "cross_site"),
+        (format!("Host: {own}\r\nOrigin: http://127.0.0.1:1\r\n"), 403, "cross_site"),
+        (format!("Host: {own}\r\nSec-Fetch-Site: cross-site\r\n"), 403, "cross_site"),
+        (format!("Host: {own}\r\nSec-Fetch-Site: same-site\r\n"), 403, "cross_site"),
+    ];
+    for path in READS.iter().chain(&CHANGES) {
+        for (head, status, code) in &heads {
+            let target = format!("{path}?group={group}&server=127.0.0.1:7");
+            let reply = proxy.request("POST", &target, head, b"");
+            is_refusal(&reply, *status, code, &format!("{path} {head}"));
+            assert_eq!(reply.header("access-control-allow-origin"), None);
+        }
+    }
+    is_refusal(
+        &proxy.request("GET", "http://evil.example/group-list.do", "", b""),
+        403,
+        "foreign_host",
+        "absolute form",
+    );
+    let mut http = Http::connect(admin);
+    http.send(b"GET /group-list.do HTTP/1.1\r\n\r\n").unwrap();
+    is_refusal(&http.reply(false).unwrap(), 400, "bad_host", "no Host");
+    assert_eq!(proxy.state(), before);
+    for head in [
+        format!("Host: {own}\r\nOrigin: http://{own}\r\nSec-Fetch-Site: same-origin\r\n"),
+        format!("Host: localhost:{admin}\r\nSec-Fetch-Site: none\r\n"),
+        format!("Host: [::1]:{admin}\r\n"),
+    ] {
+        assert_eq!(proxy.request("GET", "/group-list.do", &head, b"").status, 200, "{head}");
+    }
+}
+
+#[test]
+fn a_token_opens_what_it_is_for_and_nothing_is_open_without() {
+    let [admin, group] = ports();
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("token"), "s3cret\n").unwrap();
+    let tokens = format!(r#", "token": "file:{}", "register_token": "beat-only""#, home.path().join("token").display());
+    let text = config(admin, group, &tokens, "\"127.0.0.1:1\"");
+    let proxy = Proxy::start(admin, &text);
+    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    let beat = format!("/worker-keepalive.do?group={group}&server=127.0.0.1:1");
+    for path in READS.iter().chain(&CHANGES).filter(|path| !["/live", "/ready"].contains(path)) {
+        let target = if *path == "/worker-keepalive.do" { &beat } else { *path };
+        for head in ["", "Authorization: Basic czNjcmV0\r\n", "Authorization: Bearer\r\n", "Authorization: Bearer \r\n"]
+        {
+            let reply = proxy.request("POST", target, head, b"");
+            is_refusal(&reply, 401, "unauthorized", &format!("{path} {head}"));
+            assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+        }
+        for wrong in ["s3cre", "s3cret2", "S3CRET", &"s".repeat(4_000)] {
+            is_refusal(&proxy.request("POST", target, &bearer(wrong), b""), 401, "unauthorized", path);
+        }
+        let twice = bearer("s3cret").repeat(2);
+        is_refusal(&proxy.request("POST", target, &twice, b""), 401, "unauthorized", path);
+        // Never from the address, which ends up in logs.
+        let in_query = format!("{target}{}token=s3cret", if target.contains('?') { '&' } else { '?' });
+        is_refusal(&proxy.request("POST", &in_query, "", b""), 401, "unauthorized", path);
+        if *path != "/worker-keepalive.do" {
+            is_refusal(&proxy.request("POST", target, &bearer("beat-only"), b""), 403, "token_not_enough", path);
+        }
+    }
+    assert_eq!(proxy.file(), text);
+    for path in ["/live", "/ready"] {
+        assert_eq!(proxy.request("GET", path, "", b"").status, 200);
+    }
+    for token in ["s3cret", "beat-only"] {
+        assert_eq!(proxy.request("GET", &beat, &bearer(token), b"").status, 200);
+    }
+    let foreign = format!("Host: proxy.internal\r\n{}", bearer("s3cret"));
+    assert_eq!(proxy.request("GET", "/group-list.do", &foreign, b"").status, 200, "a token may come by any name");
+    assert!(!proxy.log().contains("s3cret"), "a token is never logged");
+}
+
+#[test]
+fn bytes_that_are_no_request_are_refused_and_harm_nobody() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "", ""));
+    let before = proxy.state();
+    let mut random = Vec::new();
+    for seed in 0..200 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        random.push((0..rng.usize(1..3_000)).map(|_| rng.u8(..)).collect::<Vec<u8>>());
+    }
+    let long_head = format!("GET /live HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+    let many = format!("GET /live HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "A: b\r\n".repeat(500));
+    let long_target = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(70_000));
+    let known: [&[u8]; 14] = [
+        b"\r\n\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET  /live  HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /live HTTP/1.1\r\nHost localhost\r\n\r\n",
+        b"GET /live HTTP/1.1\r\nHost: localhost\r\n: x\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /config-reload.do HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /config-reload.do HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03hello TLS",
+        long_head.as_bytes(),
+        many.as_bytes(),
+        long_target.as_bytes(),
+    ];
+    for bytes in known.into_iter().chain(random.iter().map(Vec::as_slice)) {
+        let mut http = Http::connect(admin);
+        let _ = http.send(bytes);
+        http.shutdown_write();
+        let answer = http.rest();
+        let text = String::from_utf8_lossy(&answer);
+        let sent = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]);
+        assert!(answer.is_empty() || text.starts_with("HTTP/1.1 4"), "{sent:?}: {text}");
+        if let Some((_, body)) = text.split_once("\r\n\r\n") {
+            let json: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {sent:?}: {text}"));
+            assert_eq!(json["ok"], false, "{sent:?}");
+        }
+    }
+    assert_eq!(proxy.state(), before);
+}
+
+#[test]
+fn who_never_finishes_a_request_is_cut_off_and_a_half_sent_change_is_not_made() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "", ""));
+    let before = proxy.state();
+    let target = format!("/worker-keepalive.do?group={group}&server=127.0.0.1:7");
+    let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n");
+    // Broken off at every byte.
+    for end in 1..head.len() {
+        let mut http = Http::connect(admin);
+        http.send(&head.as_bytes()[..end]).unwrap();
+        drop(http);
+    }
+    let slow: Vec<_> = ["", "GET", &head]
+        .into_iter()
+        .map(|start| {
+            let mut http = Http::connect(admin);
+            http.send(start.as_bytes()).unwrap();
+            let started = Instant::now();
+            // Nothing more for one; a header now and then for the others, which must not buy time.
+            let drips = !start.is_empty();
+            let start = start.to_owned();
+            thread::spawn(move || {
+                while drips && started.elapsed() < Duration::from_secs(20) {
+                    let more = if start == "GET" { "T" } else { "X: y\r\n" };
+                    if http.send(more.as_bytes()).is_err() {
+                        break;
+                    }
+                    thread::park_timeout(Duration::from_millis(100));
+                }
+                http.rest();
+                started.elapsed()
+            })
+        })
+        .collect();
+    let mut body = Http::connect(admin);
+    let form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nzone";
+    body.send(format!("{head}{form}").as_bytes()).unwrap();
+    is_refusal(&body.reply(false).unwrap(), 408, "body_timeout", "a body that never ends");
+    for thread in slow {
+        let lasted = thread.join().unwrap();
+        assert!(lasted > Duration::from_secs(3) && lasted < Duration::from_secs(15), "{lasted:?}");
+    }
+    assert_eq!(proxy.state(), before);
+}
+
+#[test]
+fn three_hundred_connections_at_once_leave_the_port_alive() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "", ""));
+    let before = (proxy.state(), proxy.descriptors());
+    let mut all: Vec<Http> = (0..300).map(|_| Http::connect(admin)).collect();
+    let mut answered = 0;
+    let mut refused = 0;
+    for http in &mut all {
+        match http.try_get("/live").map(|reply| reply.status) {
+            Ok(200) => answered += 1,
+            Ok(503) | Err(_) => refused += 1,
+            Ok(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!((answered, refused), (256, 44));
+    drop(all);
+    eventually("the port answers again", || {
+        Http::try_connect(admin).and_then(|mut http| http.try_get("/live")).is_ok_and(|reply| reply.status == 200)
+    });
+    eventually("no descriptor is left behind", || proxy.descriptors() <= before.1);
+    assert_eq!(proxy.state(), before.0);
+}

@@ -1,0 +1,287 @@
+//! A server that registers itself is online for as long as its heartbeats come, and a little longer.
+
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::admin_kit::{Client, Http, Proxy, named_echo, ports, replace};
+use crate::support::{FakeServer, eventually};
+
+fn config(admin: u16, group: u16, timeout: &str) -> String {
+    format!(
+        r#"{{
+  "admin": {{ "listen": "127.0.0.1:{admin}" }},
+  "groups": [
+    {{ "listen": "127.0.0.1:{group}", "policy": "round_robin", "heartbeat_timeout": "{timeout}", "servers": [] }}
+  ]
+}}
+"#
+    )
+}
+
+fn beat(group: u16, server: impl std::fmt::Display) -> String {
+    format!("/worker-keepalive.do?group={group}&server={server}")
+}
+
+/// Sends heartbeats of its servers, often enough, until it is dropped.
+struct Heart {
+    stop: Arc<AtomicBool>,
+}
+
+impl Heart {
+    fn start(admin: u16, group: u16, servers: Vec<String>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        thread::spawn(move || {
+            while !stopped.load(Relaxed) {
+                for server in &servers {
+                    // The proxy may be restarting.
+                    let _ = Http::try_connect(admin).and_then(|mut http| http.try_get(&beat(group, server)));
+                }
+                thread::park_timeout(Duration::from_millis(50));
+            }
+        });
+        Self { stop }
+    }
+}
+
+impl Drop for Heart {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+    }
+}
+
+#[test]
+fn a_heartbeat_registers_keeps_alive_and_runs_out_and_the_old_place_is_kept() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "800ms"));
+    let echoes: Vec<FakeServer> = (0..3).map(|_| named_echo()).collect();
+    let all: Vec<String> = echoes.iter().map(|echo| echo.addr.to_string()).collect();
+    for server in &all {
+        proxy.ok(&beat(group, server));
+    }
+    assert_eq!(proxy.file().matches("\"origin\": \"heartbeat\"").count(), 3);
+    let _others = Heart::start(admin, group, vec![all[0].clone(), all[2].clone()]);
+    let heart = Heart::start(admin, group, vec![all[1].clone()]);
+    let kept = Instant::now();
+    while kept.elapsed() < Duration::from_secs(2) {
+        assert_eq!(proxy.online(group), all, "heartbeats keep them online");
+    }
+    drop(heart);
+    let silent = Instant::now();
+    eventually("the lease runs out", || proxy.online(group).len() == 2);
+    let lasted = silent.elapsed();
+    assert!(lasted > Duration::from_millis(600) && lasted < Duration::from_secs(5), "{lasted:?}");
+    assert_eq!(proxy.online(group), [all[0].clone(), all[2].clone()]);
+    let server = proxy.server(group, &all[1]);
+    assert_eq!((&server["online"], &server["state"], &server["lease_ms"]), (&json!(false), &json!("ready"), &json!(0)));
+    assert!(server["cause"].as_str().unwrap().contains("heartbeat"), "{server}");
+    eventually("the log tells why", || {
+        let log = proxy.log();
+        log.lines()
+            .any(|line| line.contains("server offline") && line.contains(&all[1]) && line.contains("heartbeat_timeout"))
+    });
+    assert!(proxy.file().contains(&all[1]), "its place is kept");
+    for _ in 0..4 {
+        assert_ne!(Client::connect(group).server, all[1]);
+    }
+    assert_eq!(proxy.ok(&beat(group, &all[1]))["msg"], "online");
+    assert_eq!(proxy.online(group), all, "it is back in its old place");
+}
+
+#[test]
+fn after_a_restart_everybody_has_one_whole_heartbeat_timeout() {
+    let [admin, group] = ports();
+    let mut proxy = Proxy::start(admin, &config(admin, group, "2s"));
+    let all: Vec<String> = (1..=2).map(|number| format!("127.0.0.1:{number}")).collect();
+    for server in &all {
+        proxy.ok(&beat(group, server));
+    }
+    proxy.kill();
+    // Longer than the lease had left when the process ended.
+    thread::park_timeout(Duration::from_secs(2));
+    let proxy = proxy.again();
+    let started = Instant::now();
+    assert_eq!(proxy.online(group), all);
+    let left = proxy.server(group, &all[0])["lease_ms"].as_u64().unwrap();
+    assert!((500..=2_000).contains(&left), "{left}");
+    eventually("nobody has been heard of", || proxy.online(group).is_empty());
+    assert!(started.elapsed() > Duration::from_millis(1_000), "{:?}", started.elapsed());
+    proxy.ok(&beat(group, &all[1]));
+    assert_eq!(proxy.online(group), [all[1].as_str()]);
+}
+
+#[test]
+fn an_old_copy_of_the_file_cannot_drop_a_server_that_is_alive() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "1500ms"));
+    let old = proxy.file();
+    let echo = named_echo();
+    let alive = echo.addr.to_string();
+    proxy.ok(&beat(group, &alive));
+    let heart = Heart::start(admin, group, vec![alive.clone()]);
+    replace(&proxy.path, &old.replace("round_robin", "ha"));
+    eventually("the file is read", || proxy.ok("/group-list.do")["groups"][0]["policy"] == "ha");
+    assert_eq!(proxy.online(group), [alive.as_str()]);
+    Client::connect(group).round_trip(b"still served");
+    // It is written again with the next change.
+    assert!(!proxy.file().contains(&alive));
+    proxy.ok(&beat(group, "127.0.0.1:1"));
+    assert!(proxy.file().contains(&alive));
+
+    // Once more, and this time it falls silent: a server that neither lives nor is in the file is no server.
+    replace(&proxy.path, &old);
+    eventually("the file is read", || proxy.ok("/group-list.do")["groups"][0]["policy"] == "round_robin");
+    drop(heart);
+    eventually("it is forgotten", || proxy.servers(group).is_empty());
+    proxy.refused(&format!("/worker-remove.do?group={group}&server={alive}"), 404, "server_not_found");
+    // What comes back is a new server, and persisted like one.
+    proxy.ok(&beat(group, &alive));
+    assert!(proxy.file().contains(&alive));
+    assert_eq!(proxy.online(group), [alive.as_str()]);
+}
+
+#[test]
+fn a_server_that_is_removed_is_gone_at_once_and_from_the_file_too() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "1m"));
+    let empty = proxy.file();
+    let echo = named_echo();
+    proxy.ok(&beat(group, echo.addr));
+    let mut session = Client::connect(group);
+    proxy.ok(&format!("/worker-remove.do?group={group}&server={}", echo.addr));
+    assert_eq!(proxy.file(), empty);
+    assert!(proxy.servers(group).is_empty());
+    assert!(Client::try_connect(group).is_err(), "no server is left");
+    session.round_trip(b"its sessions go on");
+    proxy.ok("/config-reload.do");
+    assert!(proxy.servers(group).is_empty());
+}
+
+#[test]
+fn the_state_of_a_server_is_persisted_and_survives_a_restart() {
+    let [admin, group] = ports();
+    let mut proxy = Proxy::start(admin, &config(admin, group, "1m"));
+    let echo = named_echo();
+    proxy.ok(&beat(group, echo.addr));
+    let mut session = Client::connect(group);
+    for (state, cause) in [("drain", "drain"), ("maint", "maint")] {
+        let answer = proxy.ok(&format!("/worker-state.do?group={group}&server={}&state={state}", echo.addr));
+        assert_eq!(answer["sessions"], 1);
+        assert!(proxy.file().contains(&format!("\"state\": \"{state}\"")));
+        for _ in 0..2 {
+            let server = proxy.server(group, &echo.addr.to_string());
+            assert_eq!((&server["state"], &server["online"]), (&json!(state), &json!(false)));
+            assert!(server["cause"].as_str().unwrap().contains(cause), "{server}");
+            assert!(Client::try_connect(group).is_err());
+            // A heartbeat is no reason to give it clients.
+            assert_eq!(proxy.ok(&beat(group, echo.addr))["state"], state);
+        }
+        session.round_trip(b"sessions go on");
+    }
+    proxy.kill();
+    let proxy = proxy.again();
+    assert_eq!(proxy.server(group, &echo.addr.to_string())["state"], "maint");
+    proxy.ok(&format!("/worker-state.do?group={group}&server={}&state=ready", echo.addr));
+    assert!(!proxy.file().contains("maint"));
+    Client::connect(group).round_trip(b"back");
+}
+
+#[test]
+fn a_thousand_heartbeats_of_a_known_server_write_nothing() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "1m"));
+    let target = beat(group, "127.0.0.1:1&weight=3&state=ready&zone=a");
+    proxy.ok(&target);
+    let stamp = || {
+        let meta = std::fs::metadata(&proxy.path).unwrap();
+        (meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.ctime_nsec())
+    };
+    let before = stamp();
+    let mut http = Http::connect(admin);
+    for number in 0..1_000 {
+        // Load is told with every heartbeat and kept in memory.
+        let reply = http.get(&format!("{target}&load={}", number % 100));
+        assert_eq!(reply.status, 200);
+    }
+    assert_eq!(stamp(), before);
+    assert_eq!(proxy.server(group, "127.0.0.1:1")["load"], 99);
+    proxy.ok(&beat(group, "127.0.0.1:1&weight=4"));
+    assert_ne!(stamp(), before, "a changed weight is persisted");
+}
+
+#[test]
+fn when_most_servers_fall_silent_at_once_they_are_kept_until_heartbeats_return() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "1s"));
+    let all: Vec<String> = (1..=4).map(|number| format!("127.0.0.1:{number}")).collect();
+    for server in &all {
+        proxy.ok(&beat(group, server));
+    }
+    let one = Heart::start(admin, group, vec![all[0].clone()]);
+    let preserving = || proxy.metric(&format!("goproxy_self_preservation{{group=\"{group}\"}}"));
+    assert_eq!(preserving(), Some(0.0));
+    eventually("the leases are kept", || preserving() == Some(1.0));
+    eventually("a warning tells so", || proxy.log_lines("leases kept") == 1);
+    let kept = Instant::now();
+    while kept.elapsed() < Duration::from_millis(2_500) {
+        assert_eq!(proxy.online(group), all);
+    }
+    // One more comes back: two are silent, who are believed to be gone.
+    let two = Heart::start(admin, group, vec![all[1].clone()]);
+    eventually("those that stay silent go", || proxy.online(group) == all[..2]);
+    assert_eq!(preserving(), Some(0.0));
+    eventually("the log tells so", || proxy.log_lines("heartbeats are back") == 1);
+    drop((one, two));
+}
+
+#[test]
+fn heartbeats_as_fast_as_they_go_disturb_no_traffic() {
+    const CONNECTIONS: usize = 8;
+    const HEARTBEATS: usize = 20_000;
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "1m"));
+    let echo = named_echo();
+    let servers: Vec<String> = (0..100).map(|number| format!("10.0.0.{number}:9000")).collect();
+    for server in &servers {
+        proxy.ok(&beat(group, format!("{server}&state=drain")));
+    }
+    proxy.ok(&beat(group, echo.addr));
+    let left = Arc::new(AtomicUsize::new(CONNECTIONS));
+    let started = Instant::now();
+    let callers: Vec<_> = (0..CONNECTIONS)
+        .map(|caller| {
+            let (servers, left) = (servers.clone(), Arc::clone(&left));
+            thread::spawn(move || {
+                let mut http = Http::connect(admin);
+                for number in 0..HEARTBEATS / CONNECTIONS {
+                    let server = &servers[(caller + number * CONNECTIONS) % servers.len()];
+                    let reply = http.get(&beat(group, server));
+                    assert_eq!(reply.status, 200, "{}", reply.json());
+                }
+                left.fetch_sub(1, Relaxed);
+                started.elapsed()
+            })
+        })
+        .collect();
+    let (mut trips, mut slowest) = (0, Duration::ZERO);
+    let mut long = Client::connect(group);
+    while left.load(Relaxed) > 0 && callers.iter().any(|caller| !caller.is_finished()) {
+        let trip = Instant::now();
+        long.round_trip(b"the same session all the time");
+        Client::connect(group).round_trip(b"and a new one each time");
+        slowest = slowest.max(trip.elapsed());
+        trips += 1;
+    }
+    let elapsed = callers.into_iter().map(|caller| caller.join().unwrap()).max().unwrap();
+    println!(
+        "{:.0} heartbeats/s beside {trips} round trips and as many sessions, the slowest {slowest:?}",
+        HEARTBEATS as f64 / elapsed.as_secs_f64()
+    );
+    assert!(trips > 10, "{trips}");
+    assert_eq!(proxy.online(group), [echo.addr.to_string()]);
+}

@@ -1,0 +1,169 @@
+//! The proxy between programs that people use: curl, Python's web server, Redis, iperf3, and Go's pprof.
+//!
+//! `cargo test` leaves this out, because it needs more than Rust. Run it by name, with
+//! `cargo test --test with_programs`; it fails, and never skips, where a program is missing.
+
+#[allow(dead_code, unused_imports, reason = "the harness of the other tests, of which this one needs a part")]
+#[path = "it/support/mod.rs"]
+mod support;
+
+#[allow(dead_code, reason = "what the tests of the admin port share, of which this one needs a part")]
+#[path = "it/admin_kit.rs"]
+mod admin_kit;
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use admin_kit::{Client, Proxy, named_echo, ports};
+use support::eventually;
+
+/// A program in the background, ended with its test.
+struct Background(Child);
+
+impl Background {
+    fn start(command: &mut Command) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Self(child.unwrap_or_else(|error| panic!("{name} is needed and does not start: {error}")))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a program to its end; what it said.
+#[track_caller]
+fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("{program} is needed and does not start: {error}"));
+    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{program} {args:?}: {}\n{said}\n{complained}", output.status);
+    said.into_owned()
+}
+
+fn config(admin: u16, group: u16) -> String {
+    format!(
+        r#"{{ "admin": {{ "listen": "127.0.0.1:{admin}" }}, "groups": [
+            {{ "listen": "127.0.0.1:{group}", "policy": "round_robin", "heartbeat_timeout": "1h" }} ] }}"#
+    )
+}
+
+/// A proxy with one server, which is up.
+fn proxy_for(admin: u16, group: u16, server: u16) -> Proxy {
+    let proxy = Proxy::start(admin, &config(admin, group));
+    register(&proxy, group, server);
+    proxy
+}
+
+fn register(proxy: &Proxy, group: u16, server: u16) {
+    eventually("the server is up", || TcpStream::connect(("127.0.0.1", server)).is_ok());
+    let target =
+        format!("http://localhost:{}/worker-keepalive.do?group={group}&server=localhost:{server}", proxy.admin);
+    let said = run("curl", &["-sS", "--fail-with-body", "-X", "POST", &target]);
+    assert!(said.starts_with("{\"ok\":true"), "{said}");
+}
+
+#[test]
+fn curl_gets_files_from_two_python_servers_in_turn() {
+    let [admin, group, first, second] = ports();
+    let home = tempfile::tempdir().unwrap();
+    let mut servers = Vec::new();
+    for port in [first, second] {
+        let folder = home.path().join(port.to_string());
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("name"), port.to_string()).unwrap();
+        fs::write(folder.join("large"), vec![b'x'; 8 << 20]).unwrap();
+        let mut python = Command::new("python3");
+        python.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()]).current_dir(&folder);
+        servers.push(Background::start(&mut python));
+    }
+    let proxy = proxy_for(admin, group, first);
+    register(&proxy, group, second);
+    let url = |name: &str| format!("http://127.0.0.1:{group}/{name}");
+    let names: Vec<String> = (0..4).map(|_| run("curl", &["-sS", "-f", &url("name")])).collect();
+    let expected = [first, second, first, second].map(|port| port.to_string());
+    assert_eq!(names, expected);
+    for _ in 0..2 {
+        assert_eq!(run("curl", &["-sS", "-f", &url("large")]).len(), 8 << 20);
+    }
+    // A server that dies is no client's business.
+    drop(servers.pop());
+    for _ in 0..4 {
+        assert_eq!(run("curl", &["-sS", "-f", &url("name")]), first.to_string());
+    }
+}
+
+#[test]
+fn redis_works_through_a_group() {
+    let [admin, group, server] = ports();
+    let home = tempfile::tempdir().unwrap();
+    let mut redis = Command::new("redis-server");
+    redis.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &server.to_string()]);
+    let _redis = Background::start(redis.current_dir(home.path()));
+    let proxy = proxy_for(admin, group, server);
+    let port = group.to_string();
+    let cli = |args: &[&str]| run("redis-cli", &[&["-p", port.as_str()], args].concat());
+    assert_eq!(cli(&["PING"]).trim(), "PONG");
+    let large = "v".repeat(100_000);
+    assert_eq!(cli(&["SET", "key", &large]).trim(), "OK");
+    assert_eq!(cli(&["GET", "key"]).trim(), large);
+    let said = run(
+        "redis-benchmark",
+        &["-p", &port, "-q", "-n", "20000", "-c", "50", "-P", "8", "-t", "set,get,lpush,lrange_100"],
+    );
+    assert_eq!(said.matches("requests per second").count(), 5, "{said}");
+    assert!(!said.to_lowercase().contains("error"), "{said}");
+    eventually("no session is left", || proxy.ok("/session-list.do")["total"] == 0);
+}
+
+#[test]
+fn iperf3_works_through_a_group_in_both_directions() {
+    let [admin, group, server] = ports();
+    let _iperf = Background::start(Command::new("iperf3").args(["-s", "-B", "127.0.0.1", "-p", &server.to_string()]));
+    let proxy = proxy_for(admin, group, server);
+    for direction in [&[][..], &["-R"], &["-P", "4"]] {
+        let port = group.to_string();
+        let args = [&["-c", "127.0.0.1", "-p", port.as_str(), "-n", "200M", "-J"], direction].concat();
+        let said: serde_json::Value = serde_json::from_str(&run("iperf3", &args)).unwrap();
+        let received = &said["end"]["sum_received"]["bytes"];
+        assert!(received.as_f64().is_some_and(|bytes| bytes > 150e6), "{direction:?}: {}", said["end"]);
+    }
+    eventually("no session is left", || proxy.ok("/session-list.do")["total"] == 0);
+}
+
+#[test]
+fn go_reads_both_profiles_and_names_files_of_ours() {
+    let [admin, group] = ports();
+    let home = tempfile::tempdir().unwrap();
+    let echo = named_echo();
+    let _proxy = proxy_for(admin, group, echo.addr.port());
+    let is_done = AtomicBool::new(false);
+    let fetch = |what: &str, file: &Path| {
+        let url = format!("http://127.0.0.1:{admin}/debug/pprof/{what}");
+        run("curl", &["-sS", "--fail-with-body", "-o", file.to_str().unwrap(), &url]);
+        let binary = env!("CARGO_BIN_EXE_goproxy");
+        run("go", &["tool", "pprof", "-top", "-files", "-cum", binary, file.to_str().unwrap()])
+    };
+    let (cpu, heap) = std::thread::scope(|scope| {
+        // Something to be seen in the profile.
+        scope.spawn(|| {
+            while !is_done.load(Relaxed) {
+                Client::connect(group).round_trip(b"work");
+            }
+        });
+        let cpu = fetch("profile?seconds=1", &home.path().join("cpu.pb.gz"));
+        let heap = fetch("heap", &home.path().join("heap.pb.gz"));
+        is_done.store(true, Relaxed);
+        (cpu, heap)
+    });
+    assert!(cpu.contains("Type: cpu") && cpu.contains("src/threads.rs"), "{cpu}");
+    assert!(heap.contains("Type: inuse_space") && heap.contains("src/main.rs"), "{heap}");
+}
