@@ -389,3 +389,17 @@ fn a_reload_of_settings_beside_the_groups_is_told_and_in_force() {
     }
     proxy.ok("/config-reload.do");
 }
+
+#[test]
+fn an_edit_that_is_taken_back_right_after_it_was_read_is_noticed() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &numbered(admin, group, 1));
+    for round in 0..5 {
+        // One is read at once because somebody asks, and has gone before the watcher looks.
+        replace(&proxy.path, &numbered(admin, group, 100 + round));
+        proxy.ok("/config-reload.do");
+        assert_eq!(in_force(&proxy, group), 100 + round);
+        replace(&proxy.path, &numbered(admin, group, 1));
+        comes_into_force(&proxy, group, 1, "taken back");
+    }
+}
