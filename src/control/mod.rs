@@ -8,6 +8,7 @@
 
 mod apply;
 mod difference;
+mod keepalive;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub(crate) use apply::Runner;
 pub use difference::Difference;
+pub use keepalive::Keepalive;
 
 use crate::clock;
 use crate::config::{Config, Edit, Problem};
@@ -76,19 +78,6 @@ enum Job {
 struct Change {
     edit: Edit,
     addresses: Vec<SocketAddr>,
-}
-
-/// A server's heartbeat.
-#[derive(Clone, Debug, Default)]
-pub struct Keepalive {
-    /// A changed weight is persisted.
-    pub weight: Option<u32>,
-    /// A changed state is persisted.
-    pub state: Option<State>,
-    /// Kept as the label `zone`; a changed one is persisted.
-    pub zone: Option<String>,
-    /// The server's own idea of its load, 0 to 100; kept in memory only.
-    pub load: Option<u32>,
 }
 
 /// Why a change was refused. Everything is then as it was.
@@ -398,22 +387,6 @@ impl Control {
         let next = groups.values().filter_map(|group| group.check_leases().next_ms).min();
         let sleep = next.map_or(longest_sleep, |next| Duration::from_millis(next.saturating_sub(now_ms)));
         sleep.clamp(Duration::from_millis(10), longest_sleep.max(Duration::from_millis(10)))
-    }
-}
-
-impl Keepalive {
-    /// The edit that brings what is known of a server up to date; `None` when nothing is new.
-    fn edit_of(&self, group: u16, known: &ServerSettings) -> Option<Edit> {
-        let weight = self.weight.filter(|weight| *weight != known.weight);
-        let state = self.state.filter(|state| *state != known.state);
-        let zone = self.zone.as_ref().filter(|zone| known.labels.get("zone") != Some(zone));
-        let labels = zone.map(|zone| {
-            let mut labels = known.labels.clone();
-            labels.insert("zone".to_owned(), zone.clone());
-            labels
-        });
-        let is_new = weight.is_some() || state.is_some() || labels.is_some();
-        is_new.then(|| Edit::SetServer { group, addr: known.addr.clone(), weight, state, labels })
     }
 }
 
