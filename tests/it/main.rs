@@ -2,11 +2,13 @@
 
 mod support;
 
+mod admin_guard;
 mod admin_kit;
 mod admin_observe;
 mod admin_requests;
 mod config_churn;
 mod config_reload;
+mod config_untouched;
 mod persist_changes;
 mod persist_kill;
 mod registration_leases;
