@@ -6,8 +6,9 @@
 //! is back. All of that is worked out and set up anew before each reading of the file, so nothing that
 //! happens in between is missed.
 //!
-//! A change is a content with another hash, read after [`QUIET`] without events or [`QUIET_MAX`] with
-//! them. A file that is gone or cannot be read changes nothing. Every [`POLL`] the file's stamp is looked
+//! A change is a content with another hash than the one that was last read, by whoever reads the file: a
+//! content that was here before is a change when somebody has read another since. It is looked for after
+//! [`QUIET`] without events or [`QUIET_MAX`] with them. A file that is gone or cannot be read changes nothing. Every [`POLL`] the file's stamp is looked
 //! at, because some mounts send no events; every [`POLL_BLIND`] where watching itself is impossible,
 //! so that a change is still seen within about a second. What is in the file, and
 //! whether it differs from what runs, is the caller's business.
@@ -19,6 +20,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -44,17 +46,22 @@ pub const POLL_BLIND: Duration = Duration::from_secs(1);
 /// As many symbolic links as Linux follows in one path.
 const LINKS_MAX: usize = 40;
 
-/// Calls `on_change` whenever the content of the file at `path` is another than at the last call.
+/// Calls `on_change` whenever the content of the file at `path` is another than was last read.
 ///
-/// The first call comes at once, when the watches are set up: the file may have changed since the caller
-/// read it. Events that come while `on_change` runs lead to another look afterwards. Ends when `shutdown`
+/// `last_read` is the [`hash`](super::file::hash) of that content; whoever reads the file is to keep it. The
+/// first look comes at once, when the watches are set up: the file may have changed since the caller read
+/// it. Events that come while `on_change` runs lead to another look afterwards. Ends when `shutdown`
 /// is cancelled, at any point but within `on_change`.
-pub async fn watch<F>(path: PathBuf, mut on_change: impl FnMut() -> F, shutdown: CancellationToken)
-where
+pub async fn watch<F>(
+    path: PathBuf,
+    last_read: Arc<AtomicU64>,
+    mut on_change: impl FnMut() -> F,
+    shutdown: CancellationToken,
+) where
     F: Future<Output = ()>,
 {
     let events = Arc::new(Notify::new());
-    let watched = Watched::new(path, Arc::clone(&events));
+    let watched = Watched::new(path, last_read, Arc::clone(&events));
     follow(watched, &events, &mut on_change, &shutdown).await;
 }
 
@@ -124,11 +131,11 @@ struct Watched {
     relevant: Arc<ArcSwap<BTreeSet<PathBuf>>>,
     is_blind: bool,
     stamp: Option<Stamp>,
-    hash: Option<u128>,
+    last_read: Arc<AtomicU64>,
 }
 
 impl Watched {
-    fn new(path: PathBuf, events: Arc<Notify>) -> Self {
+    fn new(path: PathBuf, last_read: Arc<AtomicU64>, events: Arc<Notify>) -> Self {
         let relevant = Arc::new(ArcSwap::from_pointee(BTreeSet::new()));
         let filter = Arc::clone(&relevant);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
@@ -141,7 +148,7 @@ impl Watched {
         let is_blind = watcher.is_none();
         // Fails only for an empty path or without a working directory; then nothing is found, and polled for.
         let path = std::path::absolute(&path).unwrap_or(path);
-        Self { path, watcher, folders: BTreeSet::new(), relevant, is_blind, stamp: None, hash: None }
+        Self { path, watcher, folders: BTreeSet::new(), relevant, is_blind, stamp: None, last_read }
     }
 
     /// True when the content is another than it was. The watches are set up before it is read.
@@ -162,7 +169,7 @@ impl Watched {
         match hash(&self.path) {
             Ok(hash) => {
                 self.stamp = Some(stamp);
-                self.hash.replace(hash) != Some(hash)
+                self.last_read.swap(hash, Relaxed) != hash
             }
             Err(error) => {
                 tracing::debug!(path = %self.path.display(), %error, "config file unreadable");
@@ -269,14 +276,14 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
     })
 }
 
-/// Of a file of any size, without holding it in memory.
-fn hash(path: &Path) -> io::Result<u128> {
+/// Of a file of any size, without holding it in memory; the same as [`super::file::hash`] gives.
+fn hash(path: &Path) -> io::Result<u64> {
     let mut file = File::open(path)?;
     let mut hash = Xxh3Default::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hash.digest128()),
+            0 => return Ok(hash.digest()),
             len => hash.update(&buffer[..len]),
         }
     }

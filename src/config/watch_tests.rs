@@ -19,7 +19,7 @@ struct TestWatch {
 impl TestWatch {
     /// Watches `path` and waits for the call that comes at once.
     async fn start(path: &Path) -> Self {
-        let mut started = Self::start_with(path, Watched::new);
+        let mut started = Self::start_with(path, |path, events| Watched::new(path, Arc::default(), events));
         started.sees("first").await;
         started
     }
@@ -76,7 +76,7 @@ async fn the_public_function_runs_on_a_task_and_ends_with_its_token() {
         let sender = sender.clone();
         async move { sender.send(()).await.unwrap() }
     };
-    let task = tokio::spawn(watch(path, on_change, shutdown.clone()));
+    let task = tokio::spawn(watch(path, Arc::default(), on_change, shutdown.clone()));
     tokio::time::timeout(GENEROUS, calls.recv()).await.unwrap().unwrap();
     shutdown.cancel();
     tokio::time::timeout(GENEROUS, task).await.unwrap().unwrap();
@@ -137,7 +137,7 @@ async fn a_deleted_file_changes_nothing_and_its_return_is_noticed() {
     watch.sees("back").await;
     watch.stop().await;
 
-    let mut watched = Watched::new(path.clone(), Arc::default());
+    let mut watched = Watched::new(path.clone(), Arc::default(), Arc::default());
     assert!(watched.look(Cause::Event));
     fs::remove_file(&path).unwrap();
     assert!(!watched.look(Cause::Event) && !watched.look(Cause::Poll));
@@ -221,7 +221,7 @@ async fn a_link_among_the_folders_above_and_a_chain_of_links_are_followed() {
 async fn without_events_the_file_is_polled() {
     let (_folder, path) = folder_with("first");
     let blind = |path, events| {
-        let mut watched = Watched::new(path, events);
+        let mut watched = Watched::new(path, Arc::default(), events);
         (watched.watcher, watched.is_blind) = (None, true);
         watched
     };
@@ -235,7 +235,7 @@ async fn without_events_the_file_is_polled() {
 #[test]
 fn only_another_content_is_a_change() {
     let (folder, path) = folder_with("first");
-    let mut watched = Watched::new(path.clone(), Arc::default());
+    let mut watched = Watched::new(path.clone(), Arc::default(), Arc::default());
     assert!(watched.look(Cause::Event), "the first look always is");
     write_by_rename(&path, "first");
     assert!(!watched.look(Cause::Poll) && !watched.look(Cause::Event));
@@ -277,6 +277,19 @@ fn links_in_a_circle_end() {
     let folder = TempDir::new().unwrap();
     symlink("b", folder.path().join("a")).unwrap();
     symlink("a", folder.path().join("b")).unwrap();
-    let mut watched = Watched::new(folder.path().join("a/proxy.json"), Arc::default());
+    let mut watched = Watched::new(folder.path().join("a/proxy.json"), Arc::default(), Arc::default());
+    assert!(!watched.look(Cause::Event));
+}
+
+#[test]
+fn a_content_that_was_here_before_is_a_change_when_another_was_read_since() {
+    let (_folder, path) = folder_with("first");
+    let last_read = Arc::new(AtomicU64::new(crate::config::file::hash(b"first")));
+    let mut watched = Watched::new(path.clone(), Arc::clone(&last_read), Arc::default());
+    assert!(!watched.look(Cause::Event), "it was read before the watch began");
+    // Somebody has read another one in between, and it was taken back before anybody looked.
+    last_read.store(crate::config::file::hash(b"second"), Relaxed);
+    write_by_rename(&path, "first");
+    assert!(watched.look(Cause::Event));
     assert!(!watched.look(Cause::Event));
 }

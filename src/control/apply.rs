@@ -4,12 +4,12 @@
 //! Everything that can fail comes before the save; the commit cannot. Registrations that wait together are
 //! saved together, so that thousands of servers that come at once cost a few writes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -79,6 +79,7 @@ impl Runner {
             counters: Arc::new(ProcessCounters::default()),
             status_interval: watch::Sender::new(config.log.status_interval),
             is_ready: AtomicBool::new(false),
+            last_read: Arc::default(),
             names_changed: Notify::new(),
         });
         let control = Control { shared: Arc::clone(&shared), jobs: sender };
@@ -155,8 +156,11 @@ impl Runner {
         let leased = if is_reload { Vec::new() } else { self.leased() };
         let (path, in_force) = (self.path.clone(), self.in_force);
         let edits: Vec<Edit> = changes.iter().map(|change| change.edit.clone()).collect();
-        let planned =
-            blocking(move || if is_reload { read(&path, in_force) } else { plan(&path, edits, leased).map(Some) });
+        let last_read = Arc::clone(&self.shared.last_read);
+        let planned = blocking(move || match is_reload {
+            true => read(&path, in_force, &last_read),
+            false => plan(&path, edits, leased).map(Some),
+        });
         let Some(plan) = planned.await? else { return Ok((Vec::new(), Difference::default())) };
         let bound = self.bind(&plan.config)?;
         let hash = config::file::hash(plan.new_text.as_bytes());
@@ -257,6 +261,7 @@ impl Runner {
         self.shared.names_changed.notify_one();
         if self.in_force != in_force {
             self.in_force = in_force;
+            self.shared.last_read.store(in_force, Relaxed);
             let counters = &self.shared.counters;
             counters.reload_succeeded(counters.config_generation() + 1);
         }
@@ -321,9 +326,11 @@ fn beside_the_file(group: u16, done: &[&Change]) -> (Vec<Registration>, Vec<Serv
 }
 
 /// Reads the file for a reload; `None` when it says what is in force already.
-fn read(path: &Path, in_force: u64) -> Result<Option<Plan>, ChangeError> {
+fn read(path: &Path, in_force: u64, last_read: &AtomicU64) -> Result<Option<Plan>, ChangeError> {
     let text = config::file::read(path).map_err(|error| persist("read", path, error))?;
-    if config::file::hash(text.as_bytes()) == in_force {
+    let hash = config::file::hash(text.as_bytes());
+    last_read.store(hash, Relaxed);
+    if hash == in_force {
         return Ok(None);
     }
     let config = config::parse(path, &text).map_err(|problems| invalid(path, problems))?;
@@ -334,8 +341,13 @@ fn read(path: &Path, in_force: u64) -> Result<Option<Plan>, ChangeError> {
 fn plan(path: &Path, edits: Vec<Edit>, leased: Vec<(u16, ServerSettings)>) -> Result<Plan, ChangeError> {
     let old_text = config::file::read(path).map_err(|error| persist("read", path, error))?;
     let mut document = Document::parse(path, &old_text).map_err(|problems| invalid(path, problems))?;
-    for (group, server) in leased {
-        // It is there already, nearly always; or its group is not there any more.
+    let groups = document.config().groups.iter().map(|group| (group.settings.listen.port(), &group.servers));
+    let known: HashSet<(u16, &ServerAddr)> =
+        groups.flat_map(|(port, servers)| servers.iter().map(move |server| (port, &server.addr))).collect();
+    // Nearly all are there already, and there may be thousands.
+    let forgotten = leased.into_iter().filter(|(group, server)| !known.contains(&(*group, &server.addr)));
+    for (group, server) in forgotten.collect::<Vec<_>>() {
+        // Refused when its group is not there any more.
         let _ = document.apply(&Edit::AddServer { group, server });
     }
     let outcomes =

@@ -14,7 +14,7 @@ mod rules;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -54,6 +54,8 @@ struct Shared {
     counters: Arc<ProcessCounters>,
     status_interval: watch::Sender<Duration>,
     is_ready: AtomicBool,
+    /// Hash of the text that was last read for a reload, good or not, or that we wrote.
+    last_read: Arc<AtomicU64>,
     /// A server may have a name that nobody has resolved yet.
     names_changed: Notify,
 }
@@ -175,6 +177,11 @@ impl Control {
     /// True when every open group listens and the process is not draining: what `/ready` tells.
     pub fn is_ready(&self) -> bool {
         self.shared.is_ready.load(Relaxed)
+    }
+
+    /// Hash of the text that was last read, by which the watcher knows a change.
+    pub(crate) fn last_read(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.shared.last_read)
     }
 
     /// How often the status line is to be written.

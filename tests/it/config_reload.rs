@@ -276,97 +276,6 @@ fn sorted(mut ports: [u16; 2]) -> Value {
 }
 
 #[test]
-fn what_a_reload_does_not_change_goes_on_untouched() {
-    let [admin, group, other] = ports();
-    let echoes = [named_echo(), named_echo(), named_echo()];
-    let servers = echoes.iter().map(|echo| format!("\"{}\"", echo.addr)).collect::<Vec<_>>().join(", ");
-    let text = |other_policy: &str| {
-        format!(
-            r#"{{ "admin": {{ "listen": "127.0.0.1:{admin}" }}, "groups": [
-                {{ "listen": "127.0.0.1:{group}", "servers": [{servers}] }},
-                {{ "listen": "127.0.0.1:{other}", "policy": "{other_policy}", "servers": [{servers}] }} ] }}"#
-        )
-    };
-    let proxy = Proxy::start(admin, &text("ha"));
-    let listeners = || -> Vec<String> {
-        let table = fs::read_to_string("/proc/net/tcp").unwrap();
-        let ours = format!("0100007F:{group:04X} 00000000:0000 0A");
-        let inode = |line: &str| line.split_whitespace().nth(9).unwrap().to_owned();
-        let mut inodes: Vec<_> = table.lines().filter(|line| line.contains(&ours)).map(inode).collect();
-        inodes.sort();
-        inodes
-    };
-    let sockets = listeners();
-    assert!(!sockets.is_empty());
-    let mut session = Client::connect(group);
-    let mut other_session = Client::connect(other);
-    let mut order = vec![session.server.clone()];
-    for round in 0..7 {
-        replace(&proxy.path, &text(["random", "ha"][round % 2]));
-        proxy.ok("/config-reload.do");
-        session.round_trip(b"it lives through every reload");
-        other_session.round_trip(b"and so do those of the changed group");
-        order.push(Client::connect(group).server);
-    }
-    let expected: Vec<String> = (0..8).map(|number| echoes[number % 3].addr.to_string()).collect();
-    assert_eq!(order, expected, "the round goes on where it was");
-    assert_eq!(listeners(), sockets, "the listening sockets are the same");
-    let sessions = proxy.metric(&format!("goproxy_sessions_total{{group=\"{group}\"}}"));
-    assert_eq!(sessions, Some(8.0), "counters go on");
-}
-
-#[test]
-fn a_group_that_is_removed_closes_its_port_and_its_sessions_live() {
-    let [admin, group, other] = ports();
-    let echo = named_echo();
-    let one = |port: u16| format!(r#"{{ "listen": "127.0.0.1:{port}", "servers": ["{}"] }}"#, echo.addr);
-    let text = |groups: String| format!(r#"{{ "admin": {{ "listen": "127.0.0.1:{admin}" }}, "groups": [{groups}] }}"#);
-    let both = text(format!("{}, {}", one(group), one(other)));
-    let proxy = Proxy::start(admin, &both);
-    let mut session = Client::connect(group);
-    replace(&proxy.path, &text(one(other)));
-    eventually("the port is closed", || TcpStream::connect(("127.0.0.1", group)).is_err());
-    session.round_trip(b"sessions live");
-    assert_eq!(proxy.ok("/session-list.do")["total"], 1);
-    proxy.refused(&format!("/worker-list.do?group={group}"), 404, "group_not_found");
-    let label = format!("group=\"{group}\"");
-    assert!(!String::from_utf8(proxy.get("/metrics").body).unwrap().contains(&label), "its series are gone");
-    replace(&proxy.path, &both);
-    eventually("it is back", || TcpStream::connect(("127.0.0.1", group)).is_ok());
-    session.round_trip(b"and lives on");
-    Client::connect(group).round_trip(b"beside new ones");
-}
-
-#[test]
-fn a_group_may_move_to_another_address_of_the_same_port() {
-    let [admin, group] = ports();
-    let echo = named_echo();
-    let text = |ip: &str| {
-        format!(
-            r#"{{ "admin": {{ "listen": "127.0.0.1:{admin}" }}, "groups": [ {{ "listen": "{ip}:{group}", "servers": ["{}"] }} ] }}"#,
-            echo.addr
-        )
-    };
-    let proxy = Proxy::start(admin, &text("127.0.0.1"));
-    let mut session = Client::connect(group);
-    for (ip, reached, not) in [
-        ("0.0.0.0", "127.0.0.2", None),
-        ("127.0.0.2", "127.0.0.2", Some("127.0.0.1")),
-        ("127.0.0.1", "127.0.0.1", Some("127.0.0.2")),
-    ] {
-        replace(&proxy.path, &text(ip));
-        let json = proxy.ok("/config-reload.do");
-        assert_eq!(json["errors"], Value::Null);
-        assert_eq!(proxy.ok("/group-list.do")["groups"][0]["listen"], format!("{ip}:{group}"));
-        TcpStream::connect((reached, group)).expect(ip);
-        if let Some(not) = not {
-            assert!(TcpStream::connect((not, group)).is_err(), "{ip}");
-        }
-        session.round_trip(ip.as_bytes());
-    }
-}
-
-#[test]
 fn a_reload_of_settings_beside_the_groups_is_told_and_in_force() {
     let [admin, group] = ports();
     let text = numbered(admin, group, 7);
@@ -388,4 +297,18 @@ fn a_reload_of_settings_beside_the_groups_is_told_and_in_force() {
         assert_eq!((&json["settings"], &json["at_restart"]), (&json!(keys), &json!(["admin.pprof_listen", "threads"])));
     }
     proxy.ok("/config-reload.do");
+}
+
+#[test]
+fn an_edit_that_is_taken_back_right_after_it_was_read_is_noticed() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &numbered(admin, group, 1));
+    for round in 0..5 {
+        // One is read at once because somebody asks, and has gone before the watcher looks.
+        replace(&proxy.path, &numbered(admin, group, 100 + round));
+        proxy.ok("/config-reload.do");
+        assert_eq!(in_force(&proxy, group), 100 + round);
+        replace(&proxy.path, &numbered(admin, group, 1));
+        comes_into_force(&proxy, group, 1, "taken back");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod admin_guard;
 mod admin_kit;
 mod admin_observe;
 mod admin_requests;
@@ -9,6 +10,7 @@ mod bytes;
 mod command_line;
 mod config_churn;
 mod config_reload;
+mod config_untouched;
 mod descriptors;
 mod drain;
 mod ends;

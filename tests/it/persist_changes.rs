@@ -28,12 +28,12 @@ fn handwritten(admin: u16, group: u16, other: u16) -> String {
     )
 }
 
-/// What the file says when a change is in it.
-type Expected = Box<dyn Fn(&str) -> String>;
+/// What is to become of a text.
+type Rewrite = Box<dyn Fn(&str) -> String>;
 
 /// Every change in turn, with what it makes of the handwritten file.
-fn changes(group: u16, other: u16) -> Vec<(String, Expected)> {
-    let replaced = |from: &'static str, to: &'static str| -> Box<dyn Fn(&str) -> String> {
+fn changes(group: u16, other: u16) -> Vec<(String, Rewrite)> {
+    let replaced = |from: &'static str, to: &'static str| -> Rewrite {
         Box::new(move |text| {
             assert_eq!(text.matches(from).count(), 1, "{from} in {text}");
             text.replace(from, to)

@@ -137,7 +137,7 @@ fn register(admin: u16, group: u16, numbers: impl Iterator<Item = usize>) -> usi
 #[test]
 fn a_group_takes_4096_servers_and_not_one_more() {
     const MAX: usize = 4_096;
-    const CONNECTIONS: usize = 64;
+    const CONNECTIONS: usize = 128;
     let [admin, group] = ports();
     let text = config(admin, &[("127.0.0.1", group)], "").replace("\"1m\"", "\"1h\"");
     let proxy = Proxy::start(admin, &text);

@@ -1,0 +1,213 @@
+//! The admin port and those who mean it no good: other sites, no token, garbage, patience, numbers.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::admin_kit::{Http, Proxy, is_refusal, ports};
+use crate::admin_requests::{CHANGES, READS, config};
+use crate::support::eventually;
+
+#[test]
+fn a_web_page_of_another_site_reaches_no_endpoint() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "", ""));
+    let before = proxy.state();
+    let own = format!("127.0.0.1:{admin}");
+    let heads = [
+        ("Host: evil.example\r\n".to_owned(), 403, "foreign_host"),
+        (format!("Host: evil.example:{admin}\r\n"), 403, "foreign_host"),
+        ("Host: 127.0.0.1.evil.example\r\n".to_owned(), 403, "foreign_host"),
+        ("Host: localhost.evil.example\r\n".to_owned(), 403, "foreign_host"),
+        (format!("Host: {own}\r\nHost: {own}\r\n"), 400, "bad_host"),
+        ("Host: \r\n".to_owned(), 403, "foreign_host"),
+        (format!("Host: {own}\r\nOrigin: http://evil.example\r\n"), 403, "cross_site"),
+        (format!("Host: {own}\r\nOrigin: null\r\n"), 403, "cross_site"),
+        (format!("Host: {own}\r\nOrigin: http://127.0.0.1:1\r\n"), 403, "cross_site"),
+        (format!("Host: {own}\r\nSec-Fetch-Site: cross-site\r\n"), 403, "cross_site"),
+        (format!("Host: {own}\r\nSec-Fetch-Site: same-site\r\n"), 403, "cross_site"),
+    ];
+    for path in READS.iter().chain(&CHANGES) {
+        for (head, status, code) in &heads {
+            let target = format!("{path}?group={group}&server=127.0.0.1:7");
+            let reply = proxy.request("POST", &target, head, b"");
+            is_refusal(&reply, *status, code, &format!("{path} {head}"));
+            assert_eq!(reply.header("access-control-allow-origin"), None);
+        }
+    }
+    is_refusal(
+        &proxy.request("GET", "http://evil.example/group-list.do", "", b""),
+        403,
+        "foreign_host",
+        "absolute form",
+    );
+    let mut http = Http::connect(admin);
+    http.send(b"GET /group-list.do HTTP/1.1\r\n\r\n").unwrap();
+    is_refusal(&http.reply(false).unwrap(), 400, "bad_host", "no Host");
+    assert_eq!(proxy.state(), before);
+    for head in [
+        format!("Host: {own}\r\nOrigin: http://{own}\r\nSec-Fetch-Site: same-origin\r\n"),
+        format!("Host: localhost:{admin}\r\nSec-Fetch-Site: none\r\n"),
+        format!("Host: [::1]:{admin}\r\n"),
+    ] {
+        assert_eq!(proxy.request("GET", "/group-list.do", &head, b"").status, 200, "{head}");
+    }
+}
+
+#[test]
+fn a_token_opens_what_it_is_for_and_nothing_is_open_without() {
+    let [admin, group] = ports();
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("token"), "s3cret\n").unwrap();
+    let tokens = format!(r#", "token": "file:{}", "register_token": "beat-only""#, home.path().join("token").display());
+    let text = config(admin, group, &tokens, "\"127.0.0.1:1\"");
+    let proxy = Proxy::start(admin, &text);
+    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    let beat = format!("/worker-keepalive.do?group={group}&server=127.0.0.1:1");
+    for path in READS.iter().chain(&CHANGES).filter(|path| !["/live", "/ready"].contains(path)) {
+        let target = if *path == "/worker-keepalive.do" { &beat } else { *path };
+        for head in ["", "Authorization: Basic czNjcmV0\r\n", "Authorization: Bearer\r\n", "Authorization: Bearer \r\n"]
+        {
+            let reply = proxy.request("POST", target, head, b"");
+            is_refusal(&reply, 401, "unauthorized", &format!("{path} {head}"));
+            assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+        }
+        for wrong in ["s3cre", "s3cret2", "S3CRET", &"s".repeat(4_000)] {
+            is_refusal(&proxy.request("POST", target, &bearer(wrong), b""), 401, "unauthorized", path);
+        }
+        let twice = bearer("s3cret").repeat(2);
+        is_refusal(&proxy.request("POST", target, &twice, b""), 401, "unauthorized", path);
+        // Never from the address, which ends up in logs.
+        let in_query = format!("{target}{}token=s3cret", if target.contains('?') { '&' } else { '?' });
+        is_refusal(&proxy.request("POST", &in_query, "", b""), 401, "unauthorized", path);
+        if *path != "/worker-keepalive.do" {
+            is_refusal(&proxy.request("POST", target, &bearer("beat-only"), b""), 403, "token_not_enough", path);
+        }
+    }
+    assert_eq!(proxy.file(), text);
+    for path in ["/live", "/ready"] {
+        assert_eq!(proxy.request("GET", path, "", b"").status, 200);
+    }
+    for token in ["s3cret", "beat-only"] {
+        assert_eq!(proxy.request("GET", &beat, &bearer(token), b"").status, 200);
+    }
+    let foreign = format!("Host: proxy.internal\r\n{}", bearer("s3cret"));
+    assert_eq!(proxy.request("GET", "/group-list.do", &foreign, b"").status, 200, "a token may come by any name");
+    assert!(!proxy.log().contains("s3cret"), "a token is never logged");
+}
+
+#[test]
+fn bytes_that_are_no_request_are_refused_and_harm_nobody() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "", ""));
+    let before = proxy.state();
+    let mut random = Vec::new();
+    for seed in 0..200 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        random.push((0..rng.usize(1..3_000)).map(|_| rng.u8(..)).collect::<Vec<u8>>());
+    }
+    let long_head = format!("GET /live HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+    let many = format!("GET /live HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "A: b\r\n".repeat(500));
+    let long_target = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(70_000));
+    let known: [&[u8]; 14] = [
+        b"\r\n\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET  /live  HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /live HTTP/1.1\r\nHost localhost\r\n\r\n",
+        b"GET /live HTTP/1.1\r\nHost: localhost\r\n: x\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /config-reload.do HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /config-reload.do HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03hello TLS",
+        long_head.as_bytes(),
+        many.as_bytes(),
+        long_target.as_bytes(),
+    ];
+    for bytes in known.into_iter().chain(random.iter().map(Vec::as_slice)) {
+        let mut http = Http::connect(admin);
+        let _ = http.send(bytes);
+        http.shutdown_write();
+        let answer = http.rest();
+        let text = String::from_utf8_lossy(&answer);
+        let sent = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]);
+        assert!(answer.is_empty() || text.starts_with("HTTP/1.1 4"), "{sent:?}: {text}");
+        if let Some((_, body)) = text.split_once("\r\n\r\n") {
+            let json: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {sent:?}: {text}"));
+            assert_eq!(json["ok"], false, "{sent:?}");
+        }
+    }
+    assert_eq!(proxy.state(), before);
+}
+
+#[test]
+fn who_never_finishes_a_request_is_cut_off_and_a_half_sent_change_is_not_made() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "", ""));
+    let before = proxy.state();
+    let target = format!("/worker-keepalive.do?group={group}&server=127.0.0.1:7");
+    let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n");
+    // Broken off at every byte.
+    for end in 1..head.len() {
+        let mut http = Http::connect(admin);
+        http.send(&head.as_bytes()[..end]).unwrap();
+        drop(http);
+    }
+    let slow: Vec<_> = ["", "GET", &head]
+        .into_iter()
+        .map(|start| {
+            let mut http = Http::connect(admin);
+            http.send(start.as_bytes()).unwrap();
+            let started = Instant::now();
+            // Nothing more for one; a header now and then for the others, which must not buy time.
+            let drips = !start.is_empty();
+            let start = start.to_owned();
+            thread::spawn(move || {
+                while drips && started.elapsed() < Duration::from_secs(20) {
+                    let more = if start == "GET" { "T" } else { "X: y\r\n" };
+                    if http.send(more.as_bytes()).is_err() {
+                        break;
+                    }
+                    thread::park_timeout(Duration::from_millis(100));
+                }
+                http.rest();
+                started.elapsed()
+            })
+        })
+        .collect();
+    let mut body = Http::connect(admin);
+    let form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nzone";
+    body.send(format!("{head}{form}").as_bytes()).unwrap();
+    is_refusal(&body.reply(false).unwrap(), 408, "body_timeout", "a body that never ends");
+    for thread in slow {
+        let lasted = thread.join().unwrap();
+        assert!(lasted > Duration::from_secs(3) && lasted < Duration::from_secs(15), "{lasted:?}");
+    }
+    assert_eq!(proxy.state(), before);
+}
+
+#[test]
+fn three_hundred_connections_at_once_leave_the_port_alive() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "", ""));
+    let before = (proxy.state(), proxy.descriptors());
+    let mut all: Vec<Http> = (0..300).map(|_| Http::connect(admin)).collect();
+    let mut answered = 0;
+    let mut refused = 0;
+    for http in &mut all {
+        match http.try_get("/live").map(|reply| reply.status) {
+            Ok(200) => answered += 1,
+            Ok(503) | Err(_) => refused += 1,
+            Ok(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!((answered, refused), (256, 44));
+    drop(all);
+    eventually("the port answers again", || {
+        Http::try_connect(admin).and_then(|mut http| http.try_get("/live")).is_ok_and(|reply| reply.status == 200)
+    });
+    eventually("no descriptor is left behind", || proxy.descriptors() <= before.1);
+    assert_eq!(proxy.state(), before.0);
+}
