@@ -131,10 +131,10 @@ fn iperf3_works_through_a_group_in_both_directions() {
     let proxy = proxy_for(admin, group, server);
     for direction in [&[][..], &["-R"], &["-P", "4"]] {
         let port = group.to_string();
-        let args = [&["-c", "127.0.0.1", "-p", port.as_str(), "-n", "200M", "-J"], direction].concat();
+        let args = [&["-c", "127.0.0.1", "-p", port.as_str(), "-t", "1", "-J"], direction].concat();
         let said: serde_json::Value = serde_json::from_str(&run("iperf3", &args)).unwrap();
         let received = &said["end"]["sum_received"]["bytes"];
-        assert!(received.as_f64().is_some_and(|bytes| bytes > 150e6), "{direction:?}: {}", said["end"]);
+        assert!(received.as_f64().is_some_and(|bytes| bytes > 10e6), "{direction:?}: {}", said["end"]);
     }
     eventually("no session is left", || proxy.ok("/session-list.do")["total"] == 0);
 }
