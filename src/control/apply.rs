@@ -4,20 +4,21 @@
 //! Everything that can fail comes before the save; the commit cannot. Registrations that wait together are
 //! saved together, so that thousands of servers that come at once cost a few writes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::difference::{Difference, by_port};
-use super::{Change, ChangeError, Control, Groups, JOBS_MAX, Job, REGISTERED_MAX, Shared};
-use crate::config::{self, Config, Document, Edit, EditError};
+use super::plan::{self, persist};
+use super::{Change, ChangeError, Control, Groups, JOBS_MAX, Job, Shared};
+use crate::config::{self, Config, Edit};
 use crate::counters::ProcessCounters;
 use crate::group::{Group, GroupSettings, Registration};
 use crate::listener;
@@ -43,16 +44,6 @@ pub(crate) struct Runner {
 }
 
 type Reply = oneshot::Sender<Result<(), ChangeError>>;
-
-/// What the file will say, and what becomes of each change that was asked for.
-struct Plan {
-    /// What the file says now, and what it shall say.
-    old_text: String,
-    new_text: String,
-    config: Config,
-    /// In the order of the changes.
-    outcomes: Vec<Result<(), ChangeError>>,
-}
 
 /// Ports that are bound and not yet told to anybody.
 type Bound = BTreeMap<u16, (SocketAddr, Vec<OwnedFd>)>;
@@ -158,8 +149,8 @@ impl Runner {
         let edits: Vec<Edit> = changes.iter().map(|change| change.edit.clone()).collect();
         let last_read = Arc::clone(&self.shared.last_read);
         let planned = blocking(move || match is_reload {
-            true => read(&path, in_force, &last_read),
-            false => plan(&path, edits, leased).map(Some),
+            true => plan::read(&path, in_force, &last_read),
+            false => plan::plan(&path, edits, leased).map(Some),
         });
         let Some(plan) = planned.await? else { return Ok((Vec::new(), Difference::default())) };
         let bound = self.bind(&plan.config)?;
@@ -323,67 +314,6 @@ fn beside_the_file(group: u16, done: &[&Change]) -> (Vec<Registration>, Vec<Serv
         }
     }
     (registered, removed)
-}
-
-/// Reads the file for a reload; `None` when it says what is in force already.
-fn read(path: &Path, in_force: u64, last_read: &AtomicU64) -> Result<Option<Plan>, ChangeError> {
-    let text = config::file::read(path).map_err(|error| persist("read", path, error))?;
-    let hash = config::file::hash(text.as_bytes());
-    last_read.store(hash, Relaxed);
-    if hash == in_force {
-        return Ok(None);
-    }
-    let config = config::parse(path, &text).map_err(|problems| invalid(path, problems))?;
-    Ok(Some(Plan { old_text: text.clone(), new_text: text, config, outcomes: Vec::new() }))
-}
-
-/// Reads the file and edits what it says at this moment, so that a user's own edit is not lost.
-fn plan(path: &Path, edits: Vec<Edit>, leased: Vec<(u16, ServerSettings)>) -> Result<Plan, ChangeError> {
-    let old_text = config::file::read(path).map_err(|error| persist("read", path, error))?;
-    let mut document = Document::parse(path, &old_text).map_err(|problems| invalid(path, problems))?;
-    let groups = document.config().groups.iter().map(|group| (group.settings.listen.port(), &group.servers));
-    let known: HashSet<(u16, &ServerAddr)> =
-        groups.flat_map(|(port, servers)| servers.iter().map(move |server| (port, &server.addr))).collect();
-    // Nearly all are there already, and there may be thousands.
-    let forgotten = leased.into_iter().filter(|(group, server)| !known.contains(&(*group, &server.addr)));
-    for (group, server) in forgotten.collect::<Vec<_>>() {
-        // Refused when its group is not there any more.
-        let _ = document.apply(&Edit::AddServer { group, server });
-    }
-    let outcomes =
-        edits.iter().map(|edit| has_room(&document, edit).and_then(|()| refusal(document.apply(edit)))).collect();
-    let new_text = document.text();
-    let config = config::parse(path, &new_text).map_err(|problems| ChangeError::Unfit(super::first(&problems)))?;
-    Ok(Plan { old_text, new_text, config, outcomes })
-}
-
-/// Refuses one server too many. Whoever asked may have been told that there is room for one more, as many
-/// others were at that moment.
-fn has_room(document: &Document, edit: &Edit) -> Result<(), ChangeError> {
-    let Edit::AddServer { group: port, server } = edit else { return Ok(()) };
-    let group = document.config().groups.iter().find(|group| group.settings.listen.port() == *port);
-    let is_full = group.is_some_and(|group| {
-        group.servers.len() >= REGISTERED_MAX && group.servers.iter().all(|known| known.addr != server.addr)
-    });
-    if is_full { Err(ChangeError::TooManyServers { group: *port, max: REGISTERED_MAX }) } else { Ok(()) }
-}
-
-fn refusal(outcome: Result<(), EditError>) -> Result<(), ChangeError> {
-    match outcome {
-        // Two first heartbeats of one server at the same time: both are right.
-        Ok(()) | Err(EditError::ServerExists { .. }) => Ok(()),
-        Err(EditError::GroupNotFound(group)) => Err(ChangeError::GroupNotFound(group)),
-        Err(EditError::ServerNotFound { group, addr }) => Err(ChangeError::ServerNotFound { group, server: addr }),
-        Err(EditError::Refused(why)) => Err(ChangeError::Unfit(why)),
-    }
-}
-
-fn invalid(path: &Path, problems: Vec<config::Problem>) -> ChangeError {
-    ChangeError::FileInvalid { path: path.display().to_string(), problems }
-}
-
-fn persist(action: &'static str, path: &Path, error: std::io::Error) -> ChangeError {
-    ChangeError::Persist { action, path: path.display().to_string(), source: Arc::new(error) }
 }
 
 /// Runs what touches the disk where it delays nobody.

@@ -9,6 +9,7 @@
 mod apply;
 mod difference;
 mod keepalive;
+mod plan;
 mod rules;
 
 use std::collections::BTreeMap;

@@ -185,7 +185,7 @@ fn a_file_broken_in_twenty_ways_changes_nothing_and_the_log_tells_where() {
         session.round_trip(what.as_bytes());
     }
     fs::write(&proxy.path, b"{\"groups\": [], \"\xff\": 1}").unwrap();
-    let json = proxy.refused("/config-reload.do", 503, "cannot_persist");
+    let json = proxy.refused("/config-reload.do", 409, "file_invalid");
     assert!(json["msg"].as_str().unwrap().contains("not UTF-8"), "{json}");
     replace(&proxy.path, &good);
     eventually("all is well again", || proxy.metric("goproxy_config_reload_success") == Some(1.0));

@@ -1,0 +1,95 @@
+//! What the file will say: read, edited and checked before anything else is touched.
+//!
+//! Works on the text alone and waits for the disk, so it runs on the blocking pool.
+
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::{ChangeError, REGISTERED_MAX};
+use crate::config::{self, Config, Document, Edit, EditError};
+use crate::server::{ServerAddr, ServerSettings};
+
+/// What the file will say, and what becomes of each change that was asked for.
+pub(super) struct Plan {
+    /// What the file says now, and what it shall say.
+    pub(super) old_text: String,
+    pub(super) new_text: String,
+    pub(super) config: Config,
+    /// In the order of the changes.
+    pub(super) outcomes: Vec<Result<(), ChangeError>>,
+}
+
+/// Reads the file for a reload; `None` when it says what is in force already.
+pub(super) fn read(path: &Path, in_force: u64, last_read: &AtomicU64) -> Result<Option<Plan>, ChangeError> {
+    let text = read_text(path)?;
+    let hash = config::file::hash(text.as_bytes());
+    last_read.store(hash, Relaxed);
+    if hash == in_force {
+        return Ok(None);
+    }
+    let config = config::parse(path, &text).map_err(|problems| invalid(path, problems))?;
+    Ok(Some(Plan { old_text: text.clone(), new_text: text, config, outcomes: Vec::new() }))
+}
+
+/// Reads the file's text. One that is no text, or too much of it, is a mistake like any other.
+fn read_text(path: &Path) -> Result<String, ChangeError> {
+    config::file::read(path).map_err(|error| match error.kind() {
+        ErrorKind::InvalidData | ErrorKind::FileTooLarge => {
+            let message = error.to_string();
+            invalid(path, vec![config::Problem { line: 1, column: 1, path: String::new(), message }])
+        }
+        _ => persist("read", path, error),
+    })
+}
+
+/// Reads the file and edits what it says at this moment, so that a user's own edit is not lost.
+pub(super) fn plan(path: &Path, edits: Vec<Edit>, leased: Vec<(u16, ServerSettings)>) -> Result<Plan, ChangeError> {
+    let old_text = read_text(path)?;
+    let mut document = Document::parse(path, &old_text).map_err(|problems| invalid(path, problems))?;
+    let groups = document.config().groups.iter().map(|group| (group.settings.listen.port(), &group.servers));
+    let known: HashSet<(u16, &ServerAddr)> =
+        groups.flat_map(|(port, servers)| servers.iter().map(move |server| (port, &server.addr))).collect();
+    // Nearly all are there already, and there may be thousands.
+    let forgotten = leased.into_iter().filter(|(group, server)| !known.contains(&(*group, &server.addr)));
+    for (group, server) in forgotten.collect::<Vec<_>>() {
+        // Refused when its group is not there any more.
+        let _ = document.apply(&Edit::AddServer { group, server });
+    }
+    let outcomes =
+        edits.iter().map(|edit| has_room(&document, edit).and_then(|()| refusal(document.apply(edit)))).collect();
+    let new_text = document.text();
+    let config = config::parse(path, &new_text).map_err(|problems| ChangeError::Unfit(super::first(&problems)))?;
+    Ok(Plan { old_text, new_text, config, outcomes })
+}
+
+/// Refuses one server too many. Whoever asked may have been told that there is room for one more, as many
+/// others were at that moment.
+fn has_room(document: &Document, edit: &Edit) -> Result<(), ChangeError> {
+    let Edit::AddServer { group: port, server } = edit else { return Ok(()) };
+    let group = document.config().groups.iter().find(|group| group.settings.listen.port() == *port);
+    let is_full = group.is_some_and(|group| {
+        group.servers.len() >= REGISTERED_MAX && group.servers.iter().all(|known| known.addr != server.addr)
+    });
+    if is_full { Err(ChangeError::TooManyServers { group: *port, max: REGISTERED_MAX }) } else { Ok(()) }
+}
+
+fn refusal(outcome: Result<(), EditError>) -> Result<(), ChangeError> {
+    match outcome {
+        // Two first heartbeats of one server at the same time: both are right.
+        Ok(()) | Err(EditError::ServerExists { .. }) => Ok(()),
+        Err(EditError::GroupNotFound(group)) => Err(ChangeError::GroupNotFound(group)),
+        Err(EditError::ServerNotFound { group, addr }) => Err(ChangeError::ServerNotFound { group, server: addr }),
+        Err(EditError::Refused(why)) => Err(ChangeError::Unfit(why)),
+    }
+}
+
+fn invalid(path: &Path, problems: Vec<config::Problem>) -> ChangeError {
+    ChangeError::FileInvalid { path: path.display().to_string(), problems }
+}
+
+pub(super) fn persist(action: &'static str, path: &Path, error: std::io::Error) -> ChangeError {
+    ChangeError::Persist { action, path: path.display().to_string(), source: Arc::new(error) }
+}
