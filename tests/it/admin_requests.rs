@@ -315,8 +315,9 @@ fn a_port_that_another_program_has_is_not_opened_and_nothing_changes() {
     let [admin, group] = ports();
     let proxy = Proxy::start(admin, &config(admin, group, "", ""));
     let before = proxy.state();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let busy = taken.local_addr().unwrap().port();
+    // A port of our own: one that the system picks may go to another test as soon as it is free.
+    let [busy] = ports();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", busy)).unwrap();
     let json = proxy.refused(&format!("/group-open.do?group={busy}"), 409, "cannot_listen");
     assert!(json["msg"].as_str().unwrap().contains("in use"), "{json}");
     assert_eq!(proxy.state(), before);

@@ -145,7 +145,7 @@ fn a_change_that_cannot_be_written_is_refused_and_not_made() {
     nothing_changes(&proxy, group, other, new, 503, "cannot_persist");
     fs::remove_dir(&proxy.path).unwrap();
     fs::write(&proxy.path, b"{\"groups\": \"\xff\"}").unwrap();
-    nothing_changes(&proxy, group, other, new, 503, "cannot_persist");
+    nothing_changes(&proxy, group, other, new, 409, "file_invalid");
     replace(&proxy.path, &text);
     proxy.ok(&format!("/worker-state.do?group={group}&server=127.0.0.1:1&state=drain"));
 }
