@@ -96,8 +96,11 @@ pub(crate) async fn serve(socket: OwnedFd, group: Arc<Group>, thread: Rc<DataThr
             Accepted::Some => {}
             Accepted::All => guard.clear_ready(),
             // Readiness is kept: clearing it would leave the listener deaf, going on at once would spin. A session
-            // that ends gives descriptors back; the scan says so too, in case somebody else did.
-            Accepted::Exhausted => thread.workspace.freed.notified().await,
+            // that ends gives descriptors back; the scan says so too, in case somebody else did. Neither may come
+            // before the order to close, which its thread waits for.
+            Accepted::Exhausted => {
+                closing.run_until_cancelled(thread.workspace.freed.notified()).await;
+            }
         }
         tokio::task::yield_now().await;
     }

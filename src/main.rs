@@ -17,8 +17,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Read by the allocator at start: one allocation in half a mebibyte is sampled, which costs nothing one can
-/// measure. Few arenas and prompt purging keep what idle sessions hold small.
+/// Read by the allocator at start: one allocation in half a mebibyte is sampled for the heap profile, which
+/// costs nothing one can measure.
 #[allow(unsafe_code, reason = "the allocator looks for a symbol of this name, and nothing else can set it in time")]
 #[unsafe(export_name = "malloc_conf")]
 pub static MALLOC_CONF: &[u8] = b"prof:true,prof_active:true,lg_prof_sample:19\0";

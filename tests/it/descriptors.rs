@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::support::{Client, FakeServer, Group, Setup, TestProxy, eventually};
 
 /// Overloads a proxy that may have so few descriptors, and expects it to come back.
@@ -43,4 +45,19 @@ fn running_out_of_descriptors_stops_the_accepting_for_a_moment_and_says_so() {
     let proxy = overload_and_recover(36);
     let said = proxy.log.with_message("cannot accept clients for a moment");
     assert_eq!(said.len(), 1, "once, not for each client");
+}
+
+/// A listener that waits for descriptors still hears that it shall close.
+#[test]
+fn a_proxy_without_descriptors_stops_when_it_is_told_to() {
+    let server = FakeServer::echo();
+    let group = Group::new("round_robin", &[&server]);
+    let setup = Setup::default().group(group).with("drain_timeout", "300ms");
+    let mut proxy = setup.with_descriptors(36).start();
+    let crowd: Vec<Client> = (0..200).map(|_| proxy.connect()).collect();
+    eventually("it has run out", || !proxy.log.with_message("cannot accept clients for a moment").is_empty());
+    proxy.signal(Signal::TERM);
+    assert!(proxy.wait().success(), "the sessions that are left end with drain_timeout");
+    assert!(proxy.log.ends().iter().any(|end| end == "drained"));
+    drop(crowd);
 }
