@@ -6,18 +6,25 @@ use crate::server::State;
 
 const CLIENT: &str = "10.0.0.1:1000";
 
-fn settings(policy: &str) -> GroupSettings {
-    GroupSettings {
-        listen: "127.0.0.1:8081".parse().unwrap(),
-        open: true,
-        policy: PolicySpec::parse(policy).unwrap(),
-        connect_timeout: Duration::from_secs(2),
-        connect_attempts: 3,
-        idle_timeout: Duration::from_secs(600),
-        half_close_timeout: Duration::from_secs(30),
-        heartbeat_timeout: Duration::from_secs(600),
-        max_sessions: 0,
+impl GroupSettings {
+    /// Settings under which nothing happens by itself for as long as a test may take.
+    pub(crate) fn for_tests(policy: &str) -> Self {
+        Self {
+            listen: "127.0.0.1:8081".parse().unwrap(),
+            open: true,
+            policy: PolicySpec::parse(policy).unwrap(),
+            connect_timeout: Duration::from_secs(2),
+            connect_attempts: 3,
+            idle_timeout: Duration::from_secs(600),
+            half_close_timeout: Duration::from_secs(30),
+            heartbeat_timeout: Duration::from_secs(600),
+            max_sessions: 0,
+        }
     }
+}
+
+fn settings(policy: &str) -> GroupSettings {
+    GroupSettings::for_tests(policy)
 }
 
 fn server(addr: &str, origin: Origin) -> ServerSettings {

@@ -122,7 +122,6 @@ async fn relay(client: OwnedFd, connected: Connected, record: &SessionRecord, wo
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::group::{Group, GroupSettings};
@@ -130,17 +129,7 @@ mod tests {
     /// What a session holds while it idles is its task: nothing big may creep into it.
     #[test]
     fn the_task_of_a_session_stays_small() {
-        let settings = GroupSettings {
-            listen: "127.0.0.1:1".parse().unwrap(),
-            open: true,
-            policy: Default::default(),
-            connect_timeout: Duration::from_secs(1),
-            connect_attempts: 1,
-            idle_timeout: Duration::ZERO,
-            half_close_timeout: Duration::ZERO,
-            heartbeat_timeout: Duration::from_secs(1),
-            max_sessions: 0,
-        };
+        let settings = GroupSettings::for_tests("round_robin");
         let group = Arc::new(Group::new(settings, Vec::new()));
         let service = Arc::new(ProxySessionService::new(1, 10));
         let guard = service.register(0, "127.0.0.1:2".parse().unwrap(), &group);

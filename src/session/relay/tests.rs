@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
 
 use proptest::prelude::*;
 use rustix::io::Errno;
@@ -15,7 +14,6 @@ use super::flow::LARGE_READ;
 use super::{READS_PER_WAKE, Relay, RelayEnd, SCRATCH_SIZE, Side, Socket, Workspace};
 use crate::counters::EndReason;
 use crate::group::{Group, GroupSettings};
-use crate::policy::factory::PolicySpec;
 use crate::session::ProxySessionService;
 
 /// What a socket's peer does, in order.
@@ -283,17 +281,7 @@ struct Bench {
 
 impl Bench {
     fn new(client: Scripted, server: Scripted) -> Self {
-        let settings = GroupSettings {
-            listen: ([127, 0, 0, 1], 1).into(),
-            open: true,
-            policy: PolicySpec::default(),
-            connect_timeout: Duration::from_secs(1),
-            connect_attempts: 1,
-            idle_timeout: Duration::ZERO,
-            half_close_timeout: Duration::ZERO,
-            heartbeat_timeout: Duration::from_secs(1),
-            max_sessions: 0,
-        };
+        let settings = GroupSettings::for_tests("round_robin");
         Self {
             relay: Relay::default(),
             client,
