@@ -13,21 +13,21 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use criterion::{Bencher, BenchmarkId, Criterion, criterion_group, criterion_main};
-use goproxy::policy::factory::{BUILT_IN, PolicySpec, make};
+use goproxy::policy::factory::{BUILT_IN, built_in};
 use goproxy::policy::{IBalancePolicy, PickRequest, ServerSet};
 use goproxy::server::{Live, Origin, Server, ServerSettings};
 
-fn set(count: u32, weight: impl Fn(u32) -> u32) -> ServerSet {
+fn set(count: u32, weight: impl Fn(u32) -> u32) -> Arc<ServerSet> {
     let server = |index: u32| {
         let addr = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + index), 9_000));
         let settings = ServerSettings { weight: weight(index), ..ServerSettings::new(addr.into(), Origin::File) };
         Arc::new(Server { id: index, settings, live: Arc::new(Live::new(vec![addr])) })
     };
-    ServerSet { generation: 1, servers: (0..count).map(server).collect() }
+    Arc::new(ServerSet { generation: 1, backup: false, servers: (0..count).map(server).collect() })
 }
 
 fn policy(name: &str) -> Arc<dyn IBalancePolicy> {
-    make(&PolicySpec::parse(name).expect("a listed name is known"))
+    built_in(name).expect("a listed name is known")
 }
 
 /// Measures `answer` for one request after the other, each of a new client.

@@ -78,7 +78,7 @@ impl Proxy {
         let service = Arc::new(ProxySessionService::new(threads, sessions_max));
         let data = Arc::new(DataThreads::start(threads, &service).map_err(StartError::Threads)?);
         let failed = data.failed().clone();
-        let (control, runner) = Runner::start(path.clone(), text, config, service, Arc::clone(&data))?;
+        let (control, runner) = Runner::start(path.clone(), text, config, service, Arc::clone(&data)).await?;
         let proxy = Self {
             control,
             tasks: TaskTracker::new(),

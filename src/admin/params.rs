@@ -6,7 +6,7 @@
 use warp::http::StatusCode;
 
 use super::reply::{Refusal, cut};
-use crate::policy::factory::PolicySpec;
+use crate::policy::spec::PolicySpec;
 use crate::server::{AddrError, ServerAddr, State, WEIGHT_RANGE};
 
 /// Longest name of a zone, in characters: a label is a word, not a document.

@@ -145,6 +145,7 @@ impl From<ChangeError> for Refusal {
             ChangeError::TooManyServers { .. } => (StatusCode::CONFLICT, "too_many_servers"),
             ChangeError::Unfit(_) => (StatusCode::BAD_REQUEST, "not_accepted"),
             ChangeError::Listen { .. } => (StatusCode::CONFLICT, "cannot_listen"),
+            ChangeError::Policy { .. } => (StatusCode::BAD_REQUEST, "policy_refused"),
             ChangeError::FileInvalid { .. } => (StatusCode::CONFLICT, "file_invalid"),
             ChangeError::Persist { .. } => (StatusCode::SERVICE_UNAVAILABLE, "cannot_persist"),
             ChangeError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
@@ -169,6 +170,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::policy::wasm::ModuleError;
 
     async fn read(response: Response) -> (StatusCode, warp::http::HeaderMap, String) {
         let (head, body) = response.into_parts();
@@ -223,6 +225,7 @@ mod tests {
                 503,
                 "cannot_persist",
             ),
+            (ChangeError::Policy { group: 1, source: ModuleError("why".to_owned()) }, 400, "policy_refused"),
             (ChangeError::Stopping, 503, "stopping"),
         ] {
             let text = error.to_string();

@@ -18,7 +18,7 @@ use super::rewrite::{Wanted, rewritten};
 use super::value::check_labels;
 use super::{Config, GroupConfig, Problem};
 use crate::group::GroupSettings;
-use crate::policy::factory::PolicySpec;
+use crate::policy::spec::PolicySpec;
 use crate::server::{ServerAddr, ServerSettings, State};
 
 /// One change of the file.

@@ -11,7 +11,7 @@ use super::problem::Place;
 use super::reader::{self, fields};
 use super::schema::range;
 use super::{AdminListen, GroupConfig, value};
-use crate::policy::factory::PolicySpec;
+use crate::policy::spec::PolicySpec;
 
 /// What the log says once when the old form was read.
 pub const LEGACY_NOTE: &str = "the file has the flat form of the old program; alivecheckinterval and handlebuffer have \

@@ -15,7 +15,7 @@ use super::keys::{self, Key, LABEL_LEN_MAX, LABELS_MAX, Shape};
 use super::problem::{did_you_mean, shortened};
 use super::units;
 use super::{AdminListen, Secret};
-use crate::policy::factory::PolicySpec;
+use crate::policy::spec::PolicySpec;
 use crate::server::ServerAddr;
 
 /// Longest path of a unix socket that the kernel takes, in bytes.

@@ -1,6 +1,6 @@
 //! The runner: takes one change after the other from plan to effect.
 //!
-//! Plan (read the file, edit it, check it), prepare (bind the ports that will be opened), save, commit.
+//! Plan (read the file, edit it, check it), prepare (make policies, bind the ports that will be opened), save, commit.
 //! Everything that can fail comes before the save; the commit cannot. Registrations that wait together are
 //! saved together, so that thousands of servers that come at once cost a few writes.
 
@@ -23,6 +23,8 @@ use crate::counters::ProcessCounters;
 use crate::group::{Group, GroupSettings, Registration};
 use crate::listener;
 use crate::log;
+use crate::policy::IBalancePolicy;
+use crate::policy::factory::Factory;
 use crate::server::{ServerAddr, ServerSettings};
 use crate::session::ProxySessionService;
 use crate::threads::{DataThreads, ListenerId};
@@ -48,13 +50,16 @@ type Reply = oneshot::Sender<Result<(), ChangeError>>;
 /// Ports that are bound and not yet told to anybody.
 type Bound = BTreeMap<u16, (SocketAddr, Vec<OwnedFd>)>;
 
+/// Policies that are made and not yet used, by the group's port.
+type Policies = BTreeMap<u16, Arc<dyn IBalancePolicy>>;
+
 impl Runner {
     /// Starts with what the file said at the start: opens the groups' ports.
     ///
     /// # Errors
     ///
     /// [`ChangeError::Listen`] for the first port that cannot be opened.
-    pub(crate) fn start(
+    pub(crate) async fn start(
         path: PathBuf,
         text: &str,
         config: Config,
@@ -65,6 +70,7 @@ impl Runner {
         let empty = Config { groups: Vec::new(), ..config.clone() };
         let shared = Arc::new(Shared {
             groups: ArcSwap::default(),
+            policies: Factory::new(config.policies_dir.clone(), config.policy_max_bytes),
             config: ArcSwap::from_pointee(empty),
             sessions,
             counters: Arc::new(ProcessCounters::default()),
@@ -77,7 +83,12 @@ impl Runner {
         let mut runner =
             Self { path, shared, threads, listeners: HashMap::new(), jobs, in_force: 0, is_draining: false };
         let bound = runner.bind(&config)?;
-        let _no_listener_to_close = runner.commit(config, config::file::hash(text.as_bytes()), bound, &[]);
+        let mut policies = Policies::new();
+        for settings in config.groups.iter().map(|group| &group.settings) {
+            let port = settings.listen.port();
+            policies.insert(port, runner.shared.policies.make_anyway(&settings.policy, port).await);
+        }
+        let _no_listener_to_close = runner.commit(config, config::file::hash(text.as_bytes()), bound, policies, &[]);
         runner.shared.is_ready.store(true, Relaxed);
         Ok((control, runner))
     }
@@ -153,6 +164,7 @@ impl Runner {
             false => plan::plan(&path, edits, leased).map(Some),
         });
         let Some(plan) = planned.await? else { return Ok((Vec::new(), Difference::default())) };
+        let policies = self.make_policies(&plan.config).await?;
         let bound = self.bind(&plan.config)?;
         let hash = config::file::hash(plan.new_text.as_bytes());
         if plan.new_text != plan.old_text {
@@ -165,7 +177,7 @@ impl Runner {
             .filter(|(_, outcome)| outcome.is_ok())
             .map(|(change, _)| change)
             .collect();
-        let (difference, to_close) = self.commit(plan.config, hash, bound, &done);
+        let (difference, to_close) = self.commit(plan.config, hash, bound, policies, &done);
         for listener in to_close {
             self.threads.close(listener).await;
         }
@@ -193,12 +205,27 @@ impl Runner {
         Ok(bound)
     }
 
+    /// Makes the policies that `config` names and the groups do not have yet.
+    async fn make_policies(&self, config: &Config) -> Result<Policies, ChangeError> {
+        let running = self.shared.groups.load_full();
+        let mut policies = Policies::new();
+        for settings in config.groups.iter().map(|group| &group.settings) {
+            let port = settings.listen.port();
+            if running.get(&port).is_none_or(|group| group.snapshot().settings.policy != settings.policy) {
+                let made = self.shared.policies.make(&settings.policy, port).await;
+                policies.insert(port, made.map_err(|source| ChangeError::Policy { group: port, source })?);
+            }
+        }
+        Ok(policies)
+    }
+
     /// Makes `config` the one that runs. Answers what changed, and the listeners that have to be closed.
     fn commit(
         &mut self,
         config: Config,
         in_force: u64,
         mut bound: Bound,
+        mut policies: Policies,
         done: &[&Change],
     ) -> (Difference, Vec<ListenerId>) {
         let old = self.shared.config.load_full();
@@ -211,14 +238,18 @@ impl Runner {
             let port = wanted.settings.listen.port();
             let (registered, removed) = beside_the_file(port, done);
             let is_new_here = !registered.is_empty() || !removed.is_empty();
-            let group = match running.get(&port) {
-                Some(group) => {
+            let policy = policies.remove(&port);
+            let group = match (running.get(&port), policy) {
+                (Some(group), policy) => {
                     if before.get(&port) != Some(&wanted) || is_new_here {
-                        group.apply(wanted.settings.clone(), wanted.servers.clone(), &registered, &removed);
+                        group.apply(wanted.settings.clone(), wanted.servers.clone(), policy, &registered, &removed);
                     }
                     Arc::clone(group)
                 }
-                None => Arc::new(Group::new(wanted.settings.clone(), wanted.servers.clone())),
+                (None, policy) => {
+                    let policy = policy.expect("a policy was made for every group that is new");
+                    Arc::new(Group::new(wanted.settings.clone(), wanted.servers.clone(), policy))
+                }
             };
             if let Some((addr, sockets)) = bound.remove(&port) {
                 let listener = self.threads.open(sockets, &group);

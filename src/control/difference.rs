@@ -56,8 +56,6 @@ fn settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("admin.allow_get_changes", old.admin.allow_get_changes != new.admin.allow_get_changes),
         ("log.level", old.log.level != new.log.level),
         ("log.status_interval", old.log.status_interval != new.log.status_interval),
-        ("policies_dir", old.policies_dir != new.policies_dir),
-        ("policy_max_bytes", old.policy_max_bytes != new.policy_max_bytes),
         ("drain_timeout", old.drain_timeout != new.drain_timeout),
     ])
 }
@@ -67,6 +65,8 @@ fn at_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("admin.pprof_listen", old.admin.pprof_listen != new.admin.pprof_listen),
         ("log.format", old.log.format != new.log.format),
+        ("policies_dir", old.policies_dir != new.policies_dir),
+        ("policy_max_bytes", old.policy_max_bytes != new.policy_max_bytes),
         ("threads", old.threads != new.threads),
     ])
 }

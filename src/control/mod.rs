@@ -30,7 +30,9 @@ use crate::config::{Config, Edit, Problem};
 use crate::counters::{EndReason, ProcessCounters};
 use crate::group::Group;
 use crate::group::view::{GroupView, ServerView};
-use crate::policy::factory::PolicySpec;
+use crate::policy::factory::Factory;
+use crate::policy::spec::PolicySpec;
+use crate::policy::wasm::ModuleError;
 use crate::server::{ServerAddr, State};
 use crate::session::ProxySessionService;
 
@@ -50,6 +52,7 @@ pub struct Control {
 #[derive(Debug)]
 struct Shared {
     groups: ArcSwap<Groups>,
+    policies: Factory,
     config: ArcSwap<Config>,
     sessions: Arc<ProxySessionService>,
     counters: Arc<ProcessCounters>,
@@ -117,6 +120,15 @@ pub enum ChangeError {
         #[source]
         source: Arc<std::io::Error>,
     },
+    /// The module of a policy is not there, or is unfit.
+    #[error("group {group}: {source}; nothing was changed")]
+    Policy {
+        /// The group.
+        group: u16,
+        /// What is wrong with it.
+        #[source]
+        source: ModuleError,
+    },
     /// The file on disk has mistakes; a change would have to write on top of them.
     #[error("{path} has {} mistake(s), the first at {}; nothing was changed", .problems.len(), first(.problems))]
     FileInvalid {
@@ -168,6 +180,11 @@ impl Control {
     /// All sessions.
     pub fn sessions(&self) -> &Arc<ProxySessionService> {
         &self.shared.sessions
+    }
+
+    /// What makes policies, and the modules in use.
+    pub fn policies(&self) -> &Factory {
+        &self.shared.policies
     }
 
     /// What is counted for the process.

@@ -9,7 +9,6 @@ use super::lease::{Lease, LeaseCheck, check};
 use super::snapshot::{Snapshot, Tier};
 use super::view::ServerView;
 use super::{GroupSettings, has_lease};
-use crate::policy::factory::{self, PolicySpec};
 use crate::policy::{IBalancePolicy, ServerSet};
 use crate::server::{Live, Origin, Server, ServerAddr, ServerSettings, State};
 
@@ -39,7 +38,6 @@ pub(super) struct Members {
     port: u16,
     list: Vec<Member>,
     by_addr: HashMap<ServerAddr, usize>,
-    spec: PolicySpec,
     /// Prepared for no servers; what is prepared for the tiers shares its counters.
     policy: Arc<dyn IBalancePolicy>,
     generation: u64,
@@ -48,22 +46,18 @@ pub(super) struct Members {
 
 impl std::fmt::Debug for Members {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Members").field("list", &self.list).field("spec", &self.spec).finish_non_exhaustive()
+        f.debug_struct("Members").field("list", &self.list).field("policy", &self.policy.name()).finish_non_exhaustive()
     }
 }
 
 impl Members {
-    pub(super) fn new(port: u16, spec: PolicySpec) -> Self {
-        let policy = factory::make(&spec);
-        Self { port, list: Vec::new(), by_addr: HashMap::new(), spec, policy, generation: 0, next_id: 1 }
+    pub(super) fn new(port: u16, policy: Arc<dyn IBalancePolicy>) -> Self {
+        Self { port, list: Vec::new(), by_addr: HashMap::new(), policy, generation: 0, next_id: 1 }
     }
 
-    /// Takes another policy; the same one keeps its object and its counters.
-    pub(super) fn set_policy(&mut self, spec: &PolicySpec) {
-        if self.spec != *spec {
-            self.spec = spec.clone();
-            self.policy = factory::make(spec);
-        }
+    /// Takes another policy.
+    pub(super) fn set_policy(&mut self, policy: Arc<dyn IBalancePolicy>) {
+        self.policy = policy;
     }
 
     /// Takes the list of the file. What is known of a server that stays is kept; servers with a lease that
@@ -215,8 +209,9 @@ impl Members {
                 tiers[usize::from(member.server.settings.backup)].push(Arc::clone(&member.server));
             }
         }
-        let tiers = tiers.map(|servers| {
-            let set = Arc::new(ServerSet { generation: self.generation, servers });
+        let [primaries, backups] = tiers;
+        let tiers = [(primaries, false), (backups, true)].map(|(servers, backup)| {
+            let set = Arc::new(ServerSet { generation: self.generation, backup, servers });
             Tier { policy: self.policy.for_servers(&set), set }
         });
         Snapshot { settings, generation: self.generation, tiers }

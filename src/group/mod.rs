@@ -21,7 +21,8 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::clock;
 use crate::counters::GroupCounters;
-use crate::policy::factory::PolicySpec;
+use crate::policy::IBalancePolicy;
+use crate::policy::spec::PolicySpec;
 use crate::server::{Origin, ServerAddr, ServerSettings};
 use members::Members;
 
@@ -73,9 +74,9 @@ pub struct Group {
 
 impl Group {
     /// A group with its servers; those that registered themselves start with a whole lease, so that a
-    /// restart costs nothing.
-    pub fn new(settings: GroupSettings, servers: Vec<ServerSettings>) -> Self {
-        let mut members = Members::new(settings.listen.port(), settings.policy.clone());
+    /// restart costs nothing. `policy` is what [`GroupSettings::policy`] names.
+    pub fn new(settings: GroupSettings, servers: Vec<ServerSettings>, policy: Arc<dyn IBalancePolicy>) -> Self {
+        let mut members = Members::new(settings.listen.port(), policy);
         members.merge(servers, settings.heartbeat_timeout, members::NewLease::Whole);
         let snapshot = members.publish(settings);
         Self {
@@ -105,7 +106,8 @@ impl Group {
         self.snapshot().pick(client, tried, clock::coarse_ms(), fastrand::u64(..))
     }
 
-    /// Takes other settings and another list of servers.
+    /// Takes other settings, another list of servers, and another policy where the settings name another;
+    /// without one, the policy keeps its object and its counters.
     ///
     /// Servers that registered themselves and whose lease has not run out stay, whatever the list says,
     /// unless they are `removed`; one that is only in the list gets no lease by that, unless it has just
@@ -114,6 +116,7 @@ impl Group {
         &self,
         settings: GroupSettings,
         servers: Vec<ServerSettings>,
+        policy: Option<Arc<dyn IBalancePolicy>>,
         registered: &[Registration],
         removed: &[ServerAddr],
     ) {
@@ -123,7 +126,9 @@ impl Group {
             members.add(server.clone(), addresses.clone(), settings.heartbeat_timeout);
         }
         members.merge(servers, settings.heartbeat_timeout, members::NewLease::None);
-        members.set_policy(&settings.policy);
+        if let Some(policy) = policy {
+            members.set_policy(policy);
+        }
         self.publish(&mut members, settings);
     }
 

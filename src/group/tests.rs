@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
+use crate::policy::factory::built_in;
 use crate::server::State;
 
 const CLIENT: &str = "10.0.0.1:1000";
@@ -20,6 +21,14 @@ impl GroupSettings {
             heartbeat_timeout: Duration::from_secs(600),
             max_sessions: 0,
         }
+    }
+}
+
+impl Group {
+    /// A group whose policy is built in.
+    pub(crate) fn for_tests(settings: GroupSettings, servers: Vec<ServerSettings>) -> Self {
+        let policy = built_in(settings.policy.name()).unwrap();
+        Self::new(settings, servers, policy)
     }
 }
 
@@ -61,7 +70,7 @@ fn suspect(group: &Group, addr: &str) {
 
 #[test]
 fn a_suspect_server_is_picked_only_when_nobody_else_is_left() {
-    let group = Group::new(settings("ha"), file(&["10.0.0.1:1", "10.0.0.2:1"]));
+    let group = Group::for_tests(settings("ha"), file(&["10.0.0.1:1", "10.0.0.2:1"]));
     suspect(&group, "10.0.0.1:1");
     assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.2:1"));
     suspect(&group, "10.0.0.2:1");
@@ -74,7 +83,7 @@ fn a_suspect_server_is_picked_only_when_nobody_else_is_left() {
 fn a_backup_is_picked_before_a_suspect_server_and_after_every_other() {
     let mut servers = file(&["10.0.0.9:1", "10.0.0.1:1"]);
     servers[0].backup = true;
-    let group = Group::new(settings("round_robin"), servers);
+    let group = Group::for_tests(settings("round_robin"), servers);
     for _ in 0..4 {
         assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.1:1"));
     }
@@ -88,7 +97,7 @@ fn a_backup_is_picked_before_a_suspect_server_and_after_every_other() {
 fn a_full_server_is_passed_over_and_gives_its_place_back() {
     let mut servers = file(&["10.0.0.1:1", "10.0.0.2:1"]);
     servers[0].max_sessions = 1;
-    let group = Group::new(settings("ha"), servers);
+    let group = Group::for_tests(settings("ha"), servers);
     let slot = group.pick(CLIENT.parse().unwrap(), &[]).unwrap();
     assert_eq!(slot.server.settings.addr.as_str(), "10.0.0.1:1");
     assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.2:1"));
@@ -103,7 +112,7 @@ fn every_cause_alone_keeps_a_server_from_being_picked() {
     let mut servers = file(&["10.0.0.1:1", "10.0.0.2:1", "no-such-name.invalid:1"]);
     servers[0].state = State::Drain;
     servers[1].state = State::Maint;
-    let group = Group::new(settings("round_robin"), servers);
+    let group = Group::for_tests(settings("round_robin"), servers);
     assert_eq!(group.pick(CLIENT.parse().unwrap(), &[]).unwrap_err(), PickError::NoServer);
     let causes: Vec<_> = group.servers().into_iter().map(|server| server.cause.unwrap()).collect();
     assert!(
@@ -121,38 +130,38 @@ fn every_cause_alone_keeps_a_server_from_being_picked() {
 
 #[test]
 fn an_old_copy_of_the_file_drops_no_live_server_and_brings_none_back() {
-    let group = Group::new(settings("ha"), file(&["10.0.0.1:1"]));
-    group.apply(settings("ha"), file(&["10.0.0.1:1"]), &[registration("10.0.0.2:1")], &[]);
+    let group = Group::for_tests(settings("ha"), file(&["10.0.0.1:1"]));
+    group.apply(settings("ha"), file(&["10.0.0.1:1"]), None, &[registration("10.0.0.2:1")], &[]);
     assert_eq!(addrs(&group), ["10.0.0.1:1", "10.0.0.2:1"]);
 
     let mut old = file(&["10.0.0.1:1"]);
     old.push(server("10.0.0.3:1", Origin::Heartbeat));
-    group.apply(settings("ha"), old, &[], &[]);
+    group.apply(settings("ha"), old, None, &[], &[]);
     assert_eq!(addrs(&group), ["10.0.0.1:1", "10.0.0.3:1", "10.0.0.2:1"]);
     let online: Vec<bool> = group.servers().iter().map(|server| server.online).collect();
     assert_eq!(online, [true, false, true]);
 
     group.renew(&"10.0.0.3:1".parse().unwrap(), None).unwrap();
     assert!(group.servers()[1].online, "its first heartbeat brings it online, at its place");
-    group.apply(settings("ha"), file(&["10.0.0.1:1"]), &[], &["10.0.0.2:1".parse().unwrap()]);
+    group.apply(settings("ha"), file(&["10.0.0.1:1"]), None, &[], &["10.0.0.2:1".parse().unwrap()]);
     assert_eq!(addrs(&group), ["10.0.0.1:1", "10.0.0.3:1"], "removed by order, whatever its lease");
 }
 
 #[test]
 fn at_the_start_a_server_that_registered_itself_has_a_whole_lease() {
-    let group = Group::new(settings("ha"), vec![server("10.0.0.2:1", Origin::Heartbeat)]);
+    let group = Group::for_tests(settings("ha"), vec![server("10.0.0.2:1", Origin::Heartbeat)]);
     let view = group.server(&"10.0.0.2:1".parse().unwrap()).unwrap();
     assert!(view.online && view.lease_ms.unwrap() > 500_000);
 }
 
 #[test]
 fn a_change_of_settings_keeps_counts_ids_and_the_policys_counter() {
-    let group = Group::new(settings("round_robin"), file(&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"]));
+    let group = Group::for_tests(settings("round_robin"), file(&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"]));
     let slot = group.pick(CLIENT.parse().unwrap(), &[]).unwrap();
     let before = shown(&group, "10.0.0.1:1").id;
     let mut servers = file(&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"]);
     servers[2].labels = BTreeMap::from([("zone".to_owned(), "a".to_owned())]);
-    group.apply(settings("round_robin"), servers, &[], &[]);
+    group.apply(settings("round_robin"), servers, None, &[], &[]);
     assert_eq!(shown(&group, "10.0.0.1:1").id, before);
     assert_eq!(group.servers()[0].sessions, 1);
     assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.2:1"), "the turn goes on where it was");
@@ -162,9 +171,9 @@ fn a_change_of_settings_keeps_counts_ids_and_the_policys_counter() {
 
 #[test]
 fn the_server_that_is_gone_longest_makes_room_first() {
-    let group = Group::new(settings("ha"), Vec::new());
+    let group = Group::for_tests(settings("ha"), Vec::new());
     assert_eq!(group.longest_gone(), None);
     let gone = vec![server("10.0.0.1:1", Origin::Heartbeat), server("10.0.0.2:1", Origin::Heartbeat)];
-    group.apply(settings("ha"), gone, &[registration("10.0.0.1:1")], &[]);
+    group.apply(settings("ha"), gone, None, &[registration("10.0.0.1:1")], &[]);
     assert_eq!(group.longest_gone().unwrap().as_str(), "10.0.0.2:1", "the other one has a lease");
 }

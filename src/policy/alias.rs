@@ -8,7 +8,7 @@ use super::ServerSet;
 use super::hash::below;
 
 /// The weights of a set, made ready for drawing.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Weighted {
     len: u64,
     /// Empty when all weights are equal: every column would be its own server's.

@@ -4,7 +4,7 @@
 //! to people, and how to make one. Names, checks and listings follow from it, so another policy is one
 //! file and one entry.
 
-use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::IBalancePolicy;
@@ -15,6 +15,8 @@ use super::maglev::Maglev;
 use super::p2c::P2c;
 use super::random::Random;
 use super::round_robin::RoundRobin;
+use super::spec::PolicySpec;
+use super::wasm::{ModuleError, Modules};
 
 /// A policy that needs no module, as it is listed.
 #[derive(Clone, Copy, Debug)]
@@ -72,62 +74,52 @@ pub fn describe() -> &'static [BuiltIn] {
     const { &TABLE }
 }
 
-/// A policy as configured: a name that the factory knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicySpec {
-    name: Arc<str>,
+/// Makes a policy that needs no module, prepared for no servers; `None` for a name that is not in [`BUILT_IN`].
+pub fn built_in(name: &str) -> Option<Arc<dyn IBalancePolicy>> {
+    TABLE.iter().find(|built_in| built_in.name == name).map(|built_in| (built_in.make)())
 }
 
-/// A name the factory does not know.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown policy \"{name}\"; expected {}", BUILT_IN.join(", "))]
-pub struct UnknownPolicy {
-    /// The name as given, cut to 64 characters.
-    pub name: String,
+/// Makes policies, built-in ones and modules. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Factory {
+    modules: Modules,
 }
 
-impl PolicySpec {
-    /// Checks `name` against what the factory can make.
+impl Factory {
+    /// Looks for modules in `folder`; files above `file_bytes_max` are refused.
+    pub fn new(folder: PathBuf, file_bytes_max: u64) -> Self {
+        Self { modules: Modules::new(folder, file_bytes_max) }
+    }
+
+    /// The modules that are in use.
+    pub fn modules(&self) -> &Modules {
+        &self.modules
+    }
+
+    /// Makes what `spec` names for the group of this port, prepared for no servers.
     ///
     /// # Errors
     ///
-    /// [`UnknownPolicy`] for any name that is not in [`BUILT_IN`].
-    pub fn parse(name: &str) -> Result<Self, UnknownPolicy> {
-        if BUILT_IN.contains(&name) {
-            Ok(Self { name: name.into() })
-        } else {
-            Err(UnknownPolicy { name: name.chars().take(64).collect() })
+    /// The module is not there, or is unfit; a built-in policy is always made.
+    pub async fn make(&self, spec: &PolicySpec, group: u16) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
+        match spec.as_module() {
+            None => Ok(self.built_in(spec)),
+            Some(module) => Ok(self.modules.make(module, group).await?),
         }
     }
 
-    /// The configured name.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// The same, but for a module that cannot be used its fallback serves until it can. For the start, which
+    /// nobody is there to repeat.
+    pub async fn make_anyway(&self, spec: &PolicySpec, group: u16) -> Arc<dyn IBalancePolicy> {
+        match spec.as_module() {
+            None => self.built_in(spec),
+            Some(module) => self.modules.make_anyway(module, group).await,
+        }
     }
 
-    /// The same name, shared: for log records.
-    pub fn shared_name(&self) -> Arc<str> {
-        Arc::clone(&self.name)
+    fn built_in(&self, spec: &PolicySpec) -> Arc<dyn IBalancePolicy> {
+        built_in(spec.name()).expect("a spec without a module holds a name of the table")
     }
-}
-
-impl Default for PolicySpec {
-    fn default() -> Self {
-        Self { name: "round_robin".into() }
-    }
-}
-
-impl fmt::Display for PolicySpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
-    }
-}
-
-/// Makes the policy that `spec` names, prepared for no servers.
-pub fn make(spec: &PolicySpec) -> Arc<dyn IBalancePolicy> {
-    let built_in =
-        TABLE.iter().find(|built_in| built_in.name == spec.name()).expect("a spec holds a name of the table");
-    (built_in.make)()
 }
 
 #[cfg(test)]
@@ -138,22 +130,10 @@ mod tests {
     fn every_listed_policy_is_read_and_made_under_its_own_name() {
         for BuiltIn { name, promise, .. } in describe() {
             let spec = PolicySpec::parse(name).unwrap();
-            assert_eq!((spec.name(), make(&spec).name()), (*name, *name));
+            assert_eq!((spec.name(), built_in(name).unwrap().name()), (*name, *name));
             assert!(!promise.is_empty() && !promise.contains('\n'));
         }
-        assert_eq!(make(&PolicySpec::default()).name(), "round_robin");
-    }
-
-    #[test]
-    fn an_unknown_name_is_refused_with_the_names_that_are_known_and_a_bounded_echo() {
-        let error = PolicySpec::parse("round_robbin").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "unknown policy \"round_robbin\"; expected ha, round_robin, ip_hash, least_sessions, random, p2c, maglev"
-        );
-        assert_eq!(PolicySpec::parse(&"ä".repeat(1_000)).unwrap_err().name.chars().count(), 64);
-        for name in ["", "HA", " ha", "round-robin"] {
-            assert!(PolicySpec::parse(name).is_err(), "{name}");
-        }
+        assert!(built_in(PolicySpec::default().name()).is_some());
+        assert!(built_in("wasm:ha").is_none() && built_in("").is_none());
     }
 }

@@ -23,8 +23,12 @@ impl IBalancePolicy for IpHash {
         "ip_hash"
     }
 
-    fn for_servers(&self, _servers: &ServerSet) -> Arc<dyn IBalancePolicy> {
+    fn for_servers(&self, _servers: &Arc<ServerSet>) -> Arc<dyn IBalancePolicy> {
         Arc::new(Self)
+    }
+
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+        Ok(Arc::new(Self))
     }
 
     fn pick(&self, request: &PickRequest<'_>) -> Option<usize> {

@@ -20,8 +20,12 @@ impl IBalancePolicy for LeastSessions {
         "least_sessions"
     }
 
-    fn for_servers(&self, servers: &ServerSet) -> Arc<dyn IBalancePolicy> {
+    fn for_servers(&self, servers: &Arc<ServerSet>) -> Arc<dyn IBalancePolicy> {
         Arc::new(Self { turns: self.turns.for_servers(servers) })
+    }
+
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+        Ok(Arc::new(Self { turns: self.turns.rehearsal() }))
     }
 
     fn pick(&self, request: &PickRequest<'_>) -> Option<usize> {

@@ -43,8 +43,12 @@ impl IBalancePolicy for Maglev {
         "maglev"
     }
 
-    fn for_servers(&self, servers: &ServerSet) -> Arc<dyn IBalancePolicy> {
+    fn for_servers(&self, servers: &Arc<ServerSet>) -> Arc<dyn IBalancePolicy> {
         Arc::new(Self { table: fill(servers) })
+    }
+
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+        Ok(Arc::new(Self { table: self.table.clone() }))
     }
 
     fn pick(&self, request: &PickRequest<'_>) -> Option<usize> {

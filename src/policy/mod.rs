@@ -12,6 +12,8 @@
 //! asks again with that server closed.
 
 pub mod factory;
+pub mod spec;
+pub mod wasm;
 
 mod alias;
 mod choose;
@@ -40,6 +42,8 @@ use crate::server::{Live, Server};
 pub struct ServerSet {
     /// Grows with every change of the group's servers; 0 only for the empty set of a new group.
     pub generation: u64,
+    /// True for the set of backups, which is asked only when no other server will do.
+    pub backup: bool,
     /// In the order of the file, then of registration.
     pub servers: Vec<Arc<Server>>,
 }
@@ -108,6 +112,25 @@ impl PickRequest<'_> {
     }
 }
 
+/// What became of a pick: for policies that learn from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The server was reached.
+    Connected {
+        /// Microseconds it took.
+        micros: u32,
+    },
+    /// The server was not reached.
+    Failed,
+    /// The session that had reached the server is over.
+    Closed {
+        /// Milliseconds from accepting the client.
+        millis: u64,
+        /// Bytes moved, both ways.
+        bytes: u64,
+    },
+}
+
 /// How a server is picked. The name is given.
 pub trait IBalancePolicy: Send + Sync {
     /// The name in the file and in the log: `round_robin`.
@@ -117,7 +140,18 @@ pub trait IBalancePolicy: Send + Sync {
     ///
     /// Called off the data path. Sessions may go on asking the old one while this runs, so counters
     /// are shared between the two, not copied.
-    fn for_servers(&self, servers: &ServerSet) -> Arc<dyn IBalancePolicy>;
+    fn for_servers(&self, servers: &Arc<ServerSet>) -> Arc<dyn IBalancePolicy>;
+
+    /// The same policy with counters of its own, which start where these are: what it is asked changes
+    /// nothing here. It answers the next request as this one would, as far as the policy's state can be copied.
+    ///
+    /// # Errors
+    ///
+    /// Why there can be none now, for people.
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String>;
+
+    /// Hears what became of a pick of this server, by its id. Called on the data path.
+    fn heed(&self, _server: u32, _outcome: Outcome) {}
 
     /// The index, in `request.servers`, of an open server; `None` when no server will do.
     ///

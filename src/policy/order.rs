@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::ServerSet;
 
 /// The smooth weighted order of some servers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Order {
     /// Turns in a round.
     round: u64,
@@ -29,7 +29,7 @@ pub(super) struct Order {
 }
 
 /// Servers of equal weight.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Class {
     /// Where its servers begin in `members`.
     first: usize,
@@ -116,6 +116,11 @@ impl Turns {
     pub(super) fn for_servers(&self, servers: &ServerSet) -> Self {
         let order = Order::new(servers.servers.iter().map(|server| server.settings.weight));
         Self { counter: Arc::clone(&self.counter), order }
+    }
+
+    /// The same place with a counter of its own: turns taken from it are taken from nobody.
+    pub(super) fn rehearsal(&self) -> Self {
+        Self { counter: Arc::new(AtomicU64::new(self.counter.load(Relaxed))), order: self.order.clone() }
     }
 
     /// The server whose turn it is, which ends with this call; `None` without servers.

@@ -32,8 +32,12 @@ impl IBalancePolicy for P2c {
         "p2c"
     }
 
-    fn for_servers(&self, servers: &ServerSet) -> Arc<dyn IBalancePolicy> {
+    fn for_servers(&self, servers: &Arc<ServerSet>) -> Arc<dyn IBalancePolicy> {
         Arc::new(Self { weighted: Weighted::new(servers) })
+    }
+
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+        Ok(Arc::new(Self { weighted: self.weighted.clone() }))
     }
 
     fn pick(&self, request: &PickRequest<'_>) -> Option<usize> {
@@ -68,7 +72,7 @@ mod tests {
     use super::*;
     use crate::policy::testing::{assert_shares, counts, prepared, request, set};
 
-    fn picks(set: &ServerSet, times: u64) -> Vec<usize> {
+    fn picks(set: &Arc<ServerSet>, times: u64) -> Vec<usize> {
         let policy = prepared("p2c", set);
         let picks = (0..times).filter_map(|random| policy.pick(&PickRequest { random, ..request(set) }));
         counts(set.servers.len(), picks)

@@ -22,8 +22,12 @@ impl IBalancePolicy for Random {
         "random"
     }
 
-    fn for_servers(&self, servers: &ServerSet) -> Arc<dyn IBalancePolicy> {
+    fn for_servers(&self, servers: &Arc<ServerSet>) -> Arc<dyn IBalancePolicy> {
         Arc::new(Self { weighted: Weighted::new(servers) })
+    }
+
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+        Ok(Arc::new(Self { weighted: self.weighted.clone() }))
     }
 
     fn pick(&self, request: &PickRequest<'_>) -> Option<usize> {

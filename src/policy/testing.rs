@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::factory::{PolicySpec, make};
+use super::factory::built_in;
 use super::{IBalancePolicy, PickRequest, ServerSet};
 use crate::server::{Live, Origin, Server, ServerSettings};
 
@@ -15,18 +15,18 @@ pub(super) fn server(index: u32, weight: u32, max_sessions: u32) -> Arc<Server> 
 }
 
 /// Servers of these weights, all open.
-pub(super) fn set(weights: &[u32]) -> ServerSet {
+pub(super) fn set(weights: &[u32]) -> Arc<ServerSet> {
     set_of((0..).zip(weights).map(|(index, &weight)| server(index, weight, 0)))
 }
 
 /// These servers as a set.
-pub(super) fn set_of(servers: impl Iterator<Item = Arc<Server>>) -> ServerSet {
-    ServerSet { generation: 1, servers: servers.collect() }
+pub(super) fn set_of(servers: impl Iterator<Item = Arc<Server>>) -> Arc<ServerSet> {
+    Arc::new(ServerSet { generation: 1, backup: false, servers: servers.collect() })
 }
 
 /// A built-in policy, ready for `set`.
-pub(super) fn prepared(name: &str, set: &ServerSet) -> Arc<dyn IBalancePolicy> {
-    make(&PolicySpec::parse(name).unwrap()).for_servers(set)
+pub(super) fn prepared(name: &str, set: &Arc<ServerSet>) -> Arc<dyn IBalancePolicy> {
+    built_in(name).unwrap().for_servers(set)
 }
 
 /// A first request; tests change what they are about.

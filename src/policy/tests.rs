@@ -23,7 +23,7 @@ fn doors() -> impl Strategy<Value = Vec<(u32, Door)>> {
 }
 
 /// A set with such servers, and the ids of those that were tried.
-fn set_with(doors: &[(u32, Door)]) -> (ServerSet, Vec<u32>) {
+fn set_with(doors: &[(u32, Door)]) -> (Arc<ServerSet>, Vec<u32>) {
     let servers = set_of((0..).zip(doors).map(|(index, &(weight, door))| {
         let max_sessions = if matches!(door, Door::Full) { 1 } else { 0 };
         let server = server(index, weight, max_sessions);
@@ -121,7 +121,7 @@ fn among_ten_thousand_servers_the_only_open_one_is_found_and_none_when_it_closes
     let (servers, _) = set_with(&weights.iter().map(|&weight| (weight, Door::Suspect)).collect::<Vec<_>>());
     let open = server(7_000, 1, 0);
     let mut servers = servers;
-    servers.servers[7_000] = Arc::clone(&open);
+    Arc::get_mut(&mut servers).unwrap().servers[7_000] = Arc::clone(&open);
     let tried = [open.id];
     for name in BUILT_IN {
         let policy = prepared(name, &servers);

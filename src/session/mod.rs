@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn the_task_of_a_session_stays_small() {
         let settings = GroupSettings::for_tests("round_robin");
-        let group = Arc::new(Group::new(settings, Vec::new()));
+        let group = Arc::new(Group::for_tests(settings, Vec::new()));
         let service = Arc::new(ProxySessionService::new(1, 10));
         let guard = service.register(0, "127.0.0.1:2".parse().unwrap(), &group);
         let (client, _other) = std::os::unix::net::UnixStream::pair().unwrap();

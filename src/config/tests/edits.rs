@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::factory::PolicySpec;
+use crate::policy::spec::PolicySpec;
 use crate::server::{Origin, ServerAddr, State};
 
 const PATH: &str = "/etc/goproxy/proxy.json";

@@ -288,7 +288,7 @@ impl Bench {
             server,
             workspace: Workspace::new(),
             service: Arc::new(ProxySessionService::new(1, 10)),
-            group: Arc::new(Group::new(settings, Vec::new())),
+            group: Arc::new(Group::for_tests(settings, Vec::new())),
             woken: Arc::default(),
         }
     }

@@ -1,0 +1,156 @@
+//! A policy as configured: what `policy` means in `proxy.json` and over HTTP.
+//!
+//! A spec says which policy, not whether it works: a built-in one always does, a module is looked for in
+//! `policies_dir` when [`super::factory`] makes it.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::factory::BUILT_IN;
+
+/// What stands before a module's name.
+pub const MODULE_PREFIX: &str = "wasm:";
+
+/// Longest name of a module, in bytes.
+pub const MODULE_NAME_LEN_MAX: usize = 64;
+
+/// How long one pick may take.
+pub const DEADLINE_RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(1);
+
+/// How much memory an instance may have, in bytes.
+pub const MEMORY_RANGE: RangeInclusive<u64> = (64 << 10)..=(1 << 30);
+
+/// A policy as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicySpec {
+    name: Arc<str>,
+    module: Option<Arc<ModuleSpec>>,
+}
+
+/// A policy in WebAssembly as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleSpec {
+    /// The file in `policies_dir` without its ending; see [`is_module_name`].
+    pub name: String,
+    /// What the module is configured with, as JSON text; `{}` for nothing.
+    pub config: String,
+    /// The built-in policy that answers when the module cannot.
+    pub fallback: &'static str,
+    /// How long one pick may take, within [`DEADLINE_RANGE`].
+    pub deadline: Duration,
+    /// How much memory one instance may have, in bytes, within [`MEMORY_RANGE`].
+    pub memory: u64,
+    /// The only content of the file that is accepted; `None` for any.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// A name that no policy can have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown policy \"{name}\"; expected {}, or wasm:NAME", BUILT_IN.join(", "))]
+pub struct UnknownPolicy {
+    /// The name as given, cut to 64 characters.
+    pub name: String,
+}
+
+/// True for what may follow [`MODULE_PREFIX`]: letters, digits, `_`, `-` and, but not in front, `.`, so that
+/// a name never leads out of the folder.
+pub fn is_module_name(name: &str) -> bool {
+    let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    (1..=MODULE_NAME_LEN_MAX).contains(&name.len()) && !name.starts_with('.') && name.chars().all(is_fit)
+}
+
+impl PolicySpec {
+    /// Reads `round_robin` or `wasm:NAME`. Whether there is such a module is found out when it is made.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownPolicy`] for a name that is neither in [`BUILT_IN`] nor that of a module.
+    pub fn parse(name: &str) -> Result<Self, UnknownPolicy> {
+        let unknown = || UnknownPolicy { name: name.chars().take(64).collect() };
+        match name.strip_prefix(MODULE_PREFIX) {
+            Some(module) if is_module_name(module) => Ok(Self::module(ModuleSpec::new(module))),
+            None if BUILT_IN.contains(&name) => Ok(Self { name: name.into(), module: None }),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// The policy of a module.
+    pub fn module(module: ModuleSpec) -> Self {
+        Self { name: format!("{MODULE_PREFIX}{}", module.name).into(), module: Some(Arc::new(module)) }
+    }
+
+    /// The configured name: `round_robin` or `wasm:NAME`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The same name, shared: for log records.
+    pub fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    /// The module, when it is not a built-in policy.
+    pub fn as_module(&self) -> Option<&Arc<ModuleSpec>> {
+        self.module.as_ref()
+    }
+}
+
+impl Default for PolicySpec {
+    fn default() -> Self {
+        Self { name: "round_robin".into(), module: None }
+    }
+}
+
+impl fmt::Display for PolicySpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl ModuleSpec {
+    /// A module of which only the name is known.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            config: "{}".to_owned(),
+            fallback: "round_robin",
+            deadline: Duration::from_millis(5),
+            memory: 16 << 20,
+            sha256: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_is_refused_with_the_names_that_are_known_and_a_bounded_echo() {
+        let error = PolicySpec::parse("round_robbin").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unknown policy \"round_robbin\"; expected ha, round_robin, ip_hash, least_sessions, random, p2c, maglev, \
+             or wasm:NAME"
+        );
+        assert_eq!(PolicySpec::parse(&"ä".repeat(1_000)).unwrap_err().name.chars().count(), 64);
+        for name in ["", "HA", " ha", "round-robin"] {
+            assert!(PolicySpec::parse(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_module_stays_within_its_folder() {
+        for name in ["wasm:mine", "wasm:my_policy-2.1", "wasm:ha"] {
+            let spec = PolicySpec::parse(name).unwrap();
+            assert_eq!(spec.name(), name);
+            assert_eq!(format!("wasm:{}", spec.as_module().unwrap().name), name);
+        }
+        let long = format!("wasm:{}", "x".repeat(MODULE_NAME_LEN_MAX + 1));
+        for name in ["wasm:", "wasm:..", "wasm:../x", "wasm:a/b", "wasm:.x", "wasm:a b", "wasm:ä", "wasm:a\0", &long] {
+            assert!(PolicySpec::parse(name).is_err(), "{name}");
+        }
+    }
+}
