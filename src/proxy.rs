@@ -218,7 +218,7 @@ fn metrics_text(control: &Control) -> String {
         counters: Arc::clone(&group.counters),
         servers: group.servers(),
     });
-    metrics::render(samples.collect(), Arc::clone(control.counters()))
+    metrics::render(samples.collect(), control.policies().modules().views(), Arc::clone(control.counters()))
 }
 
 fn thread_count(configured: usize) -> usize {

@@ -4,6 +4,7 @@
 //! turned into an answer in one place, [`Refusal`]. The names of the fields are public and stay.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 use warp::http::StatusCode;
@@ -14,8 +15,10 @@ use super::profile;
 use super::reply::{self, Answer, Nothing, Refusal, granted};
 use super::routes::App;
 use crate::control::Keepalive;
+use crate::counters::ModuleCounters;
 use crate::group::view::{GroupView, ServerView};
 use crate::policy::factory;
+use crate::policy::wasm::view::{ModuleState, ModuleView};
 use crate::server::State;
 
 /// How many sessions `session-list.do` shows.
@@ -53,11 +56,13 @@ struct Policies {
 /// A policy as `policy-list.do` shows it. What a built-in has no use for is null.
 #[derive(Serialize)]
 struct PolicyView {
-    name: &'static str,
+    name: String,
     kind: &'static str,
+    /// In `policies_dir`.
+    file: Option<String>,
     version: Option<String>,
     sha256: Option<String>,
-    state: &'static str,
+    state: ModuleState,
     error: Option<String>,
     calls: Option<u64>,
     faults: Option<u64>,
@@ -152,9 +157,13 @@ pub(super) async fn session_close(app: Arc<App>, params: Params) -> Answer {
     Err(Refusal::new(StatusCode::NOT_FOUND, "session_not_found", msg))
 }
 
+/// On the blocking pool: the folder of the modules is read.
 pub(super) async fn policy_list(app: Arc<App>, _params: Params) -> Answer {
+    let control = Arc::clone(&app.context.control);
+    let modules = blocking("internal", "the list of policies", move || control.policies().modules().views()).await?;
     let groups: Vec<GroupView> = app.context.control.groups().values().map(|group| group.view()).collect();
-    let policies: Vec<PolicyView> = factory::BUILT_IN.iter().map(|name| built_in(name, &groups)).collect();
+    let built_in = factory::BUILT_IN.iter().map(|name| built_in(name, &groups));
+    let policies: Vec<PolicyView> = built_in.chain(modules.into_iter().map(|module| wasm(module, &groups))).collect();
     Ok(granted(&format!("policies: {}", policies.len()), Policies { policies }))
 }
 
@@ -188,14 +197,7 @@ pub(super) async fn ready(app: Arc<App>, _params: Params) -> Answer {
 
 /// Written on the blocking pool: with thousands of servers the text has megabytes.
 pub(super) async fn metrics(app: Arc<App>, _params: Params) -> Answer {
-    let text = tokio::task::spawn_blocking(move || (app.context.metrics)()).await.map_err(|error| {
-        tracing::error!(%error, "metrics could not be written");
-        Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "metrics_failed",
-            "metrics could not be written; the log says more",
-        )
-    })?;
+    let text = blocking("metrics_failed", "metrics", move || (app.context.metrics)()).await?;
     Ok(reply::bytes(METRICS_CONTENT_TYPE, text.into_bytes()))
 }
 
@@ -213,17 +215,114 @@ pub(super) async fn cpu_profile(_app: Arc<App>, params: Params) -> Answer {
     profile::cpu(seconds.unwrap_or(profile::SECONDS_DEFAULT)).await
 }
 
+/// Runs what may take a while where it delays nobody.
+async fn blocking<T: Send + 'static>(
+    code: &'static str,
+    what: &str,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(job).await.map_err(|error| {
+        tracing::error!(%error, what, "admin answer ended by a fault of ours");
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code, format!("{what} could not be written; the log says more"))
+    })
+}
+
+fn users(policy: &str, groups: &[GroupView]) -> Vec<u16> {
+    groups.iter().filter(|view| view.policy == policy).map(|view| view.group).collect()
+}
+
+fn wasm(module: ModuleView, groups: &[GroupView]) -> PolicyView {
+    let ModuleView { name, file, version, sha256, state, error, counters } = module;
+    let counters = counters.as_deref();
+    PolicyView {
+        groups: users(&name, groups),
+        name: name.to_string(),
+        kind: "wasm",
+        file: Some(file),
+        version,
+        sha256,
+        state,
+        error,
+        calls: counters.map(|counters| counters.pick_time.count()),
+        faults: counters.map(ModuleCounters::faults_total),
+        fallbacks: counters.map(|counters| counters.fallbacks.load(Relaxed)),
+    }
+}
+
 fn built_in(name: &'static str, groups: &[GroupView]) -> PolicyView {
     PolicyView {
-        name,
+        name: name.into(),
         kind: "built_in",
+        file: None,
         version: None,
         sha256: None,
-        state: "loaded",
+        state: ModuleState::Loaded,
         error: None,
         calls: None,
         faults: None,
         fallbacks: None,
-        groups: groups.iter().filter(|view| view.policy == name).map(|view| view.group).collect(),
+        groups: users(name, groups),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::FaultKind;
+
+    fn group(port: u16, policy: &str) -> GroupView {
+        GroupView {
+            group: port,
+            listen: format!("0.0.0.0:{port}"),
+            open: true,
+            policy: policy.to_owned(),
+            sessions: 0,
+            servers_online: 0,
+            servers_total: 0,
+        }
+    }
+
+    #[test]
+    fn a_module_is_listed_with_what_it_did_and_the_groups_that_name_it() {
+        let counters = Arc::<ModuleCounters>::default();
+        [100, 5_000, 2_000_000_000].into_iter().for_each(|nanos| counters.pick_time.observe(nanos));
+        counters.fault(FaultKind::Trap);
+        counters.fault(FaultKind::Deadline);
+        counters.fallbacks.store(4, Relaxed);
+        let module = ModuleView {
+            name: "wasm:sticky".into(),
+            file: "sticky.wasm".to_owned(),
+            version: Some("1.2.3".to_owned()),
+            sha256: Some("ab".repeat(32)),
+            state: ModuleState::Quarantined,
+            error: Some("pick took too long".to_owned()),
+            counters: Some(counters),
+        };
+        let groups = [group(1, "wasm:sticky"), group(2, "ha"), group(3, "wasm:sticky2"), group(4, "wasm:sticky")];
+        let shown = serde_json::to_value(wasm(module, &groups)).unwrap();
+        let expected = serde_json::json!({
+            "name": "wasm:sticky", "kind": "wasm", "file": "sticky.wasm", "version": "1.2.3",
+            "sha256": "ab".repeat(32), "state": "quarantined", "error": "pick took too long",
+            "calls": 3, "faults": 2, "fallbacks": 4, "groups": [1, 4],
+        });
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_module_that_no_group_names_has_done_nothing_that_could_be_told() {
+        let module = ModuleView {
+            name: "wasm:idle".into(),
+            file: "idle.wat".to_owned(),
+            version: None,
+            sha256: None,
+            state: ModuleState::Available,
+            error: None,
+            counters: None,
+        };
+        let shown = serde_json::to_value(wasm(module, &[group(1, "ha")])).unwrap();
+        assert_eq!((&shown["state"], &shown["groups"]), (&"available".into(), &serde_json::json!([])));
+        for name in ["version", "sha256", "error", "calls", "faults", "fallbacks"] {
+            assert!(shown[name].is_null(), "{name}");
+        }
     }
 }

@@ -1,16 +1,19 @@
 //! What is counted while it happens and read when somebody asks.
 //!
-//! Plain atomics, fed by sessions and by `control`, read by the metrics: whoever counts knows nothing of
-//! how it is shown. The values need not agree with each other at any moment, so every access is relaxed.
-//! Counters live as long as their group, and vanish with it.
+//! Plain atomics, fed by sessions, by `control` and by the host of modules, read by the metrics: whoever
+//! counts knows nothing of how it is shown. The values need not agree with each other at any moment, so
+//! every access is relaxed.
+//! Counters live as long as their group or module, and vanish with it.
 
 mod histogram;
+mod module;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use histogram::{BOUNDS, CONNECT_BOUNDS_US, Histogram, SESSION_BOUNDS_US};
+pub use histogram::{BOUNDS, Bounds, CONNECT_BOUNDS, Histogram, PICK_BOUNDS, SESSION_BOUNDS, Unit};
+pub use module::{FaultKind, ModuleCounters};
 
 /// Why a session is over. Each session ends for exactly one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,9 +110,9 @@ pub struct GroupCounters {
     pub connect_errors: AtomicU64,
     /// Attempts that followed a failed one.
     pub connect_retries: AtomicU64,
-    /// How long the attempts took that succeeded.
+    /// How long the attempts took that succeeded, in microseconds.
     pub connect_time: Histogram,
-    /// How long sessions lasted.
+    /// How long sessions lasted, in microseconds.
     pub session_time: Histogram,
     /// True while leases that ran out are kept, because too many did so at once.
     pub is_self_preserving: AtomicBool,
@@ -138,8 +141,8 @@ impl Default for GroupCounters {
             bytes_down: AtomicU64::default(),
             connect_errors: AtomicU64::default(),
             connect_retries: AtomicU64::default(),
-            connect_time: Histogram::new(&CONNECT_BOUNDS_US),
-            session_time: Histogram::new(&SESSION_BOUNDS_US),
+            connect_time: Histogram::new(&CONNECT_BOUNDS),
+            session_time: Histogram::new(&SESSION_BOUNDS),
             is_self_preserving: AtomicBool::default(),
             ended: Default::default(),
         }

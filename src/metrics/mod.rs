@@ -1,9 +1,9 @@
 //! The text of `/metrics`, in the OpenMetrics format.
 //!
-//! Nothing is registered and nothing is kept: a scrape is rendered from what the groups show at that
-//! moment, so a series is there exactly as long as its server or its group. Names begin with `goproxy_`
-//! and values are in base units; labels are `group`, `server`, `policy` and `reason`, each of bounded
-//! variety, and `version` on the one line that says what was built. Counting is left to
+//! Nothing is registered and nothing is kept: a scrape is rendered from what the groups and the modules show
+//! at that moment, so a series is there exactly as long as its server, its group or its module is. Names begin
+//! with `goproxy_` and values are in base units; labels are `group`, `server`, `policy` and `reason`, each of
+//! bounded variety, and `version` and `sha256` on the lines that say what was built or loaded. Counting is left to
 //! [`crate::counters`]; a figure that the system does not give is left out.
 
 mod process;
@@ -19,8 +19,9 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use crate::counters::{EndReason, GroupCounters, Histogram, ProcessCounters};
+use crate::counters::{EndReason, FaultKind, GroupCounters, Histogram, ModuleCounters, ProcessCounters};
 use crate::group::view::ServerView;
+use crate::policy::wasm::view::{ModuleState, ModuleView};
 use crate::server::State;
 use process::ProcessFigures;
 
@@ -40,12 +41,12 @@ pub struct GroupSample {
     pub servers: Vec<ServerView>,
 }
 
-/// The whole text, `# EOF` included.
-pub fn render(groups: Vec<GroupSample>, process: Arc<ProcessCounters>) -> String {
+/// The whole text, `# EOF` included. Of the modules, those that a group names are shown.
+pub fn render(groups: Vec<GroupSample>, modules: Vec<ModuleView>, process: Arc<ProcessCounters>) -> String {
     let ports = groups.iter().map(|group| group.port.to_string()).collect();
     let figures = ProcessFigures::read();
     let mut registry = Registry::with_prefix("goproxy");
-    registry.register_collector(Box::new(Scrape { groups, ports, process, figures }));
+    registry.register_collector(Box::new(Scrape { groups, ports, modules, process, figures }));
     let mut out = String::new();
     text::encode(&mut out, &registry).expect("a String takes whatever is written");
     out
@@ -59,6 +60,7 @@ struct Scrape {
     groups: Vec<GroupSample>,
     /// The groups' ports as label values, in the same order.
     ports: Vec<String>,
+    modules: Vec<ModuleView>,
     process: Arc<ProcessCounters>,
     figures: ProcessFigures,
 }
@@ -69,6 +71,7 @@ impl Collector for Scrape {
         self.sessions(&mut families)?;
         self.connects(&mut families)?;
         self.servers(&mut families)?;
+        self.modules(&mut families)?;
         self.config(&mut families)?;
         self.process(&mut families)
     }
@@ -116,6 +119,25 @@ impl Scrape {
         })
     }
 
+    /// Each module that a group names.
+    fn named(&self) -> impl Iterator<Item = (Labels<'_>, &ModuleView)> {
+        let named = self.modules.iter().filter(|module| module.state != ModuleState::Available);
+        named.map(|module| (vec![("policy", &*module.name)], module))
+    }
+
+    /// The counters of each module that has some.
+    fn module_counters(&self) -> impl Iterator<Item = (Labels<'_>, &ModuleCounters)> {
+        self.named().filter_map(|(labels, module)| Some((labels, module.counters.as_deref()?)))
+    }
+
+    /// One series per module of what is counted in this field.
+    fn per_module<'a>(
+        &'a self,
+        field: impl Fn(&ModuleCounters) -> &AtomicU64 + 'a,
+    ) -> impl Iterator<Item = (Labels<'a>, u64)> + 'a {
+        self.module_counters().map(move |(labels, counters)| (labels, field(counters).load(Relaxed)))
+    }
+
     fn sessions(&self, families: &mut Families<'_>) -> fmt::Result {
         families.gauge("sessions_active", "Sessions now", self.loaded(|group| &group.sessions_active))?;
         families.counter("sessions", "Clients accepted", self.loaded(|group| &group.sessions_total))?;
@@ -123,7 +145,7 @@ impl Scrape {
         families.counter("sessions_refused", "Clients turned away without a server, by reason", self.ended(true))?;
         families.counter("bytes_up", "Bytes from clients to servers", self.loaded(|group| &group.bytes_up))?;
         families.counter("bytes_down", "Bytes from servers to clients", self.loaded(|group| &group.bytes_down))?;
-        let time = self.groups().map(|(port, group)| (port, &group.counters.session_time));
+        let time = self.groups().map(|(port, group)| (vec![("group", port)], &group.counters.session_time));
         families.histogram("session_duration_seconds", "How long sessions lasted", time)
     }
 
@@ -132,7 +154,7 @@ impl Scrape {
         families.counter("connect_errors", "Attempts to connect to a server that failed", errors)?;
         let retries = self.loaded(|group| &group.connect_retries);
         families.counter("connect_retries", "Attempts to connect that followed a failed one", retries)?;
-        let time = self.groups().map(|(port, group)| (port, &group.counters.connect_time));
+        let time = self.groups().map(|(port, group)| (vec![("group", port)], &group.counters.connect_time));
         families.histogram("connect_duration_seconds", "How long successful attempts to connect took", time)
     }
 
@@ -157,6 +179,31 @@ impl Scrape {
         families.gauge("server_lease_seconds", "What is left of the server's lease", lease)
     }
 
+    fn modules(&self, families: &mut Families<'_>) -> fmt::Result {
+        let time = self.module_counters().map(|(labels, counters)| (labels, &counters.pick_time));
+        families.histogram("policy_pick_seconds", "How long picks of a module took", time)?;
+        let faults = self.module_counters().flat_map(|(labels, counters)| {
+            FaultKind::ALL.map(|kind| {
+                let reason = ("reason", kind.as_str());
+                (labels.iter().copied().chain([reason]).collect(), counters.faults(kind))
+            })
+        });
+        families.counter("policy_faults", "What a module did wrong, by reason", faults)?;
+        let fallbacks = self.per_module(|module| &module.fallbacks);
+        families.counter("policy_fallbacks", "Picks that a module's fallback answered", fallbacks)?;
+        let is_quarantined = |module: &ModuleView| u64::from(module.state == ModuleState::Quarantined);
+        let quarantined = self.named().map(|(labels, module)| (labels, is_quarantined(module)));
+        families.gauge("policy_quarantined", "1 while a module is not asked because of its faults", quarantined)?;
+        families.counter("policy_swaps", "Versions that took over", self.per_module(|module| &module.swaps))?;
+        let refusals = self.per_module(|module| &module.refusals);
+        families.counter("policy_refused_versions", "Versions of a module's file that were refused", refusals)?;
+        let loaded = self.named().filter_map(|(mut labels, module)| {
+            labels.extend([("version", module.version.as_deref()?), ("sha256", module.sha256.as_deref()?)]);
+            Some(labels)
+        });
+        families.info("policy", "The version of a module that is in use", loaded)
+    }
+
     fn config(&self, families: &mut Families<'_>) -> fmt::Result {
         let process = &self.process;
         let loaded = (process.reload_good_ms() > 0).then(|| as_seconds(process.reload_good_ms()));
@@ -175,7 +222,7 @@ impl Scrape {
 
     fn process(&self, families: &mut Families<'_>) -> fmt::Result {
         families.counter("log_dropped_lines", "Log lines lost", single(crate::log::dropped_total()))?;
-        families.info("build", "What was built", &[("version", env!("CARGO_PKG_VERSION"))])?;
+        families.info("build", "What was built", [vec![("version", env!("CARGO_PKG_VERSION"))]])?;
         let figures = &self.figures;
         if let Some(seconds) = figures.cpu_seconds {
             families.counter("process_cpu_seconds", "Processor time used", single(seconds))?;
@@ -224,29 +271,28 @@ impl Families<'_> {
             .try_for_each(|(labels, value)| labeled(&mut family, &labels, |metric| metric.encode_gauge(&value)))
     }
 
-    /// One histogram per group.
     fn histogram<'l>(
         &mut self,
         name: &str,
         help: &str,
-        series: impl Iterator<Item = (&'l str, &'l Histogram)>,
+        series: impl Iterator<Item = (Labels<'l>, &'l Histogram)>,
     ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        for (port, histogram) in series {
-            let bound = |micros: Option<u64>| micros.map_or(f64::INFINITY, |micros| micros as f64 / 1e6);
-            let buckets: Vec<_> = histogram.buckets().map(|(micros, count)| (bound(micros), count)).collect();
+        for (labels, histogram) in series {
+            let unit = histogram.unit();
+            let upper = |upper: Option<u64>| upper.map_or(f64::INFINITY, |upper| unit.as_seconds(upper));
+            let buckets: Vec<_> = histogram.buckets().map(|(bound, count)| (upper(bound), count)).collect();
             // From the same reading as the buckets, so that the two always agree.
             let count = buckets.iter().map(|(_, count)| count).sum();
-            let sum = histogram.sum_us() as f64 / 1e6;
-            labeled(&mut family, &vec![("group", port)], |metric| {
-                metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
-            })?;
+            let sum = unit.as_seconds(histogram.sum());
+            labeled(&mut family, &labels, |metric| metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None))?;
         }
         Ok(())
     }
 
-    fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) -> fmt::Result {
-        self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(&labels)
+    fn info<'l>(&mut self, name: &str, help: &str, series: impl IntoIterator<Item = Labels<'l>>) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Info)?;
+        series.into_iter().try_for_each(|labels| family.encode_info(&labels))
     }
 }
 

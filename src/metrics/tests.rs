@@ -29,11 +29,21 @@ fn group(port: u16, servers: Vec<ServerView>) -> GroupSample {
     GroupSample { port, policy: "ha".into(), counters: Arc::default(), servers }
 }
 
+fn module(name: &str, state: ModuleState) -> ModuleView {
+    let file = format!("{name}.wasm");
+    let (version, sha256) = (Some("1.2.3".to_owned()), Some("ab".repeat(32)));
+    ModuleView { name: format!("wasm:{name}").into(), file, version, sha256, state, error: None, counters: None }
+}
+
 fn rendered(groups: Vec<GroupSample>) -> String {
+    rendered_with(groups, Vec::new())
+}
+
+fn rendered_with(groups: Vec<GroupSample>, modules: Vec<ModuleView>) -> String {
     let process = ProcessCounters::default();
     process.reload_succeeded(9);
     process.reload_failed();
-    render(groups, Arc::new(process))
+    render(groups, modules, Arc::new(process))
 }
 
 /// One line of a family.
@@ -92,7 +102,7 @@ fn parse_sample(line: &str) -> Sample<'_> {
     let parse_label = |label| {
         let (key, value): (&str, &str) = str::split_once(label, '=').expect("a label");
         let value = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).expect("quotes");
-        assert!(["group", "server", "policy", "reason", "le", "version"].contains(&key), "{line}");
+        assert!(["group", "server", "policy", "reason", "le", "version", "sha256"].contains(&key), "{line}");
         assert!(!value.contains(['"', '\\', '\n']), "{line}");
         (key, value)
     };
@@ -204,4 +214,59 @@ fn a_server_without_a_lease_has_no_lease_series() {
     from_file.lease_ms = None;
     let text = rendered(vec![group(8081, vec![from_file])]);
     assert!(!text.contains("goproxy_server_lease_seconds{"));
+}
+
+#[test]
+fn every_count_of_a_module_is_shown_under_its_name() {
+    let counters = Arc::new(ModuleCounters::default());
+    [120, 4_000, 2_000_000_000].into_iter().for_each(|nanos| counters.pick_time.observe(nanos));
+    counters.fault(FaultKind::Deadline);
+    counters.fault(FaultKind::Deadline);
+    counters.fault(FaultKind::Unfit);
+    counters.fallbacks.store(5, Relaxed);
+    counters.swaps.store(6, Relaxed);
+    counters.refusals.store(7, Relaxed);
+    let good = ModuleView { counters: Some(Arc::clone(&counters)), ..module("good", ModuleState::Loaded) };
+    let bad = ModuleView { counters: Some(Arc::default()), ..module("bad", ModuleState::Quarantined) };
+    let text = rendered_with(vec![group(8081, vec![])], vec![good, bad]);
+    let samples = parse(&text);
+    let policy = ("policy", "wasm:good");
+    for (name, expected) in [
+        ("goproxy_policy_pick_seconds_count", 3.0),
+        ("goproxy_policy_pick_seconds_sum", 2.000_004_12),
+        ("goproxy_policy_fallbacks_total", 5.0),
+        ("goproxy_policy_quarantined", 0.0),
+        ("goproxy_policy_swaps_total", 6.0),
+        ("goproxy_policy_refused_versions_total", 7.0),
+    ] {
+        assert_eq!(value(&samples, name, &[policy]), expected, "{name}");
+    }
+    let faults = |reason| value(&samples, "goproxy_policy_faults_total", &[policy, ("reason", reason)]);
+    assert_eq!(["trap", "deadline", "bad_answer", "unfit"].map(faults), [0.0, 2.0, 0.0, 1.0]);
+    let at = |le| value(&samples, "goproxy_policy_pick_seconds_bucket", &[policy, ("le", le)]);
+    assert_eq!((at("1e-7"), at("1.5e-7"), at("0.000005"), at("0.1"), at("+Inf")), (0.0, 1.0, 2.0, 2.0, 3.0));
+    let sha256 = "ab".repeat(32);
+    let info = [policy, ("version", "1.2.3"), ("sha256", sha256.as_str())];
+    assert_eq!(value(&samples, "goproxy_policy_info", &info), 1.0);
+    assert_eq!(value(&samples, "goproxy_policy_quarantined", &[("policy", "wasm:bad")]), 1.0);
+}
+
+#[test]
+fn a_module_that_is_not_in_use_has_no_series_and_one_that_is_not_loaded_no_version() {
+    let unused = module("unused", ModuleState::Available);
+    let counters = Some(Arc::default());
+    let unfit = ModuleView { version: None, sha256: None, counters, ..module("unfit", ModuleState::Refused) };
+    let text = rendered_with(vec![], vec![unused, unfit]);
+    let samples = parse(&text);
+    assert!(!text.contains("unused") && !text.contains("goproxy_policy_info{"));
+    assert_eq!(value(&samples, "goproxy_policy_quarantined", &[("policy", "wasm:unfit")]), 0.0);
+    assert_eq!(value(&samples, "goproxy_policy_swaps_total", &[("policy", "wasm:unfit")]), 0.0);
+}
+
+#[test]
+fn what_a_module_says_of_itself_breaks_no_line() {
+    let version = Some("1\"} 7\n# \\".to_owned());
+    let text = rendered_with(vec![], vec![ModuleView { version, ..module("odd", ModuleState::Loaded) }]);
+    let line = text.lines().find(|line| line.starts_with("goproxy_policy_info{")).unwrap();
+    assert!(line.contains(r#"version="1\"} 7\n# \\","#) && line.ends_with("\"} 1"), "{line}");
 }
