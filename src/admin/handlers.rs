@@ -14,9 +14,10 @@ use super::params::Params;
 use super::profile;
 use super::reply::{self, Answer, Nothing, Refusal, granted};
 use super::routes::App;
-use crate::control::Keepalive;
+use crate::control::{ChangeError, Keepalive};
 use crate::counters::ModuleCounters;
-use crate::group::view::{GroupView, ServerView};
+use crate::group::view::{Candidate, GroupView, ServerView};
+use crate::group::{ExplainError, Explanation, PickError};
 use crate::policy::factory;
 use crate::policy::wasm::view::{ModuleState, ModuleView};
 use crate::server::State;
@@ -69,6 +70,14 @@ struct PolicyView {
     fallbacks: Option<u64>,
     /// Ports of the groups that use it.
     groups: Vec<u16>,
+}
+
+#[derive(Serialize)]
+struct Explained {
+    server: Option<String>,
+    policy: String,
+    candidates: Vec<Candidate>,
+    note: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -165,6 +174,28 @@ pub(super) async fn policy_list(app: Arc<App>, _params: Params) -> Answer {
     let built_in = factory::BUILT_IN.iter().map(|name| built_in(name, &groups));
     let policies: Vec<PolicyView> = built_in.chain(modules.into_iter().map(|module| wasm(module, &groups))).collect();
     Ok(granted(&format!("policies: {}", policies.len()), Policies { policies }))
+}
+
+/// On the blocking pool: a module may take as long as its deadline.
+pub(super) async fn policy_explain(app: Arc<App>, params: Params) -> Answer {
+    let (port, client, tried) = (params.group()?, params.client()?, params.tried()?);
+    let group = app.context.control.group(port)?;
+    let explained = blocking("internal", "the explanation", move || group.explain(client, &tried)).await?;
+    let Explanation { server, policy, candidates, notes } = explained.map_err(|error| match error {
+        ExplainError::ServerNotFound(server) => ChangeError::ServerNotFound { group: port, server }.into(),
+        ExplainError::CannotRehearse(_) => {
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "cannot_rehearse", format!("group {port}: {error}"))
+        }
+    })?;
+    let ip = client.ip();
+    let msg = match &server {
+        Ok(server) => format!("{ip} would get {server}"),
+        Err(PickError::NoServer) => format!("{ip} would get no server: none will do"),
+        Err(error) => format!("{ip} would get no server: {error}"),
+    };
+    let note = (!notes.is_empty()).then(|| notes.join("; "));
+    let body = Explained { server: server.ok(), policy: policy.to_string(), candidates, note };
+    Ok(granted(&msg, body))
 }
 
 pub(super) async fn config_reload(app: Arc<App>, _params: Params) -> Answer {

@@ -3,6 +3,8 @@
 //! Strict on purpose: an operator's typo must not be taken for a default. A parameter that is unknown,
 //! repeated, empty or badly encoded is refused by name, with what was expected. No input panics.
 
+use std::net::{IpAddr, SocketAddr};
+
 use warp::http::StatusCode;
 
 use super::reply::{Refusal, cut};
@@ -11,6 +13,9 @@ use crate::server::{AddrError, ServerAddr, State, WEIGHT_RANGE};
 
 /// Longest name of a zone, in characters: a label is a word, not a document.
 const ZONE_MAX: usize = 64;
+
+/// Most servers that one client may be said to have tried: as many as a session may.
+const TRIED_MAX: usize = 100;
 
 /// The only form of body that is read.
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -65,15 +70,28 @@ impl Params {
     /// `server`, which must be there.
     pub(super) fn server(&self) -> Result<ServerAddr, Refusal> {
         let text = self.text("server").ok_or_else(|| missing("server", "host:port, ip:port or [ipv6]:port"))?;
-        text.parse().map_err(|error| {
-            let short = match error {
-                AddrError::Form(text) => AddrError::Form(cut(&text)),
-                AddrError::Port(text) => AddrError::Port(cut(&text)),
-                AddrError::Host(text) => AddrError::Host(cut(&text)),
-                AddrError::TooLong(length) => AddrError::TooLong(length),
-            };
-            Refusal::bad("bad_parameter", format!("server: {short}"))
-        })
+        server_addr("server", text)
+    }
+
+    /// `tried`: servers, separated by commas; none when it was not sent.
+    pub(super) fn tried(&self) -> Result<Vec<ServerAddr>, Refusal> {
+        let Some(text) = self.text("tried") else { return Ok(Vec::new()) };
+        let count = text.split(',').count();
+        if count > TRIED_MAX {
+            let msg = format!("tried: names {count} servers; expected at most {TRIED_MAX}");
+            return Err(Refusal::bad("bad_parameter", msg));
+        }
+        text.split(',').map(|text| server_addr("tried", text)).collect()
+    }
+
+    /// `client`, which must be there: an IP, or one with a port as in the log; the port is 0 without.
+    pub(super) fn client(&self) -> Result<SocketAddr, Refusal> {
+        let expected = "an IP address such as 10.0.0.7";
+        let read = |text: &str| {
+            let with_port = |ip: IpAddr| SocketAddr::new(ip, 0);
+            text.parse().map(with_port).or_else(|_| text.parse::<SocketAddr>()).ok()
+        };
+        self.word("client", expected, read)?.ok_or_else(|| missing("client", expected))
     }
 
     pub(super) fn state_if_any(&self) -> Result<Option<State>, Refusal> {
@@ -177,6 +195,18 @@ impl Params {
     }
 }
 
+fn server_addr(name: &'static str, text: &str) -> Result<ServerAddr, Refusal> {
+    text.parse().map_err(|error| {
+        let short = match error {
+            AddrError::Form(text) => AddrError::Form(cut(&text)),
+            AddrError::Port(text) => AddrError::Port(cut(&text)),
+            AddrError::Host(text) => AddrError::Host(cut(&text)),
+            AddrError::TooLong(length) => AddrError::TooLong(length),
+        };
+        Refusal::bad("bad_parameter", format!("{name}: {short}"))
+    })
+}
+
 /// Undoes percent-encoding and `+`; `None` for a broken escape or for bytes that are not UTF-8.
 fn decode(encoded: &[u8]) -> Option<String> {
     let mut decoded = Vec::with_capacity(encoded.len());
@@ -212,7 +242,8 @@ fn unknown(name: &str, known: &[&'static str]) -> String {
 mod tests {
     use super::*;
 
-    const KNOWN: &[&str] = &["group", "server", "weight", "state", "zone", "load", "policy", "id", "sessions"];
+    const KNOWN: &[&str] =
+        &["group", "server", "weight", "state", "zone", "load", "policy", "id", "sessions", "client", "tried"];
 
     fn query(text: &str) -> Result<Params, Refusal> {
         Params::parse(text, None, b"", KNOWN)
@@ -306,14 +337,48 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_an_ip_with_or_without_a_port() {
+        for (text, client) in [
+            ("10.0.0.7", "10.0.0.7:0"),
+            ("10.0.0.7:51234", "10.0.0.7:51234"),
+            ("::1", "[::1]:0"),
+            ("%5B2001:db8::7%5D:80", "[2001:db8::7]:80"),
+        ] {
+            assert_eq!(query(&format!("client={text}")).unwrap().client().unwrap(), client.parse().unwrap(), "{text}");
+        }
+        for text in ["10.0.0", "10.0.0.256", "localhost", "10.0.0.7:", "10.0.0.7:65536", "10.0.0.0/8", "fe80::1%25lo"] {
+            assert_eq!(code(query(&format!("client={text}")).unwrap().client()), "bad_parameter", "{text}");
+        }
+        assert_eq!(code(query("").unwrap().client()), "missing_parameter");
+    }
+
+    #[test]
+    fn servers_that_were_tried_are_separated_by_commas_and_bounded() {
+        assert_eq!(query("").unwrap().tried().unwrap(), []);
+        let tried = query("tried=a:1,%5B::1%5D:2").unwrap().tried().unwrap();
+        assert_eq!(tried.iter().map(ServerAddr::as_str).collect::<Vec<_>>(), ["a:1", "[::1]:2"]);
+        let many = |count| format!("tried={}", vec!["a:1"; count].join(","));
+        assert_eq!(query(&many(TRIED_MAX)).unwrap().tried().unwrap().len(), TRIED_MAX);
+        for text in [&many(TRIED_MAX + 1), "tried=a:1,", "tried=,", "tried=a:1;b:2", "tried=a:1,b"] {
+            assert_eq!(code(query(text).unwrap().tried()), "bad_parameter", "{text}");
+        }
+    }
+
+    #[test]
     fn no_answer_repeats_long_input() {
         let long = "x".repeat(10_000);
-        let params = query(&format!("server={}&state={long}&group={long}&policy={long}", &long[..200])).unwrap();
+        let params = query(&format!(
+            "server={}&state={long}&group={long}&policy={long}&client={long}&tried={long}",
+            &long[..200]
+        ))
+        .unwrap();
         let answers = [
             params.server().unwrap_err(),
             params.state().unwrap_err(),
             params.group().unwrap_err(),
             params.policy().unwrap_err(),
+            params.client().unwrap_err(),
+            params.tried().unwrap_err(),
             query(&long).unwrap_err(),
             query(&format!("{long}%")).unwrap_err(),
             Params::parse("", Some(&long), b"a", KNOWN).unwrap_err(),
@@ -330,6 +395,7 @@ mod tests {
             if let Ok(params) = Params::parse(&query, kind, &body, KNOWN) {
                 let _ = (params.group(), params.server(), params.state(), params.weight_if_any(), params.id());
                 let _ = (params.load_if_any(), params.zone_if_any(), params.policy(), params.closes_sessions());
+                let _ = (params.client(), params.tried());
             }
         }
 

@@ -62,6 +62,7 @@ pub(super) fn admin(app: &Arc<App>) -> Vec<BoxedFilter<(Response,)>> {
         route(app, "session-list.do", Read, &["group"], h::session_list),
         route(app, "session-close.do", Change, &["id"], h::session_close),
         route(app, "policy-list.do", Read, &[], h::policy_list),
+        route(app, "policy-explain.do", Read, &["group", "client", "tried"], h::policy_explain),
         route(app, "config-reload.do", Change, &[], h::config_reload),
         route(app, LIVE, Read, &[], h::live),
         route(app, READY, Read, &[], h::ready),

@@ -192,6 +192,15 @@ impl Members {
         self.by_addr.get(addr).map(|&at| self.list[at].view(now_ms))
     }
 
+    /// Every server, and why it is not shown to the policy.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Arc<Server>, Option<String>)> {
+        self.list.iter().map(|member| (&member.server, member.offline_cause()))
+    }
+
+    pub(super) fn id_of(&self, addr: &ServerAddr) -> Option<u32> {
+        self.by_addr.get(addr).map(|&at| self.list[at].server.id)
+    }
+
     /// Servers online, and all.
     pub(super) fn count(&self) -> (usize, usize) {
         let online = self.list.iter().filter(|member| member.is_online());
@@ -308,8 +317,7 @@ impl Member {
 
     fn view(&self, now_ms: u64) -> ServerView {
         let Server { settings, live, .. } = &*self.server;
-        let full = || format!("holds max_sessions = {} sessions", settings.max_sessions);
-        let cause = self.offline_cause().or_else(|| self.server.is_full().then(full));
+        let cause = self.offline_cause().or_else(|| self.server.is_full().then(|| full(settings)));
         ServerView {
             addr: settings.addr.to_string(),
             state: settings.state,
@@ -330,4 +338,9 @@ impl Member {
             last_check: None,
         }
     }
+}
+
+/// Why a full server is passed over.
+pub(super) fn full(settings: &ServerSettings) -> String {
+    format!("holds max_sessions = {} sessions", settings.max_sessions)
 }

@@ -5,6 +5,7 @@
 //! publishes a new snapshot; a session never waits for that. This module decides who is online; what is
 //! written into the file, and in which order things change, is left to `control`.
 
+mod explain;
 mod lease;
 mod members;
 mod snapshot;
@@ -26,6 +27,7 @@ use crate::policy::spec::PolicySpec;
 use crate::server::{Origin, ServerAddr, ServerSettings};
 use members::Members;
 
+pub use explain::{ExplainError, Explanation};
 pub use lease::LeaseCheck;
 pub use snapshot::{PickError, ServerSlot, Snapshot};
 

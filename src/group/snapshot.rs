@@ -56,8 +56,43 @@ impl Drop for ServerSlot {
     }
 }
 
+/// What a pick is about, whichever servers are shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question<'a> {
+    pub(super) client: SocketAddr,
+    pub(super) tried: &'a [u32],
+    pub(super) now_ms: u64,
+    pub(super) random: u64,
+}
+
 impl Snapshot {
     /// Picks a server and takes a place on it.
+    ///
+    /// # Errors
+    ///
+    /// See [`PickError`].
+    pub fn pick(&self, client: SocketAddr, tried: &[u32], now_ms: u64, random: u64) -> Result<ServerSlot, PickError> {
+        self.find(Question { client, tried, now_ms, random }, |_, server| {
+            let is_taken = server.live.try_acquire(server.settings.max_sessions);
+            is_taken.then(|| ServerSlot { server: Arc::clone(server) })
+        })
+    }
+
+    /// The same servers with a policy of their own: whatever it is asked changes nothing here.
+    ///
+    /// # Errors
+    ///
+    /// Why the policy cannot be rehearsed now, for people.
+    pub(super) fn rehearsal(&self) -> Result<Self, String> {
+        let [first, second] = &self.tiers;
+        let policy = first.policy.rehearsal()?;
+        // Made from the first one's, so that the two share their counters as those of the original do.
+        let backups = Tier { set: Arc::clone(&second.set), policy: policy.for_servers(&second.set) };
+        let tiers = [Tier { set: Arc::clone(&first.set), policy }, backups];
+        Ok(Self { settings: self.settings.clone(), generation: self.generation, tiers })
+    }
+
+    /// Asks the policy until it names a server that `take` takes as the answer to this request.
     ///
     /// Suspect servers are shown only when no other is left, and backups before them: a recent failure costs
     /// no client a delay while anybody else might answer, and turns none away while only it might.
@@ -65,7 +100,12 @@ impl Snapshot {
     /// # Errors
     ///
     /// See [`PickError`].
-    pub fn pick(&self, client: SocketAddr, tried: &[u32], now_ms: u64, random: u64) -> Result<ServerSlot, PickError> {
+    pub(super) fn find<T>(
+        &self,
+        question: Question<'_>,
+        take: impl Fn(&PickRequest<'_>, &Arc<Server>) -> Option<T>,
+    ) -> Result<T, PickError> {
+        let Question { client, tried, now_ms, random } = question;
         for avoid_suspects in [true, false] {
             for tier in self.tiers.iter().filter(|tier| !tier.set.servers.is_empty()) {
                 let request = PickRequest {
@@ -78,8 +118,8 @@ impl Snapshot {
                     now_ms,
                     random,
                 };
-                if let Some(slot) = tier.pick(&request)? {
-                    return Ok(slot);
+                if let Some(taken) = tier.pick(&request, &take)? {
+                    return Ok(taken);
                 }
             }
         }
@@ -89,17 +129,20 @@ impl Snapshot {
 
 impl Tier {
     /// Asks the policy; asks again while others take the last place on the server it names.
-    fn pick(&self, request: &PickRequest<'_>) -> Result<Option<ServerSlot>, PickError> {
+    fn pick<T>(
+        &self,
+        request: &PickRequest<'_>,
+        take: impl Fn(&PickRequest<'_>, &Arc<Server>) -> Option<T>,
+    ) -> Result<Option<T>, PickError> {
         for _ in 0..=request.len() {
             let Some(index) = self.policy.pick(request) else { return Ok(None) };
             // The one place where an answer is checked.
             let Some(server) = self.set.servers.get(index) else { return Err(PickError::BadAnswer) };
-            if server.live.try_acquire(server.settings.max_sessions) {
-                let slot = ServerSlot { server: Arc::clone(server) };
+            if let Some(taken) = take(request, server) {
                 // The place is taken, so only a full server may have changed its mind; suspicion may come at any time.
                 return match request.tried.contains(&server.id) {
                     true => Err(PickError::BadAnswer),
-                    false => Ok(Some(slot)),
+                    false => Ok(Some(taken)),
                 };
             }
         }

@@ -32,15 +32,15 @@ impl Group {
     }
 }
 
-fn settings(policy: &str) -> GroupSettings {
+pub(super) fn settings(policy: &str) -> GroupSettings {
     GroupSettings::for_tests(policy)
 }
 
-fn server(addr: &str, origin: Origin) -> ServerSettings {
+pub(super) fn server(addr: &str, origin: Origin) -> ServerSettings {
     ServerSettings::new(addr.parse().unwrap(), origin)
 }
 
-fn file(addrs: &[&str]) -> Vec<ServerSettings> {
+pub(super) fn file(addrs: &[&str]) -> Vec<ServerSettings> {
     addrs.iter().map(|addr| server(addr, Origin::File)).collect()
 }
 
@@ -58,13 +58,13 @@ fn addrs(group: &Group) -> Vec<String> {
 }
 
 /// The server behind `addr`, as a pick would see it.
-fn shown(group: &Group, addr: &str) -> Arc<crate::server::Server> {
+pub(super) fn shown(group: &Group, addr: &str) -> Arc<crate::server::Server> {
     let snapshot = group.snapshot();
     let mut all = snapshot.tiers.iter().flat_map(|tier| &tier.set.servers);
     Arc::clone(all.find(|server| server.settings.addr.as_str() == addr).unwrap())
 }
 
-fn suspect(group: &Group, addr: &str) {
+pub(super) fn suspect(group: &Group, addr: &str) {
     shown(group, addr).live.connect_failed(clock::coarse_ms());
 }
 

@@ -45,6 +45,17 @@ pub struct ServerView {
     pub last_check: Option<String>,
 }
 
+/// A server as `policy-explain.do` shows it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Candidate {
+    /// `host:port`.
+    pub addr: String,
+    /// True when the policy might have named it.
+    pub eligible: bool,
+    /// Why it is the answer, or is not.
+    pub why: String,
+}
+
 /// A group as `group-list.do` shows it.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct GroupView {

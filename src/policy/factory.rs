@@ -25,35 +25,52 @@ pub struct BuiltIn {
     pub name: &'static str,
     /// What it promises, in one line.
     pub promise: &'static str,
+    /// True when the same client, asking again, may get another answer though nothing has changed.
+    pub is_by_chance: bool,
     make: fn() -> Arc<dyn IBalancePolicy>,
 }
 
 const TABLE: [BuiltIn; 7] = [
-    BuiltIn { name: "ha", promise: "always the first online server, until it drops", make: || Arc::new(Ha) },
+    BuiltIn {
+        name: "ha",
+        promise: "always the first online server, until it drops",
+        is_by_chance: false,
+        make: || Arc::new(Ha),
+    },
     BuiltIn {
         name: "round_robin",
         promise: "one server after the other, exactly by weight",
+        is_by_chance: false,
         make: || Arc::<RoundRobin>::default(),
     },
     BuiltIn {
         name: "ip_hash",
         promise: "a client's IP decides: its hash modulo the number of online servers",
+        is_by_chance: false,
         make: || Arc::new(IpHash),
     },
     BuiltIn {
         name: "least_sessions",
         promise: "the server with the fewest sessions for its weight",
+        is_by_chance: false,
         make: || Arc::<LeastSessions>::default(),
     },
-    BuiltIn { name: "random", promise: "by chance, in proportion to the weights", make: || Arc::<Random>::default() },
+    BuiltIn {
+        name: "random",
+        promise: "by chance, in proportion to the weights",
+        is_by_chance: true,
+        make: || Arc::<Random>::default(),
+    },
     BuiltIn {
         name: "p2c",
         promise: "two at random, the better by sessions and connect time for its weight",
+        is_by_chance: true,
         make: || Arc::<P2c>::default(),
     },
     BuiltIn {
         name: "maglev",
         promise: "a client's IP decides; a server that goes moves hardly anybody but its own clients",
+        is_by_chance: false,
         make: || Arc::<Maglev>::default(),
     },
 ];

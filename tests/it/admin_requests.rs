@@ -6,8 +6,16 @@ use crate::admin_kit::{Client, Http, Proxy, is_refusal, named_echo, ports};
 use crate::support::eventually;
 
 /// Every endpoint that only looks, and every one that changes something.
-pub(crate) const READS: [&str; 7] =
-    ["/worker-list.do", "/group-list.do", "/session-list.do", "/policy-list.do", "/live", "/ready", "/metrics"];
+pub(crate) const READS: [&str; 8] = [
+    "/worker-list.do",
+    "/group-list.do",
+    "/session-list.do",
+    "/policy-list.do",
+    "/policy-explain.do",
+    "/live",
+    "/ready",
+    "/metrics",
+];
 pub(crate) const CHANGES: [&str; 8] = [
     "/worker-keepalive.do",
     "/worker-remove.do",
@@ -252,6 +260,7 @@ fn a_method_that_is_not_offered_is_refused_everywhere() {
         "/group-open.do" | "/group-close.do" | "/worker-list.do" => format!("{path}?group={group}"),
         "/group-policy.do" => format!("{path}?group={group}&policy=ha"),
         "/session-close.do" => format!("{path}?id=1"),
+        "/policy-explain.do" => format!("{path}?group={group}&client=10.0.0.7"),
         _ => path.to_owned(),
     };
     for path in READS.iter().chain(&CHANGES) {
@@ -281,7 +290,7 @@ fn changes_need_post_where_the_file_says_so() {
         is_refusal(&reply, 405, "method_not_allowed", path);
         assert_eq!(reply.header("allow"), Some("POST"));
     }
-    for path in READS.iter().filter(|path| **path != "/worker-list.do") {
+    for path in READS.iter().filter(|path| !["/worker-list.do", "/policy-explain.do"].contains(path)) {
         assert_eq!(proxy.get(path).status, 200, "{path}");
     }
     assert_eq!(proxy.state(), before);

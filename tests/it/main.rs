@@ -20,6 +20,7 @@ mod layers;
 mod memory;
 mod persist_changes;
 mod persist_kill;
+mod policy_explain;
 mod registration_leases;
 mod registration_rules;
 mod resets;

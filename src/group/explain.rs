@@ -1,0 +1,165 @@
+//! Which server a client would get now, and why not the others.
+//!
+//! The answer is found by the very walk that serves clients, [`Snapshot::find`], with two differences: the
+//! policy that is asked is a rehearsal, and no place is taken. So nothing changes by asking, and nothing is
+//! decided here: the reasons are read off where the walk ended. Servers fill up and fall under suspicion all
+//! the time; the answer is that of the moment.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Group;
+use super::members::full;
+use super::snapshot::{PickError, Question, Snapshot};
+use super::view::Candidate;
+use crate::clock;
+use crate::policy::factory;
+use crate::policy::spec::PolicySpec;
+use crate::server::{Server, ServerAddr};
+
+/// Which server a client would get, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    /// The server's address, or why there is none.
+    pub server: Result<String, PickError>,
+    /// The policy as configured.
+    pub policy: PolicySpec,
+    /// Every server of the group, in order.
+    pub candidates: Vec<Candidate>,
+    /// What the answer does not tell; empty when there is nothing.
+    pub notes: Vec<String>,
+}
+
+/// Why nothing can be explained.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExplainError {
+    /// A server that is said to have been tried is not one of the group's.
+    #[error("no server {0}")]
+    ServerNotFound(ServerAddr),
+    /// The policy cannot be asked without changing what it does.
+    #[error("cannot rehearse the policy: {0}")]
+    CannotRehearse(String),
+}
+
+/// Where the walk ended.
+struct Chosen {
+    server: Arc<Server>,
+    avoided_suspects: bool,
+    was_backup: bool,
+}
+
+/// The group at one moment.
+struct Seen {
+    snapshot: Arc<Snapshot>,
+    /// Every server, and why it is not shown to the policy.
+    servers: Vec<(Arc<Server>, Option<String>)>,
+    /// The ids of those that were tried.
+    tried: Vec<u32>,
+}
+
+impl Group {
+    /// Tells which server `client` would get now if it had tried these, and why not each of the others.
+    ///
+    /// Changes nothing. A module runs for this, up to its deadline.
+    ///
+    /// # Errors
+    ///
+    /// See [`ExplainError`].
+    pub fn explain(&self, client: SocketAddr, tried: &[ServerAddr]) -> Result<Explanation, ExplainError> {
+        self.explain_at(client, tried, clock::coarse_ms(), fastrand::u64(..))
+    }
+
+    pub(super) fn explain_at(
+        &self,
+        client: SocketAddr,
+        tried: &[ServerAddr],
+        now_ms: u64,
+        random: u64,
+    ) -> Result<Explanation, ExplainError> {
+        let Seen { snapshot, servers, tried } = self.see(tried)?;
+        let question = Question { client, tried: &tried, now_ms, random };
+        let rehearsal = snapshot.rehearsal().map_err(ExplainError::CannotRehearse)?;
+        let found = rehearsal.find(question, |request, server| {
+            (!server.is_full()).then(|| Chosen {
+                server: Arc::clone(server),
+                avoided_suspects: request.avoid_suspects,
+                was_backup: request.servers.backup,
+            })
+        });
+        let candidates = servers.iter().map(|(server, offline)| {
+            let (eligible, why) = why(server, offline.as_deref(), &found, question);
+            Candidate { addr: server.settings.addr.to_string(), eligible, why }
+        });
+        Ok(Explanation {
+            candidates: candidates.collect(),
+            policy: snapshot.settings.policy.clone(),
+            notes: self.notes(&snapshot, tried.len()),
+            server: found.map(|chosen| chosen.server.settings.addr.to_string()),
+        })
+    }
+
+    /// Under the lock, so that the snapshot and the list of servers agree.
+    fn see(&self, tried: &[ServerAddr]) -> Result<Seen, ExplainError> {
+        let members = self.members();
+        let mut ids = Vec::with_capacity(tried.len());
+        for addr in tried {
+            let id = members.id_of(addr).ok_or_else(|| ExplainError::ServerNotFound(addr.clone()))?;
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        let servers = members.all().map(|(server, offline)| (Arc::clone(server), offline)).collect();
+        Ok(Seen { snapshot: self.snapshot.load_full(), servers, tried: ids })
+    }
+
+    fn notes(&self, snapshot: &Snapshot, tried: usize) -> Vec<String> {
+        let settings = &snapshot.settings;
+        let mut notes = Vec::new();
+        if settings.policy.as_module().is_some() {
+            notes.push(
+                "a fresh instance of the module was asked, which knows the servers but no earlier client".to_owned(),
+            );
+        } else if factory::describe().iter().any(|known| known.name == settings.policy.name() && known.is_by_chance) {
+            notes.push("the policy goes by chance: asked again, it may answer otherwise".to_owned());
+        }
+        if !settings.open {
+            notes.push("the group is closed: no client gets in".to_owned());
+        }
+        let max = u64::from(settings.max_sessions);
+        if max > 0 && self.counters.sessions_active.load(Relaxed) >= max {
+            notes.push(format!("the group holds max_sessions = {max} sessions: no client gets in"));
+        }
+        if tried >= settings.connect_attempts as usize {
+            notes.push(format!("a session gives up after connect_attempts = {}", settings.connect_attempts));
+        }
+        notes
+    }
+}
+
+/// Whether the policy might have named this server, and why it did or did not.
+fn why(
+    server: &Server,
+    offline: Option<&str>,
+    found: &Result<Chosen, PickError>,
+    question: Question<'_>,
+) -> (bool, String) {
+    match (found, offline) {
+        (Ok(chosen), _) if chosen.server.id == server.id => (true, "chosen".to_owned()),
+        (_, Some(cause)) => (false, format!("offline: {cause}")),
+        _ if question.tried.contains(&server.id) => (false, "tried: it did not answer this client".to_owned()),
+        _ if server.is_full() => (false, format!("full: {}", full(&server.settings))),
+        (Ok(chosen), _) if server.settings.backup && !chosen.was_backup => {
+            (false, "backup: only when no other server will do".to_owned())
+        }
+        (Ok(chosen), _) if chosen.avoided_suspects && server.live.is_suspect(question.now_ms) => {
+            (false, "suspect: failed to answer lately, kept out while others are left".to_owned())
+        }
+        (Ok(_), _) => (true, "not chosen: the policy preferred another".to_owned()),
+        (Err(PickError::NoServer), _) => (true, "not chosen: the policy named no server".to_owned()),
+        (Err(error), _) => (true, format!("not chosen: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;
