@@ -1,4 +1,4 @@
-//! The shape of `proxy.json`: read it, check it, edit it, save it, notice changes.
+//! The shape of `proxy.json`: read it, check it, edit it, save it.
 //!
 //! [`parse()`] gives the checked [`Config`] or every mistake with its line and column. [`Document`] makes
 //! the changes that come over HTTP in the text itself, so that all a user wrote around them stays byte
@@ -23,7 +23,6 @@ mod schema;
 mod secret;
 mod units;
 mod value;
-pub mod watch;
 
 #[cfg(test)]
 mod tests;

@@ -48,7 +48,7 @@ const LINKS_MAX: usize = 40;
 
 /// Calls `on_change` whenever the content of the file at `path` is another than was last read.
 ///
-/// `last_read` is the [`hash`](super::file::hash) of that content; whoever reads the file is to keep it. The
+/// `last_read` is the XXH3 hash of that content; whoever reads the file is to keep it. The
 /// first look comes at once, when the watches are set up: the file may have changed since the caller read
 /// it. Events that come while `on_change` runs lead to another look afterwards. Ends when `shutdown`
 /// is cancelled, at any point but within `on_change`.
@@ -276,7 +276,7 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
     })
 }
 
-/// Of a file of any size, without holding it in memory; the same as [`super::file::hash`] gives.
+/// Of a file of any size, without holding it in memory.
 fn hash(path: &Path) -> io::Result<u64> {
     let mut file = File::open(path)?;
     let mut hash = Xxh3Default::new();
@@ -290,5 +290,4 @@ fn hash(path: &Path) -> io::Result<u64> {
 }
 
 #[cfg(test)]
-#[path = "watch_tests.rs"]
 mod tests;
