@@ -150,7 +150,7 @@ impl Proxy {
             // `control` logs what comes of it.
             async move { drop(control.reload().await) }
         };
-        self.spawn("watch", stop, watch::watch(path, control.last_read(), reload, stop.clone()));
+        self.spawn("watch", stop, watch::watch_file(path, control.last_read(), reload, stop.clone()));
         self.spawn("report", stop, status(control.clone(), stop.clone()));
         let scraped = control.clone();
         let context =

@@ -1,19 +1,18 @@
-//! Notices that `proxy.json` has changed.
+//! Notices that files have changed: `proxy.json`, and the modules that policies are made of.
 //!
-//! Folders are watched, never the file: editors rename a new file over the old one, and Kubernetes swaps
-//! a symbolic link in one of the folders above. Every link on the way to the file, and the file itself,
+//! Folders are watched, never a file: editors rename a new file over the old one, and Kubernetes swaps
+//! a symbolic link in one of the folders above. Every link on the way to a file, and the file itself,
 //! is watched through the folder that holds it; where a folder is missing, its parent is watched until it
-//! is back. All of that is worked out and set up anew before each reading of the file, so nothing that
+//! is back. All of that is worked out and set up anew before each look at the files, so nothing that
 //! happens in between is missed.
 //!
-//! A change is a content with another hash than the one that was last read, by whoever reads the file: a
-//! content that was here before is a change when somebody has read another since. It is looked for after
-//! [`QUIET`] without events or [`QUIET_MAX`] with them. A file that is gone or cannot be read changes nothing. Every [`POLL`] the file's stamp is looked
-//! at, because some mounts send no events; every [`POLL_BLIND`] where watching itself is impossible,
-//! so that a change is still seen within about a second. What is in the file, and
+//! They are looked at after [`QUIET`] without events or [`QUIET_MAX`] with them; every [`POLL`] their
+//! stamps are compared, because some mounts send no events, and every [`POLL_BLIND`] where watching
+//! itself is impossible, so that a change is still seen within about a second. What counts as a change
+//! differs: of [`watch_file`] another content, of [`watch_files`] any event. What is in the files, and
 //! whether it differs from what runs, is the caller's business.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -31,13 +30,13 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3Default;
 
-/// How long nothing must happen before the file is read: most writers are done by then.
+/// How long nothing must happen before the files are looked at: most writers are done by then.
 pub const QUIET: Duration = Duration::from_millis(200);
 
-/// When it is read at the latest, however busy its writer is.
+/// When they are looked at at the latest, however busy their writer is.
 pub const QUIET_MAX: Duration = Duration::from_secs(2);
 
-/// How often the file is looked at without any event.
+/// How often they are looked at without any event.
 pub const POLL: Duration = Duration::from_secs(30);
 
 /// How often, while events cannot be had.
@@ -48,31 +47,48 @@ const LINKS_MAX: usize = 40;
 
 /// Calls `on_change` whenever the content of the file at `path` is another than was last read.
 ///
-/// `last_read` is the XXH3 hash of that content; whoever reads the file is to keep it. The
-/// first look comes at once, when the watches are set up: the file may have changed since the caller read
-/// it. Events that come while `on_change` runs lead to another look afterwards. Ends when `shutdown`
+/// `last_read` is the 64-bit XXH3 of that content; whoever reads the file is to keep it, so a content that
+/// was here before is a change when somebody has read another since. A file that is gone or cannot be
+/// read changes nothing.
+///
+/// The first look comes at once, when the watches are set up: the file may have changed since the caller
+/// read it. Events that come while `on_change` runs lead to another look afterwards. Ends when `shutdown`
 /// is cancelled, at any point but within `on_change`.
-pub async fn watch<F>(
+pub async fn watch_file<F>(
     path: PathBuf,
     last_read: Arc<AtomicU64>,
-    mut on_change: impl FnMut() -> F,
+    on_change: impl FnMut() -> F,
     shutdown: CancellationToken,
 ) where
     F: Future<Output = ()>,
 {
-    let events = Arc::new(Notify::new());
-    let watched = Watched::new(path, last_read, Arc::clone(&events));
-    follow(watched, &events, &mut on_change, &shutdown).await;
+    let content = Content { path, stamp: None, last_read };
+    follow(Watched::new(content, Arc::default()), on_change, &shutdown).await;
 }
 
-async fn follow<F>(
-    mut watched: Watched,
-    events: &Notify,
-    on_change: &mut impl FnMut() -> F,
-    shutdown: &CancellationToken,
+/// Calls `on_change` whenever one of these files may have changed: appeared, got another content, gone.
+///
+/// `paths` is asked anew before each look; a permit of `set_changed` ([`Notify::notify_one`]) says that its
+/// answer is another now. It leads to a call as an event does, as soon as the new files are watched, so that
+/// what happened to them before is not missed. For the same reason the first call comes at once. Whether
+/// anything is different, the caller finds out by reading. Ends as [`watch_file`] does.
+pub async fn watch_files<F>(
+    paths: impl Fn() -> Vec<PathBuf> + Send + 'static,
+    on_change: impl FnMut() -> F,
+    set_changed: Arc<Notify>,
+    shutdown: CancellationToken,
 ) where
     F: Future<Output = ()>,
 {
+    let stamps = Stamps { paths, seen: BTreeMap::new() };
+    follow(Watched::new(stamps, set_changed), on_change, &shutdown).await;
+}
+
+async fn follow<S: Subject, F>(mut watched: Watched<S>, mut on_change: impl FnMut() -> F, shutdown: &CancellationToken)
+where
+    F: Future<Output = ()>,
+{
+    let events = Arc::clone(&watched.events);
     let mut cause = Cause::Event;
     loop {
         // File systems may be slow, or hang: not on this thread.
@@ -103,12 +119,12 @@ async fn follow<F>(
     }
 }
 
-/// Why the file is looked at.
+/// Why the files are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// Something happened: the content decides, because a stamp may miss two writes within one tick.
+    /// Something happened: the stamp does not count, because it may miss two writes within one tick.
     Event,
-    /// Time has passed: the content is read only when the stamp is another.
+    /// Time has passed: only another stamp counts.
     Poll,
 }
 
@@ -122,43 +138,33 @@ struct Stamp {
     changed_ns: (i64, i64),
 }
 
-/// The file, what was last seen of it, and the watches that lead to it.
-struct Watched {
+/// What is watched, and what counts as a change of it.
+trait Subject: Send + 'static {
+    /// The files.
+    fn paths(&self) -> Vec<PathBuf>;
+
+    /// True when they have changed since the last call. The watches on `paths` are set up.
+    fn is_changed(&mut self, paths: &[PathBuf], cause: Cause) -> bool;
+}
+
+/// One file, of which the content counts.
+struct Content {
     path: PathBuf,
-    watcher: Option<RecommendedWatcher>,
-    folders: BTreeSet<PathBuf>,
-    /// The paths whose events matter; shared with the thread of `notify`.
-    relevant: Arc<ArcSwap<BTreeSet<PathBuf>>>,
-    is_blind: bool,
     stamp: Option<Stamp>,
     last_read: Arc<AtomicU64>,
 }
 
-impl Watched {
-    fn new(path: PathBuf, last_read: Arc<AtomicU64>, events: Arc<Notify>) -> Self {
-        let relevant = Arc::new(ArcSwap::from_pointee(BTreeSet::new()));
-        let filter = Arc::clone(&relevant);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // An error means that events may have been lost, which is as good as an event.
-            if event.as_ref().map_or(true, |event| is_relevant(event, &filter.load())) {
-                events.notify_one();
-            }
-        });
-        let watcher = watcher.inspect_err(|error| warn_blind(&path, error)).ok();
-        let is_blind = watcher.is_none();
-        // Fails only for an empty path or without a working directory; then nothing is found, and polled for.
-        let path = std::path::absolute(&path).unwrap_or(path);
-        Self { path, watcher, folders: BTreeSet::new(), relevant, is_blind, stamp: None, last_read }
+impl Subject for Content {
+    fn paths(&self) -> Vec<PathBuf> {
+        vec![self.path.clone()]
     }
 
-    /// True when the content is another than it was. The watches are set up before it is read.
-    fn look(&mut self, cause: Cause) -> bool {
-        self.set_up();
+    fn is_changed(&mut self, _: &[PathBuf], cause: Cause) -> bool {
         let stamp = match stamp(&self.path) {
             Ok(stamp) => stamp,
             Err(error) => {
                 if self.stamp.take().is_some() {
-                    tracing::debug!(path = %self.path.display(), %error, "config file gone");
+                    tracing::debug!(path = %self.path.display(), %error, "watched file gone");
                 }
                 return false;
             }
@@ -172,37 +178,99 @@ impl Watched {
                 self.last_read.swap(hash, Relaxed) != hash
             }
             Err(error) => {
-                tracing::debug!(path = %self.path.display(), %error, "config file unreadable");
+                tracing::debug!(path = %self.path.display(), %error, "watched file unreadable");
                 self.stamp = None;
                 false
             }
         }
     }
+}
+
+/// Files that come and go, of which any event counts.
+struct Stamps<P> {
+    paths: P,
+    /// `None` for a file that was not there.
+    seen: BTreeMap<PathBuf, Option<Stamp>>,
+}
+
+impl<P: Fn() -> Vec<PathBuf> + Send + 'static> Subject for Stamps<P> {
+    fn paths(&self) -> Vec<PathBuf> {
+        (self.paths)()
+    }
+
+    fn is_changed(&mut self, paths: &[PathBuf], cause: Cause) -> bool {
+        let now = paths.iter().map(|path| (path.clone(), stamp(path).ok())).collect();
+        let before = std::mem::replace(&mut self.seen, now);
+        cause == Cause::Event || before != self.seen
+    }
+}
+
+/// The files and the watches that lead to them.
+struct Watched<S> {
+    subject: S,
+    /// Told of every event that matters.
+    events: Arc<Notify>,
+    watcher: Option<RecommendedWatcher>,
+    folders: BTreeSet<PathBuf>,
+    /// The paths whose events matter; shared with the thread of `notify`.
+    relevant: Arc<ArcSwap<BTreeSet<PathBuf>>>,
+    is_blind: bool,
+}
+
+impl<S: Subject> Watched<S> {
+    fn new(subject: S, events: Arc<Notify>) -> Self {
+        let relevant = Arc::new(ArcSwap::from_pointee(BTreeSet::new()));
+        let (filter, heard) = (Arc::clone(&relevant), Arc::clone(&events));
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // An error means that events may have been lost, which is as good as an event.
+            if event.as_ref().map_or(true, |event| is_relevant(event, &filter.load())) {
+                heard.notify_one();
+            }
+        });
+        let watcher = watcher.inspect_err(|error| warn_blind(&subject.paths(), error)).ok();
+        let is_blind = watcher.is_none();
+        Self { subject, events, watcher, folders: BTreeSet::new(), relevant, is_blind }
+    }
+
+    /// True when the files have changed. The watches are set up before they are looked at.
+    fn look(&mut self, cause: Cause) -> bool {
+        // Fails only for an empty path or without a working directory; then nothing is found, and polled for.
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let paths: Vec<PathBuf> = self.subject.paths().into_iter().map(absolute).collect();
+        self.set_up(&paths);
+        self.subject.is_changed(&paths, cause)
+    }
 
     /// Watches the folders that matter now, and no other. Even those that mattered before are watched
     /// anew: a folder may have been replaced by another of the same name.
-    fn set_up(&mut self) {
+    fn set_up(&mut self, paths: &[PathBuf]) {
         let Some(watcher) = &mut self.watcher else { return };
-        let (folders, relevant) = way_to(&self.path);
-        self.relevant.store(Arc::new(relevant));
+        let way = ways_to(paths);
+        self.relevant.store(Arc::new(way.relevant));
         for folder in &self.folders {
             // Fails where the folder is gone, and its watch with it.
             let _ = watcher.unwatch(folder);
         }
-        let results: Vec<_> = folders.iter().map(|folder| watcher.watch(folder, RecursiveMode::NonRecursive)).collect();
-        self.folders = folders;
+        let watch = |folder: &PathBuf| watcher.watch(folder, RecursiveMode::NonRecursive);
+        let results: Vec<_> = way.folders.iter().map(watch).collect();
+        self.folders = way.folders;
         let failure = results.into_iter().find_map(Result::err);
         match &failure {
-            Some(error) if !self.is_blind => warn_blind(&self.path, error),
-            None if self.is_blind => tracing::info!(path = %self.path.display(), "config file watched again"),
+            Some(error) if !self.is_blind => warn_blind(paths, error),
+            None if self.is_blind => tracing::info!(path = %first(paths), "files watched again"),
             _ => {}
         }
         self.is_blind = failure.is_some();
     }
 }
 
-fn warn_blind(path: &Path, error: &notify::Error) {
-    tracing::warn!(path = %path.display(), %error, poll_ms = POLL_BLIND.as_millis() as u64, "config file polled");
+fn warn_blind(paths: &[PathBuf], error: &notify::Error) {
+    tracing::warn!(path = %first(paths), %error, poll_ms = POLL_BLIND.as_millis() as u64, "files polled");
+}
+
+/// One of the files, to tell in the log which they are.
+fn first(paths: &[PathBuf]) -> std::path::Display<'_> {
+    paths.first().map_or(Path::new(""), PathBuf::as_path).display()
 }
 
 /// Our own reading opens the file; only what may change it counts.
@@ -215,41 +283,56 @@ fn is_relevant(event: &Event, relevant: &BTreeSet<PathBuf>) -> bool {
     event.need_rescan() || (!is_reading && event.paths.iter().any(|path| relevant.contains(path)))
 }
 
-/// Follows `path` as the kernel does. The folders to watch, and the paths whose events matter: each link,
-/// the first part that is missing or else the file, and the folders themselves.
-fn way_to(path: &Path) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
-    let (mut folders, mut relevant) = (BTreeSet::new(), BTreeSet::new());
-    let mut rest: VecDeque<OsString> = parts(path).collect();
-    let mut at = PathBuf::from("/");
-    let mut links = 0;
-    while let Some(part) = rest.pop_front() {
-        if part == ".." {
-            at.pop();
-            continue;
-        }
-        let next = at.join(part);
-        let kind = fs::symlink_metadata(&next).map(|meta| meta.file_type());
-        let target = match &kind {
-            Ok(kind) if kind.is_symlink() && links < LINKS_MAX => fs::read_link(&next).ok(),
-            _ => None,
-        };
-        if target.is_some() || kind.is_err() || rest.is_empty() {
-            relevant.extend([next.clone(), at.clone()]);
-            folders.insert(at.clone());
-        }
-        match target {
-            Some(target) => {
-                links += 1;
-                if target.is_absolute() {
-                    at = PathBuf::from("/");
-                }
-                rest = parts(&target).chain(rest).collect();
+/// What is to be watched.
+#[derive(Default)]
+struct Way {
+    folders: BTreeSet<PathBuf>,
+    /// The paths whose events matter: each link, the first part that is missing or else the file, and
+    /// the folders themselves.
+    relevant: BTreeSet<PathBuf>,
+}
+
+/// The ways to all of `paths`, which are absolute.
+fn ways_to(paths: &[PathBuf]) -> Way {
+    let mut way = Way::default();
+    paths.iter().for_each(|path| way.add(path));
+    way
+}
+
+impl Way {
+    /// Follows `path` as the kernel does.
+    fn add(&mut self, path: &Path) {
+        let mut rest: VecDeque<OsString> = parts(path).collect();
+        let mut at = PathBuf::from("/");
+        let mut links = 0;
+        while let Some(part) = rest.pop_front() {
+            if part == ".." {
+                at.pop();
+                continue;
             }
-            None if kind.is_err() => break,
-            None => at = next,
+            let next = at.join(part);
+            let kind = fs::symlink_metadata(&next).map(|meta| meta.file_type());
+            let target = match &kind {
+                Ok(kind) if kind.is_symlink() && links < LINKS_MAX => fs::read_link(&next).ok(),
+                _ => None,
+            };
+            if target.is_some() || kind.is_err() || rest.is_empty() {
+                self.relevant.extend([next.clone(), at.clone()]);
+                self.folders.insert(at.clone());
+            }
+            match target {
+                Some(target) => {
+                    links += 1;
+                    if target.is_absolute() {
+                        at = PathBuf::from("/");
+                    }
+                    rest = parts(&target).chain(rest).collect();
+                }
+                None if kind.is_err() => break,
+                None => at = next,
+            }
         }
     }
-    (folders, relevant)
 }
 
 /// The names in a path; `..` is kept, because what it means depends on the links before it.
