@@ -8,6 +8,7 @@ pub mod clock;
 pub mod counters;
 pub mod log;
 pub mod server;
+pub mod watch;
 
 pub mod policy;
 

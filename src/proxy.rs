@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{AdminContext, AdminServer};
-use crate::config::{self, AdminListen, Config};
+use crate::config::{AdminListen, Config};
 use crate::control::{ChangeError, Control, Runner};
 use crate::counters::EndReason;
 use crate::metrics::{self, GroupSample};
@@ -22,6 +22,7 @@ use crate::report::{self, Online};
 use crate::resolve;
 use crate::session::ProxySessionService;
 use crate::threads::DataThreads;
+use crate::watch;
 
 /// Descriptors a session needs: the client's and the server's.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
@@ -149,7 +150,7 @@ impl Proxy {
             // `control` logs what comes of it.
             async move { drop(control.reload().await) }
         };
-        self.spawn("watch", stop, config::watch::watch(path, control.last_read(), reload, stop.clone()));
+        self.spawn("watch", stop, watch::watch_file(path, control.last_read(), reload, stop.clone()));
         self.spawn("report", stop, status(control.clone(), stop.clone()));
         let scraped = control.clone();
         let context =

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::units::{size_text, time_text};
-use super::{AdminListen, Config, GroupConfig};
+use super::{AdminListen, Config, GroupConfig, policy};
 use crate::server::{Origin, ServerSettings, State};
 
 /// The file that means `config`, in the new form.
@@ -70,18 +70,21 @@ fn listen_text(listen: &AdminListen) -> String {
 fn group_text(group: &GroupConfig) -> String {
     let s = &group.settings;
     let mut text = String::from("{\n");
-    let mut line = |name: &str, value: Value| {
+    let time = |time| quoted(&time_text(time));
+    let lines = [
+        ("listen", quoted(&s.listen.to_string())),
+        ("open", s.open.to_string()),
+        ("policy", policy::text(&s.policy)),
+        ("connect_timeout", time(s.connect_timeout)),
+        ("connect_attempts", s.connect_attempts.to_string()),
+        ("idle_timeout", time(s.idle_timeout)),
+        ("half_close_timeout", time(s.half_close_timeout)),
+        ("heartbeat_timeout", time(s.heartbeat_timeout)),
+        ("max_sessions", s.max_sessions.to_string()),
+    ];
+    for (name, value) in lines {
         writeln!(text, "      \"{name}\": {value},").expect("a String takes all");
-    };
-    line("listen", s.listen.to_string().into());
-    line("open", s.open.into());
-    line("policy", s.policy.name().into());
-    line("connect_timeout", time_text(s.connect_timeout).into());
-    line("connect_attempts", s.connect_attempts.into());
-    line("idle_timeout", time_text(s.idle_timeout).into());
-    line("half_close_timeout", time_text(s.half_close_timeout).into());
-    line("heartbeat_timeout", time_text(s.heartbeat_timeout).into());
-    line("max_sessions", s.max_sessions.into());
+    }
     text.push_str("      \"servers\": [");
     for (index, server) in group.servers.iter().enumerate() {
         text.push_str(if index > 0 { ",\n        " } else { "\n        " });

@@ -2,8 +2,8 @@
 //!
 //! A [`Document`] applies edits to the configuration, where they cost next to nothing, and works out the
 //! text once, in [`Document::text`], from the difference between what the text says and what is wanted.
-//! So many edits cost as much as one, a change and its reverse leave no trace, and a value that is in
-//! force already changes no byte. A syntax tree that edits in place was no help: it spreads inserted
+//! So many edits cost as much as one, a change and its reverse leave no trace (only what was said of a
+//! policy beside its name is gone), and a value that is in force already changes no byte. A syntax tree that edits in place was no help: it spreads inserted
 //! objects over several lines and finds its place anew for every edit.
 
 use std::collections::BTreeMap;
@@ -55,7 +55,7 @@ pub enum Edit {
     OpenGroup {
         /// The group's port.
         group: u16,
-        /// Its policy; `None` for the one it has, or the default.
+        /// Its policy; `None` for the one it has, or the default. The same name changes nothing.
         policy: Option<PolicySpec>,
     },
     /// Says that a group is not open.
@@ -63,7 +63,8 @@ pub enum Edit {
         /// The group's port.
         group: u16,
     },
-    /// Gives a group another policy.
+    /// Gives a group another policy. One of the name that the group's policy has changes nothing: whoever
+    /// gives only a name means that policy as it is configured.
     SetPolicy {
         /// The group's port.
         group: u16,
@@ -165,10 +166,9 @@ impl Document {
             }
             Edit::OpenGroup { group, policy } => {
                 let index = self.group(*group).or_else(|_| self.new_group(*group))?;
-                let settings = &mut self.config.groups[index].settings;
-                settings.open = true;
+                self.config.groups[index].settings.open = true;
                 if let Some(policy) = policy {
-                    settings.policy = policy.clone();
+                    self.set_policy(index, policy);
                 }
             }
             Edit::CloseGroup { group } => {
@@ -177,7 +177,7 @@ impl Document {
             }
             Edit::SetPolicy { group, policy } => {
                 let index = self.group(*group)?;
-                self.config.groups[index].settings.policy = policy.clone();
+                self.set_policy(index, policy);
             }
         }
         self.config.is_legacy = self.was_legacy && self.config.groups == self.said;
@@ -229,6 +229,13 @@ impl Document {
         group.servers.push(server.clone());
         self.places[index].push(None);
         Ok(())
+    }
+
+    fn set_policy(&mut self, index: usize, policy: &PolicySpec) {
+        let current = &mut self.config.groups[index].settings.policy;
+        if current.name() != policy.name() {
+            *current = policy.clone();
+        }
     }
 
     fn new_group(&mut self, port: u16) -> Result<usize, EditError> {

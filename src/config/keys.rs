@@ -4,7 +4,8 @@
 //! is printed from it, and the tests hold `config/README.md` against it.
 
 use super::{LogFormat, LogLevel};
-use crate::policy::factory;
+use crate::policy::factory::BUILT_IN;
+use crate::policy::spec::{DEADLINE_RANGE, MEMORY_RANGE};
 use crate::server::WEIGHT_RANGE;
 
 /// Most groups in a file.
@@ -15,6 +16,10 @@ pub const SERVERS_MAX: usize = 65_536;
 pub const LABELS_MAX: usize = 32;
 /// Longest name and longest value of a label, in bytes.
 pub const LABEL_LEN_MAX: usize = 128;
+/// Longest `config` of a policy module, in bytes of JSON without blanks.
+pub const MODULE_CONFIG_LEN_MAX: usize = 64 << 10;
+/// Deepest nesting within it: well below what JSON parsers in modules refuse.
+pub(super) const MODULE_CONFIG_DEPTH_MAX: usize = 64;
 /// Most networks of `register_allow`.
 pub(super) const NETWORKS_MAX: usize = 1_024;
 
@@ -54,8 +59,14 @@ pub(super) enum Shape {
     Networks,
     /// A server's `host:port`.
     Server,
-    /// The name of a policy.
-    Policy,
+    /// The name of a policy, or an object of these keys for a module; without keys only a name.
+    Policy(&'static [Key]),
+    /// The name of a module.
+    Module,
+    /// An object whose content is not ours to judge.
+    Free,
+    /// A SHA-256 as text.
+    Sha256,
     /// An object of free names with text as values.
     Labels,
     /// An object of these keys.
@@ -81,11 +92,16 @@ pub(super) const ROOT: &[Key] = &[
         "policies_dir",
         Shape::Text,
         "\"../policies\"",
-        "The folder of policy modules, relative to the folder of this file.",
+        "The folder of policy modules, relative to the folder of this file. Takes effect at start.",
     ),
     key("drain_timeout", Shape::Time(true, 1, YEAR_MS), "\"30s\"", "How long sessions may go on after a TERM."),
     key("threads", Shape::Whole(0, 1_024), "0", "Threads that carry data; 0 for one per core. Takes effect at start."),
-    key("policy_max_bytes", Shape::Size(1 << 10, 1 << 30), "\"8MiB\"", "The largest policy module that is read."),
+    key(
+        "policy_max_bytes",
+        Shape::Size(1 << 10, 1 << 30),
+        "\"8MiB\"",
+        "The largest policy module that is read. Takes effect at start.",
+    ),
     key(
         "defaults",
         Shape::Object(DEFAULTS),
@@ -155,7 +171,12 @@ const LISTEN: Key = Key {
     doc: "Where the group listens, ip:port. The port is the group's id.",
 };
 const OPEN: Key = key("open", Shape::Switch, "true", "False: the group is kept but does not listen.");
-const POLICY: Key = key("policy", Shape::Policy, "\"round_robin\"", "How a server is picked for a new client.");
+const POLICY: Key = key(
+    "policy",
+    Shape::Policy(MODULE),
+    "\"round_robin\"",
+    "How a server is picked for a new client. wasm:NAME is a module of policies_dir; the object says more about one.",
+);
 const SERVERS: Key = key(
     "servers",
     Shape::List(SERVER, SERVERS_MAX, Some("addr")),
@@ -248,12 +269,57 @@ pub(super) const SERVER: &[Key] = &[
     ),
 ];
 
+/// The keys of a policy that is written as an object.
+pub(super) const MODULE: &[Key] = &[
+    Key {
+        name: "wasm",
+        shape: Shape::Module,
+        default: None,
+        doc: "The module: NAME.wasm or NAME.wat in policies_dir, by its NAME.",
+    },
+    key(
+        "config",
+        Shape::Free,
+        "{}",
+        "What the module is told before it picks, as JSON; what it may be is the module's business.",
+    ),
+    key(
+        "fallback",
+        Shape::Word(&BUILT_IN),
+        "\"round_robin\"",
+        "The built-in policy that answers whenever the module cannot.",
+    ),
+    key(
+        "deadline",
+        Shape::Time(false, DEADLINE_RANGE.start().as_millis() as u64, DEADLINE_RANGE.end().as_millis() as u64),
+        "\"5ms\"",
+        "How long one pick may take; a module that takes longer is stopped and fallback answers.",
+    ),
+    key(
+        "memory",
+        Shape::Size(*MEMORY_RANGE.start(), *MEMORY_RANGE.end()),
+        "\"16MiB\"",
+        "How much memory the module may have for one group.",
+    ),
+    key(
+        "sha256",
+        Shape::Sha256,
+        "null",
+        "The SHA-256 of the only file that is accepted, as sha256sum prints it; null for any.",
+    ),
+];
+
 /// The keys of the old program's flat file.
 pub(super) const LEGACY: &[Key] = &[
     Key { name: "httpport", shape: Shape::Whole(1, 65_535), default: None, doc: "admin.listen on 127.0.0.1." },
     Key { name: "tcpport", shape: Shape::Whole(1, 65_535), default: None, doc: "One open group on 0.0.0.0." },
     key("pprofport", Shape::Whole(1, 65_535), "null", "admin.pprof_listen on 127.0.0.1."),
-    key("lbpolicy", Shape::Policy, "\"round_robin\"", "policy: 1 is ha, 2 is round_robin, 3 is ip_hash; or a name."),
+    key(
+        "lbpolicy",
+        Shape::Policy(&[]),
+        "\"round_robin\"",
+        "policy: 1 is ha, 2 is round_robin, 3 is ip_hash; or a name.",
+    ),
     key("rwtimeout", IDLE_TIMEOUT.shape, "\"10m\"", "idle_timeout."),
     key("printinterval", Shape::Time(true, 100, YEAR_MS), "\"5s\"", "log.status_interval."),
     key("heartbeatkeepalive", HEARTBEAT_TIMEOUT.shape, "\"5s\"", "heartbeat_timeout."),
@@ -269,9 +335,4 @@ pub(super) fn find(keys: &'static [Key], name: &str) -> Option<&'static Key> {
 /// The names, for messages.
 pub(super) fn names(keys: &'static [Key]) -> impl Iterator<Item = &'static str> + Clone {
     keys.iter().map(|key| key.name)
-}
-
-/// The names of the policies, for messages and the schema.
-pub(super) fn policies() -> impl Iterator<Item = &'static str> {
-    factory::BUILT_IN.into_iter()
 }

@@ -1,4 +1,4 @@
-//! The shape of `proxy.json`: read it, check it, edit it, save it, notice changes.
+//! The shape of `proxy.json`: read it, check it, edit it, save it.
 //!
 //! [`parse()`] gives the checked [`Config`] or every mistake with its line and column. [`Document`] makes
 //! the changes that come over HTTP in the text itself, so that all a user wrote around them stays byte
@@ -15,6 +15,7 @@ mod keys;
 mod legacy;
 mod list;
 mod parse;
+mod policy;
 mod problem;
 mod reader;
 mod rewrite;
@@ -22,7 +23,6 @@ mod schema;
 mod secret;
 mod units;
 mod value;
-pub mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -40,7 +40,7 @@ use crate::server::ServerSettings;
 pub use dump::{dump, dump_for};
 pub use edit::{Document, Edit, EditError};
 pub use find::{FILE_NAME, NotFound, PATH_VARIABLE, find};
-pub use keys::{GROUPS_MAX, LABEL_LEN_MAX, LABELS_MAX, SERVERS_MAX};
+pub use keys::{GROUPS_MAX, LABEL_LEN_MAX, LABELS_MAX, MODULE_CONFIG_LEN_MAX, SERVERS_MAX};
 pub use legacy::LEGACY_NOTE;
 pub use parse::parse;
 pub use problem::Problem;

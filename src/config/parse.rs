@@ -16,7 +16,7 @@ use super::check::{Listens, check_listeners, check_server_addr};
 use super::keys::{ADMIN, DEFAULTS, GROUP, GROUPS_MAX, Key, LOG, NETWORKS_MAX, ROOT, SERVER, SERVERS_MAX};
 use super::problem::{Place, Problem, Problems};
 use super::reader::{self, Fields, fields};
-use super::{AdminListen, AdminSettings, Config, GroupConfig, LogFormat, LogLevel, LogSettings, legacy, value};
+use super::{AdminListen, AdminSettings, Config, GroupConfig, LogFormat, LogLevel, LogSettings, legacy, policy, value};
 use crate::group::GroupSettings;
 use crate::server::{Origin, ServerAddr, ServerSettings, State};
 
@@ -190,7 +190,7 @@ impl Parser<'_> {
         GroupSettings {
             listen: base.map_or(NOWHERE, |base| base.listen),
             open: f.get_or(p, "open", base.map(|base| base.open), value::switch),
-            policy: f.get_or(p, "policy", base.map(|base| base.policy.clone()), value::policy),
+            policy: policy::read(p, f, "policy", base.map(|base| base.policy.clone())),
             connect_timeout: f.get_or(p, "connect_timeout", base.map(|base| base.connect_timeout), value::time),
             connect_attempts: f.get_or(p, "connect_attempts", base.map(|base| base.connect_attempts), value::whole_u32),
             idle_timeout: f.get_or(p, "idle_timeout", base.map(|base| base.idle_timeout), value::time),

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, HashSet};
 use jsonc_parser::ast::{Object, Value};
 use jsonc_parser::common::Ranged;
 
-use super::GroupConfig;
 use super::dump::{quoted, server_keys, server_text};
 use super::list::{Fresh, List};
 use super::reader::syntax;
+use super::{GroupConfig, policy};
 use crate::group::GroupSettings;
 use crate::server::ServerSettings;
 
@@ -79,7 +79,7 @@ impl Writer<'_> {
             list.set("open", &group.settings.open.to_string());
         }
         if group.settings.policy != said.settings.policy {
-            list.set("policy", &quoted(group.settings.policy.name()));
+            list.set("policy", &policy::text(&group.settings.policy));
         }
         if group.servers != said.servers {
             let servers = match value.get("servers").map(|property| &property.value) {
@@ -103,7 +103,7 @@ impl Writer<'_> {
             list.set("open", &settings.open.to_string());
         }
         if settings.policy != base.policy {
-            list.set("policy", &quoted(settings.policy.name()));
+            list.set("policy", &policy::text(&settings.policy));
         }
         if !group.servers.is_empty() {
             let servers = self.new_servers(&group.servers, &list.separator());

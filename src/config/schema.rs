@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{self, Key, LABEL_LEN_MAX, LABELS_MAX, ROOT, Shape};
+use super::keys::{self, Key, LABEL_LEN_MAX, LABELS_MAX, MODULE_CONFIG_LEN_MAX, ROOT, Shape};
 use super::units::{SIZE_PATTERN, TIME_PATTERN, size_text, time_text};
+use crate::policy::factory::BUILT_IN;
+use crate::policy::spec::{MODULE_NAME_LEN_MAX, MODULE_PREFIX};
 
 /// The schema (draft 2020-12), pretty, with a newline at its end. The old program's flat form is not in it.
 pub fn schema() -> String {
@@ -32,7 +34,7 @@ fn object(keys: &[Key]) -> Value {
 fn property(key: &Key) -> Value {
     let mut schema = shape(key.shape);
     let mut description = key.doc.to_owned();
-    if let Shape::Time(..) | Shape::Size(..) | Shape::List(..) = key.shape {
+    if let Shape::Time(..) | Shape::Size(..) | Shape::List(..) | Shape::Free = key.shape {
         description.push_str(&format!(" Expected: {}.", range(key.shape)));
     }
     schema["description"] = description.into();
@@ -53,7 +55,14 @@ fn shape(shape: Shape) -> Value {
         Shape::Time(..) => json!({ "type": "string", "pattern": TIME_PATTERN }),
         Shape::Size(..) => json!({ "type": "string", "pattern": SIZE_PATTERN }),
         Shape::Word(words) => json!({ "type": "string", "enum": words }),
-        Shape::Policy => json!({ "type": "string", "enum": keys::policies().collect::<Vec<_>>() }),
+        Shape::Policy(keys) => json!({ "anyOf": [
+            { "type": "string", "enum": BUILT_IN },
+            { "type": "string", "pattern": module_pattern(MODULE_PREFIX) },
+            object(keys),
+        ] }),
+        Shape::Module => json!({ "type": "string", "pattern": module_pattern("") }),
+        Shape::Free => json!({ "type": "object" }),
+        Shape::Sha256 => json!({ "type": "string", "pattern": "^[0-9a-fA-F]{64}$" }),
         Shape::Text => json!({ "type": "string", "minLength": 1 }),
         Shape::Socket => json!({ "type": "string", "pattern": "^([0-9.]+|\\[[^\\]]+\\]):[0-9]{1,5}$" }),
         Shape::SocketOrUnix => {
@@ -81,6 +90,10 @@ fn shape(shape: Shape) -> Value {
     }
 }
 
+fn module_pattern(prefix: &str) -> String {
+    format!("^{prefix}[a-zA-Z0-9_-][a-zA-Z0-9_.-]{{0,{}}}$", MODULE_NAME_LEN_MAX - 1)
+}
+
 /// The range of a value in the words of the messages.
 pub(super) fn range(shape: Shape) -> String {
     let time = |ms| time_text(std::time::Duration::from_millis(ms));
@@ -91,7 +104,13 @@ pub(super) fn range(shape: Shape) -> String {
         Shape::Time(true, min, max) => format!("0s, or a time of {} to {}", time(min), time(max)),
         Shape::Size(min, max) => format!("a size of {} to {}", size_text(min), size_text(max)),
         Shape::Word(words) => words.join(", "),
-        Shape::Policy => keys::policies().collect::<Vec<_>>().join(", "),
+        Shape::Policy(keys) => {
+            let object = if keys.is_empty() { "" } else { " or an object" };
+            format!("{}, {MODULE_PREFIX}NAME{object}", BUILT_IN.join(", "))
+        }
+        Shape::Module => format!("1 to {MODULE_NAME_LEN_MAX} letters, digits, _, - and . (not in front)"),
+        Shape::Free => format!("an object of at most {}", size_text(MODULE_CONFIG_LEN_MAX as u64)),
+        Shape::Sha256 => "64 hex digits".to_owned(),
         Shape::Text => "a string".to_owned(),
         Shape::Socket => "ip:port".to_owned(),
         Shape::SocketOrUnix => "ip:port or unix:PATH".to_owned(),

@@ -58,6 +58,57 @@ fn a_server_is_read_in_both_forms() {
 }
 
 #[test]
+fn a_policy_is_read_in_both_forms() {
+    let policy = |policy: &str| {
+        let config = read(&format!("{{ \"groups\": [ {{ \"listen\": \"0.0.0.0:1\", \"policy\": {policy} }} ] }}"));
+        config.unwrap().groups.remove(0).settings.policy
+    };
+    let plain = policy("\"wasm:mine-2.1\"");
+    assert_eq!(plain.name(), "wasm:mine-2.1");
+    // The table's defaults are those of a module of which only the name is known.
+    assert_eq!(policy(r#"{ "wasm": "mine-2.1" }"#), plain);
+    assert_eq!(policy(r#"{ "wasm": "mine-2.1", "config": { }, "deadline": "0.005s", "sha256": null }"#), plain);
+
+    let full = policy(
+        r#"{ "fallback": "maglev", "deadline": "1s", "memory": "64KiB", "wasm": "m",
+             "sha256": "00FfAb4298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b801",
+             "config": { "z": 1.50, "a\u00e4\n": [-0, 12345678901234567890, true, null, "x\\\"/"], // no
+                         "b" : { "c": 1E+400, } } }"#,
+    );
+    let module = full.as_module().unwrap();
+    assert_eq!((full.name(), module.fallback), ("wasm:m", "maglev"));
+    assert_eq!((module.deadline, module.memory), (Duration::from_secs(1), 64 << 10));
+    assert_eq!(module.sha256.map(|sha256| (sha256[..4].to_owned(), sha256[31])), Some((vec![0, 0xff, 0xab, 0x42], 1)));
+    assert_eq!(module.config, r#"{"z":1.50,"aä\n":[-0,12345678901234567890,true,null,"x\\\"/"],"b":{"c":1E+400}}"#);
+    assert_eq!(policy(&super::policy::text(&full)), full);
+}
+
+#[test]
+fn a_group_takes_the_policy_of_defaults_whole_or_not_at_all() {
+    let config = read(
+        r#"{ "defaults": { "policy": { "wasm": "m", "config": { "zone": "a" } } },
+             "groups": [ { "listen": "0.0.0.0:1" }, { "listen": "0.0.0.0:2", "policy": { "wasm": "m" } } ] }"#,
+    )
+    .unwrap();
+    let configs: Vec<&str> =
+        config.groups.iter().map(|group| group.settings.policy.as_module().unwrap().config.as_str()).collect();
+    assert_eq!(configs, [r#"{"zone":"a"}"#, "{}"]);
+}
+
+#[test]
+fn a_dump_says_of_a_policy_what_its_name_does_not() {
+    let text = r#"{ "groups": [ { "listen": "0.0.0.0:1", "policy": { "wasm": "m" } }, { "listen": "0.0.0.0:2", "policy":
+        { "sha256": "SUM", "memory": "1024KiB", "deadline": "2.5ms", "config": { "a": [ 1 ] }, "wasm": "m", "fallback": "ha" } } ] }"#
+        .replace("SUM", &"0A".repeat(32));
+    let config = read(&text).unwrap();
+    let dump = dump(&config);
+    assert!(dump.contains("\"policy\": \"wasm:m\",\n"), "{dump}");
+    let object = r#""policy": { "wasm": "m", "config": {"a":[1]}, "fallback": "ha", "deadline": "2.500000ms", "memory": "1MiB", "sha256": "SUM" },"#;
+    assert!(dump.contains(&object.replace("SUM", &"0a".repeat(32))), "{dump}");
+    assert_eq!(read(&dump).unwrap(), config);
+}
+
+#[test]
 fn secrets_are_looked_up_and_their_references_kept() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("register"), "fr0m file".replace(' ', "-") + "\r\n").unwrap();

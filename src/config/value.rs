@@ -11,11 +11,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jsonc_parser::ast::Value;
 
-use super::keys::{self, Key, LABEL_LEN_MAX, LABELS_MAX, Shape};
+use super::keys::{Key, LABEL_LEN_MAX, LABELS_MAX, Shape};
 use super::problem::{did_you_mean, shortened};
+use super::schema::range;
 use super::units;
 use super::{AdminListen, Secret};
-use crate::policy::spec::PolicySpec;
+use crate::policy::factory::BUILT_IN;
+use crate::policy::spec::{MODULE_PREFIX, PolicySpec, is_module_name};
 use crate::server::ServerAddr;
 
 /// Longest path of a unix socket that the kernel takes, in bytes.
@@ -105,9 +107,33 @@ pub(super) fn text(_: &Key, value: &Value) -> Result<String, String> {
     Ok(text_of(value, "text", "a string")?.to_owned())
 }
 
-pub(super) fn policy(_: &Key, value: &Value) -> Result<PolicySpec, String> {
-    let text = text_of(value, "policy", "the name of one, such as \"round_robin\"")?;
-    PolicySpec::parse(text).map_err(|error| format!("{error}{}", did_you_mean(text, keys::policies())))
+/// A policy by its name.
+pub(super) fn policy(key: &Key, value: &Value) -> Result<PolicySpec, String> {
+    let Shape::Policy(keys) = key.shape else { unreachable!("{} is read as the table says", key.name) };
+    let object = if keys.is_empty() { "" } else { ", or an object for a module" };
+    let text = text_of(value, "policy", &format!("the name of one, such as \"round_robin\"{object}"))?;
+    PolicySpec::parse(text).map_err(|error| match text.strip_prefix(MODULE_PREFIX) {
+        Some(_) => no(value, "policy", &format!("{MODULE_PREFIX}NAME, NAME being {}", range(Shape::Module))),
+        None => format!("{error}{}", did_you_mean(text, BUILT_IN)),
+    })
+}
+
+/// The name of a module.
+pub(super) fn module(key: &Key, value: &Value) -> Result<String, String> {
+    let text = text_of(value, "name of a module", &range(key.shape))?;
+    match is_module_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err(no(value, "name of a module", &range(key.shape))),
+    }
+}
+
+pub(super) fn sha256(key: &Key, value: &Value) -> Result<[u8; 32], String> {
+    let text = text_of(value, "SHA-256", &range(key.shape))?;
+    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(no(value, "SHA-256", &range(key.shape)));
+    }
+    let byte = |at: usize| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).expect("two hex digits are a byte");
+    Ok(std::array::from_fn(byte))
 }
 
 pub(super) fn socket(_: &Key, value: &Value) -> Result<SocketAddr, String> {

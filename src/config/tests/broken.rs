@@ -171,14 +171,57 @@ const FILES: &[(&str, &[&str])] = &[
         "1:37: log.format: unknown format \"Json\"; expected text, json (did you mean json?)",
     ]),
     ("{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": \"round_robbin\"}]}", &[
-        "1:47: groups[0].policy: unknown policy \"round_robbin\"; expected ha, round_robin, ip_hash, least_sessions, random, p2c, maglev (did you mean round_robin?)",
+        "1:47: groups[0].policy: unknown policy \"round_robbin\"; expected ha, round_robin, ip_hash, least_sessions, random, p2c, maglev, or wasm:NAME (did you mean round_robin?)",
     ]),
-    ("{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": \"wasm:mine\", \"open\": \"yes\"}]}", &[
-        "1:47: groups[0].policy: unknown policy \"wasm:mine\"; expected ha, round_robin, ip_hash, least_sessions, random, p2c, maglev",
-        "1:68: groups[0].open: \"yes\" is no switch; expected true or false",
+    ("{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": [\"ha\"]}]}", &[
+        "1:47: groups[0].policy: a list is no policy; expected the name of one, such as \"round_robin\", or an object for a module",
+    ]),
+    ("{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": null}]}", &[
+        "1:47: groups[0].policy: null is no policy; expected the name of one, such as \"round_robin\", or an object for a module",
+    ]),
+    ("{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": \"wasm:../x\"}]}", &[
+        "1:47: groups[0].policy: \"wasm:../x\" is no policy; expected wasm:NAME, NAME being 1 to 64 letters, digits, _, - and . (not in front)",
+    ]),
+    ("{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": \"wasm:\"}]}", &[
+        "1:47: groups[0].policy: \"wasm:\" is no policy; expected wasm:NAME, NAME being 1 to 64 letters, digits, _, - and . (not in front)",
     ]),
     ("{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": {}}]}", &[
-        "1:47: groups[0].policy: an object is no policy; expected the name of one, such as \"round_robin\"",
+        "1:47: groups[0].policy: wasm is missing; expected 1 to 64 letters, digits, _, - and . (not in front)",
+    ]),
+    ("{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": {\"wasm\": \"../x\", \"fallbck\": \"ha\"}}]}", &[
+        "1:56: groups[0].policy.wasm: \"../x\" is no name of a module; expected 1 to 64 letters, digits, _, - and . (not in front)",
+        "1:64: groups[0].policy.fallbck: unknown key \"fallbck\"; expected one of wasm, config, fallback, deadline, memory, sha256 (did you mean fallback?)",
+    ]),
+    ("{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": {\"wasm\": \"m\", \"config\": 1, \"fallback\": \"ah\", \"deadline\": 5, \"memory\": \"1KiB\", \"sha256\": \"ab\"}}]}", &[
+        "1:71: groups[0].policy.config: 1 is no object; expected {…}",
+        "1:86: groups[0].policy.fallback: unknown fallback \"ah\"; expected ha, round_robin, ip_hash, least_sessions, random, p2c, maglev (did you mean ha?)",
+        "1:104: groups[0].policy.deadline: 5 has no unit; expected a time such as \"5s\" or \"5ms\"",
+        "1:117: groups[0].policy.memory: \"1KiB\" is out of range; expected 64KiB to 1GiB",
+        "1:135: groups[0].policy.sha256: \"ab\" is no SHA-256; expected 64 hex digits",
+    ]),
+    ("{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": {\"wasm\": \"m\", \"config\": {\"a\": [{\"b\": 1, \"b\": 2}]}, \"fallback\": \"wasm:n\", \"deadline\": \"2s\", \"memory\": \"2GiB\", \"sha256\": 5}}]}", &[
+        "1:87: groups[0].policy.config.a[0].b: the key b is there twice; expected it once",
+        "1:110: groups[0].policy.fallback: unknown fallback \"wasm:n\"; expected ha, round_robin, ip_hash, least_sessions, random, p2c, maglev",
+        "1:132: groups[0].policy.deadline: \"2s\" is out of range; expected 1ms to 1s",
+        "1:148: groups[0].policy.memory: \"2GiB\" is out of range; expected 64KiB to 1GiB",
+        "1:166: groups[0].policy.sha256: 5 is no SHA-256; expected 64 hex digits",
+    ]),
+    ("{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": {\"wasm\": \"m\", \"wasm\": \"n\", \"config\": null, \"deadline\": \"0s\", \"sha256\": \"gggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggg\"}}]}", &[
+        "1:61: groups[0].policy.wasm: the key wasm is there twice; expected it once",
+        "1:84: groups[0].policy.config: null is no object; expected {…}",
+        "1:102: groups[0].policy.deadline: \"0s\" is out of range; expected 1ms to 1s",
+        "1:118: groups[0].policy.sha256: \"gggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggg\" is no SHA-256; expected 64 hex digits",
+    ]),
+    ("{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": {\"wasm\": null, \"memory\": 16}}]}", &[
+        "1:56: groups[0].policy.wasm: null is no name of a module; expected 1 to 64 letters, digits, _, - and . (not in front)",
+        "1:72: groups[0].policy.memory: 16 has no unit; expected a whole number with a unit (B, KiB, MiB, GiB), such as \"64KiB\"",
+    ]),
+    ("{\"defaults\": {\"policy\": {\"wasn\": \"m\"}}}", &[
+        "1:25: defaults.policy: wasm is missing; expected 1 to 64 letters, digits, _, - and . (not in front)",
+        "1:26: defaults.policy.wasn: unknown key \"wasn\"; expected one of wasm, config, fallback, deadline, memory, sha256 (did you mean wasm?)",
+    ]),
+    ("{\"httpport\": 1, \"tcpport\": 2, \"lbpolicy\": {\"wasm\": \"m\"}}", &[
+        "1:43: lbpolicy: an object is no policy; expected the name of one, such as \"round_robin\"",
     ]),
     ("{\"admin\": {\"listen\": \"localhost:8080\"}}", &[
         "1:22: admin.listen: \"localhost:8080\" is no address to listen on; expected ip:port, such as \"127.0.0.1:8080\", or unix:/PATH",
@@ -280,7 +323,7 @@ const FILES: &[(&str, &[&str])] = &[
     ("{\"httpport\": 1, \"tcpport\": 1, \"pprofport\": 1, \"lbpolicy\": \"rr\"}", &[
         "1:28: tcpport: port 1 is taken by httpport; expected a port of its own",
         "1:44: pprofport: port 1 is taken by httpport; expected a port of its own",
-        "1:59: lbpolicy: unknown policy \"rr\"; expected ha, round_robin, ip_hash, least_sessions, random, p2c, maglev",
+        "1:59: lbpolicy: unknown policy \"rr\"; expected ha, round_robin, ip_hash, least_sessions, random, p2c, maglev, or wasm:NAME",
     ]),
     ("{\r\n  \"threads\": \"x\",\r\n  // äöü\r\n  /* ä */ \"ö\": 1\r\n}", &[
         "2:14: threads: \"x\" is no number; expected a whole number of 0 to 1024",
@@ -348,6 +391,21 @@ fn a_file_that_is_wrong_everywhere_is_reported_whole_and_quickly() {
     assert!(problems.is_sorted_by_key(|problem| (problem.line, problem.column)));
 }
 
+#[test]
+fn the_config_of_a_module_has_bounds() {
+    let said = |config: &str| {
+        problems(&format!("{{\"defaults\": {{\"policy\": {{\"wasm\": \"m\", \"config\": {config}}}}}}}"))
+    };
+    let text = |len: usize| format!("{{ \"a\" : \"{}\" }}", "x".repeat(len - "{\"a\":\"\"}".len()));
+    assert_eq!(said(&text(MODULE_CONFIG_LEN_MAX)), "no problem");
+    let long = "1:49: defaults.policy.config: the config is too long; expected at most 64KiB";
+    assert_eq!(said(&text(MODULE_CONFIG_LEN_MAX + 1)), long);
+    assert_eq!(said(&format!("{{\"a\": [{}]}}", "[1,2], ".repeat(500_000))), long);
+    let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
+    assert_eq!(said(&nested(64)), "no problem");
+    assert!(said(&nested(65)).ends_with("[0]: this is nested too deep; expected at most 64 levels"));
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(text in "\\PC{0,80}|[\\[\\]{}\",:/*\\\\ \n\r0-9a-u.]{0,80}") {
@@ -361,8 +419,9 @@ proptest::proptest! {
         len in 0_usize..60,
         with in "[\\[\\]{}\",:/*0-9 \n]{0,3}",
         is_doubled: bool,
+        good in proptest::sample::select(&[SHIPPED, super::edits::MODULES][..]),
     ) {
-        let chars: Vec<char> = SHIPPED.chars().collect();
+        let chars: Vec<char> = good.chars().collect();
         let from = from.min(chars.len());
         let to = (from + len).min(chars.len());
         let piece: String = chars[from..to].iter().collect();

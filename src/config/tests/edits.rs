@@ -199,6 +199,49 @@ fn a_value_that_is_in_force_already_changes_no_byte() {
     assert_eq!(open, text.replace(":1\" }", ":1\", \"open\": true, \"policy\": \"round_robin\" }"));
 }
 
+/// A module with all that can be said about it, and comments.
+pub(super) const MODULES: &str = r#"{
+  "defaults": { "policy": { "wasm": "mine", "memory": "1MiB" } }, // for all
+  "groups": [
+    {
+      "listen": "0.0.0.0:8081",
+      "policy": {
+        "config": { "zone" : "a", "b": [1.50, 12345678901234567890, {}] }, /* 12 */
+        "wasm": "mine", // 15
+        "fallback": "ha", "deadline": "0.0025s", "memory": "1024KiB",
+        "sha256": "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855"
+      }, // the first
+      "servers": ["b:2"]
+    },
+    { "listen": "0.0.0.0:8083", "policy": "wasm:mine", "servers": [] }, // the second
+    { "listen": "0.0.0.0:8090" } // the third
+  ]
+}
+"#;
+
+#[test]
+fn the_name_a_policy_has_leaves_all_that_is_said_about_it() {
+    let set = |group, name| Edit::SetPolicy { group, policy: PolicySpec::parse(name).unwrap() };
+    let open = |group, name| Edit::OpenGroup { group, policy: Some(PolicySpec::parse(name).unwrap()) };
+    for group in [8081, 8083, 8090] {
+        assert_eq!(edited(MODULES, &[set(group, "wasm:mine"), open(group, "wasm:mine")]), MODULES);
+    }
+    let (before, rest) = MODULES.split_once("{\n        \"config\"").unwrap();
+    let (_, after) = rest.split_once("}, // the first").unwrap();
+    for name in ["p2c", "wasm:other"] {
+        assert_eq!(edited(MODULES, &[set(8081, name)]), format!("{before}\"{name}\", // the first{after}"));
+    }
+    // There and back, it is the module without what was said about it, in one go as in two.
+    let bare = format!("{before}\"wasm:mine\", // the first{after}");
+    assert_eq!(edited(MODULES, &[set(8081, "ha"), set(8081, "wasm:mine")]), bare);
+    assert_eq!(edited(&edited(MODULES, &[set(8081, "ha")]), &[set(8081, "wasm:mine")]), bare);
+    // A group that says nothing gets a key; a new one takes what defaults say.
+    let third = |policy| MODULES.replace(":8090\" }", &format!(":8090\", \"policy\": \"{policy}\" }}"));
+    assert_eq!(edited(MODULES, &[set(8090, "ha")]), third("ha"));
+    assert_eq!(edited(MODULES, &[set(8090, "ha"), set(8090, "wasm:mine")]), third("wasm:mine"));
+    assert!(edited(MODULES, &[open(8091, "wasm:mine")]).contains("{\n      \"listen\": \"0.0.0.0:8091\"\n    }"));
+}
+
 #[test]
 fn the_old_form_becomes_the_new_one_with_the_first_edit() {
     let text = r#"{"httpport":"8080","tcpport":"8081","pprofport":"8082","lbpolicy":3,"rwtimeout":"3s"}"#;
@@ -264,7 +307,8 @@ fn any_edit() -> impl Strategy<Value = Edit> {
     });
     let state = prop_oneof![Just(State::Ready), Just(State::Drain), Just(State::Maint)];
     let labels = proptest::collection::btree_map("[a-z/,]{1,3}", "[a-z\"\\\\/*ä]{0,4}", 0..3);
-    let policy = (0..7_usize).prop_map(|index| PolicySpec::parse(crate::policy::factory::BUILT_IN[index]).unwrap());
+    let names = crate::policy::factory::BUILT_IN.into_iter().chain(["wasm:mine", "wasm:other"]).collect::<Vec<_>>();
+    let policy = proptest::sample::select(names).prop_map(|name| PolicySpec::parse(name).unwrap());
     (group, server, 1_u32..4, state, labels, policy, 0..7_u8).prop_map(
         |(group, addr, weight, state, labels, policy, kind)| match kind {
             0 | 1 => {
@@ -315,7 +359,7 @@ proptest! {
     #[test]
     fn edits_keep_every_comment_and_mean_what_they_say(
         edits in proptest::collection::vec(any_edit(), 0..12),
-        text in prop_oneof![Just(SHIPPED), Just(COMMENTED), Just("{ /* 1 */ \"groups\" /* 2 */ : /* 3 */ [ // 4\n /* 5 */ { /* 6 */ \"listen\": \"0.0.0.0:8081\" /* 7 */ , /* 8 */ \"servers\" : [ /* 9 */ \"b:2\" /* 10 */ , /* 11 */ {\"addr\":\"c:3\", \"labels\": { /* 12 */ \"a\" : /* 13 */ \"x\" /* 14 */ } // 15\n } /* 16 */ , // 17\n ] /* 18 */ } ] // 19\n }")],
+        text in prop_oneof![Just(SHIPPED), Just(COMMENTED), Just(MODULES), Just("{ /* 1 */ \"groups\" /* 2 */ : /* 3 */ [ // 4\n /* 5 */ { /* 6 */ \"listen\": \"0.0.0.0:8081\" /* 7 */ , /* 8 */ \"servers\" : [ /* 9 */ \"b:2\" /* 10 */ , /* 11 */ {\"addr\":\"c:3\", \"labels\": { /* 12 */ \"a\" : /* 13 */ \"x\" /* 14 */ } // 15\n } /* 16 */ , // 17\n ] /* 18 */ } ] // 19\n }")],
         is_crlf: bool,
     ) {
         let text = if is_crlf { text.replace('\n', "\r\n") } else { text.to_owned() };
@@ -342,7 +386,7 @@ proptest! {
     /// A whole configuration that is written is read back as the same.
     #[test]
     fn a_dump_reads_back_as_itself(edits in proptest::collection::vec(any_edit(), 0..12), times in proptest::array::uniform6(1_000_000..600_000_000_000_u64), sizes in proptest::array::uniform3(1..1_000_u32), switches: [bool; 4]) {
-        let mut document = document(SHIPPED);
+        let mut document = document(if switches[3] { SHIPPED } else { MODULES });
         for edit in &edits {
             let _ = document.apply(edit);
         }

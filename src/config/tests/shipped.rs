@@ -3,15 +3,16 @@
 use std::fs;
 
 use super::*;
-use crate::config::keys::{ADMIN, DEFAULTS, GROUP, Key, LEGACY, LOG, ROOT, SERVER};
+use crate::config::keys::{ADMIN, DEFAULTS, GROUP, Key, LEGACY, LOG, MODULE, ROOT, SERVER};
 
-const TABLES: [(&str, &[Key]); 6] = [
+const TABLES: [(&str, &[Key]); 7] = [
     ("", ROOT),
     ("admin.", ADMIN),
     ("log.", LOG),
     ("defaults.", DEFAULTS),
     ("groups[].", GROUP),
     ("servers[].", SERVER),
+    ("policy.", MODULE),
 ];
 
 fn in_crate(path: &str) -> std::path::PathBuf {
@@ -60,10 +61,29 @@ fn the_readme_has_the_row_of_every_key() {
     assert!(missing.is_empty(), "config/README.md lacks\n{}", missing.join("\n"));
 }
 
+/// The first example below a heading of the README.
+fn example_below<'r>(readme: &'r str, heading: &str) -> &'r str {
+    let example = readme.split_once(heading).and_then(|(_, rest)| rest.split("```jsonc\n").nth(1));
+    example.and_then(|rest| rest.split("```").next()).expect("an example below the heading")
+}
+
+#[test]
+fn the_readme_shows_a_module_with_every_key() {
+    let readme = fs::read_to_string(in_crate("config/README.md")).unwrap_or_default();
+    let example = example_below(&readme, "## policy\n");
+    for key in MODULE {
+        assert!(example.contains(&format!("  \"{}\": ", key.name)), "{}", key.name);
+    }
+    let config =
+        read(&format!("{{ \"defaults\": {{ \"policy\": {example} }}, \"groups\": [ {{ \"listen\": \"[::]:1\" }} ] }}"));
+    let policy = &config.unwrap().groups[0].settings.policy;
+    assert_eq!(policy.as_module().unwrap().config, r#"{"zone":"a","spill":0.8}"#);
+}
+
 #[test]
 fn the_readme_shows_errors_as_they_are() {
     let readme = fs::read_to_string(in_crate("config/README.md")).unwrap_or_default();
-    let broken = readme.split("```jsonc\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a broken file");
+    let broken = example_below(&readme, "## What is wrong");
     let problems = read(broken).unwrap_err();
     let said = problems.iter().map(|problem| problem.in_file(Path::new("config/proxy.json"))).collect::<Vec<_>>();
     assert!(readme.contains(&said.join("\n")), "config/README.md should show\n{}", said.join("\n"));

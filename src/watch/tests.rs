@@ -3,8 +3,11 @@ use std::os::unix::fs::symlink;
 
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
+
+mod files;
 
 /// Well below [`POLL`], so that what is seen in time was seen by events.
 const GENEROUS: Duration = Duration::from_secs(20);
@@ -19,25 +22,24 @@ struct TestWatch {
 impl TestWatch {
     /// Watches `path` and waits for the call that comes at once.
     async fn start(path: &Path) -> Self {
-        let mut started = Self::start_with(path, |path, events| Watched::new(path, Arc::default(), events));
+        let mut started = Self::start_with(path, |path| watched(path, Arc::default()));
         started.sees("first").await;
         started
     }
 
-    fn start_with(path: &Path, make: impl FnOnce(PathBuf, Arc<Notify>) -> Watched) -> Self {
+    fn start_with(path: &Path, make: impl FnOnce(PathBuf) -> Watched<Content>) -> Self {
         let (sender, contents) = mpsc::unbounded_channel();
         let shutdown = CancellationToken::new();
         let (token, path) = (shutdown.clone(), path.to_owned());
-        let events = Arc::new(Notify::new());
-        let watched = make(path.clone(), Arc::clone(&events));
+        let watched = make(path.clone());
         let task = tokio::spawn(async move {
-            let mut on_change = || {
+            let on_change = || {
                 let (sender, path) = (sender.clone(), path.clone());
                 async move {
                     let _ = sender.send(fs::read_to_string(path).unwrap_or_default());
                 }
             };
-            follow(watched, &events, &mut on_change, &token).await;
+            follow(watched, on_change, &token).await;
         });
         Self { contents, shutdown, task }
     }
@@ -52,6 +54,15 @@ impl TestWatch {
         self.shutdown.cancel();
         tokio::time::timeout(GENEROUS, self.task).await.expect("it ends").unwrap();
     }
+}
+
+fn watched(path: PathBuf, last_read: Arc<AtomicU64>) -> Watched<Content> {
+    Watched::new(Content { path, stamp: None, last_read }, Arc::default())
+}
+
+/// As if the system had no watches left.
+fn blind<S>(watched: Watched<S>) -> Watched<S> {
+    Watched { watcher: None, is_blind: true, ..watched }
 }
 
 fn folder_with(content: &str) -> (TempDir, PathBuf) {
@@ -76,7 +87,7 @@ async fn the_public_function_runs_on_a_task_and_ends_with_its_token() {
         let sender = sender.clone();
         async move { sender.send(()).await.unwrap() }
     };
-    let task = tokio::spawn(watch(path, Arc::default(), on_change, shutdown.clone()));
+    let task = tokio::spawn(watch_file(path, Arc::default(), on_change, shutdown.clone()));
     tokio::time::timeout(GENEROUS, calls.recv()).await.unwrap().unwrap();
     shutdown.cancel();
     tokio::time::timeout(GENEROUS, task).await.unwrap().unwrap();
@@ -137,12 +148,12 @@ async fn a_deleted_file_changes_nothing_and_its_return_is_noticed() {
     watch.sees("back").await;
     watch.stop().await;
 
-    let mut watched = Watched::new(path.clone(), Arc::default(), Arc::default());
-    assert!(watched.look(Cause::Event));
+    let mut file = watched(path.clone(), Arc::default());
+    assert!(file.look(Cause::Event));
     fs::remove_file(&path).unwrap();
-    assert!(!watched.look(Cause::Event) && !watched.look(Cause::Poll));
+    assert!(!file.look(Cause::Event) && !file.look(Cause::Poll));
     fs::write(&path, "back").unwrap();
-    assert!(!watched.look(Cause::Event), "the same content as before");
+    assert!(!file.look(Cause::Event), "the same content as before");
 }
 
 #[tokio::test]
@@ -220,12 +231,7 @@ async fn a_link_among_the_folders_above_and_a_chain_of_links_are_followed() {
 #[tokio::test]
 async fn without_events_the_file_is_polled() {
     let (_folder, path) = folder_with("first");
-    let blind = |path, events| {
-        let mut watched = Watched::new(path, Arc::default(), events);
-        (watched.watcher, watched.is_blind) = (None, true);
-        watched
-    };
-    let mut watch = TestWatch::start_with(&path, blind);
+    let mut watch = TestWatch::start_with(&path, |path| blind(watched(path, Arc::default())));
     watch.sees("first").await;
     fs::write(&path, "second").unwrap();
     watch.sees("second").await;
@@ -235,16 +241,16 @@ async fn without_events_the_file_is_polled() {
 #[test]
 fn only_another_content_is_a_change() {
     let (folder, path) = folder_with("first");
-    let mut watched = Watched::new(path.clone(), Arc::default(), Arc::default());
-    assert!(watched.look(Cause::Event), "the first look always is");
+    let mut file = watched(path.clone(), Arc::default());
+    assert!(file.look(Cause::Event), "the first look always is");
     write_by_rename(&path, "first");
-    assert!(!watched.look(Cause::Poll) && !watched.look(Cause::Event));
+    assert!(!file.look(Cause::Poll) && !file.look(Cause::Event));
     fs::write(&path, "other").unwrap();
-    assert!(watched.look(Cause::Poll));
+    assert!(file.look(Cause::Poll));
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    assert!(!watched.look(Cause::Event), "a folder is no content");
-    assert!(!watched.is_blind);
+    assert!(!file.look(Cause::Event), "a folder is no content");
+    assert!(!file.is_blind);
     drop(folder);
 }
 
@@ -252,7 +258,7 @@ fn only_another_content_is_a_change() {
 fn reading_and_other_files_of_the_folder_are_no_events() {
     let (folder, path) = folder_with("first");
     let root = folder.path().canonicalize().unwrap();
-    let (folders, relevant) = way_to(&root.join("proxy.json"));
+    let Way { folders, relevant } = ways_to(&[root.join("proxy.json")]);
     assert_eq!(folders, BTreeSet::from([root.clone()]));
     let event = |kind, path: &Path| Event::new(kind).add_path(path.to_owned());
     let any = EventKind::Any;
@@ -267,7 +273,7 @@ fn reading_and_other_files_of_the_folder_are_no_events() {
 fn while_a_folder_is_missing_its_nearest_parent_is_watched() {
     let (folder, _) = folder_with("");
     let root = folder.path().canonicalize().unwrap();
-    let (folders, relevant) = way_to(&root.join("a/b/proxy.json"));
+    let Way { folders, relevant } = ways_to(&[root.join("a/b/proxy.json")]);
     assert_eq!(folders, BTreeSet::from([root.clone()]));
     assert!(relevant.contains(&root.join("a")));
 }
@@ -277,19 +283,19 @@ fn links_in_a_circle_end() {
     let folder = TempDir::new().unwrap();
     symlink("b", folder.path().join("a")).unwrap();
     symlink("a", folder.path().join("b")).unwrap();
-    let mut watched = Watched::new(folder.path().join("a/proxy.json"), Arc::default(), Arc::default());
-    assert!(!watched.look(Cause::Event));
+    let mut file = watched(folder.path().join("a/proxy.json"), Arc::default());
+    assert!(!file.look(Cause::Event));
 }
 
 #[test]
 fn a_content_that_was_here_before_is_a_change_when_another_was_read_since() {
     let (_folder, path) = folder_with("first");
-    let last_read = Arc::new(AtomicU64::new(crate::config::file::hash(b"first")));
-    let mut watched = Watched::new(path.clone(), Arc::clone(&last_read), Arc::default());
-    assert!(!watched.look(Cause::Event), "it was read before the watch began");
+    let last_read = Arc::new(AtomicU64::new(xxh3_64(b"first")));
+    let mut file = watched(path.clone(), Arc::clone(&last_read));
+    assert!(!file.look(Cause::Event), "it was read before the watch began");
     // Somebody has read another one in between, and it was taken back before anybody looked.
-    last_read.store(crate::config::file::hash(b"second"), Relaxed);
+    last_read.store(xxh3_64(b"second"), Relaxed);
     write_by_rename(&path, "first");
-    assert!(watched.look(Cause::Event));
-    assert!(!watched.look(Cause::Event));
+    assert!(file.look(Cause::Event));
+    assert!(!file.look(Cause::Event));
 }

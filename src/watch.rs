@@ -1,0 +1,376 @@
+//! Notices that files have changed: `proxy.json`, and the modules that policies are made of.
+//!
+//! Folders are watched, never a file: editors rename a new file over the old one, and Kubernetes swaps
+//! a symbolic link in one of the folders above. Every link on the way to a file, and the file itself,
+//! is watched through the folder that holds it; where a folder is missing, its parent is watched until it
+//! is back. All of that is worked out and set up anew before each look at the files, so nothing that
+//! happens in between is missed.
+//!
+//! They are looked at after [`QUIET`] without events or [`QUIET_MAX`] with them; every [`POLL`] their
+//! stamps are compared, because some mounts send no events, and every [`POLL_BLIND`] where watching
+//! itself is impossible, so that a change is still seen within about a second. What counts as a change
+//! differs: of [`watch_file`] another content, of [`watch_files`] any event. What is in the files, and
+//! whether it differs from what runs, is the caller's business.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::Xxh3Default;
+
+/// How long nothing must happen before the files are looked at: most writers are done by then.
+pub const QUIET: Duration = Duration::from_millis(200);
+
+/// When they are looked at at the latest, however busy their writer is.
+pub const QUIET_MAX: Duration = Duration::from_secs(2);
+
+/// How often they are looked at without any event.
+pub const POLL: Duration = Duration::from_secs(30);
+
+/// How often, while events cannot be had.
+pub const POLL_BLIND: Duration = Duration::from_secs(1);
+
+/// As many symbolic links as Linux follows in one path.
+const LINKS_MAX: usize = 40;
+
+/// Calls `on_change` whenever the content of the file at `path` is another than was last read.
+///
+/// `last_read` is the 64-bit XXH3 of that content; whoever reads the file is to keep it, so a content that
+/// was here before is a change when somebody has read another since. A file that is gone or cannot be
+/// read changes nothing.
+///
+/// The first look comes at once, when the watches are set up: the file may have changed since the caller
+/// read it. Events that come while `on_change` runs lead to another look afterwards. Ends when `shutdown`
+/// is cancelled, at any point but within `on_change`.
+pub async fn watch_file<F>(
+    path: PathBuf,
+    last_read: Arc<AtomicU64>,
+    on_change: impl FnMut() -> F,
+    shutdown: CancellationToken,
+) where
+    F: Future<Output = ()>,
+{
+    let content = Content { path, stamp: None, last_read };
+    follow(Watched::new(content, Arc::default()), on_change, &shutdown).await;
+}
+
+/// Calls `on_change` whenever one of these files may have changed: appeared, got another content, gone.
+///
+/// `paths` is asked anew before each look; a permit of `set_changed` ([`Notify::notify_one`]) says that its
+/// answer is another now. It leads to a call as an event does, as soon as the new files are watched, so that
+/// what happened to them before is not missed. For the same reason the first call comes at once. Whether
+/// anything is different, the caller finds out by reading. Ends as [`watch_file`] does.
+pub async fn watch_files<F>(
+    paths: impl Fn() -> Vec<PathBuf> + Send + 'static,
+    on_change: impl FnMut() -> F,
+    set_changed: Arc<Notify>,
+    shutdown: CancellationToken,
+) where
+    F: Future<Output = ()>,
+{
+    let stamps = Stamps { paths, seen: BTreeMap::new() };
+    follow(Watched::new(stamps, set_changed), on_change, &shutdown).await;
+}
+
+async fn follow<S: Subject, F>(mut watched: Watched<S>, mut on_change: impl FnMut() -> F, shutdown: &CancellationToken)
+where
+    F: Future<Output = ()>,
+{
+    let events = Arc::clone(&watched.events);
+    let mut cause = Cause::Event;
+    loop {
+        // File systems may be slow, or hang: not on this thread.
+        let look = tokio::task::spawn_blocking(move || {
+            let is_changed = watched.look(cause);
+            (watched, is_changed)
+        });
+        let Some(Ok((back, is_changed))) = shutdown.run_until_cancelled(look).await else { return };
+        watched = back;
+        if is_changed {
+            on_change().await;
+        }
+        let poll = Instant::now() + if watched.is_blind { POLL_BLIND } else { POLL };
+        let next = async {
+            if timeout_at(poll, events.notified()).await.is_err() {
+                return Cause::Poll;
+            }
+            let latest = Instant::now() + QUIET_MAX;
+            while Instant::now() < latest {
+                if timeout_at(latest.min(Instant::now() + QUIET), events.notified()).await.is_err() {
+                    break;
+                }
+            }
+            Cause::Event
+        };
+        let Some(next) = shutdown.run_until_cancelled(next).await else { return };
+        cause = next;
+    }
+}
+
+/// Why the files are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// Something happened: the stamp does not count, because it may miss two writes within one tick.
+    Event,
+    /// Time has passed: only another stamp counts.
+    Poll,
+}
+
+/// What tells one state of a file from another without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    len: u64,
+    modified: Option<SystemTime>,
+    changed_ns: (i64, i64),
+}
+
+/// What is watched, and what counts as a change of it.
+trait Subject: Send + 'static {
+    /// The files.
+    fn paths(&self) -> Vec<PathBuf>;
+
+    /// True when they have changed since the last call. The watches on `paths` are set up.
+    fn is_changed(&mut self, paths: &[PathBuf], cause: Cause) -> bool;
+}
+
+/// One file, of which the content counts.
+struct Content {
+    path: PathBuf,
+    stamp: Option<Stamp>,
+    last_read: Arc<AtomicU64>,
+}
+
+impl Subject for Content {
+    fn paths(&self) -> Vec<PathBuf> {
+        vec![self.path.clone()]
+    }
+
+    fn is_changed(&mut self, _: &[PathBuf], cause: Cause) -> bool {
+        let stamp = match stamp(&self.path) {
+            Ok(stamp) => stamp,
+            Err(error) => {
+                if self.stamp.take().is_some() {
+                    tracing::debug!(path = %self.path.display(), %error, "watched file gone");
+                }
+                return false;
+            }
+        };
+        if cause == Cause::Poll && self.stamp.as_ref() == Some(&stamp) {
+            return false;
+        }
+        match hash(&self.path) {
+            Ok(hash) => {
+                self.stamp = Some(stamp);
+                self.last_read.swap(hash, Relaxed) != hash
+            }
+            Err(error) => {
+                tracing::debug!(path = %self.path.display(), %error, "watched file unreadable");
+                self.stamp = None;
+                false
+            }
+        }
+    }
+}
+
+/// Files that come and go, of which any event counts.
+struct Stamps<P> {
+    paths: P,
+    /// `None` for a file that was not there.
+    seen: BTreeMap<PathBuf, Option<Stamp>>,
+}
+
+impl<P: Fn() -> Vec<PathBuf> + Send + 'static> Subject for Stamps<P> {
+    fn paths(&self) -> Vec<PathBuf> {
+        (self.paths)()
+    }
+
+    fn is_changed(&mut self, paths: &[PathBuf], cause: Cause) -> bool {
+        let now = paths.iter().map(|path| (path.clone(), stamp(path).ok())).collect();
+        let before = std::mem::replace(&mut self.seen, now);
+        cause == Cause::Event || before != self.seen
+    }
+}
+
+/// The files and the watches that lead to them.
+struct Watched<S> {
+    subject: S,
+    /// Told of every event that matters.
+    events: Arc<Notify>,
+    watcher: Option<RecommendedWatcher>,
+    folders: BTreeSet<PathBuf>,
+    /// The paths whose events matter; shared with the thread of `notify`.
+    relevant: Arc<ArcSwap<BTreeSet<PathBuf>>>,
+    is_blind: bool,
+}
+
+impl<S: Subject> Watched<S> {
+    fn new(subject: S, events: Arc<Notify>) -> Self {
+        let relevant = Arc::new(ArcSwap::from_pointee(BTreeSet::new()));
+        let (filter, heard) = (Arc::clone(&relevant), Arc::clone(&events));
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // An error means that events may have been lost, which is as good as an event.
+            if event.as_ref().map_or(true, |event| is_relevant(event, &filter.load())) {
+                heard.notify_one();
+            }
+        });
+        let watcher = watcher.inspect_err(|error| warn_blind(&subject.paths(), error)).ok();
+        let is_blind = watcher.is_none();
+        Self { subject, events, watcher, folders: BTreeSet::new(), relevant, is_blind }
+    }
+
+    /// True when the files have changed. The watches are set up before they are looked at.
+    fn look(&mut self, cause: Cause) -> bool {
+        // Fails only for an empty path or without a working directory; then nothing is found, and polled for.
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let paths: Vec<PathBuf> = self.subject.paths().into_iter().map(absolute).collect();
+        self.set_up(&paths);
+        self.subject.is_changed(&paths, cause)
+    }
+
+    /// Watches the folders that matter now, and no other. Even those that mattered before are watched
+    /// anew: a folder may have been replaced by another of the same name.
+    fn set_up(&mut self, paths: &[PathBuf]) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let way = ways_to(paths);
+        self.relevant.store(Arc::new(way.relevant));
+        for folder in &self.folders {
+            // Fails where the folder is gone, and its watch with it.
+            let _ = watcher.unwatch(folder);
+        }
+        let watch = |folder: &PathBuf| watcher.watch(folder, RecursiveMode::NonRecursive);
+        let results: Vec<_> = way.folders.iter().map(watch).collect();
+        self.folders = way.folders;
+        let failure = results.into_iter().find_map(Result::err);
+        match &failure {
+            Some(error) if !self.is_blind => warn_blind(paths, error),
+            None if self.is_blind => tracing::info!(path = %first(paths), "files watched again"),
+            _ => {}
+        }
+        self.is_blind = failure.is_some();
+    }
+}
+
+fn warn_blind(paths: &[PathBuf], error: &notify::Error) {
+    tracing::warn!(path = %first(paths), %error, poll_ms = POLL_BLIND.as_millis() as u64, "files polled");
+}
+
+/// One of the files, to tell in the log which they are.
+fn first(paths: &[PathBuf]) -> std::path::Display<'_> {
+    paths.first().map_or(Path::new(""), PathBuf::as_path).display()
+}
+
+/// Our own reading opens the file; only what may change it counts.
+fn is_relevant(event: &Event, relevant: &BTreeSet<PathBuf>) -> bool {
+    let is_reading = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
+        EventKind::Access(_) => true,
+        _ => false,
+    };
+    event.need_rescan() || (!is_reading && event.paths.iter().any(|path| relevant.contains(path)))
+}
+
+/// What is to be watched.
+#[derive(Default)]
+struct Way {
+    folders: BTreeSet<PathBuf>,
+    /// The paths whose events matter: each link, the first part that is missing or else the file, and
+    /// the folders themselves.
+    relevant: BTreeSet<PathBuf>,
+}
+
+/// The ways to all of `paths`, which are absolute.
+fn ways_to(paths: &[PathBuf]) -> Way {
+    let mut way = Way::default();
+    paths.iter().for_each(|path| way.add(path));
+    way
+}
+
+impl Way {
+    /// Follows `path` as the kernel does.
+    fn add(&mut self, path: &Path) {
+        let mut rest: VecDeque<OsString> = parts(path).collect();
+        let mut at = PathBuf::from("/");
+        let mut links = 0;
+        while let Some(part) = rest.pop_front() {
+            if part == ".." {
+                at.pop();
+                continue;
+            }
+            let next = at.join(part);
+            let kind = fs::symlink_metadata(&next).map(|meta| meta.file_type());
+            let target = match &kind {
+                Ok(kind) if kind.is_symlink() && links < LINKS_MAX => fs::read_link(&next).ok(),
+                _ => None,
+            };
+            if target.is_some() || kind.is_err() || rest.is_empty() {
+                self.relevant.extend([next.clone(), at.clone()]);
+                self.folders.insert(at.clone());
+            }
+            match target {
+                Some(target) => {
+                    links += 1;
+                    if target.is_absolute() {
+                        at = PathBuf::from("/");
+                    }
+                    rest = parts(&target).chain(rest).collect();
+                }
+                None if kind.is_err() => break,
+                None => at = next,
+            }
+        }
+    }
+}
+
+/// The names in a path; `..` is kept, because what it means depends on the links before it.
+fn parts(path: &Path) -> impl Iterator<Item = OsString> {
+    path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    })
+}
+
+fn stamp(path: &Path) -> io::Result<Stamp> {
+    let meta = fs::metadata(path)?;
+    if !meta.is_file() {
+        // Opening a pipe would wait for its other end.
+        return Err(io::Error::other("not a file"));
+    }
+    Ok(Stamp {
+        device: meta.dev(),
+        inode: meta.ino(),
+        len: meta.len(),
+        modified: meta.modified().ok(),
+        changed_ns: (meta.ctime(), meta.ctime_nsec()),
+    })
+}
+
+/// Of a file of any size, without holding it in memory.
+fn hash(path: &Path) -> io::Result<u64> {
+    let mut file = File::open(path)?;
+    let mut hash = Xxh3Default::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hash.digest()),
+            len => hash.update(&buffer[..len]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
