@@ -1,4 +1,9 @@
 //! Policies in WebAssembly.
+pub mod source;
+
+#[cfg(test)]
+pub(crate) mod guests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
