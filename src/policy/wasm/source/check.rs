@@ -13,6 +13,9 @@ use super::scan::Scan;
 /// Most names that are kept to be shown.
 const NAMES_KEPT_MAX: usize = 64;
 
+/// Most imports of a core module. Linkers name each function once; wrapping takes more than linear time in repetitions.
+const IMPORTS_MAX: usize = 256;
+
 /// Names as found.
 pub(super) struct Names {
     pub(super) imports: Listed,
@@ -53,6 +56,9 @@ pub(super) fn module(module: &Scan<'_>) -> Result<Names, SourceError> {
     let exports: Vec<(&str, EntityType)> = types.core_exports().into_iter().flatten().collect();
     check_versions(imports.iter().map(|(from, ..)| *from).chain(exports.iter().map(|(name, _)| split(name).0)))?;
     check_foreign(&imports)?;
+    if imports.len() > IMPORTS_MAX {
+        return Err(SourceError::TooMany { what: "imports", max: IMPORTS_MAX });
+    }
     for (from, function, ty) in &imports {
         let name = format!("{from}#{function}");
         let is_host = Interface::parse(from).is_some_and(|interface| interface.name == "host");

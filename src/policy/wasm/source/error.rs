@@ -87,10 +87,12 @@ pub enum SourceError {
         /// Most bytes.
         max: u64,
     },
-    /// More functions than are compiled.
-    #[error("has more than {max} functions; build for small size (-Os, with link-time optimization)")]
-    TooManyFunctions {
-        /// Most functions.
+    /// More functions than are compiled, or more imports than are sorted out.
+    #[error("has more than {max} {what}; build for small size (-Os, with link-time optimization)")]
+    TooMany {
+        /// Of which there are too many.
+        what: &'static str,
+        /// Most of them.
         max: usize,
     },
     /// Components in components in components.

@@ -115,7 +115,7 @@ impl<'a> Walk<'a> {
         self.functions += 1;
         self.code_bytes += bytes as u64;
         if self.functions > FUNCTIONS_MAX {
-            Err(SourceError::TooManyFunctions { max: FUNCTIONS_MAX })
+            Err(SourceError::TooMany { what: "functions", max: FUNCTIONS_MAX })
         } else if self.code_bytes > self.code_bytes_max {
             Err(SourceError::CodeTooLarge { max: self.code_bytes_max })
         } else {

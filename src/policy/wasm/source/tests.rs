@@ -269,6 +269,10 @@ fn what_would_take_long_to_compile_is_refused() {
     let many = "(func)".repeat(FUNCTIONS_MAX + 1);
     let error = from_text(&guests::policy(Parts { fields: &many, ..Parts::default() })).unwrap_err();
     assert!(error.to_string().starts_with("has more than 50000 functions"), "{error}");
+    let import = r#"(import "goproxy:balance/host@1.0.0" "now-nanos" (func (result i64)))"#;
+    assert!(from_text(&with_imports(&import.repeat(256))).is_ok());
+    let text = refusal(&with_imports(&import.repeat(257)));
+    assert!(text.starts_with("has more than 256 imports"), "{text}");
     let deep = format!("{}{}", "(component ".repeat(40), ")".repeat(40));
     assert!(refusal(&deep).starts_with("nests components deeper than 32"), "{}", refusal(&deep));
 }
