@@ -1,40 +1,28 @@
-//! Policies in WebAssembly.
+//! Policies in WebAssembly: modules from a folder, used by the next connection, unable to hurt the proxy.
+//!
+//! The interface is `wit/balance.wit`. A file becomes a component ([`source`]), the component is compiled and
+//! checked (`engine`), and each group that names the module gets an instance of its own (`instance`), put
+//! to work in a `slot`. [`Modules`] knows which modules are in use and swaps them when their files change,
+//! on a thread of its own (`registry`); sessions only ever call `pick`, and hear from the fallback when that
+//! fails. A module reaches nothing but what the interface offers and is bounded in time, memory and lines
+//! of log; none of its answers is trusted.
+
+pub mod source;
 pub mod view;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod bindings;
+mod engine;
+mod guest;
+mod instance;
+mod loader;
+mod modules;
+mod policy;
+mod registry;
+mod slot;
+#[cfg(test)]
+mod tests;
 
-use super::IBalancePolicy;
-use super::spec::ModuleSpec;
+#[cfg(test)]
+pub(crate) mod guests;
 
-/// Why a module cannot be used, for people: place, what is wrong, what was expected.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ModuleError(pub String);
-
-/// The modules in use.
-#[derive(Clone, Debug)]
-pub struct Modules {}
-
-impl Modules {
-    /// Looks for modules in `folder`.
-    pub fn new(_folder: PathBuf, _file_bytes_max: u64) -> Self {
-        Self {}
-    }
-    /// The modules in use, and those of the folder that no group names. May read the folder.
-    pub fn views(&self) -> Vec<view::ModuleView> {
-        Vec::new()
-    }
-    /// Makes a policy.
-    ///
-    /// # Errors
-    ///
-    /// The module is not there, or is unfit.
-    pub async fn make(&self, _spec: &Arc<ModuleSpec>, _group: u16) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
-        Err(ModuleError("not yet".to_owned()))
-    }
-    /// Makes it anyway.
-    pub async fn make_anyway(&self, spec: &Arc<ModuleSpec>, _group: u16) -> Arc<dyn IBalancePolicy> {
-        super::factory::built_in(spec.fallback).expect("a fallback is built in")
-    }
-}
+pub use modules::{ModuleError, Modules};

@@ -1,0 +1,226 @@
+//! What can be wrong with a policy file, in words for whoever wrote it.
+//!
+//! No text holds the file's name, which callers put in front. Whatever comes out of a file or a library is
+//! bounded and free of control characters, so that a hostile file cannot write into a terminal or a log.
+
+use std::fmt;
+use std::io;
+
+/// Longest text taken from a library, in bytes.
+pub(super) const TEXT_BYTES_MAX: usize = 1_024;
+
+/// Most names in one text.
+const NAMES_MAX: usize = 6;
+
+/// Why a file is no policy.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// No file.
+    #[error("there is no such file")]
+    NotFound,
+    /// The system refuses to open or to read it.
+    #[error("cannot be read: {0}")]
+    Read(#[source] io::Error),
+    /// A folder, pipe, socket or device.
+    #[error("is {}; expected a .wasm or .wat file", if *.is_folder { "a folder" } else { "a pipe, a socket or a device" })]
+    NotAFile {
+        /// True for a folder.
+        is_folder: bool,
+    },
+    /// Larger than files may be.
+    #[error("is too large; expected at most {max} bytes (policy_max_bytes)")]
+    FileTooLarge {
+        /// Most bytes.
+        max: u64,
+    },
+    /// Without content.
+    #[error("is empty: still being copied? expected a .wasm component or module, or .wat text")]
+    Empty,
+    /// The beginning of a binary.
+    #[error("ends in the middle, at byte {bytes}: still being copied?")]
+    Cut {
+        /// Bytes that are there.
+        bytes: usize,
+    },
+    /// Neither binary nor text.
+    #[error("is not WebAssembly (begins with \"{begin}\"); expected a .wasm component or module, or .wat text")]
+    NotWebAssembly {
+        /// The first bytes, escaped.
+        begin: String,
+    },
+    /// Code of some processor.
+    #[error(
+        "is compiled code for one machine (.cwasm or a native library), which is never loaded; expected a .wasm \
+         component or module, or .wat text"
+    )]
+    Native,
+    /// A binary that is neither a component nor a core module.
+    #[error("is WebAssembly of an unknown kind (version \"{version}\"); expected a component or a core module")]
+    UnknownKind {
+        /// The bytes after the magic, escaped.
+        version: String,
+    },
+    /// Text with a mistake, as the parser of text shows it: with its place, on several lines.
+    #[error("{message}{}", if *.is_cut { "\nthe text ends before its last parenthesis is closed: still being copied?" } else { "" })]
+    Text {
+        /// What is wrong and where.
+        message: String,
+        /// True when more text could make it right.
+        is_cut: bool,
+    },
+    /// A binary with a mistake.
+    #[error("is malformed: {0}")]
+    Malformed(String),
+    /// A function that would take too long to compile.
+    #[error("function {index} has {bytes} bytes; expected at most {max}: split it, or build for small size (-Os)")]
+    FunctionTooLarge {
+        /// Counted over the file, imports not included.
+        index: usize,
+        /// Its size.
+        bytes: usize,
+        /// Most bytes.
+        max: usize,
+    },
+    /// More code than is compiled.
+    #[error("has more than {max} bytes of code; build for small size (-Os, without debug checks)")]
+    CodeTooLarge {
+        /// Most bytes.
+        max: u64,
+    },
+    /// More functions than are compiled, or more imports than are sorted out.
+    #[error("has more than {max} {what}; build for small size (-Os, with link-time optimization)")]
+    TooMany {
+        /// Of which there are too many.
+        what: &'static str,
+        /// Most of them.
+        max: usize,
+    },
+    /// Components in components in components.
+    #[error("nests components deeper than {max}")]
+    NestedTooDeep {
+        /// Deepest.
+        max: usize,
+    },
+    /// It wants threads.
+    #[error("wants a shared memory: a policy runs on one thread; build without threads and atomics")]
+    SharedMemory,
+    /// Another version of the interface.
+    #[error("speaks {}; this proxy speaks 1.x", Spoken(.version))]
+    Version {
+        /// As in its names; empty for none.
+        version: String,
+    },
+    /// Imports from elsewhere.
+    #[error("imports {imports}: {advice}")]
+    Foreign {
+        /// What it imports, listed.
+        imports: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// An import of our own that does not exist here.
+    #[error(
+        "imports {name}, which this proxy does not offer; a newer proxy is needed, or another name: it offers {offered}"
+    )]
+    NotOffered {
+        /// The import.
+        name: String,
+        /// What there is.
+        offered: String,
+    },
+    /// Something that must be there is not.
+    #[error("does not export {missing}; found {found}; expected what wit/balance.wit asks for")]
+    MissingExport {
+        /// What is missing, listed.
+        missing: String,
+        /// What there is, listed.
+        found: String,
+    },
+    /// A function of another type.
+    #[error("{name} is {found}; expected {expected}: rebuild against wit/balance.wit")]
+    Signature {
+        /// The function.
+        name: String,
+        /// Its type.
+        found: String,
+        /// The type of the contract.
+        expected: String,
+    },
+    /// It cannot be made a component, for a reason of the library's.
+    #[error("cannot be made a component: {0}")]
+    Unfit(String),
+    /// Our mistake or a library's.
+    #[error("cannot be examined: the proxy stumbled over it (see the log); please report this file")]
+    Panicked,
+}
+
+impl SourceError {
+    /// True when it may be the beginning of a good file, which is worth another look.
+    pub fn is_incomplete(&self) -> bool {
+        matches!(self, Self::Empty | Self::Cut { .. } | Self::Text { is_cut: true, .. })
+    }
+
+    /// The error for a file that the system does not give.
+    pub(super) fn read(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::NotFound { Self::NotFound } else { Self::Read(error) }
+    }
+
+    /// The error for a file that begins like nothing we know.
+    pub(super) fn not_webassembly(bytes: &[u8]) -> Self {
+        Self::NotWebAssembly { begin: bytes[..bytes.len().min(4)].escape_ascii().to_string() }
+    }
+}
+
+/// A version as part of a sentence.
+struct Spoken<'a>(&'a str);
+
+impl fmt::Display for Spoken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            "" => f.write_str("goproxy:balance without a version"),
+            version => write!(f, "goproxy:balance@{version}"),
+        }
+    }
+}
+
+/// The error for what `wit-component` refuses; its alternate form holds all causes.
+pub(super) fn unfit(error: impl fmt::Display) -> SourceError {
+    SourceError::Unfit(clip(&format!("{error:#}")))
+}
+
+/// Text for one line: bounded, and with every control character replaced.
+pub(super) fn clip(text: &str) -> String {
+    clip_to(text, TEXT_BYTES_MAX)
+}
+
+/// A name out of a file: the same, shorter.
+pub(super) fn clip_name(name: &str) -> String {
+    clip_to(name, 128)
+}
+
+/// A few names out of many: `a, b, c and 4 more`; `nothing` for none.
+pub(super) fn list<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
+    let mut names = names.into_iter();
+    let few: Vec<String> = names.by_ref().take(NAMES_MAX).map(|name| clip_name(name.as_ref())).collect();
+    match (few.len(), names.count()) {
+        (0, _) => "nothing".to_owned(),
+        (_, 0) => few.join(", "),
+        (_, more) => format!("{} and {more} more", few.join(", ")),
+    }
+}
+
+/// Replaces what could move a cursor, change a colour or turn the direction of writing.
+pub(super) fn printable(c: char) -> char {
+    let is_unseen =
+        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    if c.is_control() || is_unseen { '\u{fffd}' } else { c }
+}
+
+fn clip_to(text: &str, bytes_max: usize) -> String {
+    let mut clipped: String = text.chars().take(bytes_max).map(printable).collect();
+    if clipped.len() > bytes_max || text.len() > bytes_max {
+        clipped.truncate(clipped.floor_char_boundary(bytes_max.min(clipped.len())));
+        clipped.push('…');
+    }
+    clipped
+}

@@ -1,0 +1,138 @@
+//! One walk over a binary: what it names, how it is typed, how much there is to compile.
+//!
+//! Function bodies are measured, not read, so the walk costs little; whoever compiles the component reads them.
+//! Nested modules and components are walked too.
+
+use wasmparser::types::Types;
+use wasmparser::{Chunk, MemoryType, Parser, Payload, TypeRef, ValidPayload, Validator, WasmFeatures};
+
+use super::error::{SourceError, clip};
+use super::{FUNCTION_BYTES_MAX, FUNCTIONS_MAX};
+
+/// Deepest nesting; what tools make has two or three levels.
+const NESTING_MAX: usize = 32;
+
+/// What a binary says about itself.
+pub(super) struct Scan<'a> {
+    /// True for a component, false for a core module.
+    pub(super) is_component: bool,
+    /// Of the outermost module or component.
+    pub(super) types: Types,
+    /// A component's imports, by name.
+    pub(super) imports: Vec<&'a str>,
+    /// A component's exports, by name.
+    pub(super) exports: Vec<&'a str>,
+    /// True for a core module that says itself which interface it is made for.
+    pub(super) has_component_type: bool,
+}
+
+/// Walks over a binary.
+///
+/// # Errors
+///
+/// It is cut off, malformed, wants shared memory, or is more than we compile.
+pub(super) fn scan(bytes: &[u8], code_bytes_max: u64) -> Result<Scan<'_>, SourceError> {
+    let mut walk = Walk { code_bytes_max, ..Walk::default() };
+    let mut validator = Validator::new_with_features(WasmFeatures::all());
+    let (mut parser, mut outer, mut rest) = (Parser::new(0), Vec::new(), bytes);
+    loop {
+        let is_end = rest.is_empty() && outer.is_empty();
+        // All that can be wrong with the end is that something should follow.
+        let fail = |error| if is_end { SourceError::Cut { bytes: bytes.len() } } else { malformed(error) };
+        let (consumed, payload) = match parser.parse(rest, is_end).map_err(fail)? {
+            Chunk::Parsed { consumed, payload } => (consumed, payload),
+            Chunk::NeedMoreData(_) => return Err(SourceError::Cut { bytes: bytes.len() }),
+        };
+        rest = &rest[consumed..];
+        walk.heed(&payload, outer.len())?;
+        match validator.payload(&payload).map_err(fail)? {
+            ValidPayload::Ok | ValidPayload::Func(..) => {}
+            ValidPayload::Parser(_) if outer.len() == NESTING_MAX => {
+                return Err(SourceError::NestedTooDeep { max: NESTING_MAX });
+            }
+            ValidPayload::Parser(inner) => outer.push(std::mem::replace(&mut parser, inner)),
+            ValidPayload::End(types) => match outer.pop() {
+                Some(parent) => parser = parent,
+                None => return Ok(walk.into_scan(types)),
+            },
+        }
+    }
+}
+
+#[derive(Default)]
+struct Walk<'a> {
+    code_bytes_max: u64,
+    code_bytes: u64,
+    functions: usize,
+    is_component: bool,
+    has_component_type: bool,
+    imports: Vec<&'a str>,
+    exports: Vec<&'a str>,
+}
+
+impl<'a> Walk<'a> {
+    /// Takes note of one part. `depth` is 0 in the outermost module or component.
+    fn heed(&mut self, payload: &Payload<'a>, depth: usize) -> Result<(), SourceError> {
+        match payload {
+            Payload::Version { encoding, .. } if depth == 0 => {
+                self.is_component = *encoding == wasmparser::Encoding::Component;
+            }
+            Payload::CustomSection(section) if depth == 0 => {
+                self.has_component_type |= section.name().starts_with("component-type");
+            }
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section.clone() {
+                    self.imports.push(import.map_err(malformed)?.name.name);
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                for export in section.clone() {
+                    self.exports.push(export.map_err(malformed)?.name.name);
+                }
+            }
+            Payload::ImportSection(section) => {
+                for import in section.clone().into_imports() {
+                    if let TypeRef::Memory(memory) = import.map_err(malformed)?.ty {
+                        refuse_shared(memory)?;
+                    }
+                }
+            }
+            Payload::MemorySection(section) => {
+                for memory in section.clone() {
+                    refuse_shared(memory.map_err(malformed)?)?;
+                }
+            }
+            Payload::CodeSectionEntry(body) => self.heed_function(body.range().len())?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn heed_function(&mut self, bytes: usize) -> Result<(), SourceError> {
+        if bytes > FUNCTION_BYTES_MAX {
+            return Err(SourceError::FunctionTooLarge { index: self.functions, bytes, max: FUNCTION_BYTES_MAX });
+        }
+        self.functions += 1;
+        self.code_bytes += bytes as u64;
+        if self.functions > FUNCTIONS_MAX {
+            Err(SourceError::TooMany { what: "functions", max: FUNCTIONS_MAX })
+        } else if self.code_bytes > self.code_bytes_max {
+            Err(SourceError::CodeTooLarge { max: self.code_bytes_max })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn into_scan(self, types: Types) -> Scan<'a> {
+        let Self { is_component, imports, exports, has_component_type, .. } = self;
+        Scan { is_component, types, imports, exports, has_component_type }
+    }
+}
+
+fn refuse_shared(memory: MemoryType) -> Result<(), SourceError> {
+    if memory.shared { Err(SourceError::SharedMemory) } else { Ok(()) }
+}
+
+fn malformed(error: wasmparser::BinaryReaderError) -> SourceError {
+    SourceError::Malformed(clip(&error.to_string()))
+}
