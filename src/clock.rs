@@ -1,7 +1,7 @@
 //! One cheap monotonic clock for the data path.
 //!
 //! The kernel's coarse clock costs a few nanoseconds and no system call; it advances every 1–4 ms,
-//! which is finer than any time-out of a session. Both functions count from the same arbitrary start,
+//! which is finer than any time-out of a session. All functions count from the same arbitrary start,
 //! so their answers may be compared with each other but mean nothing outside this process.
 
 use std::time::Duration;
@@ -18,6 +18,12 @@ pub fn coarse_ms() -> u64 {
 pub fn precise_us() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
+}
+
+/// Nanoseconds since the same start, exact. For measuring what takes less than a microsecond.
+pub fn precise_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// `duration` in whole milliseconds, saturating: the unit of [`coarse_ms`].

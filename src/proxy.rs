@@ -151,6 +151,7 @@ impl Proxy {
             async move { drop(control.reload().await) }
         };
         self.spawn("watch", stop, watch::watch_file(path, control.last_read(), reload, stop.clone()));
+        self.spawn("policies", stop, policies(control.clone(), stop.clone()));
         self.spawn("report", stop, status(control.clone(), stop.clone()));
         let scraped = control.clone();
         let context =
@@ -199,6 +200,20 @@ async fn leases(control: Control, stop: CancellationToken) {
             return;
         }
     }
+}
+
+/// Has modules loaded whose files have become others, until `stop`.
+async fn policies(control: Control, stop: CancellationToken) {
+    let modules = control.policies().modules().clone();
+    let (files, files_changed) = (modules.clone(), modules.files_changed());
+    let look = || async {
+        modules.look().await;
+        // A file that names a module that was not there yet: now it may be. `control` logs what comes of it.
+        if !control.counters().is_last_reload_good() {
+            drop(control.reload().await);
+        }
+    };
+    watch::watch_files(move || files.files(), look, files_changed, stop).await;
 }
 
 /// Writes the status line, at the interval that is in force, until `stop`.

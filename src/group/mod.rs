@@ -22,9 +22,9 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::clock;
 use crate::counters::GroupCounters;
-use crate::policy::IBalancePolicy;
 use crate::policy::spec::PolicySpec;
-use crate::server::{Origin, ServerAddr, ServerSettings};
+use crate::policy::{IBalancePolicy, Outcome};
+use crate::server::{Origin, Server, ServerAddr, ServerSettings};
 use members::Members;
 
 pub use explain::{ExplainError, Explanation};
@@ -106,6 +106,11 @@ impl Group {
     /// No server may be picked, or the policy answered with one that may not.
     pub fn pick(&self, client: SocketAddr, tried: &[u32]) -> Result<ServerSlot, PickError> {
         self.snapshot().pick(client, tried, clock::coarse_ms(), fastrand::u64(..))
+    }
+
+    /// Tells the policy what became of a pick of this server.
+    pub fn heed(&self, server: &Server, outcome: Outcome) {
+        self.snapshot().tiers[usize::from(server.settings.backup)].policy.heed(server.id, outcome);
     }
 
     /// Takes other settings, another list of servers, and another policy where the settings name another;

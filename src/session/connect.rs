@@ -17,6 +17,7 @@ use super::socket::TcpSocket;
 use crate::clock;
 use crate::counters::EndReason;
 use crate::group::{PickError, ServerSlot};
+use crate::policy::Outcome;
 use crate::server::Server;
 
 /// Bytes of the client's that are taken before a server is found. Enough for a request, and little enough that
@@ -196,6 +197,7 @@ impl<'a> Dialer<'a> {
         let group = self.record.group();
         group.counters.connect_errors.fetch_add(1, Relaxed);
         self.tried.push(server.id);
+        group.heed(server, Outcome::Failed);
         // Having no port left towards this server is not its fault.
         if error.kind() != io::ErrorKind::AddrNotAvailable && server.live.connect_failed(clock::coarse_ms()) {
             tracing::warn!(
@@ -252,6 +254,8 @@ impl<'a> Dialer<'a> {
         let micros = clock::precise_us().saturating_sub(turn.started_us);
         let live = &turn.slot.server.live;
         live.connected(micros);
+        let outcome = Outcome::Connected { micros: u32::try_from(micros).unwrap_or(u32::MAX) };
+        self.record.group().heed(&turn.slot.server, outcome);
         live.prefer(turn.index());
         self.record.group().counters.connect_time.observe(micros);
         self.record.set_connected(&turn.slot.server, micros);

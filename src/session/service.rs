@@ -18,6 +18,7 @@ use crate::clock;
 use crate::counters::EndReason;
 use crate::group::Group;
 use crate::log::{self, SessionEvent};
+use crate::policy::Outcome;
 use crate::server::Server;
 
 /// The scan for silent sessions runs this often where every time-out is long.
@@ -353,6 +354,10 @@ impl Drop for SessionGuard {
         counters.sessions_active.fetch_sub(1, Relaxed);
         counters.session_ended(self.end, elapsed_ms * 1_000);
         let connect_us = record.connect_us.load(Relaxed);
+        if let Some(server) = record.server.get() {
+            let bytes = record.bytes_up.load(Relaxed) + record.bytes_down.load(Relaxed);
+            record.group.heed(server, Outcome::Closed { millis: elapsed_ms, bytes });
+        }
         let error = self.error.take();
         log::session(|| SessionEvent::SessionClosed {
             id: record.id,

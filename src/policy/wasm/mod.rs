@@ -8,6 +8,7 @@
 //! of log; none of its answers is trusted.
 
 pub mod source;
+pub mod trial;
 pub mod view;
 
 mod bindings;

@@ -1,0 +1,144 @@
+//! The engine: what every module is compiled with, and the clock that stops guests that take too long.
+//!
+//! There is one engine per process, made with the first module. Guests are bounded in time by epochs: a
+//! thread advances the engine's epoch every millisecond, and a call traps when its number of ticks is over.
+//! The thread sleeps while no guest is called, so that a proxy without traffic uses no processor time.
+//! What a call may take is said by the caller, in [`super::instance`].
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Config, Engine, EngineWeak, RegallocAlgorithm};
+
+use super::bindings::{BalancePolicy, BalancePolicyPre};
+use super::guest::Guest;
+
+/// How often the epoch advances: the unit in which a guest's time is measured.
+pub(super) const TICK: Duration = Duration::from_millis(1);
+
+/// The ticker sleeps when nobody has called a guest for so many ticks. Longer than any call may take.
+const IDLE_TICKS: u32 = 1_024;
+
+/// The stack a guest may use; data threads have more than that left.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Address space set aside for an instance's memory: the default limit, so that growing moves nothing.
+const RESERVED_BYTES: u64 = 16 << 20;
+
+/// Compiles modules and runs their clock.
+pub(super) struct Runtime {
+    engine: Engine,
+    linker: Linker<Guest>,
+    ticker: Arc<Ticker>,
+}
+
+/// A module, compiled and checked against the interface: instances are made of it.
+pub(super) struct Compiled {
+    pub(super) pre: BalancePolicyPre<Guest>,
+    pub(super) ticker: Arc<Ticker>,
+}
+
+impl Runtime {
+    /// Starts the engine and its ticker.
+    ///
+    /// # Errors
+    ///
+    /// The processor lacks what compiled code needs, or the system refuses a thread.
+    pub(super) fn start() -> wasmtime::Result<Self> {
+        let mut config = Config::new();
+        config
+            .epoch_interruption(true)
+            .max_wasm_stack(STACK_BYTES)
+            .memory_reservation(RESERVED_BYTES)
+            .memory_guard_size(64 << 10)
+            .memory_reservation_for_growth(0)
+            // The other allocator takes time that grows faster than a function's size: seconds for one of 200 KB.
+            .cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+        let engine = Engine::new(&config)?;
+        let mut linker = Linker::new(&engine);
+        BalancePolicy::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest: &mut Guest| guest)?;
+        let ticker = Ticker::start(engine.weak())?;
+        Ok(Self { engine, linker, ticker })
+    }
+
+    /// Compiles a component. Takes up to about a second for the largest that [`super::source`] lets through.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the component, as the engine puts it.
+    pub(super) fn compile(&self, component: &[u8]) -> wasmtime::Result<Compiled> {
+        let component = Component::new(&self.engine, component)?;
+        let pre = BalancePolicyPre::new(self.linker.instantiate_pre(&component)?)?;
+        Ok(Compiled { pre, ticker: Arc::clone(&self.ticker) })
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.ticker.is_over.store(true, SeqCst);
+        self.ticker.wake();
+    }
+}
+
+/// Advances the epoch while guests are called.
+#[derive(Debug, Default)]
+pub(super) struct Ticker {
+    /// A guest was called since the ticker last looked.
+    is_busy: AtomicBool,
+    is_asleep: AtomicBool,
+    is_over: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Ticker {
+    fn start(engine: EngineWeak) -> std::io::Result<Arc<Self>> {
+        let ticker = Arc::new(Self::default());
+        let own = Arc::clone(&ticker);
+        let thread = thread::Builder::new().name("policy-clock".to_owned()).spawn(move || own.run(&engine))?;
+        let _ = ticker.thread.set(thread.thread().clone());
+        Ok(ticker)
+    }
+
+    /// To be called before every call of a guest: from now on the epoch advances for as long as a call may take.
+    pub(super) fn keep_running(&self) {
+        if !self.is_busy.load(Relaxed) {
+            self.is_busy.store(true, SeqCst);
+            // With the order in `sleep`: either that sees us busy, or we see it asleep.
+            if self.is_asleep.load(SeqCst) {
+                self.wake();
+            }
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    fn run(&self, engine: &EngineWeak) {
+        while !self.is_over.load(SeqCst) {
+            for _ in 0..IDLE_TICKS {
+                thread::sleep(TICK);
+                // The engine is alive while an instance is, which may outlive the runtime.
+                let Some(engine) = engine.upgrade() else { return };
+                engine.increment_epoch();
+            }
+            if !self.is_busy.swap(false, SeqCst) {
+                self.sleep();
+            }
+        }
+    }
+
+    fn sleep(&self) {
+        self.is_asleep.store(true, SeqCst);
+        while !self.is_busy.load(SeqCst) && !self.is_over.load(SeqCst) {
+            thread::park();
+        }
+        self.is_asleep.store(false, SeqCst);
+    }
+}

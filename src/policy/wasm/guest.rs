@@ -1,0 +1,248 @@
+//! What a guest may reach: its limits, and the functions of the interface's `host`.
+//!
+//! Every answer comes from the server set the instance was shown, from atomics, or from the request under
+//! way: nothing here waits, and time and randomness are the request's, so that a recorded run repeats
+//! exactly.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use wasmtime::ResourceLimiter;
+
+use super::bindings::goproxy::balance::{host, types};
+use crate::clock;
+use crate::policy::ServerSet;
+use crate::server::Live;
+
+/// Tables of one instance hold so many entries together.
+const TABLE_ENTRIES_MAX: usize = 10_000;
+
+/// Longest text that is taken from a guest, in bytes.
+const TEXT_LEN_MAX: usize = 1 << 10;
+
+/// A module may write so many lines at once, and one more each second.
+const LINES_MAX: u64 = 20;
+
+/// The data of an instance's store.
+pub(super) struct Guest {
+    pub(super) limits: Limits,
+    voice: Arc<Voice>,
+    servers: Arc<ServerSet>,
+    /// Ids of the servers, sorted, and where they are in the set.
+    places: Vec<(u32, u32)>,
+    tried: Vec<u32>,
+    now_ms: u64,
+    random: u64,
+}
+
+/// How a module's instances for one group speak in the log, together bounded in rate.
+#[derive(Debug)]
+pub(super) struct Voice {
+    policy: Arc<str>,
+    group: u16,
+    budget: Budget,
+}
+
+/// Lines that may be written now, and one more each second.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    /// When the budget would be whole again, in milliseconds: each line moves that by a second.
+    whole_at_ms: AtomicU64,
+}
+
+impl Guest {
+    pub(super) fn new(voice: Arc<Voice>, memory_max: u64) -> Self {
+        let memory_left = usize::try_from(memory_max).unwrap_or(usize::MAX);
+        Self {
+            limits: Limits { memory_max: memory_left, memory_left, table_left: TABLE_ENTRIES_MAX },
+            voice,
+            servers: Arc::default(),
+            places: Vec::new(),
+            tried: Vec::new(),
+            now_ms: clock::coarse_ms(),
+            random: fastrand::u64(..),
+        }
+    }
+
+    /// From now on these are the servers.
+    pub(super) fn set_servers(&mut self, servers: &Arc<ServerSet>) {
+        self.places = servers.servers.iter().map(|server| server.id).zip(0..).collect();
+        self.places.sort_unstable();
+        self.servers = Arc::clone(servers);
+    }
+
+    /// From now on this is the request under way.
+    pub(super) fn set_request(&mut self, tried: &[u32], now_ms: u64, random: u64) {
+        // Nearly always nothing has been tried before.
+        if !(tried.is_empty() && self.tried.is_empty()) {
+            tried.clone_into(&mut self.tried);
+        }
+        (self.now_ms, self.random) = (now_ms, random);
+    }
+
+    /// Where the server of this id is in the set.
+    pub(super) fn index_of(&self, id: u32) -> Option<usize> {
+        let place = self.places.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(self.places[place].1 as usize)
+    }
+
+    fn live(&self, id: u32) -> Option<&Live> {
+        self.index_of(id).map(|index| &*self.servers.servers[index].live)
+    }
+}
+
+impl types::Host for Guest {}
+
+impl host::Host for Guest {
+    fn active_connections(&mut self, server: u32) -> u32 {
+        self.live(server).map_or(0, Live::sessions)
+    }
+
+    fn all_active_connections(&mut self) -> Vec<u32> {
+        self.servers.servers.iter().map(|server| server.live.sessions()).collect()
+    }
+
+    fn connect_latency(&mut self, server: u32) -> u32 {
+        self.live(server).map_or(0, Live::connect_latency_us)
+    }
+
+    fn already_tried(&mut self, server: u32) -> bool {
+        self.tried.contains(&server)
+    }
+
+    /// splitmix64 over the request's number (Steele, Lea, Flood, "Fast splittable pseudorandom number
+    /// generators", 2014).
+    fn random_u64(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn now_nanos(&mut self) -> u64 {
+        self.now_ms * 1_000_000
+    }
+
+    fn log(&mut self, level: types::LogLevel, message: String) {
+        self.voice.say(level, &message);
+    }
+}
+
+impl Voice {
+    pub(super) fn new(policy: Arc<str>, group: u16) -> Self {
+        Self { policy, group, budget: Budget::default() }
+    }
+
+    fn say(&self, level: types::LogLevel, message: &str) {
+        if !self.budget.take(clock::coarse_ms()) {
+            return;
+        }
+        let (policy, group, message) = (&*self.policy, self.group, shortened(message));
+        match level {
+            types::LogLevel::Error => tracing::error!(policy, group, message, "policy says"),
+            types::LogLevel::Warn => tracing::warn!(policy, group, message, "policy says"),
+            types::LogLevel::Info => tracing::info!(policy, group, message, "policy says"),
+            types::LogLevel::Debug => tracing::debug!(policy, group, message, "policy says"),
+        }
+    }
+}
+
+impl Budget {
+    /// True when a line may be written.
+    pub(super) fn take(&self, now_ms: u64) -> bool {
+        let take = |whole_at_ms: u64| {
+            let next = whole_at_ms.max(now_ms) + 1_000;
+            (next <= now_ms + LINES_MAX * 1_000).then_some(next)
+        };
+        self.whole_at_ms.fetch_update(Relaxed, Relaxed, take).is_ok()
+    }
+}
+
+/// A guest's text as it may be shown: bounded, on one line.
+pub(super) fn shortened(text: &str) -> String {
+    let end = text.floor_char_boundary(TEXT_LEN_MAX);
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    let mut short: String = text[..end].chars().map(printable).collect();
+    if end < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+/// Memory and tables an instance may have, all of them together.
+pub(super) struct Limits {
+    memory_max: usize,
+    memory_left: usize,
+    table_left: usize,
+}
+
+impl Limits {
+    /// Bytes of memory that were given out.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.memory_max - self.memory_left
+    }
+}
+
+impl ResourceLimiter for Limits {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(take(&mut self.memory_left, current, desired))
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(take(&mut self.table_left, current, desired))
+    }
+
+    fn instances(&self) -> usize {
+        16
+    }
+
+    fn tables(&self) -> usize {
+        8
+    }
+
+    fn memories(&self) -> usize {
+        4
+    }
+}
+
+fn take(left: &mut usize, current: usize, desired: usize) -> bool {
+    match left.checked_sub(desired.saturating_sub(current)) {
+        Some(rest) => {
+            *left = rest;
+            true
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_in_a_burst_and_then_one_a_second() {
+        let budget = Budget::default();
+        let written = |now_ms: u64| (0..100).filter(|_| budget.take(now_ms)).count();
+        assert_eq!((written(5_000), written(5_999), written(6_000), written(8_000)), (20, 0, 1, 2));
+        assert_eq!(written(1_000_000), 20);
+    }
+
+    #[test]
+    fn all_memories_of_an_instance_share_one_limit() {
+        let voice = Arc::new(Voice::new("wasm:x".into(), 1));
+        let mut limits = Guest::new(voice, 100).limits;
+        assert!(limits.memory_growing(0, 60, None).unwrap());
+        assert!(!limits.memory_growing(0, 41, None).unwrap());
+        assert!(limits.memory_growing(60, 100, None).unwrap());
+        assert!(!limits.memory_growing(100, 101, None).unwrap());
+    }
+
+    #[test]
+    fn a_guest_s_text_is_cut_within_a_character_and_stays_on_one_line() {
+        assert_eq!(shortened("a\nb\u{1b}[2J"), "a b [2J");
+        let long = shortened(&"ä".repeat(10_000));
+        assert!(long.len() <= TEXT_LEN_MAX + '…'.len_utf8() && long.ends_with("ä…"));
+    }
+}

@@ -1,0 +1,247 @@
+//! One instance of a module, and the calls into it, each bounded in time.
+//!
+//! Whatever goes wrong in a call is a [`Fault`], and an instance that failed once is never used again: its
+//! memory may be in any state. Nothing here decides what happens then; see [`super::slot`].
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::component::{self, TypedFunc};
+use wasmtime::{Store, Trap, WasmBacktrace};
+
+use super::bindings::BalancePolicy;
+use super::bindings::exports::goproxy::balance::policy as exported;
+use super::bindings::goproxy::balance::types;
+use super::engine::{Compiled, TICK, Ticker};
+use super::guest::{Guest, Voice, shortened};
+use crate::counters::FaultKind;
+use crate::policy::spec::ModuleSpec;
+use crate::policy::{Outcome, PickRequest, ServerSet};
+use crate::server::ServerSettings;
+
+/// How long a module may take to start, to describe itself and to take its configuration; each.
+pub(super) const CONFIGURE_TIME_MAX: Duration = Duration::from_millis(100);
+
+/// How long it may take to be told its servers.
+pub(super) const SET_SERVERS_TIME_MAX: Duration = Duration::from_millis(20);
+
+/// The optional interface, by the name under which the engine finds any 1.x of it.
+const FEEDBACK: &str = "goproxy:balance/feedback@1.0.0";
+
+/// A module at work for one group.
+pub(super) struct Instance {
+    store: Store<Guest>,
+    policy: BalancePolicy,
+    feedback: Option<Feedback>,
+    ticker: Arc<Ticker>,
+    deadline: Duration,
+}
+
+/// The functions of the optional interface `feedback`.
+struct Feedback {
+    on_connected: TypedFunc<(u32, u32), ()>,
+    on_failed: TypedFunc<(u32,), ()>,
+    on_closed: TypedFunc<(u32, u64, u64), ()>,
+}
+
+/// What a module says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Description {
+    pub(super) name: String,
+    pub(super) version: String,
+}
+
+/// A call that went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) kind: FaultKind,
+    /// For people, on one line.
+    pub(super) text: String,
+}
+
+impl Instance {
+    /// Makes an instance and configures it.
+    ///
+    /// # Errors
+    ///
+    /// The module traps or takes too long, wants more memory than it may have, or refuses its configuration.
+    pub(super) fn new(compiled: &Compiled, spec: &ModuleSpec, group: u16, voice: Arc<Voice>) -> Result<Self, Fault> {
+        let mut store = Store::new(compiled.pre.engine(), Guest::new(voice, spec.memory));
+        store.limiter(|guest| &mut guest.limits);
+        let ticker = Arc::clone(&compiled.ticker);
+        // Before anything of the module runs: its start function may loop, too.
+        allow(&mut store, &ticker, CONFIGURE_TIME_MAX);
+        let started = compiled.pre.instance_pre().instantiate(&mut store).and_then(|instance| {
+            let policy = BalancePolicy::new(&mut store, &instance)?;
+            Ok((policy, Feedback::find(&mut store, &instance)?))
+        });
+        let (policy, feedback) = started.map_err(|error| Fault::of("start", CONFIGURE_TIME_MAX, &error))?;
+        let mut instance = Self { store, policy, feedback, ticker, deadline: spec.deadline };
+        instance.configure(group, &spec.config)?;
+        Ok(instance)
+    }
+
+    /// What the module says of itself.
+    pub(super) fn describe(&mut self) -> Result<Description, Fault> {
+        self.allow(CONFIGURE_TIME_MAX);
+        let described = self.policy.goproxy_balance_policy().call_describe(&mut self.store);
+        let described = described.map_err(|error| Fault::of("describe", CONFIGURE_TIME_MAX, &error))?;
+        Ok(Description { name: shortened(&described.name), version: shortened(&described.version) })
+    }
+
+    fn configure(&mut self, group: u16, params: &str) -> Result<(), Fault> {
+        self.allow(CONFIGURE_TIME_MAX);
+        let policy = self.policy.goproxy_balance_policy();
+        match policy.call_configure(&mut self.store, &group.to_string(), params) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(Fault::unfit(format!("configure refused {}: {}", shown(params), shortened(&why)))),
+            Err(error) => Err(Fault::of("configure", CONFIGURE_TIME_MAX, &error)),
+        }
+    }
+
+    /// Tells the module its servers; those in `hidden`, by index and in order, as not available.
+    pub(super) fn set_servers(&mut self, set: &Arc<ServerSet>, hidden: &[u32]) -> Result<(), Fault> {
+        self.allow(SET_SERVERS_TIME_MAX);
+        self.store.data_mut().set_servers(set);
+        let labels: Vec<Vec<(&str, &str)>> = set.servers.iter().map(|server| labels(&server.settings)).collect();
+        let servers = set.servers.iter().zip(&labels).zip(0..);
+        let servers: Vec<types::Server<'_>> = servers
+            .map(|((server, labels), index)| types::Server {
+                id: server.id,
+                name: server.settings.addr.as_str(),
+                address: server.settings.addr.as_str(),
+                weight: server.settings.weight,
+                available: hidden.binary_search(&index).is_err(),
+                labels,
+            })
+            .collect();
+        let told = self.policy.goproxy_balance_policy().call_set_servers(&mut self.store, &servers);
+        told.map_err(|error| Fault::of("set-servers", SET_SERVERS_TIME_MAX, &error))
+    }
+
+    /// Asks for a server, by its id.
+    pub(super) fn pick(&mut self, request: &PickRequest<'_>) -> Result<Option<u32>, Fault> {
+        self.allow(self.deadline);
+        self.store.data_mut().set_request(request.tried, request.now_ms, request.random);
+        let connection = exported::Connection {
+            client_ip: address(request.client),
+            client_port: request.client.port(),
+            listener_port: request.group,
+            attempt: request.attempt,
+        };
+        let picked = self.policy.goproxy_balance_policy().call_pick(&mut self.store, connection);
+        picked.map_err(|error| Fault::of("pick", self.deadline, &error))
+    }
+
+    /// Where the server of this id is in the set that the module was told last.
+    pub(super) fn index_of(&self, id: u32) -> Option<usize> {
+        self.store.data().index_of(id)
+    }
+
+    /// Bytes of memory that it holds.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.store.data().limits.memory_bytes() as u64
+    }
+
+    /// True when the module wants to hear what became of its picks.
+    pub(super) fn wants_feedback(&self) -> bool {
+        self.feedback.is_some()
+    }
+
+    /// Tells the module what became of a pick, if it wants to hear it.
+    pub(super) fn heed(&mut self, server: u32, outcome: Outcome) -> Result<(), Fault> {
+        let Some(feedback) = &self.feedback else { return Ok(()) };
+        allow(&mut self.store, &self.ticker, self.deadline);
+        let store = &mut self.store;
+        let heard = match outcome {
+            Outcome::Connected { micros } => feedback.on_connected.call(store, (server, micros)),
+            Outcome::Failed => feedback.on_failed.call(store, (server,)),
+            Outcome::Closed { millis, bytes } => feedback.on_closed.call(store, (server, millis, bytes)),
+        };
+        heard.map_err(|error| Fault::of("feedback", self.deadline, &error))
+    }
+
+    fn allow(&mut self, time: Duration) {
+        allow(&mut self.store, &self.ticker, time);
+    }
+}
+
+/// Sets the time that the next call may take. It counts from now, so it is set before each.
+fn allow(store: &mut Store<Guest>, ticker: &Ticker, time: Duration) {
+    ticker.keep_running();
+    // The tick under way may be nearly over.
+    store.set_epoch_deadline((time.as_millis() / TICK.as_millis()) as u64 + 1);
+}
+
+fn address(client: SocketAddr) -> types::IpAddress {
+    match client.ip().to_canonical() {
+        IpAddr::V4(ip) => types::IpAddress::V4(ip.into()),
+        IpAddr::V6(ip) => {
+            let bits = u128::from(ip);
+            types::IpAddress::V6(((bits >> 64) as u64, bits as u64))
+        }
+    }
+}
+
+fn labels(settings: &ServerSettings) -> Vec<(&str, &str)> {
+    settings.labels.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect()
+}
+
+/// The parameters as a message shows them.
+fn shown(params: &str) -> String {
+    const CHARS_MAX: usize = 100;
+    match params.char_indices().nth(CHARS_MAX) {
+        None => params.to_owned(),
+        Some((end, _)) => format!("{}…", &params[..end]),
+    }
+}
+
+impl Feedback {
+    /// The functions, when the module exports the interface.
+    fn find(store: &mut Store<Guest>, instance: &component::Instance) -> wasmtime::Result<Option<Self>> {
+        let Some(interface) = instance.get_export_index(&mut *store, None, FEEDBACK) else { return Ok(None) };
+        let mut index = |name: &str| {
+            let index = instance.get_export_index(&mut *store, Some(&interface), name);
+            index.ok_or_else(|| wasmtime::format_err!("the interface {FEEDBACK} has no function {name}"))
+        };
+        let (connected, failed, closed) = (index("on-connected")?, index("on-failed")?, index("on-closed")?);
+        Ok(Some(Self {
+            on_connected: instance.get_typed_func(&mut *store, connected)?,
+            on_failed: instance.get_typed_func(&mut *store, failed)?,
+            on_closed: instance.get_typed_func(&mut *store, closed)?,
+        }))
+    }
+}
+
+impl Fault {
+    /// The module cannot be used as it is configured.
+    pub(super) fn unfit(text: String) -> Self {
+        Self { kind: FaultKind::Unfit, text }
+    }
+
+    /// What `error`, which came out of calling `function`, means.
+    fn of(function: &str, time_max: Duration, error: &wasmtime::Error) -> Self {
+        if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
+            let text = format!("{function} took longer than {} ms and was stopped", time_max.as_millis());
+            return Self { kind: FaultKind::Deadline, text };
+        }
+        // The cause is the news; the engine puts it last, behind the addresses of the frames.
+        let cause = shortened(&error.root_cause().to_string());
+        let text = match error.downcast_ref::<WasmBacktrace>().map(frames) {
+            Some(frames) if !frames.is_empty() => format!("{function} failed: {cause}, in {frames}"),
+            _ => format!("{function} failed: {}", shortened(&format!("{error:#}"))),
+        };
+        Self { kind: FaultKind::Trap, text }
+    }
+}
+
+/// The functions the guest was in, innermost first, by the names it was built with.
+fn frames(backtrace: &WasmBacktrace) -> String {
+    const FRAMES_MAX: usize = 4;
+    let names = backtrace.frames().iter().take(FRAMES_MAX).map(|frame| match frame.func_name() {
+        Some(name) => shortened(name),
+        None => format!("function {}", frame.func_index()),
+    });
+    names.collect::<Vec<_>>().join(", called by ")
+}

@@ -1,0 +1,70 @@
+//! A module as a policy: the trait on one side, a slot and the fallback on the other.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::instance::Instance;
+use super::slot::{Asked, Shared, Slot};
+use crate::policy::{IBalancePolicy, Outcome, PickRequest, ServerSet};
+
+/// A module at work for one group. The backups have a slot of their own, so that each instance sees one set
+/// of servers and what it has learned of them is not lost when the other set is asked.
+pub(super) struct WasmPolicy {
+    slots: [Arc<Slot>; 2],
+    /// Which of the slots the policy is prepared for.
+    at: usize,
+    /// Prepared for the same servers.
+    fallback: Arc<dyn IBalancePolicy>,
+}
+
+impl WasmPolicy {
+    /// A policy of these slots, for the servers and for the backups, prepared for no servers.
+    pub(super) fn new(slots: [Arc<Slot>; 2], fallback: Arc<dyn IBalancePolicy>) -> Self {
+        Self { slots, at: 0, fallback }
+    }
+
+    fn slot(&self) -> &Arc<Slot> {
+        &self.slots[self.at]
+    }
+}
+
+impl IBalancePolicy for WasmPolicy {
+    fn name(&self) -> &str {
+        &self.slot().shared.policy
+    }
+
+    fn for_servers(&self, servers: &Arc<ServerSet>) -> Arc<dyn IBalancePolicy> {
+        let at = usize::from(servers.backup);
+        self.slots[at].set_servers(servers);
+        Arc::new(Self { slots: self.slots.clone(), at, fallback: self.fallback.for_servers(servers) })
+    }
+
+    /// A throw-away instance with the same configuration and servers: what the module has learned stays behind.
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+        let slot = self.slot();
+        // Without an instance the fallback serves.
+        let Some(compiled) = slot.compiled() else { return self.fallback.rehearsal() };
+        let shared = Arc::new(Shared::new(Arc::clone(&slot.shared.policy)));
+        let own = Arc::new(Slot::new(slot.group, Arc::clone(&slot.spec), shared, None));
+        own.set_servers(&slot.set());
+        Instance::new(&compiled, &slot.spec, slot.group, Arc::clone(&slot.voice))
+            .and_then(|instance| own.put(instance, &compiled))
+            .map_err(|fault| fault.text)?;
+        Ok(Arc::new(Self { slots: [Arc::clone(&own), own], at: 0, fallback: self.fallback.rehearsal()? }))
+    }
+
+    fn pick(&self, request: &PickRequest<'_>) -> Option<usize> {
+        match self.slot().ask(request) {
+            Asked::Server(index) => Some(index),
+            Asked::Nobody => None,
+            Asked::Unanswered => {
+                self.slot().shared.counters.fallbacks.fetch_add(1, Relaxed);
+                self.fallback.pick(request)
+            }
+        }
+    }
+
+    fn heed(&self, server: u32, outcome: Outcome) {
+        self.slot().heed(server, outcome);
+    }
+}

@@ -1,0 +1,394 @@
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::guests::{self, Parts};
+use super::view::{ModuleState, ModuleView};
+use super::{ModuleError, Modules};
+use crate::counters::FaultKind;
+use crate::policy::spec::ModuleSpec;
+use crate::policy::testing::{request, server, set, set_of};
+use crate::policy::{IBalancePolicy, PickRequest, ServerSet};
+
+/// Picks by turns, however many servers there are below 1,000.
+const TURNS: Parts<'_> = Parts {
+    version: "1.0.0",
+    imports: "",
+    memory: r#"(memory (export "memory") 1)"#,
+    fields: "(global $next (mut i32) (i32.const 0)) (global $count (mut i32) (i32.const 0))",
+    cabi_realloc: "(call $bump (local.get $align) (local.get $size))",
+    describe: "(i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 5))
+        (i32.store (i32.const 8) (i32.const 69)) (i32.store (i32.const 12) (i32.const 5)) (i32.const 0)",
+    configure: "(i32.store8 (i32.const 16) (i32.const 0)) (i32.const 16)",
+    set_servers: "(global.set $count (i32.const 0))
+        (block $done
+          (loop $each
+            (br_if $done (i32.eqz (local.get $len)))
+            (if (i32.load8_u offset=24 (local.get $ptr))
+              (then
+                (i32.store offset=4096 (i32.shl (global.get $count) (i32.const 2)) (i32.load (local.get $ptr)))
+                (global.set $count (i32.add (global.get $count) (i32.const 1)))))
+            (local.set $ptr (i32.add (local.get $ptr) (i32.const 36)))
+            (local.set $len (i32.sub (local.get $len) (i32.const 1)))
+            (br $each)))
+        (global.set $heap (i32.const 65536))",
+    pick: "(i32.store8 (i32.const 32) (i32.ne (global.get $count) (i32.const 0)))
+        (if (global.get $count)
+          (then
+            (i32.store (i32.const 36) (i32.load offset=4096
+              (i32.shl (i32.rem_u (global.get $next) (global.get $count)) (i32.const 2))))
+            (global.set $next (i32.add (global.get $next) (i32.const 1)))))
+        (i32.const 32)",
+};
+
+/// A folder of modules and what looks after it.
+struct Bench {
+    folder: TempDir,
+    modules: Modules,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let modules = Modules::new(folder.path().to_owned(), 8 << 20);
+        Self { folder, modules }
+    }
+
+    fn with(text: &str) -> Self {
+        let bench = Self::new();
+        bench.write(text);
+        bench
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.folder.path().join("x.wat"), text).unwrap();
+    }
+
+    fn make(&self, spec: &ModuleSpec) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
+        wait(self.modules.make(&Arc::new(spec.clone()), 8081))
+    }
+
+    fn policy(&self, set: &Arc<ServerSet>) -> Arc<dyn IBalancePolicy> {
+        self.make(&spec()).unwrap().for_servers(set)
+    }
+
+    fn look(&self) {
+        wait(self.modules.look());
+    }
+
+    fn view(&self) -> ModuleView {
+        self.modules.views().into_iter().find(|view| &*view.name == "wasm:x").unwrap()
+    }
+
+    fn fallbacks(&self) -> u64 {
+        self.view().counters.unwrap().fallbacks.load(Relaxed)
+    }
+
+    fn faults(&self, kind: FaultKind) -> u64 {
+        self.view().counters.unwrap().faults(kind)
+    }
+}
+
+fn spec() -> ModuleSpec {
+    // Room enough for a machine that is busy with other tests.
+    ModuleSpec { deadline: Duration::from_millis(500), ..ModuleSpec::new("x") }
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < until, "not within 30 s: {what}");
+        thread::yield_now();
+    }
+}
+
+fn pick(parts: &str) -> String {
+    guests::policy(Parts { pick: parts, ..Parts::default() })
+}
+
+/// Answers the server of this id, whatever there is.
+fn always(id: u32) -> String {
+    pick(&format!(
+        "(i32.store8 (i32.const 32) (i32.const 1)) (i32.store (i32.const 36) (i32.const {id})) (i32.const 32)"
+    ))
+}
+
+const LOOP: &str = "(loop $for_ever (br $for_ever)) (unreachable)";
+
+#[test]
+fn a_module_answers_for_its_group_and_a_change_of_servers_goes_on_where_it_was() {
+    let bench = Bench::with(&guests::policy(TURNS));
+    let (three, four) = (
+        set(&[1; 3]),
+        Arc::new(ServerSet {
+            generation: 2,
+            ..ServerSet { generation: 0, backup: false, servers: set(&[1; 4]).servers.clone() }
+        }),
+    );
+    let policy = bench.policy(&three);
+    assert_eq!(policy.name(), "wasm:x");
+    assert_eq!([(); 4].map(|()| policy.pick(&request(&three)).unwrap()), [0, 1, 2, 0]);
+    let policy = policy.for_servers(&four);
+    assert_eq!([(); 4].map(|()| policy.pick(&request(&four)).unwrap()), [0, 1, 2, 3]);
+    let view = bench.view();
+    assert_eq!(
+        (view.state, view.version.as_deref(), view.file.as_str()),
+        (ModuleState::Loaded, Some("1.0.0"), "x.wat")
+    );
+    assert_eq!((view.error, bench.fallbacks()), (None, 0));
+    assert_eq!(view.sha256.unwrap(), super::source::hex(&super::source::sha256(guests::policy(TURNS).as_bytes())));
+}
+
+#[test]
+fn each_group_has_an_instance_of_its_own() {
+    let bench = Bench::with(&guests::policy(TURNS));
+    let servers = set(&[1; 2]);
+    let (one, other) = (bench.policy(&servers), bench.policy(&servers));
+    assert_eq!(one.pick(&request(&servers)), Some(0));
+    assert_eq!(other.pick(&request(&servers)), Some(0));
+    assert_eq!(one.pick(&request(&servers)), Some(1));
+}
+
+#[test]
+fn the_fallback_answers_for_a_module_that_traps_loops_or_names_a_server_that_may_not_be_picked() {
+    let loop_spec = ModuleSpec { deadline: Duration::from_millis(5), ..spec() };
+    for (text, spec, kind) in [
+        (pick("(unreachable)"), spec(), FaultKind::Trap),
+        (pick("(i32.const -4)"), spec(), FaultKind::Trap),
+        (
+            guests::policy(Parts {
+                pick: "(call $deep)",
+                fields: "(func $deep (result i32) (call $deep))",
+                ..Parts::default()
+            }),
+            spec(),
+            FaultKind::Trap,
+        ),
+        (pick(LOOP), loop_spec, FaultKind::Deadline),
+        (always(999), spec(), FaultKind::BadAnswer),
+        (always(1_000), spec(), FaultKind::BadAnswer),
+    ] {
+        // The trial at loading would notice: such a module passes it and goes wrong later.
+        let servers = set(&[1; 3]);
+        let tried = [1_000];
+        let bench = Bench::with(&guests::policy(TURNS));
+        let policy = bench.make(&spec).unwrap().for_servers(&servers);
+        bench.write(&text.replace("(func (export \"goproxy:balance/policy@1.0.0#pick\")", &good_once()));
+        bench.look();
+        assert_eq!(bench.view().error, None);
+        let request = PickRequest { tried: &tried, attempt: 1, ..request(&servers) };
+        let picked: Vec<_> = (0..4).map(|_| policy.pick(&request)).collect();
+        assert!(picked.iter().all(|index| matches!(index, Some(1 | 2))), "{kind}: {picked:?}");
+        assert!(bench.faults(kind) >= 1 && bench.fallbacks() >= 1, "{kind}: {:?}", bench.view());
+    }
+}
+
+/// Renames the function `pick` and exports one that answers well for the clients of the trial's network.
+fn good_once() -> String {
+    r#"(func (export "goproxy:balance/policy@1.0.0#pick")
+        (param $family i32) (param $ip_high i64) (param $ip_low i64) (param $client_port i32)
+        (param $listener_port i32) (param $attempt i32) (result i32)
+        (if (i32.eqz (local.get $attempt)) (then
+          (i32.store8 (i32.const 32) (global.get $some))
+          (i32.store (i32.const 36) (global.get $first))
+          (return (i32.const 32))))
+        (call $bad (local.get $family) (local.get $ip_high) (local.get $ip_low) (local.get $client_port)
+          (local.get $listener_port) (local.get $attempt)))
+      (func $bad"#
+        .to_owned()
+}
+
+#[test]
+fn a_module_that_fails_too_often_is_left_alone_and_tried_again_later() {
+    let bench = Bench::with(
+        &pick("(unreachable)").replace("(func (export \"goproxy:balance/policy@1.0.0#pick\")", &good_once()),
+    );
+    let servers = set(&[1; 3]);
+    let policy = bench.policy(&servers);
+    let retry = PickRequest { attempt: 1, ..request(&servers) };
+    eventually("quarantine", || policy.pick(&retry).is_some() && bench.view().state == ModuleState::Quarantined);
+    assert_eq!(bench.faults(FaultKind::Trap), 5);
+    let view = bench.view();
+    assert!(view.error.unwrap().contains("unreachable"), "the last fault is shown");
+    // Nobody asks it meanwhile.
+    assert!((0..100).all(|_| policy.pick(&retry).is_some()));
+    assert_eq!(bench.faults(FaultKind::Trap), 5);
+    eventually("another try", || bench.view().state == ModuleState::Loaded);
+    assert_eq!(policy.pick(&request(&servers)), Some(0));
+    // One more and it is left alone for longer.
+    policy.pick(&retry);
+    assert_eq!((bench.view().state, bench.faults(FaultKind::Trap)), (ModuleState::Quarantined, 6));
+}
+
+#[test]
+fn a_new_file_takes_over_and_a_bad_one_changes_nothing() {
+    let bench = Bench::with(&guests::policy(TURNS));
+    let servers = set(&[1; 3]);
+    let policy = bench.policy(&servers);
+    let first = bench.view().sha256;
+    bench.write("(module");
+    bench.look();
+    bench.write("this is no policy");
+    bench.look();
+    let view = bench.view();
+    assert_eq!((view.state, &view.sha256), (ModuleState::Loaded, &first));
+    assert!(view.error.as_ref().unwrap().contains("x.wat: "), "{view:?}");
+    assert_eq!([(); 3].map(|()| policy.pick(&request(&servers)).unwrap()), [0, 1, 2]);
+    bench.write(&always(1_002));
+    bench.look();
+    assert!(bench.view().error.unwrap().contains("pick answered 1002"), "the trial shows it");
+    bench.write(&pick("(i32.store8 (i32.const 32) (i32.const 0)) (i32.const 32)"));
+    bench.look();
+    assert_eq!((bench.view().error, bench.view().counters.unwrap().swaps.load(Relaxed)), (None, 1));
+    assert_eq!(policy.pick(&request(&servers)), None);
+    fs::remove_file(bench.folder.path().join("x.wat")).unwrap();
+    bench.look();
+    let view = bench.view();
+    assert!(view.error.unwrap().contains("there is no such file"));
+    assert_eq!(policy.pick(&request(&servers)), None, "what is loaded stays");
+}
+
+#[test]
+fn a_file_that_ends_in_the_middle_is_looked_at_again_before_it_is_refused() {
+    let bench = Bench::with(&guests::policy(TURNS));
+    let servers = set(&[1; 3]);
+    let policy = bench.policy(&servers);
+    let whole = wat::parse_str(guests::policy(Parts::default())).unwrap();
+    let path = bench.folder.path().join("x.wasm");
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    bench.look();
+    assert_eq!(bench.view().error, None, "somebody may be writing it");
+    eventually("the half file is refused", || bench.view().error.is_some());
+    assert_eq!(policy.pick(&request(&servers)), Some(0));
+    fs::write(&path, &whole).unwrap();
+    bench.look();
+    assert_eq!((bench.view().error, bench.view().file.as_str()), (None, "x.wasm"));
+}
+
+#[test]
+fn a_group_is_served_by_the_fallback_until_its_module_can_be_used() {
+    let bench = Bench::new();
+    let servers = set(&[1; 3]);
+    assert!(bench.make(&spec()).err().unwrap().0.contains("x.wasm: there is no such file, nor x.wat"));
+    assert!(bench.modules.views().is_empty());
+    assert_eq!(bench.modules.files().len(), 2, "watched, so that whoever was refused can try again");
+    let spec = Arc::new(ModuleSpec { fallback: "ha", ..spec() });
+    let policy = wait(bench.modules.make_anyway(&spec, 8081)).for_servers(&servers);
+    assert_eq!([(); 2].map(|()| policy.pick(&request(&servers)).unwrap()), [0, 0]);
+    assert_eq!(bench.view().state, ModuleState::Refused);
+    assert_eq!(bench.modules.files().len(), 2);
+    bench.write(&guests::policy(TURNS));
+    bench.look();
+    assert_eq!([(); 3].map(|()| policy.pick(&request(&servers)).unwrap()), [0, 1, 2]);
+    assert_eq!((bench.view().state, bench.view().error), (ModuleState::Loaded, None));
+    drop(policy);
+    bench.look();
+    assert_eq!(bench.view().state, ModuleState::Available, "unloaded with the last group");
+}
+
+#[test]
+fn the_configuration_is_taken_or_refused_in_the_module_s_words() {
+    // Refuses whatever is not two bytes long, with the text at 64.
+    let text = guests::policy(Parts {
+        configure: "(i32.store8 (i32.const 16) (i32.ne (local.get $params_len) (i32.const 2)))
+            (i32.store (i32.const 20) (i32.const 64)) (i32.store (i32.const 24) (i32.const 5)) (i32.const 16)",
+        ..Parts::default()
+    });
+    let bench = Bench::with(&text);
+    assert!(bench.make(&spec()).is_ok());
+    let error = bench.make(&ModuleSpec { config: "{\"zone\":1}".to_owned(), ..spec() }).err().unwrap();
+    assert!(error.0.ends_with("x.wat: configure refused {\"zone\":1}: guest"), "{error}");
+}
+
+#[test]
+fn only_the_content_that_the_configuration_wants_is_used() {
+    let bench = Bench::with(&guests::policy(TURNS));
+    let wanted = super::source::sha256(guests::policy(TURNS).as_bytes());
+    let servers = set(&[1; 3]);
+    let policy = bench.make(&ModuleSpec { sha256: Some(wanted), ..spec() }).unwrap().for_servers(&servers);
+    let error = bench.make(&ModuleSpec { sha256: Some([0; 32]), ..spec() }).err().unwrap();
+    assert!(error.0.contains("its sha256 is ") && error.0.contains("expected 0000"), "{error}");
+    bench.write(&guests::policy(Parts::default()));
+    bench.look();
+    assert!(bench.view().error.unwrap().contains("expected"));
+    assert_eq!([(); 3].map(|()| policy.pick(&request(&servers)).unwrap()), [0, 1, 2]);
+}
+
+#[test]
+fn a_server_that_becomes_full_is_no_fault_of_the_module_and_shown_as_not_available() {
+    let bench = Bench::with(&guests::policy(Parts::default()));
+    let servers = set_of([server(0, 1, 1), server(1, 1, 0)].into_iter());
+    let policy = bench.policy(&servers);
+    let at = |now_ms| PickRequest { now_ms: crate::clock::coarse_ms() + now_ms, ..request(&servers) };
+    assert_eq!(policy.pick(&at(0)), Some(0));
+    assert!(servers.servers[0].live.try_acquire(1));
+    assert_eq!(policy.pick(&at(100)), Some(1), "told at once, as it was long ago");
+    servers.servers[0].live.release();
+    assert_eq!(policy.pick(&at(200)), Some(0));
+    assert!(servers.servers[0].live.try_acquire(1));
+    assert_eq!(policy.pick(&at(201)), Some(1), "the fallback answers: it was told a moment ago");
+    assert_eq!((bench.view().counters.unwrap().faults_total(), bench.fallbacks()), (0, 1));
+}
+
+#[test]
+fn suspects_are_shown_when_nobody_else_is_left() {
+    let bench = Bench::with(&guests::policy(Parts::default()));
+    let servers = set(&[1; 2]);
+    let now_ms = crate::clock::coarse_ms() + 1_000;
+    assert!(servers.servers.iter().all(|server| server.live.connect_failed(now_ms)));
+    let policy = bench.policy(&servers);
+    assert_eq!(policy.pick(&PickRequest { now_ms, ..request(&servers) }), None);
+    assert!(policy.pick(&PickRequest { now_ms, avoid_suspects: false, ..request(&servers) }).is_some());
+    assert_eq!(bench.view().counters.unwrap().faults_total(), 0);
+}
+
+#[test]
+fn a_rehearsal_changes_nothing() {
+    let bench = Bench::with(&guests::policy(TURNS));
+    let servers = set(&[1; 3]);
+    let policy = bench.policy(&servers);
+    assert_eq!(policy.pick(&request(&servers)), Some(0));
+    let rehearsal = policy.rehearsal().unwrap();
+    assert_eq!([(); 3].map(|()| rehearsal.pick(&request(&servers)).unwrap()), [0, 1, 2]);
+    assert_eq!(policy.pick(&request(&servers)), Some(1));
+    assert_eq!(bench.view().counters.unwrap().pick_time.count(), 2);
+}
+
+#[test]
+fn backups_have_an_instance_of_their_own_when_there_are_any() {
+    let bench = Bench::with(&guests::policy(TURNS));
+    let (servers, none) = (set(&[1; 2]), Arc::new(ServerSet { backup: true, ..ServerSet::default() }));
+    let root = bench.make(&spec()).unwrap();
+    let policy = root.for_servers(&servers);
+    assert_eq!(root.for_servers(&none).pick(&request(&none)), None);
+    let backups = Arc::new(ServerSet { generation: 2, backup: true, servers: set(&[1; 3]).servers.clone() });
+    let backup_policy = root.for_servers(&backups);
+    assert_eq!(policy.pick(&request(&servers)), Some(0));
+    // Made on another thread; the fallback answers until it is there.
+    let calls = || bench.view().counters.unwrap().pick_time.count();
+    eventually("an instance for the backups", || backup_policy.pick(&request(&backups)).is_some() && calls() > 1);
+    assert_eq!(policy.pick(&request(&servers)), Some(1), "not shared with the backups");
+}
+
+#[test]
+fn the_shipped_samples_load() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+    let modules = Modules::new(folder, 8 << 20);
+    for view in modules.views() {
+        let mut spec = ModuleSpec::new(view.name.strip_prefix("wasm:").unwrap());
+        if spec.name == "zone_first" {
+            spec.config = r#"{"zone":"a"}"#.to_owned();
+        }
+        let made = wait(modules.make(&Arc::new(spec), 8081));
+        assert!(made.is_ok(), "{}: {}", view.name, made.err().unwrap());
+    }
+}

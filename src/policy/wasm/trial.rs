@@ -1,0 +1,91 @@
+//! A module tried by hand: loaded as the proxy loads it, with nobody's traffic on it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::guest::Voice;
+use super::loader::{self, Candidate, Loader};
+use super::modules::ModuleError;
+use super::policy::WasmPolicy;
+use super::registry::fallback;
+use super::slot::{Shared, Slot};
+use super::source::Source;
+use crate::counters::ModuleCounters;
+use crate::policy::IBalancePolicy;
+use crate::policy::spec::ModuleSpec;
+
+/// A file that was compiled and fits the interface.
+pub struct Trial {
+    candidate: Candidate,
+    /// The engine it was compiled with, and its clock.
+    _loader: Loader,
+}
+
+/// A module at work for a group of its own. After a fault it is not made anew: the fallback answers from then on.
+pub struct TrialPolicy {
+    /// What the module calls itself.
+    pub name: String,
+    /// Its version as it says.
+    pub version: String,
+    /// The policy; it is prepared for no servers.
+    pub policy: Arc<dyn IBalancePolicy>,
+    slot: Arc<Slot>,
+}
+
+impl Trial {
+    /// Loads a file as the proxy would.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, is no module, or is none that fits.
+    pub fn load(path: &Path, file_bytes_max: u64) -> Result<Self, ModuleError> {
+        let mut loader = Loader::default();
+        let candidate = loader::read(path, file_bytes_max).and_then(|bytes| loader.load(path, &bytes, file_bytes_max));
+        Ok(Self { candidate: candidate.map_err(|error| ModuleError(error.text))?, _loader: loader })
+    }
+
+    /// What was found in the file.
+    pub fn source(&self) -> &Source {
+        &self.candidate.source
+    }
+
+    /// How long it took to look through the file and to compile it.
+    pub fn compile_time(&self) -> Duration {
+        self.candidate.compile_time
+    }
+
+    /// Puts an instance to work for a group, as the proxy would.
+    ///
+    /// # Errors
+    ///
+    /// The module refuses its configuration or fails in its first calls.
+    pub fn policy(&self, spec: &ModuleSpec, group: u16) -> Result<TrialPolicy, ModuleError> {
+        let shared = Arc::new(Shared::new(format!("wasm:{}", spec.name).into()));
+        let slot = || Arc::new(Slot::new(group, Arc::new(spec.clone()), Arc::clone(&shared), None));
+        let slots = [slot(), slot()];
+        let voice = Arc::new(Voice::new(Arc::clone(&shared.policy), group));
+        let (instance, said) = self.candidate.instance(spec, group, &voice)?;
+        let slot = Arc::clone(&slots[0]);
+        slot.put(instance, &self.candidate.compiled).map_err(|fault| ModuleError(fault.text))?;
+        let policy = Arc::new(WasmPolicy::new(slots, fallback(spec)));
+        Ok(TrialPolicy { name: said.name, version: said.version, policy, slot })
+    }
+}
+
+impl TrialPolicy {
+    /// What it did so far.
+    pub fn counters(&self) -> &ModuleCounters {
+        &self.slot.shared.counters
+    }
+
+    /// The last thing that went wrong; `None` while all is well.
+    pub fn last_fault(&self) -> Option<String> {
+        self.slot.shared.last_fault()
+    }
+
+    /// Bytes of linear memory that its instance holds; `None` after a fault.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        self.slot.memory_bytes()
+    }
+}
