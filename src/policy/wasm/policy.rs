@@ -39,18 +39,20 @@ impl IBalancePolicy for WasmPolicy {
         Arc::new(Self { slots: self.slots.clone(), at, fallback: self.fallback.for_servers(servers) })
     }
 
-    /// A throw-away instance with the same configuration and servers: what the module has learned stays behind.
+    /// Throw-away instances with the same configuration and servers: what the module has learned stays behind.
     fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
         let slot = self.slot();
         // Without an instance the fallback serves.
         let Some(compiled) = slot.compiled() else { return self.fallback.rehearsal() };
         let shared = Arc::new(Shared::new(Arc::clone(&slot.shared.policy)));
-        let own = Arc::new(Slot::new(slot.group, Arc::clone(&slot.spec), shared, None));
-        own.set_servers(&slot.set());
-        Instance::new(&compiled, &slot.spec, slot.group, Arc::clone(&slot.voice))
-            .and_then(|instance| own.put(instance, &compiled))
-            .map_err(|fault| fault.text)?;
-        Ok(Arc::new(Self { slots: [Arc::clone(&own), own], at: 0, fallback: self.fallback.rehearsal()? }))
+        let own = || {
+            let own = Arc::new(Slot::new(slot.group, Arc::clone(&slot.spec), Arc::clone(&shared), None));
+            let instance = Instance::new(&compiled, &slot.spec, slot.group, Arc::clone(&slot.voice))?;
+            own.put(instance, &compiled).map(|()| own)
+        };
+        let slots = [own().map_err(|fault| fault.text)?, own().map_err(|fault| fault.text)?];
+        slots[self.at].set_servers(&slot.set());
+        Ok(Arc::new(Self { slots, at: self.at, fallback: self.fallback.rehearsal()? }))
     }
 
     fn pick(&self, request: &PickRequest<'_>) -> Option<usize> {
