@@ -7,7 +7,8 @@
 //!   being met by everybody at once.
 //! - A server that fails to connect counts ten times as slow from then on, 10 s at most.
 //! - One pick in 32 goes to the servers by turns, so that one that was slow or failing is measured again. A failing
-//!   server is forgiven with the first connection that comes about.
+//!   server is forgiven with the first connection that comes about. A faster connection counts half, a slower one an
+//!   eighth: to be slow is soon forgotten, and one slow answer among fast ones does little.
 //!
 //! A pick looks at every server, with one question to the proxy for all of them. Weights are ignored.
 //!
@@ -81,7 +82,8 @@ impl LeastLatency {
             server.micros = match server.micros {
                 0 => micros,
                 _ if server.has_failed => micros,
-                known => (known - known / 8 + micros / 8).max(1),
+                known if micros < known => known.midpoint(micros),
+                known => known + (micros - known) / 8,
             };
             server.has_failed = false;
         }
