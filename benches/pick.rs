@@ -4,6 +4,9 @@
 //! `pick_weighted` does so with weights 1 to 256, where that makes a difference. `for_servers` prepares for
 //! 10,000 servers of such weights. Run it with `cargo bench --bench pick`.
 //!
+//! `pick_module/NAME/SERVERS` asks the modules of `policies/`, as the proxy does: behind the group's lock, with the
+//! answer checked.
+//!
 //! With very many servers part of the time is the processor fetching the picked server's facts from
 //! farther caches, which a session needs in any case. `look/SERVERS` is that part alone: is one server,
 //! chosen without any policy, open?
@@ -14,8 +17,13 @@ use std::sync::Arc;
 
 use criterion::{Bencher, BenchmarkId, Criterion, criterion_group, criterion_main};
 use goproxy::policy::factory::{BUILT_IN, built_in};
+use goproxy::policy::spec::ModuleSpec;
+use goproxy::policy::wasm::trial::Trial;
 use goproxy::policy::{IBalancePolicy, PickRequest, ServerSet};
 use goproxy::server::{Live, Origin, Server, ServerSettings};
+
+/// The samples and what they are configured with.
+const MODULES: [(&str, &str); 3] = [("round_robin.wat", "{}"), ("client_hash.wat", "{}"), ("two_choices.wat", "{}")];
 
 fn set(count: u32, weight: impl Fn(u32) -> u32) -> Arc<ServerSet> {
     let server = |index: u32| {
@@ -63,6 +71,25 @@ fn picks(c: &mut Criterion, group: &str, names: &[&str], sizes: &[u32], weight: 
     group.finish();
 }
 
+fn pick_module(c: &mut Criterion) {
+    let mut group = c.benchmark_group("pick_module");
+    for (name, config) in MODULES {
+        let file = format!("{}/policies/{name}", env!("CARGO_MANIFEST_DIR"));
+        let trial = Trial::load(file.as_ref(), 8 << 20).expect("a sample loads");
+        let spec = ModuleSpec { config: config.to_owned(), ..ModuleSpec::new("sample") };
+        for size in [10, 1_000] {
+            let servers = set(size, |_| 1);
+            let trial = trial.policy(&spec, 8_081).expect("a sample works");
+            let policy = trial.policy.for_servers(&servers);
+            group.bench_function(BenchmarkId::new(name, size), |bencher| {
+                ask(bencher, &servers, |request| policy.pick(request));
+            });
+            assert_eq!(trial.last_fault(), None, "{name}");
+        }
+    }
+    group.finish();
+}
+
 fn look(c: &mut Criterion) {
     let mut group = c.benchmark_group("look");
     for size in [10, 1_000, 10_000] {
@@ -89,5 +116,5 @@ fn for_servers(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, look, pick, for_servers);
+criterion_group!(benches, look, pick, pick_module, for_servers);
 criterion_main!(benches);

@@ -10,6 +10,7 @@
 mod admin;
 mod clients;
 mod echo;
+mod modules;
 mod port;
 mod screen;
 mod script;

@@ -45,6 +45,9 @@ pub(super) async fn play(stage: &mut Stage, screen: &mut Screen) -> anyhow::Resu
     script.change_policy_over_http().await?;
     script.edit_the_file().await?;
     script.bring_the_server_back().await?;
+    script.drop_in_a_module().await?;
+    script.break_the_module().await?;
+    script.mend_the_module().await?;
     script.sum_up().await
 }
 
@@ -72,9 +75,9 @@ pub(super) fn say_what_to_try(screen: &mut Screen, (admin, group): (SocketAddr, 
     screen.say(&format!("   curl \"http://{admin}/metrics\""));
 }
 
-struct Script<'a> {
-    stage: &'a mut Stage,
-    screen: &'a mut Screen,
+pub(super) struct Script<'a> {
+    pub(super) stage: &'a mut Stage,
+    pub(super) screen: &'a mut Screen,
     findings: Vec<String>,
 }
 
@@ -200,7 +203,7 @@ impl Script<'_> {
         self.screen.say(&format!("   retries   {retries} connects tried again on another server"));
         if let Some(time) = tally.long_session {
             self.screen
-                .say(&format!("   longest   one session lived through steps 2 to 5, {:.1} s", time.as_secs_f64()));
+                .say(&format!("   longest   one session lived through steps 2 to 8, {:.1} s", time.as_secs_f64()));
         }
         self.say_spread(&tally);
         self.expect(sessions > 0, || "no session at all".into());
@@ -230,7 +233,7 @@ impl Script<'_> {
     }
 
     /// Shows traffic until there is enough of it in this phase.
-    async fn flow(&mut self) -> anyhow::Result<Phase> {
+    pub(super) async fn flow(&mut self) -> anyhow::Result<Phase> {
         let start = Instant::now();
         loop {
             sleep(LOOK_EVERY).await;
@@ -245,7 +248,7 @@ impl Script<'_> {
     }
 
     /// Shows traffic until the answer of `path` is as wanted.
-    async fn until(&mut self, what: &str, path: &str, is_so: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
+    pub(super) async fn until(&mut self, what: &str, path: &str, is_so: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
         let start = Instant::now();
         while !is_so(&self.stage.admin.call(path).await?) {
             if start.elapsed() >= CHANGE_TIME_MAX {
@@ -257,7 +260,7 @@ impl Script<'_> {
         Ok(())
     }
 
-    async fn next_phase(&mut self, name: &str) -> anyhow::Result<()> {
+    pub(super) async fn next_phase(&mut self, name: &str) -> anyhow::Result<()> {
         self.clients()?.next_phase(name, async {}).await;
         Ok(())
     }
@@ -272,7 +275,7 @@ impl Script<'_> {
     }
 
     /// Notes a finding unless `is_so`.
-    fn expect(&mut self, is_so: bool, finding: impl FnOnce() -> String) {
+    pub(super) fn expect(&mut self, is_so: bool, finding: impl FnOnce() -> String) {
         if !is_so {
             self.findings.push(finding());
         }
@@ -295,11 +298,11 @@ impl Script<'_> {
         self.stage.clients.as_ref().context("there are no clients yet")
     }
 
-    fn tally(&self) -> anyhow::Result<Tally> {
+    pub(super) fn tally(&self) -> anyhow::Result<Tally> {
         Ok(self.clients()?.tally())
     }
 
-    fn port(&self) -> u16 {
+    pub(super) fn port(&self) -> u16 {
         self.stage.group.addr.port()
     }
 }
