@@ -95,8 +95,8 @@ pub enum SourceError {
         /// Most of them.
         max: usize,
     },
-    /// Components in components in components.
-    #[error("nests components deeper than {max}")]
+    /// Components in components, or types in types.
+    #[error("nests components or types deeper than {max}")]
     NestedTooDeep {
         /// Deepest.
         max: usize,
@@ -145,6 +145,12 @@ pub enum SourceError {
         found: String,
         /// The type of the contract.
         expected: String,
+    },
+    /// It says that it is made for another interface.
+    #[error("is made for {name}; expected goproxy:balance only, in one version: rebuild against wit/balance.wit")]
+    Metadata {
+        /// The interface.
+        name: String,
     },
     /// It cannot be made a component, for a reason of the library's.
     #[error("cannot be made a component: {0}")]

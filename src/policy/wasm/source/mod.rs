@@ -11,6 +11,7 @@
 mod check;
 mod contract;
 mod error;
+mod metadata;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -35,8 +36,9 @@ pub const FUNCTION_BYTES_MAX: usize = 128 << 10;
 /// Most functions in a file: each costs about a tenth of a millisecond to compile, however small it is.
 pub const FUNCTIONS_MAX: usize = 50_000;
 
-/// Stack of the thread that reads a file's content.
-const STACK_BYTES: usize = 8 << 20;
+/// Stack of the thread that reads a file's content, enough for the deepest types that a section has room for; what is
+/// not used costs nothing.
+const STACK_BYTES: usize = 64 << 20;
 
 /// What stands in a policy file, ready to be compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,8 +175,10 @@ fn format(bytes: &[u8]) -> Result<Format, SourceError> {
 /// Wraps a core module, which is known to fit the contract, into a component.
 fn wrap(module: &[u8], found: &Scan<'_>) -> Result<Vec<u8>, SourceError> {
     let mut bytes = module.to_vec();
-    if !found.has_component_type {
+    if found.metadata.is_empty() {
         bytes.extend(contract::metadata(found)?);
+    } else {
+        metadata::check(&found.metadata)?;
     }
     let encoded = ComponentEncoder::default().validate(true).module(&bytes).and_then(|mut encoder| encoder.encode());
     encoded.map_err(error::unfit)

@@ -5,12 +5,17 @@
 
 use wasmparser::types::Types;
 use wasmparser::{Chunk, MemoryType, Parser, Payload, TypeRef, ValidPayload, Validator, WasmFeatures};
+use wasmparser::{ComponentType, ComponentTypeDeclaration, InstanceTypeDeclaration};
 
 use super::error::{SourceError, clip};
 use super::{FUNCTION_BYTES_MAX, FUNCTIONS_MAX};
 
 /// Deepest nesting; what tools make has two or three levels.
 const NESTING_MAX: usize = 32;
+
+/// Largest section of component types. Types in types are read by recursion, at three bytes a level, before their
+/// depth is known; the contract needs less than a kilobyte.
+const TYPES_BYTES_MAX: usize = 32 << 10;
 
 /// What a binary says about itself.
 pub(super) struct Scan<'a> {
@@ -22,8 +27,8 @@ pub(super) struct Scan<'a> {
     pub(super) imports: Vec<&'a str>,
     /// A component's exports, by name.
     pub(super) exports: Vec<&'a str>,
-    /// True for a core module that says itself which interface it is made for.
-    pub(super) has_component_type: bool,
+    /// What a core module says itself about the interface it is made for.
+    pub(super) metadata: Vec<&'a [u8]>,
 }
 
 /// Walks over a binary.
@@ -65,7 +70,7 @@ struct Walk<'a> {
     code_bytes: u64,
     functions: usize,
     is_component: bool,
-    has_component_type: bool,
+    metadata: Vec<&'a [u8]>,
     imports: Vec<&'a str>,
     exports: Vec<&'a str>,
 }
@@ -77,8 +82,11 @@ impl<'a> Walk<'a> {
             Payload::Version { encoding, .. } if depth == 0 => {
                 self.is_component = *encoding == wasmparser::Encoding::Component;
             }
-            Payload::CustomSection(section) if depth == 0 => {
-                self.has_component_type |= section.name().starts_with("component-type");
+            Payload::CustomSection(section) if depth == 0 && section.name().starts_with("component-type") => {
+                self.metadata.push(section.data());
+            }
+            Payload::ComponentTypeSection(section) if section.range().len() > TYPES_BYTES_MAX => {
+                return Err(SourceError::TooMany { what: "bytes of types in a section", max: TYPES_BYTES_MAX });
             }
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section.clone() {
@@ -88,6 +96,11 @@ impl<'a> Walk<'a> {
             Payload::ComponentExportSection(section) if depth == 0 => {
                 for export in section.clone() {
                     self.exports.push(export.map_err(malformed)?.name.name);
+                }
+            }
+            Payload::ComponentTypeSection(section) => {
+                for ty in section.clone() {
+                    refuse_deep(&ty.map_err(malformed)?, NESTING_MAX)?;
                 }
             }
             Payload::ImportSection(section) => {
@@ -124,8 +137,27 @@ impl<'a> Walk<'a> {
     }
 
     fn into_scan(self, types: Types) -> Scan<'a> {
-        let Self { is_component, imports, exports, has_component_type, .. } = self;
-        Scan { is_component, types, imports, exports, has_component_type }
+        let Self { is_component, imports, exports, metadata, .. } = self;
+        Scan { is_component, types, imports, exports, metadata }
+    }
+}
+
+/// Types in types are read by recursion wherever the component goes next, with a stack that we do not know.
+fn refuse_deep(ty: &ComponentType<'_>, levels: usize) -> Result<(), SourceError> {
+    let within = |ty| match levels {
+        0 => Err(SourceError::NestedTooDeep { max: NESTING_MAX }),
+        _ => refuse_deep(ty, levels - 1),
+    };
+    match ty {
+        ComponentType::Component(declarations) => declarations.iter().try_for_each(|declaration| match declaration {
+            ComponentTypeDeclaration::Type(ty) => within(ty),
+            _ => Ok(()),
+        }),
+        ComponentType::Instance(declarations) => declarations.iter().try_for_each(|declaration| match declaration {
+            InstanceTypeDeclaration::Type(ty) => within(ty),
+            _ => Ok(()),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -133,6 +165,6 @@ fn refuse_shared(memory: MemoryType) -> Result<(), SourceError> {
     if memory.shared { Err(SourceError::SharedMemory) } else { Ok(()) }
 }
 
-fn malformed(error: wasmparser::BinaryReaderError) -> SourceError {
+pub(super) fn malformed(error: wasmparser::BinaryReaderError) -> SourceError {
     SourceError::Malformed(clip(&error.to_string()))
 }

@@ -82,6 +82,48 @@ fn a_module_that_says_itself_what_it_is_made_for_is_believed() {
     assert_eq!(source.component, from_text(&guest()).unwrap().component);
 }
 
+/// A module that says of itself that it is made for our world, with the names of our package replaced.
+fn with_metadata(replace: impl Fn(&str) -> String) -> Vec<u8> {
+    let mut binary = wat::parse_str(guest()).unwrap();
+    let section = contract::metadata(&scan::scan(&binary, CODE_BYTES_MAX).unwrap()).unwrap();
+    let shown: String = section.iter().map(|byte| char::from(*byte)).collect();
+    binary.extend(replace(&shown).chars().map(|c| u8::try_from(c).unwrap()));
+    binary
+}
+
+#[test]
+fn packages_that_need_each_other_are_refused_before_anything_follows_them_round() {
+    assert!(source("x.wasm", &with_metadata(str::to_owned), CODE_BYTES_MAX).is_ok());
+    for (name, other) in
+        [("balance/policy@1.0.0", "talance/policy@1.0.0"), ("balance/policy@1.0.0", "balance/policy@1.1.0")]
+    {
+        let error = source("x.wasm", &with_metadata(|text| text.replace(name, other)), CODE_BYTES_MAX).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("is made for goproxy:{other}; expected")), "{error}");
+    }
+    let world =
+        with_metadata(|text| text.replace("goproxy:balance/balance-policy@", "another:balance/balance-policy@"));
+    assert!(source("x.wasm", &world, CODE_BYTES_MAX).is_ok());
+}
+
+#[test]
+fn types_nested_as_deeply_as_a_file_has_room_for_are_refused() {
+    for (levels, says) in [
+        (40, "nests components or types deeper than 32"),
+        (10_000, "nests components or types deeper"),
+        (2_000_000, "has more than 32768 bytes of types in a section"),
+    ] {
+        let mut types = vec![1]; // one type
+        (0..levels).for_each(|_| types.extend([0x42, 1, 1])); // an instance type with one declaration: a type
+        types.extend([0x42, 0]);
+        let mut component = b"\0asm\x0d\0\x01\0\x07".to_vec();
+        let len = types.len();
+        component.extend([len as u8 | 0x80, (len >> 7) as u8 | 0x80, (len >> 14) as u8 | 0x80, (len >> 21) as u8]);
+        component.extend(types);
+        let error = source("x.wasm", &component, CODE_BYTES_MAX).unwrap_err();
+        assert!(error.to_string().starts_with(says), "{levels}: {error}");
+    }
+}
+
 #[test]
 fn what_is_no_webassembly_is_told_by_its_beginning() {
     let expected = "expected a .wasm component or module, or .wat text";
@@ -274,7 +316,7 @@ fn what_would_take_long_to_compile_is_refused() {
     let text = refusal(&with_imports(&import.repeat(257)));
     assert!(text.starts_with("has more than 256 imports"), "{text}");
     let deep = format!("{}{}", "(component ".repeat(40), ")".repeat(40));
-    assert!(refusal(&deep).starts_with("nests components deeper than 32"), "{}", refusal(&deep));
+    assert!(refusal(&deep).starts_with("nests components or types deeper than 32"), "{}", refusal(&deep));
 }
 
 #[test]
@@ -334,12 +376,7 @@ proptest! {
             0 => guest().into_bytes(),
             1 => wat::parse_str(guest()).unwrap(),
             2 => from_text(&guest()).unwrap().component,
-            _ => {
-                let mut binary = wat::parse_str(guest()).unwrap();
-                let section = contract::metadata(&scan::scan(&binary, CODE_BYTES_MAX).unwrap()).unwrap();
-                binary.extend(section);
-                binary
-            }
+            _ => with_metadata(str::to_owned),
         };
         for (at, value) in flips {
             let at = at.index(bytes.len());
