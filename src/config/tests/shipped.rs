@@ -77,7 +77,7 @@ fn the_readme_shows_a_module_with_every_key() {
     let config =
         read(&format!("{{ \"defaults\": {{ \"policy\": {example} }}, \"groups\": [ {{ \"listen\": \"[::]:1\" }} ] }}"));
     let policy = &config.unwrap().groups[0].settings.policy;
-    assert_eq!(policy.as_module().unwrap().config, r#"{"zone":"a","spill":0.8}"#);
+    assert_eq!(policy.as_module().unwrap().config, r#"{"zone":"a"}"#);
 }
 
 #[test]

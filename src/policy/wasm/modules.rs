@@ -21,6 +21,9 @@ use crate::policy::spec::{MODULE_PREFIX, ModuleSpec, is_module_name};
 /// The endings of a module's file, the preferred one first.
 pub(super) const ENDINGS: [&str; 2] = ["wasm", "wat"];
 
+/// Stack of the thread that compiles: deeply nested code makes the compiler recurse deeply.
+const COMPILER_STACK_BYTES: usize = 64 << 20;
+
 /// Why a module cannot be used, for people: place, what is wrong, what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -202,6 +205,7 @@ impl Modules {
         let registry = Registry::new(&self.common);
         thread::Builder::new()
             .name("policies".to_owned())
+            .stack_size(COMPILER_STACK_BYTES)
             .spawn(move || registry.run(&jobs))
             .map_err(|error| ModuleError(format!("cannot start the thread that loads policies: {error}")))?;
         Ok(thread.insert(sender).clone())

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::guest::Voice;
 use super::instance::Instance;
 use super::slot::{Asked, Shared, Slot};
 use crate::policy::{IBalancePolicy, Outcome, PickRequest, ServerSet};
@@ -47,7 +48,7 @@ impl IBalancePolicy for WasmPolicy {
         let shared = Arc::new(Shared::new(Arc::clone(&slot.shared.policy)));
         let own = || {
             let own = Arc::new(Slot::new(slot.group, Arc::clone(&slot.spec), Arc::clone(&shared), None));
-            let instance = Instance::new(&compiled, &slot.spec, slot.group, Arc::clone(&slot.voice))?;
+            let instance = Instance::new(&compiled, &slot.spec, slot.group, Arc::new(Voice::mute()))?;
             own.put(instance, &compiled).map(|()| own)
         };
         let slots = [own().map_err(|fault| fault.text)?, own().map_err(|fault| fault.text)?];

@@ -109,9 +109,10 @@ impl Shared {
         self.last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn failed(&self, fault: &Fault) {
+    fn failed(&self, group: u16, fault: &Fault) {
         self.counters.fault(fault.kind);
-        *self.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault.text.clone());
+        let text = format!("group {group}: {}", fault.text);
+        *self.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
     }
 }
 
@@ -254,7 +255,7 @@ impl Slot {
 
     /// The instance has failed: it goes, and another is asked for, after a while if this happens too often.
     fn fail(self: &Arc<Self>, inner: &mut Inner, fault: Fault) {
-        self.shared.failed(&fault);
+        self.shared.failed(self.group, &fault);
         inner.good_picks = 0;
         inner.faults += 1;
         let is_too_often = inner.faults >= FAULTS_MAX;

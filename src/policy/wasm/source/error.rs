@@ -81,13 +81,19 @@ pub enum SourceError {
         /// Most bytes.
         max: usize,
     },
-    /// More code than is compiled.
-    #[error("has more than {max} bytes of code; build for small size (-Os, without debug checks)")]
-    CodeTooLarge {
-        /// Most bytes.
+    /// More code, or code of a worse shape, than is compiled.
+    #[error(
+        "would take too long to compile: with function {index} its code costs more than {max} bytes of simple code do; \
+         build for small size (-Os), with fewer loops and variables in a function, or allow larger files, of which \
+         an eighth may be code (policy_max_bytes)"
+    )]
+    TooCostly {
+        /// The function with which it is too much, counted from 0 over the whole file.
+        index: usize,
+        /// The most that is compiled.
         max: u64,
     },
-    /// More functions than are compiled, or more imports than are sorted out.
+    /// More imports than are sorted out, or more of something else.
     #[error("has more than {max} {what}; build for small size (-Os, with link-time optimization)")]
     TooMany {
         /// Of which there are too many.

@@ -10,6 +10,7 @@
 
 mod check;
 mod contract;
+mod cost;
 mod error;
 mod metadata;
 mod scan;
@@ -32,9 +33,6 @@ use scan::Scan;
 
 /// Largest function in bytes: compiling takes more than linear time in the size of a function.
 pub const FUNCTION_BYTES_MAX: usize = 128 << 10;
-
-/// Most functions in a file: each costs about a tenth of a millisecond to compile, however small it is.
-pub const FUNCTIONS_MAX: usize = 50_000;
 
 /// Stack of the thread that reads a file's content, enough for the deepest types that a section has room for; what is
 /// not used costs nothing.
@@ -118,23 +116,22 @@ pub fn hex(hash: &[u8; 32]) -> String {
 /// # Errors
 ///
 /// Everything that makes it unfit before it is compiled; see [`SourceError`].
-pub fn source(file_name: &str, bytes: &[u8], code_bytes_max: u64) -> Result<Source, SourceError> {
+pub fn source(file_name: &str, bytes: &[u8], cost_max: u64) -> Result<Source, SourceError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("policy source".into()).stack_size(STACK_BYTES);
-        let thread =
-            thread.spawn_scoped(scope, || make(file_name, bytes, code_bytes_max)).map_err(SourceError::read)?;
+        let thread = thread.spawn_scoped(scope, || make(file_name, bytes, cost_max)).map_err(SourceError::read)?;
         thread.join().unwrap_or(Err(SourceError::Panicked))
     })
 }
 
-fn make(file_name: &str, bytes: &[u8], code_bytes_max: u64) -> Result<Source, SourceError> {
+fn make(file_name: &str, bytes: &[u8], cost_max: u64) -> Result<Source, SourceError> {
     let format = format(bytes)?;
     let from_text = match format {
         Format::Text => Some(text::parse(file_name, bytes)?),
         Format::Component | Format::Module => None,
     };
     let binary = from_text.as_deref().unwrap_or(bytes);
-    let found = scan::scan(binary, code_bytes_max).map_err(|error| match error {
+    let found = scan::scan(binary, cost_max).map_err(|error| match error {
         // Text that makes half a module is not a half-copied file.
         SourceError::Cut { bytes } if from_text.is_some() => SourceError::Malformed(format!("ends at byte {bytes}")),
         error => error,

@@ -1,14 +1,15 @@
 //! One walk over a binary: what it names, how it is typed, how much there is to compile.
 //!
-//! Function bodies are measured, not read, so the walk costs little; whoever compiles the component reads them.
+//! Function bodies are looked at for what compiling them would cost; whoever compiles the component checks them.
 //! Nested modules and components are walked too.
 
 use wasmparser::types::Types;
-use wasmparser::{Chunk, MemoryType, Parser, Payload, TypeRef, ValidPayload, Validator, WasmFeatures};
+use wasmparser::{Chunk, FunctionBody, MemoryType, Parser, Payload, TypeRef, ValidPayload, Validator, WasmFeatures};
 use wasmparser::{ComponentType, ComponentTypeDeclaration, InstanceTypeDeclaration};
 
+use super::FUNCTION_BYTES_MAX;
+use super::cost::cost;
 use super::error::{SourceError, clip};
-use super::{FUNCTION_BYTES_MAX, FUNCTIONS_MAX};
 
 /// Deepest nesting; what tools make has two or three levels.
 const NESTING_MAX: usize = 32;
@@ -36,8 +37,8 @@ pub(super) struct Scan<'a> {
 /// # Errors
 ///
 /// It is cut off, malformed, wants shared memory, or is more than we compile.
-pub(super) fn scan(bytes: &[u8], code_bytes_max: u64) -> Result<Scan<'_>, SourceError> {
-    let mut walk = Walk { code_bytes_max, ..Walk::default() };
+pub(super) fn scan(bytes: &[u8], cost_max: u64) -> Result<Scan<'_>, SourceError> {
+    let mut walk = Walk { cost_max, ..Walk::default() };
     let mut validator = Validator::new_with_features(WasmFeatures::all());
     let (mut parser, mut outer, mut rest) = (Parser::new(0), Vec::new(), bytes);
     loop {
@@ -66,8 +67,8 @@ pub(super) fn scan(bytes: &[u8], code_bytes_max: u64) -> Result<Scan<'_>, Source
 
 #[derive(Default)]
 struct Walk<'a> {
-    code_bytes_max: u64,
-    code_bytes: u64,
+    cost_max: u64,
+    cost: u64,
     functions: usize,
     is_component: bool,
     metadata: Vec<&'a [u8]>,
@@ -115,24 +116,23 @@ impl<'a> Walk<'a> {
                     refuse_shared(memory.map_err(malformed)?)?;
                 }
             }
-            Payload::CodeSectionEntry(body) => self.heed_function(body.range().len())?,
+            Payload::CodeSectionEntry(body) => self.heed_function(body)?,
             _ => {}
         }
         Ok(())
     }
 
-    fn heed_function(&mut self, bytes: usize) -> Result<(), SourceError> {
+    fn heed_function(&mut self, body: &FunctionBody<'_>) -> Result<(), SourceError> {
+        let bytes = body.range().len();
         if bytes > FUNCTION_BYTES_MAX {
             return Err(SourceError::FunctionTooLarge { index: self.functions, bytes, max: FUNCTION_BYTES_MAX });
         }
+        let index = self.functions;
         self.functions += 1;
-        self.code_bytes += bytes as u64;
-        if self.functions > FUNCTIONS_MAX {
-            Err(SourceError::TooMany { what: "functions", max: FUNCTIONS_MAX })
-        } else if self.code_bytes > self.code_bytes_max {
-            Err(SourceError::CodeTooLarge { max: self.code_bytes_max })
-        } else {
-            Ok(())
+        self.cost = self.cost.saturating_add(cost(body).map_err(malformed)?);
+        match self.cost > self.cost_max {
+            true => Err(SourceError::TooCostly { index, max: self.cost_max }),
+            false => Ok(()),
         }
     }
 
