@@ -22,6 +22,7 @@ mod persist_changes;
 mod persist_kill;
 mod policy_dropped_in;
 mod policy_explain;
+mod policy_hostile;
 mod policy_kit;
 mod registration_leases;
 mod registration_rules;

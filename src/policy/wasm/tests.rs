@@ -258,6 +258,18 @@ fn a_new_file_takes_over_and_a_bad_one_changes_nothing() {
 }
 
 #[test]
+fn each_version_that_is_refused_counts_even_if_the_reason_is_the_same() {
+    let bench = Bench::with(&guests::policy(TURNS));
+    let _policy = bench.policy(&set(&[1; 3]));
+    for (more, refused) in [("", 1), (" ", 2), (" ", 2)] {
+        bench.write(&format!("{}{more}", always(999)));
+        bench.look();
+        assert!(bench.view().error.unwrap().contains("pick answered 999"));
+        assert_eq!(bench.view().counters.unwrap().refusals.load(Relaxed), refused);
+    }
+}
+
+#[test]
 fn a_file_that_ends_in_the_middle_is_looked_at_again_before_it_is_refused() {
     let bench = Bench::with(&guests::policy(TURNS));
     let servers = set(&[1; 3]);
