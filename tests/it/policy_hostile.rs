@@ -256,7 +256,7 @@ fn no_bad_file_takes_the_place_of_a_good_one() {
     }
     session.echo(b"still there");
     // Not read, so not counted as a version.
-    folder.drop_in("x.wasm", [b' '; 9 << 20]);
+    folder.drop_in("x.wasm", vec![b' '; 9 << 20]);
     is_refused(&proxy, "x.wasm: is too large; expected at most 8388608 bytes (policy_max_bytes)");
     assert_eq!(crowd(&proxy), ['B'; CROWD]);
     folder.drop_in("x.wasm", nth(2));
