@@ -1,3 +1,5 @@
+mod swaps;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
