@@ -270,6 +270,8 @@ impl Module {
 
     /// The file as it is cannot be used; what is loaded stays.
     fn refuse(&mut self, sha256: Option<[u8; 32]>, text: String) {
+        let is_another = sha256.is_some() && self.refused != sha256;
+        self.known.shared.counters.refusals.fetch_add(u64::from(is_another), Relaxed);
         self.refused = sha256;
         self.incomplete = None;
         if self.known.error.as_ref() == Some(&text) {
@@ -285,7 +287,6 @@ impl Module {
             ),
             None => tracing::warn!(policy, error, "policy file refused: the fallback serves"),
         }
-        self.known.shared.counters.refusals.fetch_add(u64::from(sha256.is_some()), Relaxed);
         self.known.error = Some(text);
     }
 }

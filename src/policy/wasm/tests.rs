@@ -1,3 +1,5 @@
+mod swaps;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -255,6 +257,18 @@ fn a_new_file_takes_over_and_a_bad_one_changes_nothing() {
     let view = bench.view();
     assert!(view.error.unwrap().contains("there is no such file"));
     assert_eq!(policy.pick(&request(&servers)), None, "what is loaded stays");
+}
+
+#[test]
+fn each_version_that_is_refused_counts_even_if_the_reason_is_the_same() {
+    let bench = Bench::with(&guests::policy(TURNS));
+    let _policy = bench.policy(&set(&[1; 3]));
+    for (more, refused) in [("", 1), (" ", 2), (" ", 2)] {
+        bench.write(&format!("{}{more}", always(999)));
+        bench.look();
+        assert!(bench.view().error.unwrap().contains("pick answered 999"));
+        assert_eq!(bench.view().counters.unwrap().refusals.load(Relaxed), refused);
+    }
 }
 
 #[test]
