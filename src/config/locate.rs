@@ -38,7 +38,7 @@ mod tests {
     fn a_policy_is_found_where_it_is_written() {
         let text = "\u{feff}{ \"defaults\": { \"policy\": \"wasm:a\" },\n  \"groups\": [{ \"listen\": \"127.0.0.1:1\" },\n    { \"policy\": {\"wasm\": \"b\"} }] }";
         for (text, index, told) in [
-            (text, 0, "1:28: defaults.policy: no"),
+            (text, 0, "1:27: defaults.policy: no"),
             (text, 1, "3:17: groups[1].policy: no"),
             ("{ \"lbpolicy\": \"wasm:a\" }", 0, "1:15: lbpolicy: no"),
         ] {

@@ -56,8 +56,8 @@ pub(super) fn grouped(number: u64) -> String {
 pub(super) fn time(nanos: f64) -> String {
     match nanos {
         ..1e3 => format!("{nanos:.0} ns"),
-        ..1e6 => format!("{:.2} µs", nanos / 1e3),
-        ..1e9 => format!("{:.2} ms", nanos / 1e6),
+        1e3..1e6 => format!("{:.2} µs", nanos / 1e3),
+        1e6..1e9 => format!("{:.2} ms", nanos / 1e6),
         _ => format!("{:.2} s", nanos / 1e9),
     }
 }
@@ -66,7 +66,7 @@ pub(super) fn time(nanos: f64) -> String {
 pub(super) fn size(bytes: u64) -> String {
     match bytes {
         ..1_024 => format!("{bytes} B"),
-        ..1_048_576 => format!("{:.0} KiB", bytes as f64 / 1024.0),
+        1_024..1_048_576 => format!("{:.0} KiB", bytes as f64 / 1024.0),
         _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
     }
 }
