@@ -1,5 +1,7 @@
 //! The command line: what may be asked of the program, and the commands that need no running proxy.
 
+mod policy;
+
 use std::io::{self, Write};
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,9 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, Problem};
+use crate::workbench;
+
+pub use policy::{PolicyCommand, policy};
 
 /// A TCP reverse proxy whose balancing policies are plugins.
 #[derive(Debug, Parser)]
@@ -59,6 +64,12 @@ pub enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Try policy modules and start new ones; needs no running proxy
+    Policy {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
     /// Print the JSON Schema of proxy.json
     Schema,
 }
@@ -91,13 +102,23 @@ pub fn load(file: &FileArgs) -> anyhow::Result<Loaded> {
     }
 }
 
-/// `goproxy check`: tells what is wrong with the file, or that it is in order.
+/// `goproxy check`: tells what is wrong with the file, or that it is in order. Modules are loaded and tried.
 ///
 /// # Errors
 ///
 /// As [`load`]; with `strict` also for what is merely doubtful.
 pub fn check(file: &FileArgs, dump: bool, strict: bool) -> anyhow::Result<()> {
-    let Loaded { path, config, .. } = load(file)?;
+    let Loaded { path, text, config } = load(file)?;
+    let mut problems: Vec<Problem> = workbench::unusable(&config)
+        .into_iter()
+        .map(|(index, error)| config::policy_problem(&text, index, &error))
+        .collect();
+    // Groups that share a policy share its mistake.
+    problems.dedup();
+    if !problems.is_empty() {
+        tell(&path, &problems);
+        anyhow::bail!("{} has {}", path.display(), count(problems.len(), "mistake"));
+    }
     let mut doubts = Vec::new();
     if config.is_legacy {
         doubts.push(config::LEGACY_NOTE.to_owned());

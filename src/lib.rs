@@ -30,6 +30,8 @@ mod resolve;
 
 pub mod proxy;
 
+pub mod workbench;
+
 pub mod cli;
 
 pub mod demo;

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         None => run(&cli.file),
         Some(Command::Run { file }) => run(&file),
         Some(Command::Check { file, dump, strict }) => cli::check(&file, dump, strict).map(|()| ExitCode::SUCCESS),
+        Some(Command::Policy { command }) => cli::policy(&command),
         Some(Command::Demo { keep }) => demo::run(keep),
         Some(Command::Schema) => cli::print(&config::schema()).map(|()| ExitCode::SUCCESS),
     };

@@ -57,29 +57,25 @@ fn module(problems: &mut Problems, value: &Value, place: &Place) -> Option<Modul
     let deadline = f.get_or(problems, "deadline", None, value::time);
     let memory = f.get_or(problems, "memory", None, value::size);
     let sha256 = f.get(problems, "sha256", value::sha256);
-    let config = config(problems, &f);
+    let config = f.value("config").map(|value| config(problems, value, &Place::Key(f.place, "config")));
+    let config = config.unwrap_or_else(|| "{}".to_owned());
     Some(ModuleSpec { name: name?, config, fallback, deadline, memory, sha256 })
 }
 
 /// What the module is told, as JSON text. Of what is wrong within it, only the first is reported.
-fn config(problems: &mut Problems, f: &Fields) -> String {
+pub(super) fn config(problems: &mut Problems, value: &Value, place: &Place) -> String {
     let mut text = String::new();
-    let place = Place::Key(f.place, "config");
-    match f.value("config") {
-        None => return "{}".to_owned(),
-        Some(value @ Value::Object(_)) => {
-            let written = write(&mut text, value, &place, MODULE_CONFIG_DEPTH_MAX);
-            if let Err((offset, place, message)) = written {
-                problems.add(offset, place, message);
-            } else if text.len() > MODULE_CONFIG_LEN_MAX {
-                let max = size_text(MODULE_CONFIG_LEN_MAX as u64);
-                problems.add(value.start(), place, format!("the config is too long; expected at most {max}"));
-            }
-        }
-        Some(value) => {
-            let shown = value::shown(value);
-            problems.add(value.start(), place, format!("{shown} is no object; expected {{…}}"));
-        }
+    if !matches!(value, Value::Object(_)) {
+        let shown = value::shown(value);
+        problems.add(value.start(), place, format!("{shown} is no object; expected {{…}}"));
+        return text;
+    }
+    let written = write(&mut text, value, place, MODULE_CONFIG_DEPTH_MAX);
+    if let Err((offset, place, message)) = written {
+        problems.add(offset, place, message);
+    } else if text.len() > MODULE_CONFIG_LEN_MAX {
+        let max = size_text(MODULE_CONFIG_LEN_MAX as u64);
+        problems.add(value.start(), place, format!("the config is too long; expected at most {max}"));
     }
     text
 }

@@ -8,6 +8,7 @@ mod admin_observe;
 mod admin_requests;
 mod bytes;
 mod command_line;
+mod command_line_policy;
 mod config_churn;
 mod config_reload;
 mod config_untouched;

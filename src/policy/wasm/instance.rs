@@ -23,8 +23,11 @@ use crate::server::ServerSettings;
 /// How long a module may take to start, to describe itself and to take its configuration; each.
 pub(super) const CONFIGURE_TIME_MAX: Duration = Duration::from_millis(100);
 
-/// How long it may take to be told its servers.
+/// How long it may take to be told its servers, when there are at most a thousand.
 pub(super) const SET_SERVERS_TIME_MAX: Duration = Duration::from_millis(20);
+
+/// How long for each of more servers: handing over the list is our work, and takes part of the time.
+const SERVER_TIME_MAX: Duration = Duration::from_micros(20);
 
 /// The optional interface, by the name under which the engine finds any 1.x of it.
 const FEEDBACK: &str = "goproxy:balance/feedback@1.0.0";
@@ -102,7 +105,8 @@ impl Instance {
 
     /// Tells the module its servers; those in `hidden`, by index and in order, as not available.
     pub(super) fn set_servers(&mut self, set: &Arc<ServerSet>, hidden: &[u32]) -> Result<(), Fault> {
-        self.allow(SET_SERVERS_TIME_MAX);
+        let time_max = SET_SERVERS_TIME_MAX.max(SERVER_TIME_MAX * set.servers.len() as u32);
+        self.allow(time_max);
         self.store.data_mut().set_servers(set);
         let labels: Vec<Vec<(&str, &str)>> = set.servers.iter().map(|server| labels(&server.settings)).collect();
         let servers = set.servers.iter().zip(&labels).zip(0..);
@@ -117,7 +121,7 @@ impl Instance {
             })
             .collect();
         let told = self.policy.goproxy_balance_policy().call_set_servers(&mut self.store, &servers);
-        told.map_err(|error| Fault::of("set-servers", SET_SERVERS_TIME_MAX, &error))
+        told.map_err(|error| Fault::of("set-servers", time_max, &error))
     }
 
     /// Asks for a server, by its id.

@@ -45,6 +45,16 @@ impl Trial {
         Ok(Self { candidate: candidate.map_err(|error| ModuleError(error.text))?, _loader: loader })
     }
 
+    /// Loads the module of this name from a folder as the proxy would.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trial::load`], or there is none.
+    pub fn find(folder: &Path, name: &str, file_bytes_max: u64) -> Result<Self, ModuleError> {
+        let path = loader::find(folder, name).map_err(|error| ModuleError(error.text))?;
+        Self::load(&path, file_bytes_max)
+    }
+
     /// What was found in the file.
     pub fn source(&self) -> &Source {
         &self.candidate.source

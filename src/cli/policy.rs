@@ -1,0 +1,121 @@
+//! `goproxy policy`: flags, streams and exit codes; the work is done in [`crate::workbench`].
+//!
+//! What was asked for goes to stdout, as text or as one line of JSON, and why a module is unfit to stderr, a
+//! reason a line. A module that is unfit is exit code 1, not an error of ours.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{FileArgs, Loaded, complain, load, print};
+use crate::config::flags;
+use crate::policy::spec::ModuleSpec;
+use crate::workbench::{self, Lang, Style};
+
+/// What may be done with policies.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Load a module as the proxy does and try it: exit 0 if it is fit, else every reason and exit 1
+    Check(CheckArgs),
+    /// List the built-in policies and the modules of policies_dir, each tried as proxy.json configures it
+    List {
+        /// The file.
+        #[command(flatten)]
+        file: FileArgs,
+        /// Print one JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a policy to start from, which builds and works as it is
+    New {
+        /// What it shall be called: letters, digits, _ and -
+        name: String,
+        /// What it shall be written in
+        #[arg(long, value_enum, default_value_t)]
+        lang: LangArg,
+        /// The folder to write into
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+    },
+}
+
+/// What `policy check` may be told.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// The module: .wasm (a component or a core module) or .wat
+    file: PathBuf,
+    /// What it is configured with: a JSON object, as `config` in proxy.json
+    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = flags::module_config)]
+    config: String,
+    /// How long a pick may take, as `deadline` in proxy.json
+    #[arg(long, value_name = "TIME", default_value = "5ms", value_parser = flags::module_deadline)]
+    deadline: Duration,
+    /// How much memory an instance may have, as `memory` in proxy.json
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = flags::module_memory)]
+    memory: u64,
+    /// The largest file that is read, as `policy_max_bytes` in proxy.json
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = flags::policy_max_bytes)]
+    max_bytes: u64,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// The languages of `policy new`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LangArg {
+    /// A project for Rust
+    #[default]
+    Rust,
+    /// One file of WebAssembly text
+    Wat,
+}
+
+/// Does what is asked for.
+///
+/// # Errors
+///
+/// `proxy.json` cannot be used, a new policy cannot be written, or stdout cannot be.
+pub fn policy(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        PolicyCommand::Check(args) => check(args),
+        PolicyCommand::List { file, json } => list(file, *json),
+        PolicyCommand::New { name, lang, dir } => {
+            let lang = match lang {
+                LangArg::Rust => Lang::Rust,
+                LangArg::Wat => Lang::Wat,
+            };
+            let made = workbench::create(dir, name, lang)?;
+            let next = workbench::next_steps(&made, name, lang);
+            print(&format!("{} is written; next:\n{next}", made.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let name = args.file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    let spec = ModuleSpec {
+        config: args.config.clone(),
+        deadline: args.deadline,
+        memory: args.memory,
+        ..ModuleSpec::new(&name)
+    };
+    let report = workbench::check(&args.file, &spec, args.max_bytes);
+    if args.json {
+        print(&format!("{}\n", report.json()))?;
+    } else {
+        print(&report.text(Style::of_stdout()))?;
+        report.complaints().for_each(|complaint| complain(format_args!("{complaint}")));
+    }
+    Ok(if report.fit { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn list(file: &FileArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let Loaded { config, .. } = load(file)?;
+    let listing = workbench::list(&config);
+    print(&if json { format!("{}\n", listing.json()) } else { listing.text(Style::of_stdout()) })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,137 @@
+//! `goproxy policy check`: one file, loaded as the proxy does, and the conformance run.
+
+use std::path::Path;
+
+use super::cost::cost;
+use super::report::{Check, Report, Sizes};
+use super::rig::{Rig, Subject, Tally, servers};
+use super::scenes::{CLIENTS_MAX, SCENES, leaving, replays, spread};
+use super::style;
+use crate::clock;
+use crate::policy::spec::{ModuleSpec, is_module_name};
+use crate::policy::wasm::source;
+use crate::policy::wasm::trial::Trial;
+
+/// A run is over before this time has passed, in milliseconds; see [`Subject::start_ms`].
+const RUN_MAX_MS: u64 = 600_000;
+
+/// Loads the file with this configuration and tells everything about it. The name in `spec` is only shown.
+pub fn check(path: &Path, spec: &ModuleSpec, file_bytes_max: u64) -> Report {
+    let mut report = Report::new(path, spec);
+    let is_named = path.file_stem().and_then(|stem| stem.to_str()).is_some_and(is_module_name);
+    if !is_named {
+        let text = "no policy can be called so: expected a file name of letters, digits, _, - and .";
+        report.notes.push(text.to_owned());
+    }
+    match Trial::load(path, file_bytes_max) {
+        Err(error) => report.refuse(&error.0, "load"),
+        Ok(trial) => {
+            report.source(trial.source(), source::hex(&trial.source().sha256), trial.compile_time());
+            let start_ms = clock::coarse_ms() + RUN_MAX_MS;
+            run(&mut report, Subject { trial: &trial, spec, start_ms });
+        }
+    }
+    report
+}
+
+fn run(report: &mut Report, subject: Subject<'_>) {
+    match Rig::new(subject) {
+        Ok(rig) => {
+            let (name, version) = rig.description();
+            (report.name, report.version) = (Some(name.to_owned()), Some(version.to_owned()));
+        }
+        // It will not start in any scene either.
+        Err(text) => return report.refuse(&text, "start"),
+    }
+    let mut tally = Tally::default();
+    for scene in &SCENES {
+        let (asked, played) = scene.play(subject);
+        add(&mut tally, asked);
+        note(report, scene.name, scene.promise, asked, played);
+    }
+    report.spread = measure(report, &mut tally, subject, "spread", spread);
+    report.leaving = measure(report, &mut tally, subject, "leaving", leaving);
+    replay(report, subject);
+    report.memory = measure(report, &mut tally, subject, "memory", memory);
+    for size in [10, 1_000] {
+        let found = measure(report, &mut tally, subject, "cost", |rig| cost(rig, size));
+        report.cost.extend(found);
+    }
+    judge_none(report, tally);
+    tell_what_was_cut(report);
+}
+
+/// Plays a scene that is there for what it finds out.
+fn measure<T>(
+    report: &mut Report,
+    tally: &mut Tally,
+    subject: Subject<'_>,
+    name: &'static str,
+    scene: impl FnOnce(&mut Rig) -> Result<T, String>,
+) -> Option<T> {
+    let found = Rig::new(subject).and_then(|mut rig| {
+        let found = scene(&mut rig);
+        add(tally, rig.tally());
+        found
+    });
+    found.map_err(|text| report.refuse(&text, name)).ok()
+}
+
+fn replay(report: &mut Report, subject: Subject<'_>) {
+    let played = Rig::new(subject).and_then(|mut a| {
+        let is_same = replays(&mut a, &mut Rig::new(subject)?)?;
+        Ok((is_same, a.tally()))
+    });
+    if let Ok((false, _)) = played {
+        let text = "two instances that were told the same answer differently: after a fault, or on several proxies, \
+                    clients are placed otherwise";
+        report.notes.push(text.to_owned());
+    }
+    let asked = played.as_ref().map_or_else(|_| Tally::default(), |(_, asked)| *asked);
+    note(report, "replay", "takes the same configuration and servers again", asked, played.map(|_| ()));
+}
+
+fn memory(rig: &mut Rig) -> Result<Sizes, String> {
+    let mut held = [0; 2];
+    for (held, size) in held.iter_mut().zip([10, 10_000]) {
+        rig.show(servers(0..size))?;
+        rig.ask(super::rig::client(0), &[])?;
+        *held = rig.memory_bytes().unwrap_or(0);
+    }
+    Ok(Sizes { with_10_servers: held[0], with_10000_servers: held[1] })
+}
+
+fn note(report: &mut Report, name: &'static str, promise: &'static str, asked: Tally, played: Result<(), String>) {
+    report.checks.push(Check { name, promise, ok: played.is_ok(), picks: asked.picks });
+    if let Err(text) = played {
+        report.refuse(&text, name);
+    }
+}
+
+fn judge_none(report: &mut Report, Tally { picks, none }: Tally) {
+    if none == 0 {
+        return;
+    }
+    let (none_text, picks_text) = (style::grouped(none), style::grouped(picks));
+    if none == picks {
+        let text = format!("pick answered none each of {picks_text} times although there were available servers");
+        return report.refuse(&text, "all");
+    }
+    report.notes.push(format!(
+        "pick answered none {none_text} of {picks_text} times although there were available servers: such clients are \
+         turned away when there is no backup"
+    ));
+}
+
+fn tell_what_was_cut(report: &mut Report) {
+    let clients = report.spread.as_ref().map_or(CLIENTS_MAX.into(), |spread| spread.clients);
+    if clients < u64::from(CLIENTS_MAX) {
+        let (clients, wanted) = (style::grouped(clients), style::grouped(CLIENTS_MAX.into()));
+        report.notes.push(format!("it is slow here, so only {clients} clients were spread instead of {wanted}"));
+    }
+}
+
+fn add(sum: &mut Tally, asked: Tally) {
+    sum.picks += asked.picks;
+    sum.none += asked.none;
+}

@@ -1,0 +1,285 @@
+//! A module on servers that exist only in memory: what is asked of it, and what it did wrong.
+//!
+//! Time and randomness are the rig's, so that two runs ask the same. A rig is over with the first fault: its
+//! text is the error of whoever asked. One fault is not the module's: a deadline that passes while the machine
+//! does not let this thread run. Then the module is made anew, as the proxy would, and asked again.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::clock;
+use crate::counters::FaultKind;
+use crate::policy::spec::ModuleSpec;
+use crate::policy::wasm::trial::{Trial, TrialPolicy};
+use crate::policy::{IBalancePolicy, Outcome, PickRequest, ServerSet};
+use crate::server::{Live, Origin, Server, ServerSettings};
+
+/// The group that the module is told it works for.
+pub(super) const GROUP: u16 = 8081;
+
+/// Ids begin here, so that an index that is taken for an id shows.
+const ID_FIRST: u32 = 1_000_000;
+
+/// Time that passes from one request to the next, in milliseconds. The module is told at most every 10 ms that
+/// a server has become full or suspect, so each request finds it told.
+const STEP_MS: u64 = 10;
+
+/// Deadlines that may pass while the machine is busy with others.
+const EXCUSES_MAX: u32 = 50;
+
+/// How old the measured processor time may be, in nanoseconds: asking for it costs more than a pick.
+const MARK_AGE_NS: u64 = 500_000;
+
+/// What all rigs of a run share.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) trial: &'a Trial,
+    pub(super) spec: &'a ModuleSpec,
+    /// When every rig begins, on the clock of [`clock::coarse_ms`]: later than the whole run will end.
+    pub(super) start_ms: u64,
+}
+
+/// A module at work.
+pub(super) struct Rig<'a> {
+    subject: Subject<'a>,
+    module: TrialPolicy,
+    /// Prepared for the servers.
+    policy: Arc<dyn IBalancePolicy>,
+    set: Arc<ServerSet>,
+    now_ms: u64,
+    random: fastrand::Rng,
+    mark: Mark,
+    excuses: u32,
+    tally: Tally,
+}
+
+/// What was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Picks while there was a server that might be picked.
+    pub(super) picks: u64,
+    /// Of these, those that were answered with none.
+    pub(super) none: u64,
+}
+
+/// Wall and processor time of this thread at one moment.
+#[derive(Clone, Copy)]
+struct Mark {
+    wall_ns: u64,
+    cpu_ns: u64,
+}
+
+impl<'a> Rig<'a> {
+    /// Makes an instance, for no servers.
+    ///
+    /// # Errors
+    ///
+    /// It refuses its configuration or fails in its first calls.
+    pub(super) fn new(subject: Subject<'a>) -> Result<Self, String> {
+        let mut excuses = 0;
+        let module = make(subject, &mut excuses)?;
+        let policy = Arc::clone(&module.policy);
+        Ok(Self {
+            subject,
+            module,
+            policy,
+            set: Arc::default(),
+            now_ms: subject.start_ms,
+            random: fastrand::Rng::with_seed(1),
+            mark: Mark::now(),
+            excuses,
+            tally: Tally::default(),
+        })
+    }
+
+    /// What the module calls itself, and its version.
+    pub(super) fn description(&self) -> (&str, &str) {
+        (&self.module.name, &self.module.version)
+    }
+
+    /// What was asked so far.
+    pub(super) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Bytes of memory that the instance holds.
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
+        self.module.memory_bytes()
+    }
+
+    /// The servers as they are.
+    pub(super) fn servers(&self) -> &[Arc<Server>] {
+        &self.set.servers
+    }
+
+    /// The time of the next request.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// From now on these are the servers.
+    pub(super) fn show(&mut self, servers: Vec<Arc<Server>>) -> Result<(), String> {
+        self.set = Arc::new(ServerSet { generation: self.set.generation + 1, backup: false, servers });
+        self.mark = Mark::now();
+        self.policy = self.policy.for_servers(&self.set);
+        while self.failed()? {}
+        Ok(())
+    }
+
+    /// Asks for a server of this client's, by its index.
+    pub(super) fn ask(&mut self, client: SocketAddr, tried: &[u32]) -> Result<Option<usize>, String> {
+        self.now_ms += STEP_MS;
+        let random = self.random.u64(..);
+        loop {
+            self.mark.renew();
+            let request = PickRequest {
+                client,
+                group: GROUP,
+                attempt: tried.len() as u32,
+                servers: &self.set,
+                tried,
+                avoid_suspects: true,
+                now_ms: self.now_ms,
+                random,
+            };
+            let picked = self.policy.pick(&request);
+            let is_bad = picked.is_some_and(|index| !request.is_open(index));
+            let could_be = (0..request.len()).any(|index| request.is_open(index));
+            if self.failed()? {
+                continue;
+            }
+            if is_bad {
+                return Err(format!("pick answered {picked:?}, which may not be picked"));
+            }
+            self.tally.picks += u64::from(could_be);
+            self.tally.none += u64::from(could_be && picked.is_none());
+            return Ok(picked);
+        }
+    }
+
+    /// Picks so many times and measures it, in nanoseconds.
+    pub(super) fn time(&mut self, picks: u32) -> Result<u64, String> {
+        loop {
+            self.mark = Mark::now();
+            let mut none = 0;
+            let began_ns = clock::precise_ns();
+            for number in 0..picks {
+                let request = PickRequest {
+                    client: client(number),
+                    group: GROUP,
+                    attempt: 0,
+                    servers: &self.set,
+                    tried: &[],
+                    avoid_suspects: true,
+                    now_ms: self.now_ms,
+                    random: u64::from(number),
+                };
+                none += u64::from(self.policy.pick(&request).is_none());
+            }
+            let took_ns = clock::precise_ns() - began_ns;
+            if !self.failed()? {
+                self.tally.picks += u64::from(picks);
+                self.tally.none += none;
+                return Ok(took_ns);
+            }
+        }
+    }
+
+    /// Tells the module what became of a pick.
+    pub(super) fn heed(&mut self, id: u32, outcome: Outcome) -> Result<(), String> {
+        self.mark.renew();
+        self.policy.heed(id, outcome);
+        self.failed().map(|_| ())
+    }
+
+    /// True when the last call has to be repeated, because the machine was too busy for it.
+    fn failed(&mut self) -> Result<bool, String> {
+        let counters = self.module.counters();
+        let faults = counters.faults_total();
+        if faults == 0 && counters.fallbacks.load(Relaxed) == 0 {
+            return Ok(false);
+        }
+        let text = self.module.last_fault().unwrap_or_else(|| "its fallback had to answer".to_owned());
+        let is_deadline = faults > 0 && faults == counters.faults(FaultKind::Deadline);
+        if !is_deadline || !self.mark.was_starved() || self.excuses >= EXCUSES_MAX {
+            return Err(text);
+        }
+        self.excuses += 1;
+        self.module = make(self.subject, &mut self.excuses)?;
+        self.mark = Mark::now();
+        self.policy = self.module.policy.for_servers(&self.set);
+        Ok(true)
+    }
+}
+
+fn make(subject: Subject<'_>, excuses: &mut u32) -> Result<TrialPolicy, String> {
+    loop {
+        let mark = Mark::now();
+        match subject.trial.policy(subject.spec, GROUP) {
+            Ok(module) => return Ok(module),
+            Err(_) if mark.was_starved() && *excuses < EXCUSES_MAX => *excuses += 1,
+            Err(error) => return Err(error.0),
+        }
+    }
+}
+
+impl Mark {
+    fn now() -> Self {
+        let cpu = clock_gettime(ClockId::ThreadCPUTime);
+        Self { wall_ns: clock::precise_ns(), cpu_ns: cpu.tv_sec as u64 * 1_000_000_000 + cpu.tv_nsec as u64 }
+    }
+
+    fn renew(&mut self) {
+        if clock::precise_ns() - self.wall_ns > MARK_AGE_NS {
+            *self = Self::now();
+        }
+    }
+
+    /// True when this thread was let run for less than half of the time since.
+    fn was_starved(self) -> bool {
+        let now = Self::now();
+        (now.cpu_ns - self.cpu_ns) * 2 < now.wall_ns - self.wall_ns
+    }
+}
+
+/// A time within which something is to be done.
+#[derive(Clone, Copy)]
+pub(super) struct Budget(Instant);
+
+impl Budget {
+    pub(super) fn new(time: Duration) -> Self {
+        Self(Instant::now() + time)
+    }
+
+    pub(super) fn is_over(self) -> bool {
+        Instant::now() >= self.0
+    }
+}
+
+/// A server, by its number: each has an address and an id of its own, in one of three zones.
+pub(super) fn server(number: u32, weight: u32, max_sessions: u32) -> Arc<Server> {
+    let addr = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + number), 9_000));
+    let mut settings = ServerSettings { weight, max_sessions, ..ServerSettings::new(addr.into(), Origin::File) };
+    settings.labels.insert("zone".to_owned(), ["a", "b", "c"][number as usize % 3].to_owned());
+    Arc::new(Server { id: ID_FIRST + number, settings, live: Arc::new(Live::new(vec![addr])) })
+}
+
+/// Servers of these numbers and of different weights.
+pub(super) fn servers(numbers: std::ops::Range<u32>) -> Vec<Arc<Server>> {
+    numbers.map(|number| server(number, 1 + number % 3, 0)).collect()
+}
+
+/// A client, by its number: each has an IP of its own.
+pub(super) fn client(number: u32) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(number.wrapping_mul(0x9e37_79b1))), 40_000)
+}
+
+/// The same for IPv6.
+pub(super) fn client_v6(number: u32) -> SocketAddr {
+    let ip = 0x2001_0db8_u128 << 96 | u128::from(number.wrapping_mul(0x9e37_79b1));
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(ip)), 40_000)
+}

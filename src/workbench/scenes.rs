@@ -1,0 +1,217 @@
+//! The conformance run: what every policy must keep, and two things worth knowing about one.
+//!
+//! Each scene has a rig of its own, so that one fault does not hide what comes after it. Whether an answer
+//! may be picked is judged by the rig; a scene only makes the situations. Every scene is bounded in time: with
+//! a slow module it asks less often, and at least once in every situation.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::report::{Leaving, Spread};
+use super::rig::{Budget, Rig, Subject, Tally, client, client_v6, server, servers};
+use crate::policy::Outcome;
+use crate::server::Server;
+
+/// Most clients whose spread is shown.
+pub(super) const CLIENTS_MAX: u32 = 100_000;
+
+/// Most clients that are asked about before and after a server leaves.
+const LEAVING_CLIENTS_MAX: usize = 10_000;
+
+/// How long one of the long scenes may take.
+const LONG: Duration = Duration::from_secs(2);
+
+/// How long one of the short ones may take.
+const SHORT: Duration = Duration::from_millis(500);
+
+/// Sessions stay while so many more clients come.
+const SESSIONS_HELD: usize = 1_000;
+
+/// A scene: its name, what it promises, and how it is played.
+pub(super) struct Scene {
+    pub(super) name: &'static str,
+    pub(super) promise: &'static str,
+    play: fn(&mut Rig) -> Result<(), String>,
+}
+
+/// The scenes that a module passes or not.
+pub(super) const SCENES: [Scene; 4] = [
+    Scene { name: "sizes", promise: "comes to an end with 0, 1, 10 and 10,000 servers", play: sizes },
+    Scene { name: "unavailable", promise: "never a server that is full or suspect", play: unavailable },
+    Scene { name: "retries", promise: "never a server that this client was refused by", play: retries },
+    Scene { name: "membership", promise: "goes on while servers leave, come, all go and come back", play: membership },
+];
+
+impl Scene {
+    /// Plays it from the start; gives what was asked, whatever came of it.
+    pub(super) fn play(&self, subject: Subject<'_>) -> (Tally, Result<(), String>) {
+        match Rig::new(subject) {
+            Ok(mut rig) => {
+                let played = (self.play)(&mut rig);
+                (rig.tally(), played)
+            }
+            Err(text) => (Tally::default(), Err(text)),
+        }
+    }
+}
+
+fn sizes(rig: &mut Rig) -> Result<(), String> {
+    for size in [0, 1, 10, 10_000, 0, 10] {
+        rig.show(servers(0..size))?;
+        some_clients(rig, 100)?;
+    }
+    Ok(())
+}
+
+fn unavailable(rig: &mut Rig) -> Result<(), String> {
+    rig.show((0..10).map(|number| server(number, 1, 1)).collect())?;
+    let all = rig.servers().to_vec();
+    // Each session stays until all are full and nobody is left to be named.
+    for number in 0..=10 {
+        if let Some(index) = rig.ask(client(number), &[])? {
+            all[index].live.try_acquire(1);
+        }
+    }
+    all.iter().filter(|server| server.live.sessions() > 0).for_each(|server| server.live.release());
+    // Half of them have failed to answer somebody, and then a list comes in which that is so.
+    for is_told_with_the_list in [false, true] {
+        let now_ms = rig.now_ms();
+        all.iter().step_by(2).for_each(|server| _ = server.live.connect_failed(now_ms));
+        if is_told_with_the_list {
+            rig.show(all.iter().rev().cloned().collect())?;
+        }
+        some_clients(rig, 50)?;
+    }
+    Ok(())
+}
+
+fn retries(rig: &mut Rig) -> Result<(), String> {
+    rig.show(servers(0..10))?;
+    let budget = Budget::new(SHORT);
+    for number in 0..50 {
+        let mut tried = Vec::new();
+        while let Some(index) = rig.ask(client(number), &tried)? {
+            let id = rig.servers()[index].id;
+            rig.heed(id, Outcome::Failed)?;
+            tried.push(id);
+            // Others come meanwhile, so that whoever only takes turns comes round again.
+            for other in 0..number % 10 {
+                rig.ask(client(1_000 + other), &[])?;
+            }
+            if budget.is_over() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What becomes of the servers of a group.
+type Change = fn(&mut Vec<Arc<Server>>);
+
+fn membership(rig: &mut Rig) -> Result<(), String> {
+    let mut now = servers(0..10);
+    let changes: [Change; 8] = [
+        |_| {},
+        |now| _ = now.remove(0),
+        |now| _ = now.pop(),
+        |now| now.extend(servers(20..25)),
+        |now| now.reverse(),
+        |now| now.clear(),
+        |now| now.extend(servers(30..40)),
+        |now| *now = servers(40..1_040),
+    ];
+    for change in changes {
+        change(&mut now);
+        rig.show(now.clone())?;
+        some_clients(rig, 50)?;
+    }
+    // One after the other goes, and one after the other comes.
+    for size in (0..=10).rev().chain(1..=10) {
+        rig.show(servers(0..size))?;
+        some_clients(rig, 3)?;
+    }
+    Ok(())
+}
+
+/// Some clients come; of both kinds, and few of them when that takes long.
+fn some_clients(rig: &mut Rig, clients: u32) -> Result<(), String> {
+    let budget = Budget::new(SHORT / 10);
+    for number in 0..clients {
+        rig.ask(if number % 4 == 3 { client_v6(number) } else { client(number) }, &[])?;
+        if budget.is_over() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// How many clients each of ten servers gets. Sessions stay for a while, so that policies which look at their
+/// numbers see some.
+pub(super) fn spread(rig: &mut Rig) -> Result<Spread, String> {
+    rig.show((0..10).map(|number| server(number, 1, 0)).collect())?;
+    let all = rig.servers().to_vec();
+    let mut spread = Spread { clients: 0, servers: vec![0; all.len()] };
+    let mut held = VecDeque::with_capacity(SESSIONS_HELD + 1);
+    let budget = Budget::new(LONG);
+    while spread.clients < u64::from(CLIENTS_MAX) && !budget.is_over() {
+        let picked = rig.ask(client(spread.clients as u32), &[])?;
+        spread.clients += 1;
+        let Some(index) = picked else { continue };
+        spread.servers[index] += 1;
+        let live = &all[index].live;
+        live.try_acquire(0);
+        live.connected(500);
+        rig.heed(all[index].id, Outcome::Connected { micros: 500 })?;
+        held.push_back(index);
+        if held.len() > SESSIONS_HELD
+            && let Some(index) = held.pop_front()
+        {
+            all[index].live.release();
+            rig.heed(all[index].id, Outcome::Closed { millis: 10_000, bytes: 10_000 })?;
+        }
+    }
+    Ok(spread)
+}
+
+/// Which clients move when one of ten servers leaves.
+pub(super) fn leaving(rig: &mut Rig) -> Result<Leaving, String> {
+    let all = servers(0..10);
+    let gone = all[4].id;
+    rig.show(all.clone())?;
+    let budget = Budget::new(LONG / 2);
+    let mut before = Vec::new();
+    while before.len() < LEAVING_CLIENTS_MAX && !budget.is_over() {
+        let picked = rig.ask(client(before.len() as u32), &[])?;
+        before.push(picked.map(|index| rig.servers()[index].id));
+    }
+    rig.show(all.into_iter().filter(|server| server.id != gone).collect())?;
+    let mut leaving = Leaving { clients: 0, moved: 0 };
+    for (number, before) in (0..).zip(before) {
+        let after = rig.ask(client(number), &[])?.map(|index| rig.servers()[index].id);
+        if before.is_some_and(|before| before != gone) {
+            leaving.clients += 1;
+            leaving.moved += u64::from(after != before);
+        }
+    }
+    Ok(leaving)
+}
+
+/// True when two instances that were told the same answer the same, as far as they were asked.
+pub(super) fn replays(a: &mut Rig, b: &mut Rig) -> Result<bool, String> {
+    // The servers are the same ones, not alike ones: a session of the one would be seen by the other.
+    let all = servers(0..10);
+    a.show(all.clone())?;
+    b.show(all)?;
+    let budget = Budget::new(SHORT);
+    for number in 0..500 {
+        if a.ask(client(number), &[])? != b.ask(client(number), &[])? {
+            return Ok(false);
+        }
+        if budget.is_over() {
+            break;
+        }
+    }
+    Ok(true)
+}
