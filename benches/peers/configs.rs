@@ -1,4 +1,5 @@
-//! The configurations of the peers: the same semantics, logs off, each tuned for what is measured.
+//! The configurations of the peers: the same semantics, logs off unless they are wanted, each tuned for what is
+//! measured.
 
 use std::{fmt::Write, net::SocketAddr, path::Path};
 
@@ -11,6 +12,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) servers: &'a [SocketAddr],
     pub(crate) cores: usize,
     pub(crate) descriptors: u64,
+    /// Every session is logged, into a file.
+    pub(crate) has_logs: bool,
 }
 
 impl Settings<'_> {
@@ -29,16 +32,18 @@ pub(crate) enum Splice {
     Always,
 }
 
-pub(crate) fn goproxy(settings: &Settings<'_>) -> String {
+/// Its log is stderr, which is a file.
+pub(crate) fn goproxy(settings: &Settings<'_>, policy: &str) -> String {
     let servers: Vec<String> = settings.servers.iter().map(SocketAddr::to_string).collect();
     let config = json!({
         "admin": { "listen": settings.admin.to_string() },
-        "log": { "level": "error" },
+        "log": { "level": if settings.has_logs { "info" } else { "error" }, "format": "json" },
+        "policies_dir": concat!(env!("CARGO_MANIFEST_DIR"), "/policies"),
         "drain_timeout": "1s",
         "threads": settings.cores,
         "groups": [{
             "listen": settings.target.to_string(),
-            "policy": "round_robin",
+            "policy": policy,
             "servers": servers,
             "idle_timeout": "10m",
         }],
@@ -52,9 +57,15 @@ pub(crate) fn haproxy(settings: &Settings<'_>, splice: Splice) -> String {
         Splice::Auto => "option splice-auto",
         Splice::Always => "option splice-request\n  option splice-response",
     };
+    // Its standard output is a file.
+    let (log, option) = if settings.has_logs {
+        ("  log stdout format raw local0\n", "  log global\n  option tcplog\n")
+    } else {
+        ("", "")
+    };
     let mut config = format!(
-        "global\n  nbthread {}\n  maxconn {}\n  tune.pipesize 1048576\n\
-         defaults\n  mode tcp\n  {splice}\n  maxconn {}\n  backlog 4096\n  balance roundrobin\n  \
+        "global\n{log}  nbthread {}\n  maxconn {}\n  tune.pipesize 1048576\n\
+         defaults\n{option}  mode tcp\n  {splice}\n  maxconn {}\n  backlog 4096\n  balance roundrobin\n  \
          timeout connect 5s\n  timeout client 10m\n  timeout server 10m\n\
          listen group\n  bind {}\n",
         settings.cores,
@@ -73,11 +84,17 @@ pub(crate) fn haproxy(settings: &Settings<'_>, splice: Splice) -> String {
 pub(crate) fn nginx(settings: &Settings<'_>, module: Option<&Path>) -> String {
     let module = module.map(|file| format!("load_module {};\n", file.display())).unwrap_or_default();
     let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
+    let log = if settings.has_logs {
+        "log_format session '$remote_addr:$remote_port $upstream_addr $status $bytes_received $bytes_sent \
+         $session_time $upstream_connect_time';\n  access_log access.log session;"
+    } else {
+        "access_log off;"
+    };
     let servers: String = settings.servers.iter().map(|server| format!("    server {server};\n")).collect();
     format!(
         "{module}{user}daemon off;\nworker_processes {};\npid nginx.pid;\nerror_log stderr crit;\n\
          events {{\n  worker_connections {};\n}}\n\
-         stream {{\n  access_log off;\n  upstream servers {{\n{servers}  }}\n  server {{\n    \
+         stream {{\n  {log}\n  upstream servers {{\n{servers}  }}\n  server {{\n    \
          listen {} reuseport backlog=4096;\n    proxy_pass servers;\n    proxy_half_close on;\n    \
          proxy_timeout 10m;\n  }}\n}}\n",
         settings.cores,

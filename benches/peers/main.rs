@@ -55,6 +55,9 @@ pub(crate) struct Args {
     /// Only these peers; the first one is what the others are compared with
     #[arg(long, value_delimiter = ',', default_value = "goproxy,haproxy,haproxy-splice,nginx")]
     peers: Vec<Kind>,
+    /// Every session is logged into a file, by goproxy in JSON, by HAProxy and nginx in an access log
+    #[arg(long)]
+    logs: bool,
     /// The goproxy to measure; by default the one cargo has just built
     #[arg(long, default_value = env!("CARGO_BIN_EXE_goproxy"))]
     goproxy: PathBuf,
@@ -92,11 +95,11 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let backends = Backends::start(lanes, args.peers.len(), &faults).context("cannot start the servers")?;
     let mut peers = Vec::new();
     for (index, &kind) in args.peers.iter().enumerate() {
-        peers.push(peers::Peer::new(kind, index, cores, &args.goproxy, backends.of(index))?);
+        peers.push(peers::Peer::new(kind, index, cores, &args.goproxy, backends.of(index), args.logs)?);
     }
 
     let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 9 }).max(1);
-    let machine = report::machine(&network, &peers, rounds, args.quick);
+    let machine = report::machine(&network, &peers, rounds, args);
     let mut bench =
         Bench { rounds, quick: args.quick, lanes, backends, faults, report: Report::new(machine, &args.peers) };
     bench.run_timed(&mut peers, &args.only)?;

@@ -1,7 +1,7 @@
 //! The proxies that are compared: where they are, how they are configured, when they are ready.
 //!
-//! Each gets one listening port, two or more servers in turn, one thread or process per core, no logs, and a
-//! private folder. All are started in the foreground as guarded children.
+//! Each gets one listening port, two or more servers in turn, one thread or process per core, no logs unless they
+//! are wanted, and a private folder. All are started in the foreground as guarded children.
 
 use std::{
     fmt, fs,
@@ -33,16 +33,25 @@ const FIRST_ADMIN_PORT: u16 = 10_100;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
     Goproxy,
+    /// goproxy with the policy `policies/round_robin.wat` in place of the built-in one.
+    GoproxyModule,
     Haproxy,
     /// HAProxy that splices always: its best at bulk, not at the rest.
     HaproxySplice,
     Nginx,
 }
 
+impl Kind {
+    fn is_goproxy(self) -> bool {
+        matches!(self, Self::Goproxy | Self::GoproxyModule)
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Kind::Goproxy => "goproxy",
+            Kind::GoproxyModule => "goproxy (WebAssembly)",
             Kind::Haproxy => "HAProxy",
             Kind::HaproxySplice => "HAProxy (splice always)",
             Kind::Nginx => "nginx",
@@ -71,14 +80,16 @@ impl Peer {
         cores: usize,
         goproxy: &Path,
         servers: &[SocketAddr],
+        has_logs: bool,
     ) -> anyhow::Result<Peer> {
         let target = SocketAddr::from((Ipv4Addr::LOCALHOST, FIRST_PORT + index as u16));
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, FIRST_ADMIN_PORT + index as u16));
         let folder = TempDir::with_prefix("goproxy-peers-")?;
         children::remove_on_signal(folder.path().to_owned());
-        let settings = Settings { target, admin, servers, cores, descriptors: namespace::descriptors() };
+        let settings = Settings { target, admin, servers, cores, descriptors: namespace::descriptors(), has_logs };
         let (program, name, config) = match kind {
-            Kind::Goproxy => (goproxy.to_owned(), "proxy.json", configs::goproxy(&settings)),
+            Kind::Goproxy => (goproxy.to_owned(), "proxy.json", configs::goproxy(&settings, "round_robin")),
+            Kind::GoproxyModule => (goproxy.to_owned(), "proxy.json", configs::goproxy(&settings, "wasm:round_robin")),
             Kind::Haproxy => (installed("haproxy")?, "haproxy.cfg", configs::haproxy(&settings, Splice::Auto)),
             Kind::HaproxySplice => (installed("haproxy")?, "haproxy.cfg", configs::haproxy(&settings, Splice::Always)),
             Kind::Nginx => {
@@ -92,12 +103,12 @@ impl Peer {
         let file = file.display().to_string();
         let prefix = folder.path().display().to_string();
         let args: Vec<String> = match kind {
-            Kind::Goproxy => vec!["--config".into(), file],
+            Kind::Goproxy | Kind::GoproxyModule => vec!["--config".into(), file],
             Kind::Haproxy | Kind::HaproxySplice => vec!["-db".into(), "-f".into(), file],
             Kind::Nginx => vec!["-c".into(), file, "-p".into(), prefix, "-e".into(), "stderr".into()],
         };
         let version = version(kind, &program)?;
-        let admin = (kind == Kind::Goproxy).then_some(admin);
+        let admin = kind.is_goproxy().then_some(admin);
         Ok(Peer { kind, version, target, folder, program, args, admin, running: None })
     }
 
@@ -168,7 +179,7 @@ fn stream_module(nginx: &Path) -> anyhow::Result<Option<PathBuf>> {
 }
 
 fn version(kind: Kind, program: &Path) -> anyhow::Result<String> {
-    let flag = if kind == Kind::Goproxy { "--version" } else { "-v" };
+    let flag = if kind.is_goproxy() { "--version" } else { "-v" };
     let output = Command::new(program)
         .arg(flag)
         .stdin(Stdio::null())

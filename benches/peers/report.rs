@@ -42,20 +42,20 @@ impl Figure {
 pub(crate) type Machine = Vec<(&'static str, String)>;
 
 /// Describes the machine, the network and the peers.
-pub(crate) fn machine(network: &Network, peers: &[Peer], rounds: usize, quick: bool) -> Machine {
+pub(crate) fn machine(network: &Network, peers: &[Peer], rounds: usize, args: &crate::Args) -> Machine {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     let model = cpuinfo.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let versions: Vec<String> = peers.iter().map(|peer| format!("{} {}", peer.kind, peer.version)).collect();
-    let mode = if quick { " (quick: a fifth of the work, rough figures)" } else { "" };
+    let mode = if args.quick { " (quick: a fifth of the work, rough figures)" } else { "" };
     vec![
         ("CPU", format!("{}, {cores} cores", model.map_or("unknown", |(_, model)| model))),
         ("kernel", format!("Linux {}", read("/proc/sys/kernel/osrelease").trim())),
         ("congestion control", network.congestion_control.clone()),
         ("peers", versions.join(", ")),
         ("rounds", format!("{rounds}{mode}")),
-        ("logs", "off".to_owned()),
+        ("logs", if args.logs { "every session, into a file" } else { "off" }.to_owned()),
     ]
 }
 
