@@ -1,18 +1,14 @@
 //! A module on servers that exist only in memory: what is asked of it, and what it did wrong.
 //!
 //! Time and randomness are the rig's, so that two runs ask the same. A rig is over with the first fault: its
-//! text is the error of whoever asked. One fault is not the module's: a deadline that passes while the machine
-//! does not let this thread run. Then the module is made anew, as the proxy would, and asked again.
+//! text is the error of whoever asked.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
-
 use crate::clock;
-use crate::counters::FaultKind;
 use crate::policy::spec::ModuleSpec;
 use crate::policy::wasm::trial::{Trial, TrialPolicy};
 use crate::policy::{IBalancePolicy, Outcome, PickRequest, ServerSet};
@@ -28,12 +24,6 @@ const ID_FIRST: u32 = 1_000_000;
 /// a server has become full or suspect, so each request finds it told.
 const STEP_MS: u64 = 10;
 
-/// Deadlines that may pass while the machine is busy with others.
-const EXCUSES_MAX: u32 = 50;
-
-/// How old the measured processor time may be, in nanoseconds: asking for it costs more than a pick.
-const MARK_AGE_NS: u64 = 500_000;
-
 /// What all rigs of a run share.
 #[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
@@ -44,16 +34,13 @@ pub(super) struct Subject<'a> {
 }
 
 /// A module at work.
-pub(super) struct Rig<'a> {
-    subject: Subject<'a>,
+pub(super) struct Rig {
     module: TrialPolicy,
     /// Prepared for the servers.
     policy: Arc<dyn IBalancePolicy>,
     set: Arc<ServerSet>,
     now_ms: u64,
     random: fastrand::Rng,
-    mark: Mark,
-    excuses: u32,
     tally: Tally,
 }
 
@@ -66,34 +53,17 @@ pub(super) struct Tally {
     pub(super) none: u64,
 }
 
-/// Wall and processor time of this thread at one moment.
-#[derive(Clone, Copy)]
-struct Mark {
-    wall_ns: u64,
-    cpu_ns: u64,
-}
-
-impl<'a> Rig<'a> {
+impl Rig {
     /// Makes an instance, for no servers.
     ///
     /// # Errors
     ///
     /// It refuses its configuration or fails in its first calls.
-    pub(super) fn new(subject: Subject<'a>) -> Result<Self, String> {
-        let mut excuses = 0;
-        let module = make(subject, &mut excuses)?;
+    pub(super) fn new(subject: Subject<'_>) -> Result<Self, String> {
+        let module = subject.trial.policy(subject.spec, GROUP).map_err(|error| error.0)?;
         let policy = Arc::clone(&module.policy);
-        Ok(Self {
-            subject,
-            module,
-            policy,
-            set: Arc::default(),
-            now_ms: subject.start_ms,
-            random: fastrand::Rng::with_seed(1),
-            mark: Mark::now(),
-            excuses,
-            tally: Tally::default(),
-        })
+        let (set, random) = (Arc::default(), fastrand::Rng::with_seed(1));
+        Ok(Self { module, policy, set, now_ms: subject.start_ms, random, tally: Tally::default() })
     }
 
     /// What the module calls itself, and its version.
@@ -124,125 +94,68 @@ impl<'a> Rig<'a> {
     /// From now on these are the servers.
     pub(super) fn show(&mut self, servers: Vec<Arc<Server>>) -> Result<(), String> {
         self.set = Arc::new(ServerSet { generation: self.set.generation + 1, backup: false, servers });
-        self.mark = Mark::now();
         self.policy = self.policy.for_servers(&self.set);
-        while self.failed()? {}
-        Ok(())
+        self.judge()
     }
 
     /// Asks for a server of this client's, by its index.
     pub(super) fn ask(&mut self, client: SocketAddr, tried: &[u32]) -> Result<Option<usize>, String> {
         self.now_ms += STEP_MS;
         let random = self.random.u64(..);
-        loop {
-            self.mark.renew();
-            let request = PickRequest {
-                client,
-                group: GROUP,
-                attempt: tried.len() as u32,
-                servers: &self.set,
-                tried,
-                avoid_suspects: true,
-                now_ms: self.now_ms,
-                random,
-            };
-            let picked = self.policy.pick(&request);
-            let is_bad = picked.is_some_and(|index| !request.is_open(index));
-            let could_be = (0..request.len()).any(|index| request.is_open(index));
-            if self.failed()? {
-                continue;
-            }
-            if is_bad {
-                return Err(format!("pick answered {picked:?}, which may not be picked"));
-            }
-            self.tally.picks += u64::from(could_be);
-            self.tally.none += u64::from(could_be && picked.is_none());
-            return Ok(picked);
+        let request = PickRequest { client, attempt: tried.len() as u32, tried, random, ..self.request() };
+        let picked = self.policy.pick(&request);
+        self.judge()?;
+        if picked.is_some_and(|index| !request.is_open(index)) {
+            return Err(format!("pick answered server {picked:?} of the list, which may not be picked"));
         }
+        let could_be = (0..request.len()).any(|index| request.is_open(index));
+        self.tally.picks += u64::from(could_be);
+        self.tally.none += u64::from(could_be && picked.is_none());
+        Ok(picked)
     }
 
     /// Picks so many times and measures it, in nanoseconds.
     pub(super) fn time(&mut self, picks: u32) -> Result<u64, String> {
-        loop {
-            self.mark = Mark::now();
-            let mut none = 0;
-            let began_ns = clock::precise_ns();
-            for number in 0..picks {
-                let request = PickRequest {
-                    client: client(number),
-                    group: GROUP,
-                    attempt: 0,
-                    servers: &self.set,
-                    tried: &[],
-                    avoid_suspects: true,
-                    now_ms: self.now_ms,
-                    random: u64::from(number),
-                };
-                none += u64::from(self.policy.pick(&request).is_none());
-            }
-            let took_ns = clock::precise_ns() - began_ns;
-            if !self.failed()? {
-                self.tally.picks += u64::from(picks);
-                self.tally.none += none;
-                return Ok(took_ns);
-            }
+        let mut none = 0;
+        let began_ns = clock::precise_ns();
+        for number in 0..picks {
+            let request = PickRequest { client: client(number), random: u64::from(number), ..self.request() };
+            none += u64::from(self.policy.pick(&request).is_none());
         }
+        let took_ns = clock::precise_ns() - began_ns;
+        self.judge()?;
+        self.tally.picks += u64::from(picks);
+        self.tally.none += none;
+        Ok(took_ns)
     }
 
     /// Tells the module what became of a pick.
     pub(super) fn heed(&mut self, id: u32, outcome: Outcome) -> Result<(), String> {
-        self.mark.renew();
         self.policy.heed(id, outcome);
-        self.failed().map(|_| ())
+        self.judge()
     }
 
-    /// True when the last call has to be repeated, because the machine was too busy for it.
-    fn failed(&mut self) -> Result<bool, String> {
+    /// A first try of some client's, now.
+    fn request(&self) -> PickRequest<'_> {
+        PickRequest {
+            client: client(0),
+            group: GROUP,
+            attempt: 0,
+            servers: &self.set,
+            tried: &[],
+            avoid_suspects: true,
+            now_ms: self.now_ms,
+            random: 0,
+        }
+    }
+
+    /// The fault of the last call, if it was one, or if the fallback had to answer.
+    fn judge(&self) -> Result<(), String> {
         let counters = self.module.counters();
-        let faults = counters.faults_total();
-        if faults == 0 && counters.fallbacks.load(Relaxed) == 0 {
-            return Ok(false);
+        if counters.faults_total() == 0 && counters.fallbacks.load(Relaxed) == 0 {
+            return Ok(());
         }
-        let text = self.module.last_fault().unwrap_or_else(|| "its fallback had to answer".to_owned());
-        let is_deadline = faults > 0 && faults == counters.faults(FaultKind::Deadline);
-        if !is_deadline || !self.mark.was_starved() || self.excuses >= EXCUSES_MAX {
-            return Err(text);
-        }
-        self.excuses += 1;
-        self.module = make(self.subject, &mut self.excuses)?;
-        self.mark = Mark::now();
-        self.policy = self.module.policy.for_servers(&self.set);
-        Ok(true)
-    }
-}
-
-fn make(subject: Subject<'_>, excuses: &mut u32) -> Result<TrialPolicy, String> {
-    loop {
-        let mark = Mark::now();
-        match subject.trial.policy(subject.spec, GROUP) {
-            Ok(module) => return Ok(module),
-            Err(_) if mark.was_starved() && *excuses < EXCUSES_MAX => *excuses += 1,
-            Err(error) => return Err(error.0),
-        }
-    }
-}
-
-impl Mark {
-    fn now() -> Self {
-        let cpu = clock_gettime(ClockId::ThreadCPUTime);
-        Self { wall_ns: clock::precise_ns(), cpu_ns: cpu.tv_sec as u64 * 1_000_000_000 + cpu.tv_nsec as u64 }
-    }
-
-    fn renew(&mut self) {
-        if clock::precise_ns() - self.wall_ns > MARK_AGE_NS {
-            *self = Self::now();
-        }
-    }
-
-    /// True when this thread was let run for less than half of the time since.
-    fn was_starved(self) -> bool {
-        let now = Self::now();
-        (now.cpu_ns - self.cpu_ns) * 2 < now.wall_ns - self.wall_ns
+        Err(self.module.last_fault().unwrap_or_else(|| "its fallback had to answer".to_owned()))
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, EngineWeak, RegallocAlgorithm};
 
@@ -28,6 +29,17 @@ const STACK_BYTES: usize = 256 << 10;
 
 /// Address space set aside for an instance's memory: the default limit, so that growing moves nothing.
 const RESERVED_BYTES: u64 = 16 << 20;
+
+/// What the time of guests is measured by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Time {
+    /// The clock on the wall: sessions wait.
+    #[default]
+    Wall,
+    /// The time for which this process had a processor, where nobody waits: that a machine is busy with others is
+    /// no fault of a guest's.
+    Processor,
+}
 
 /// Compiles modules and runs their clock.
 pub(super) struct Runtime {
@@ -48,7 +60,7 @@ impl Runtime {
     /// # Errors
     ///
     /// The processor lacks what compiled code needs, or the system refuses a thread.
-    pub(super) fn start() -> wasmtime::Result<Self> {
+    pub(super) fn start(time: Time) -> wasmtime::Result<Self> {
         let mut config = Config::new();
         config
             .epoch_interruption(true)
@@ -61,7 +73,7 @@ impl Runtime {
         let engine = Engine::new(&config)?;
         let mut linker = Linker::new(&engine);
         BalancePolicy::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest: &mut Guest| guest)?;
-        let ticker = Ticker::start(engine.weak())?;
+        let ticker = Ticker::start(engine.weak(), time)?;
         Ok(Self { engine, linker, ticker })
     }
 
@@ -91,12 +103,13 @@ pub(super) struct Ticker {
     is_busy: AtomicBool,
     is_asleep: AtomicBool,
     is_over: AtomicBool,
+    time: Time,
     thread: OnceLock<Thread>,
 }
 
 impl Ticker {
-    fn start(engine: EngineWeak) -> std::io::Result<Arc<Self>> {
-        let ticker = Arc::new(Self::default());
+    fn start(engine: EngineWeak, time: Time) -> std::io::Result<Arc<Self>> {
+        let ticker = Arc::new(Self { time, ..Self::default() });
         let own = Arc::clone(&ticker);
         let thread = thread::Builder::new().name("policy-clock".to_owned()).spawn(move || own.run(&engine))?;
         let _ = ticker.thread.set(thread.thread().clone());
@@ -121,9 +134,17 @@ impl Ticker {
     }
 
     fn run(&self, engine: &EngineWeak) {
+        let mut counted = processor_time();
         while !self.is_over.load(SeqCst) {
             for _ in 0..IDLE_TICKS {
                 thread::sleep(TICK);
+                if self.time == Time::Processor {
+                    let spent = processor_time();
+                    if spent.saturating_sub(counted) < TICK {
+                        continue;
+                    }
+                    counted = spent;
+                }
                 // The engine is alive while an instance is, which may outlive the runtime.
                 let Some(engine) = engine.upgrade() else { return };
                 engine.increment_epoch();
@@ -141,4 +162,10 @@ impl Ticker {
         }
         self.is_asleep.store(false, SeqCst);
     }
+}
+
+/// For how long all threads of this process together had a processor.
+fn processor_time() -> Duration {
+    let spent = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(spent.tv_sec as u64, spent.tv_nsec as u32)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::engine::{Compiled, Runtime};
+use super::engine::{Compiled, Runtime, Time};
 use super::guest::{Voice, shortened};
 use super::instance::{Description, Fault, Instance};
 use super::modules::{ENDINGS, ModuleError};
@@ -22,6 +22,8 @@ const CODE_SHARE: u64 = 8;
 #[derive(Default)]
 pub(super) struct Loader {
     runtime: Option<Runtime>,
+    /// What its modules' time is measured by.
+    time: Time,
 }
 
 /// A file that was compiled and fits the interface. Nothing of it has run.
@@ -65,6 +67,11 @@ pub(super) fn read(path: &Path, file_bytes_max: u64) -> Result<Vec<u8>, LoadErro
 }
 
 impl Loader {
+    /// One whose modules may take their time while the machine is busy with others.
+    pub(super) fn patient() -> Self {
+        Self { runtime: None, time: Time::Processor }
+    }
+
     /// Compiles what was read of a file and checks it against the interface.
     ///
     /// # Errors
@@ -77,7 +84,7 @@ impl Loader {
             Some(runtime) => runtime,
             None => {
                 let runtime =
-                    Runtime::start().map_err(|error| failed(format!("cannot start the engine: {error:#}")))?;
+                    Runtime::start(self.time).map_err(|error| failed(format!("cannot start the engine: {error:#}")))?;
                 self.runtime.insert(runtime)
             }
         };

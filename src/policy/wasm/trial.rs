@@ -1,4 +1,5 @@
-//! A module tried by hand: loaded as the proxy loads it, with nobody's traffic on it.
+//! A module tried by hand: loaded as the proxy loads it, with nobody's traffic on it. Its time is measured by the
+//! processor's, not by the clock, so that what is found does not depend on what else the machine does.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ impl Trial {
     ///
     /// It cannot be read, is no module, or is none that fits.
     pub fn load(path: &Path, file_bytes_max: u64) -> Result<Self, ModuleError> {
-        let mut loader = Loader::default();
+        let mut loader = Loader::patient();
         let candidate = loader::read(path, file_bytes_max).and_then(|bytes| loader.load(path, &bytes, file_bytes_max));
         Ok(Self { candidate: candidate.map_err(|error| ModuleError(error.text))?, _loader: loader })
     }
