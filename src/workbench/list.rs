@@ -143,13 +143,16 @@ impl<'c> Trials<'c> {
                 Err(_) => {}
             }
         }
+        let sha256 = self.loaded(name).as_ref().ok().map(|trial| source::hex(&trial.source().sha256));
+        // Each has an engine of its own, and there may be many in the folder.
+        self.loaded.remove(name);
         Entry {
             name: format!("{MODULE_PREFIX}{name}"),
             kind: "wasm",
             promise: None,
             file: self.files.get(name).cloned(),
             version,
-            sha256: self.loaded(name).as_ref().ok().map(|trial| source::hex(&trial.source().sha256)),
+            sha256,
             state: if errors.is_empty() { ModuleState::Loaded } else { ModuleState::Refused },
             error: (!errors.is_empty()).then(|| errors.join("; ")),
             groups,
