@@ -33,8 +33,8 @@ const PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// The longest time for which a module is left alone.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// Telling an instance which servers are available costs time that grows with their number, so it is done
-/// at most this often for servers that are full or suspect and no longer so.
+/// Telling an instance which servers are available costs about half a microsecond for each of them, so for servers
+/// that have become full or suspect, or are so no longer, it is done at most this often for each thousand of them.
 const TELL_INTERVAL_MS: u64 = 10;
 
 /// What is known of a module for all its slots.
@@ -327,7 +327,7 @@ impl Work {
         // A session may still see the servers of a moment ago, or not see yet those that the instance knows.
         let is_same_set = self.generation == request.servers.generation;
         let is_outdated = is_same_set && self.hidden.iter().any(|&index| request.is_open(index as usize));
-        if is_outdated && self.may_tell(request.now_ms) {
+        if is_outdated && self.may_tell(request) {
             self.tell(set, request.avoid_suspects, request.now_ms)?;
         }
         let asked = self.ask_once(request, is_same_set, counters)?;
@@ -335,7 +335,7 @@ impl Work {
             Answer::Good(index) => Ok(Asked::Server(index)),
             Answer::Nobody if is_outdated => Ok(Asked::Unanswered),
             Answer::Nobody => Ok(Asked::Nobody),
-            Answer::Outdated if is_same_set && self.may_tell(request.now_ms) => {
+            Answer::Outdated if is_same_set && self.may_tell(request) => {
                 self.tell(set, request.avoid_suspects, request.now_ms)?;
                 match self.ask_once(request, is_same_set, counters)? {
                     Answer::Good(index) => Ok(Asked::Server(index)),
@@ -347,8 +347,9 @@ impl Work {
         }
     }
 
-    fn may_tell(&self, now_ms: u64) -> bool {
-        now_ms >= self.told_ms + TELL_INTERVAL_MS
+    fn may_tell(&self, request: &PickRequest<'_>) -> bool {
+        let thousands = request.len().div_ceil(1_000) as u64;
+        request.now_ms >= self.told_ms + thousands * TELL_INTERVAL_MS
     }
 
     fn ask_once(
