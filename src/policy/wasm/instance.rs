@@ -60,6 +60,21 @@ pub(super) struct Fault {
     pub(super) text: String,
 }
 
+/// So often is a module given another chance that took too long while nobody waited for it.
+const CHANCES: u32 = 4;
+
+/// Tries again what a module took too long for. Off the data path only: the thread that looks after modules is
+/// the last to get a busy processor, and time goes on while it waits for one, which is no fault of the module.
+pub(super) fn patiently<T>(mut attempt: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    for _ in 0..CHANCES {
+        match attempt() {
+            Err(Fault { kind: FaultKind::Deadline, .. }) => {}
+            done => return done,
+        }
+    }
+    attempt()
+}
+
 impl Instance {
     /// Makes an instance and configures it.
     ///

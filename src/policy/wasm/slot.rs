@@ -142,6 +142,11 @@ impl Slot {
         inner.work.is_some() || !inner.set.servers.is_empty()
     }
 
+    /// True when another instance was asked for and has not come yet.
+    pub(super) fn is_awaiting(&self) -> bool {
+        self.inner().is_awaited
+    }
+
     /// There is nothing to make an instance of; somebody will put one when there is.
     pub(super) fn wait(&self) {
         self.inner().is_awaited = false;
@@ -263,8 +268,7 @@ impl Slot {
             false => Duration::ZERO,
         };
         if self.budget.take(clock::coarse_ms()) {
-            let (policy, group, fault) = (&*self.shared.policy, self.group, fault.text);
-            let fallback = self.spec.fallback;
+            let (policy, group, fallback, fault) = (&*self.shared.policy, self.group, self.spec.fallback, fault.text);
             match is_too_often {
                 false => tracing::warn!(policy, group, fault, fallback, "policy failed: its fallback answers"),
                 true => tracing::warn!(

@@ -232,6 +232,25 @@ fn a_module_that_fails_too_often_is_left_alone_and_tried_again_later() {
 }
 
 #[test]
+fn a_version_that_takes_over_while_the_old_one_is_left_alone_keeps_what_it_learns() {
+    let bad = pick("(unreachable)").replace("(func (export \"goproxy:balance/policy@1.0.0#pick\")", &good_once());
+    let bench = Bench::with(&bad);
+    let servers = set(&[1; 3]);
+    let policy = bench.policy(&servers);
+    let retry = PickRequest { attempt: 1, ..request(&servers) };
+    eventually("quarantine", || policy.pick(&retry).is_some() && bench.view().state == ModuleState::Quarantined);
+    let since = Instant::now();
+    bench.write(&guests::policy(TURNS));
+    bench.look();
+    let next = || policy.pick(&request(&servers)).unwrap();
+    assert_eq!([next(), next()], [0, 1]);
+    // The other try that the old one would have been given.
+    eventually("its pause is over", || since.elapsed() > Duration::from_millis(1_200));
+    bench.look();
+    assert_eq!([next(), next()], [2, 0]);
+}
+
+#[test]
 fn a_new_file_takes_over_and_a_bad_one_changes_nothing() {
     let bench = Bench::with(&guests::policy(TURNS));
     let servers = set(&[1; 3]);
