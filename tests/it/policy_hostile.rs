@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::policy_kit::guests::{Parts, policy};
 use crate::policy_kit::{
-    Bystander, DELAY_MAX, Folder, LOOP, connect, counted, group_of, is_refused, later, listed, nth, served_by,
+    Bystander, DELAY_MAX, Folder, LOOP, connect, counted, group_of, is_refused, later, listed, nth, patient, served_by,
     takes_over, three,
 };
 use crate::support::{FakeServer, Group, TestProxy, eventually};
@@ -356,7 +356,7 @@ fn no_client_is_lost_whatever_a_module_does_after_it_was_tried() {
 fn a_module_that_takes_long_to_compile_delays_nobody() {
     let folder = Folder::with("x.wat", nth(1));
     let servers = three();
-    let proxy = proxy(&folder, json!({ "wasm": "x", "fallback": "ha" }), &servers);
+    let proxy = proxy(&folder, patient(), &servers);
     let bystander = Bystander::of(proxy.addr_of(1));
     let before = proxy.resident_bytes();
     let mut functions = String::new();
