@@ -42,7 +42,7 @@ fn unfit_to_run() -> Vec<Unfit> {
     let looping = format!("{LOOP} (unreachable)");
     let looping = looping.as_str();
     let started = format!("(func $s {LOOP}) (start $s)");
-    let wild = format!("(func $s (call $log (i32.const 2) (i32.const -16) (i32.const 100))) (start $s)");
+    let wild = "(func $s (call $log (i32.const 2) (i32.const -16) (i32.const 100))) (start $s)";
     let huge = "(i32.store8 (i32.const 16) (i32.const 1)) (i32.store (i32.const 20) (i32.const 65536))
         (i32.store (i32.const 24) (i32.const 9000000)) (i32.const 16)";
     let not_text = "(i32.store8 (i32.const 16) (i32.const 1)) (i32.store8 (i32.const 128) (i32.const 255))
@@ -57,7 +57,7 @@ fn unfit_to_run() -> Vec<Unfit> {
         unfit("a pick that loops", Parts { pick: looping, ..plain }, "pick took longer than 5 ms and was stopped"),
         unfit("4 GiB at once", Parts { memory: r#"(memory (export "memory") 65536)"#, ..plain }, "memory minimum size"),
         unfit("a table of ten million", Parts { fields: "(table 10000000 funcref)", ..plain }, "table minimum size"),
-        unfit("a wild pointer at the start", Parts { imports: LOG, fields: &wild, ..plain }, "start failed: "),
+        unfit("a wild pointer at the start", Parts { imports: LOG, fields: wild, ..plain }, "start failed: "),
         unfit("nine megabytes of reasons", Parts { memory: LARGE, configure: huge, ..plain }, "configure refused {}: "),
         unfit("a reason that is no text", Parts { configure: not_text, ..plain }, "configure failed: "),
         unfit("a description elsewhere", Parts { describe: "(i32.const -16)", ..plain }, "describe failed: "),
