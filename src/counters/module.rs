@@ -42,7 +42,9 @@ impl fmt::Display for FaultKind {
 /// What one module did, in all groups that use it and through all its versions.
 #[derive(Debug)]
 pub struct ModuleCounters {
-    /// How long its picks took, in nanoseconds; those that failed count, too.
+    /// Picks it was asked for; those that failed count, too.
+    pub picks: AtomicU64,
+    /// How long some of its picks took, in nanoseconds.
     pub pick_time: Histogram,
     /// Picks that the fallback answered.
     pub fallbacks: AtomicU64,
@@ -73,6 +75,7 @@ impl ModuleCounters {
 impl Default for ModuleCounters {
     fn default() -> Self {
         Self {
+            picks: AtomicU64::default(),
             pick_time: Histogram::new(&PICK_BOUNDS),
             fallbacks: AtomicU64::default(),
             swaps: AtomicU64::default(),

@@ -181,7 +181,9 @@ impl Scrape {
 
     fn modules(&self, families: &mut Families<'_>) -> fmt::Result {
         let time = self.module_counters().map(|(labels, counters)| (labels, &counters.pick_time));
-        families.histogram("policy_pick_seconds", "How long picks of a module took", time)?;
+        let picks = self.per_module(|counters| &counters.picks);
+        families.counter("policy_picks", "Picks that a module was asked for", picks)?;
+        families.histogram("policy_pick_seconds", "How long one pick in sixteen took", time)?;
         let faults = self.module_counters().flat_map(|(labels, counters)| {
             FaultKind::ALL.map(|kind| {
                 let reason = ("reason", kind.as_str());

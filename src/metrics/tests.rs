@@ -223,6 +223,7 @@ fn every_count_of_a_module_is_shown_under_its_name() {
     counters.fault(FaultKind::Deadline);
     counters.fault(FaultKind::Deadline);
     counters.fault(FaultKind::Unfit);
+    counters.picks.store(48, Relaxed);
     counters.fallbacks.store(5, Relaxed);
     counters.swaps.store(6, Relaxed);
     counters.refusals.store(7, Relaxed);
@@ -232,6 +233,7 @@ fn every_count_of_a_module_is_shown_under_its_name() {
     let samples = parse(&text);
     let policy = ("policy", "wasm:good");
     for (name, expected) in [
+        ("goproxy_policy_picks_total", 48.0),
         ("goproxy_policy_pick_seconds_count", 3.0),
         ("goproxy_policy_pick_seconds_sum", 2.000_004_12),
         ("goproxy_policy_fallbacks_total", 5.0),

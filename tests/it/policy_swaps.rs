@@ -17,6 +17,15 @@ const CLIENTS: usize = 4;
 /// Memory that may come to stay with the process, in bytes.
 const RESIDENT_GROWTH_MAX: u64 = 16 << 20;
 
+/// Ends the clients, also when the test fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[test]
 fn versions_that_follow_each_other_under_traffic_cost_no_client_and_leave_nothing_behind() {
     // The fallback would say A: nobody is to get there. Of both, one wants to hear what becomes of its picks.
@@ -36,6 +45,7 @@ fn versions_that_follow_each_other_under_traffic_cost_no_client_and_leave_nothin
     };
     let start = Instant::now();
     thread::scope(|scope| {
+        let end = End(&is_over);
         for _ in 0..CLIENTS {
             scope.spawn(|| {
                 while !is_over.load(Relaxed) {
@@ -50,7 +60,7 @@ fn versions_that_follow_each_other_under_traffic_cost_no_client_and_leave_nothin
         let resident = proxy.resident_bytes();
         (6..=SWAPS).for_each(swap);
         let growth = proxy.resident_bytes().saturating_sub(resident);
-        is_over.store(true, Relaxed);
+        drop(end);
         println!("{SWAPS} swaps in {:?}, {clients:?} clients, {growth} bytes more", start.elapsed());
         assert!(growth < RESIDENT_GROWTH_MAX, "{growth} bytes");
     });

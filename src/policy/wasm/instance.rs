@@ -13,7 +13,7 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 use super::bindings::BalancePolicy;
 use super::bindings::exports::goproxy::balance::policy as exported;
 use super::bindings::goproxy::balance::types;
-use super::engine::{Compiled, TICK, Ticker};
+use super::engine::{Compiled, Ticker, ticks};
 use super::guest::{Guest, Voice, shortened};
 use crate::counters::FaultKind;
 use crate::policy::spec::ModuleSpec;
@@ -61,6 +61,21 @@ pub(super) struct Fault {
     pub(super) kind: FaultKind,
     /// For people, on one line.
     pub(super) text: String,
+}
+
+/// So often is a module given another chance that took too long while nobody waited for it.
+const CHANCES: u32 = 4;
+
+/// Tries again what a module took too long for. Off the data path only: the thread that looks after modules is
+/// the last to get a busy processor, and time goes on while it waits for one, which is no fault of the module.
+pub(super) fn patiently<T>(mut attempt: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    for _ in 0..CHANCES {
+        match attempt() {
+            Err(Fault { kind: FaultKind::Deadline, .. }) => {}
+            done => return done,
+        }
+    }
+    attempt()
 }
 
 impl Instance {
@@ -174,8 +189,7 @@ impl Instance {
 /// Sets the time that the next call may take. It counts from now, so it is set before each.
 fn allow(store: &mut Store<Guest>, ticker: &Ticker, time: Duration) {
     ticker.keep_running();
-    // The tick under way may be nearly over.
-    store.set_epoch_deadline((time.as_millis() / TICK.as_millis()) as u64 + 1);
+    store.set_epoch_deadline(ticks(time));
 }
 
 fn address(client: SocketAddr) -> types::IpAddress {

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::engine::{Compiled, Runtime, Time};
 use super::guest::{Voice, shortened};
-use super::instance::{Description, Fault, Instance};
+use super::instance::{Description, Fault, Instance, patiently};
 use super::modules::{ENDINGS, ModuleError};
+use super::slot::Slot;
 use super::source::{self, Source, SourceError};
 use crate::policy::spec::ModuleSpec;
 use crate::policy::{PickRequest, ServerSet};
@@ -127,9 +128,19 @@ impl Candidate {
             let (found, wanted) = (source::hex(&self.source.sha256), source::hex(&wanted));
             return Err(refused(format!("its sha256 is {found}; expected {wanted}, as the configuration says")));
         }
-        let description = self.trial(spec, group).map_err(|fault| refused(fault.text))?;
-        let instance = Instance::new(&self.compiled, spec, group, Arc::clone(voice));
+        let description = patiently(|| self.trial(spec, group)).map_err(|fault| refused(fault.text))?;
+        let instance = patiently(|| Instance::new(&self.compiled, spec, group, Arc::clone(voice)));
         Ok((instance.map_err(|fault| refused(fault.text))?, description))
+    }
+
+    /// Puts an instance to work in a slot: this one, or one made now.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made, or cannot be told the servers; what is in the slot stays.
+    pub(super) fn put(&self, mut instance: Option<Instance>, slot: &Slot) -> Result<(), Fault> {
+        let make = || Instance::new(&self.compiled, &slot.spec, slot.group, Arc::clone(&slot.voice));
+        patiently(|| slot.put(instance.take().map_or_else(make, Ok)?, &self.compiled))
     }
 
     /// False when the configuration wants another content.

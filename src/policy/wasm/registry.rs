@@ -11,7 +11,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::instance::Instance;
 use super::loader::{self, Candidate, LoadError, Loader};
 use super::modules::{Common, Job, Known, ModuleError, Version};
 use super::policy::WasmPolicy;
@@ -136,11 +135,14 @@ impl Registry {
 
     /// Gives a slot another instance of the version that is loaded.
     fn remake(&mut self, slot: &Arc<Slot>) {
+        // Another version may have taken over meanwhile; what it has learned since is not to be lost.
+        if !slot.is_awaiting() {
+            return;
+        }
         let candidate = self.modules.get(&slot.spec.name).and_then(|module| module.candidate.as_ref());
         // Without one the slot waits for the file to become another.
         let Some(candidate) = candidate.filter(|candidate| candidate.is_wanted(&slot.spec)) else { return slot.wait() };
-        let made = Instance::new(&candidate.compiled, &slot.spec, slot.group, Arc::clone(&slot.voice));
-        if let Err(fault) = made.and_then(|instance| slot.put(instance, &candidate.compiled)) {
+        if let Err(fault) = candidate.put(None, slot) {
             slot.failed(fault);
         }
     }
@@ -190,7 +192,7 @@ impl Module {
     fn put(&mut self, slot: &Slot) -> Result<(), ModuleError> {
         let candidate = self.candidate.as_ref().expect("loaded before");
         let (instance, description) = candidate.instance(&slot.spec, slot.group, &slot.voice)?;
-        slot.put(instance, &candidate.compiled).map_err(|fault| ModuleError(fault.text))?;
+        candidate.put(Some(instance), slot).map_err(|fault| ModuleError(fault.text))?;
         if self.known.version.is_none() {
             let version = Version::new(candidate, description.version);
             version.log(&self.known.shared, candidate, "policy loaded");
@@ -252,7 +254,7 @@ impl Module {
         }
         for (slot, instance) in ready {
             slot.forgive();
-            if let Err(fault) = slot.put(instance, &candidate.compiled) {
+            if let Err(fault) = candidate.put(Some(instance), &slot) {
                 // It took two servers and fails on those of the group: as if it had failed later.
                 slot.failed(fault);
             }

@@ -232,6 +232,25 @@ fn a_module_that_fails_too_often_is_left_alone_and_tried_again_later() {
 }
 
 #[test]
+fn a_version_that_takes_over_while_the_old_one_is_left_alone_keeps_what_it_learns() {
+    let bad = pick("(unreachable)").replace("(func (export \"goproxy:balance/policy@1.0.0#pick\")", &good_once());
+    let bench = Bench::with(&bad);
+    let servers = set(&[1; 3]);
+    let policy = bench.policy(&servers);
+    let retry = PickRequest { attempt: 1, ..request(&servers) };
+    eventually("quarantine", || policy.pick(&retry).is_some() && bench.view().state == ModuleState::Quarantined);
+    let since = Instant::now();
+    bench.write(&guests::policy(TURNS));
+    bench.look();
+    let next = || policy.pick(&request(&servers)).unwrap();
+    assert_eq!([next(), next()], [0, 1]);
+    // The other try that the old one would have been given.
+    eventually("its pause is over", || since.elapsed() > Duration::from_millis(1_200));
+    bench.look();
+    assert_eq!([next(), next()], [2, 0]);
+}
+
+#[test]
 fn a_new_file_takes_over_and_a_bad_one_changes_nothing() {
     let bench = Bench::with(&guests::policy(TURNS));
     let servers = set(&[1; 3]);
@@ -374,7 +393,7 @@ fn a_rehearsal_changes_nothing() {
     let rehearsal = policy.rehearsal().unwrap();
     assert_eq!([(); 3].map(|()| rehearsal.pick(&request(&servers)).unwrap()), [0, 1, 2]);
     assert_eq!(policy.pick(&request(&servers)), Some(1));
-    assert_eq!(bench.view().counters.unwrap().pick_time.count(), 2);
+    assert_eq!(bench.view().counters.unwrap().picks.load(Relaxed), 2);
 }
 
 #[test]
@@ -388,7 +407,7 @@ fn backups_have_an_instance_of_their_own_when_there_are_any() {
     let backup_policy = root.for_servers(&backups);
     assert_eq!(policy.pick(&request(&servers)), Some(0));
     // Made on another thread; the fallback answers until it is there.
-    let calls = || bench.view().counters.unwrap().pick_time.count();
+    let calls = || bench.view().counters.unwrap().picks.load(Relaxed);
     eventually("an instance for the backups", || backup_policy.pick(&request(&backups)).is_some() && calls() > 1);
     assert_eq!(policy.pick(&request(&servers)), Some(1), "not shared with the backups");
 }

@@ -24,6 +24,15 @@ fn from_the_end(place: u64) -> String {
     guests::policy(Parts { set_servers: &set_servers, ..Parts::default() })
 }
 
+/// Ends the threads, also when the test fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 fn resident_kb() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -40,6 +49,7 @@ fn a_thousand_swaps_while_sessions_ask_leave_no_pick_to_the_fallback_and_nothing
     let is_over = AtomicBool::new(false);
     let began = Instant::now();
     thread::scope(|scope| {
+        let end = End(&is_over);
         let asking: Vec<_> = (0..THREADS)
             .map(|_| {
                 scope.spawn(|| {
@@ -56,13 +66,14 @@ fn a_thousand_swaps_while_sessions_ask_leave_no_pick_to_the_fallback_and_nothing
         let swap = |number: u64| {
             bench.write(&from_the_end(number % 2));
             bench.look();
+            assert_eq!(bench.view().error, None);
             assert_eq!(policy.pick(&request(&servers)), Some(2 - (number % 2) as usize), "at once");
         };
         (1..=SWAPS / 10).for_each(swap);
         let before = resident_kb();
         (SWAPS / 10 + 1..=SWAPS).for_each(swap);
         let growth = resident_kb().saturating_sub(before);
-        is_over.store(true, Relaxed);
+        drop(end);
         let picks: Vec<_> = asking.into_iter().map(|thread| thread.join().unwrap()).collect();
         println!("{SWAPS} swaps in {:?}, picks {picks:?}, {growth} kB more", began.elapsed());
         assert!(picks.iter().all(|picks| picks[0] == 0 && picks[1] > 0 && picks[2] > 0), "{picks:?}");
