@@ -19,7 +19,7 @@ use std::time::Duration;
 use assert_cmd::Command;
 use goproxy::policy::Outcome;
 use goproxy::policy::wasm::trial::Trial;
-use kit::{FILE_BYTES_MAX, Group, add_sessions, client, folder, promise, promise_of, server, server_with, servers};
+use kit::{FILE_BYTES_MAX, add_sessions, client, folder, promise, promise_of, server, server_with, servers};
 
 /// Every sample, and what it is configured with here.
 const SAMPLES: [(&str, &str); 7] = [
