@@ -1,5 +1,6 @@
 //! The built program as a process of the test's own.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -65,8 +66,14 @@ impl Setup {
     #[track_caller]
     pub(crate) fn spawn(self) -> TestProxy {
         let ip = own_ip();
-        let admin = free_port(ip);
-        let listens: Vec<SocketAddr> = self.groups.iter().map(|group| free_port(group.ip.unwrap_or(ip))).collect();
+        // A port that was free once is so again.
+        let mut taken = BTreeSet::new();
+        let mut own_port = |ip| {
+            let mut ports = std::iter::repeat_with(|| free_port(ip));
+            ports.find(|addr| taken.insert(addr.port())).expect("they never end")
+        };
+        let admin = own_port(ip);
+        let listens: Vec<SocketAddr> = self.groups.iter().map(|group| own_port(group.ip.unwrap_or(ip))).collect();
         let mut file = json!({
             "admin": { "listen": admin.to_string() },
             "log": { "format": "json", "status_interval": "0s" },
