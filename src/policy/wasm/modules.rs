@@ -255,10 +255,11 @@ impl Known {
     }
 
     fn view(&self) -> ModuleView {
-        let mut slots = self.slots.iter().filter_map(Weak::upgrade);
+        let slots: Vec<Arc<Slot>> = self.slots.iter().filter_map(Weak::upgrade).collect();
+        slots.iter().for_each(|slot| slot.count());
         let state = match &self.version {
             None => ModuleState::Refused,
-            Some(_) if slots.any(|slot| slot.is_quarantined()) => ModuleState::Quarantined,
+            Some(_) if slots.iter().any(|slot| slot.is_quarantined()) => ModuleState::Quarantined,
             Some(_) => ModuleState::Loaded,
         };
         let last_fault = (state == ModuleState::Quarantined).then(|| self.shared.last_fault()).flatten();

@@ -62,9 +62,14 @@ pub(super) struct Slot {
     jobs: Option<Sender<Job>>,
     wants_feedback: AtomicBool,
     is_quarantined: AtomicBool,
-    /// Guards the instance and what it was told.
-    inner: Mutex<Inner>,
+    inner: Alone,
 }
+
+/// Guards the instance and what it was told. On cache lines of its own: data threads write to it in turns, and the
+/// rest of the slot is only read, several times for each session.
+#[derive(Default)]
+#[repr(align(128))]
+struct Alone(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -78,6 +83,8 @@ struct Inner {
     pauses: u32,
     /// Somebody was asked for another instance.
     is_awaited: bool,
+    /// Picks that are not in the counters yet, which all slots share: each touch of them is felt.
+    picks: u64,
 }
 
 /// An instance and what it was told.
@@ -89,6 +96,7 @@ struct Work {
     /// Indexes of the servers it was told are not available, in order.
     hidden: Vec<u32>,
     told_ms: u64,
+    /// Picks since one was timed.
     picks: u32,
 }
 
@@ -132,7 +140,7 @@ impl Slot {
             jobs,
             wants_feedback: AtomicBool::new(false),
             is_quarantined: AtomicBool::new(false),
-            inner: Mutex::default(),
+            inner: Alone::default(),
         }
     }
 
@@ -221,13 +229,10 @@ impl Slot {
 
     /// Asks the module. `request.servers` are those of the snapshot that the session sees.
     pub(super) fn ask(self: &Arc<Self>, request: &PickRequest<'_>) -> Asked {
-        // Nobody to choose from is no question, and the same for each of two hundred sessions at once.
-        if !(0..request.len()).any(|index| request.is_open(index)) {
-            return Asked::Nobody;
-        }
         let mut inner = self.inner();
         let inner = &mut *inner;
         let Some(work) = &mut inner.work else { return Asked::Unanswered };
+        inner.picks += 1;
         match work.ask(request, &inner.set, &self.shared.counters) {
             Ok(asked) => {
                 if inner.faults > 0 || inner.pauses > 0 {
@@ -240,6 +245,12 @@ impl Slot {
                 Asked::Unanswered
             }
         }
+    }
+
+    /// Brings the counters up to date.
+    pub(super) fn count(&self) {
+        let picks = std::mem::take(&mut self.inner().picks);
+        self.shared.counters.picks.fetch_add(picks, Relaxed);
     }
 
     /// Tells the module what became of a pick.
@@ -305,12 +316,18 @@ impl Slot {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // A panic under the lock can only come out of the engine; then the instance is not to be used again.
-        self.inner.lock().unwrap_or_else(|poisoned| {
+        self.inner.0.lock().unwrap_or_else(|poisoned| {
             let mut inner = PoisonError::into_inner(poisoned);
             inner.work = None;
-            self.inner.clear_poison();
+            self.inner.0.clear_poison();
             inner
         })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.count();
     }
 }
 
@@ -333,6 +350,10 @@ impl Work {
         set: &Arc<ServerSet>,
         counters: &ModuleCounters,
     ) -> Result<Asked, Fault> {
+        // Nobody to choose from is no question. Only a retry, or a server that is not available, makes that likely.
+        if (request.attempt > 0 || !self.hidden.is_empty()) && is_nobody_open(request) {
+            return Ok(Asked::Nobody);
+        }
         // A session may still see the servers of a moment ago, or not see yet those that the instance knows.
         let is_same_set = self.generation == request.servers.generation;
         let is_outdated = is_same_set && self.hidden.iter().any(|&index| request.is_open(index as usize));
@@ -344,6 +365,7 @@ impl Work {
             Answer::Good(index) => Ok(Asked::Server(index)),
             Answer::Nobody if is_outdated => Ok(Asked::Unanswered),
             Answer::Nobody => Ok(Asked::Nobody),
+            Answer::Outdated if is_nobody_open(request) => Ok(Asked::Nobody),
             Answer::Outdated if is_same_set && self.may_tell(request) => {
                 self.tell(set, request.avoid_suspects, request.now_ms)?;
                 match self.ask_once(request, is_same_set, counters)? {
@@ -367,16 +389,15 @@ impl Work {
         is_same_set: bool,
         counters: &ModuleCounters,
     ) -> Result<Answer, Fault> {
-        counters.picks.fetch_add(1, Relaxed);
-        self.picks = self.picks.wrapping_add(1);
-        let picked = match self.picks % PICKS_PER_TIMED {
-            1 => {
-                let began_ns = clock::precise_ns();
-                let picked = self.instance.pick(request);
-                counters.pick_time.observe(clock::precise_ns() - began_ns);
-                picked
-            }
-            _ => self.instance.pick(request),
+        let is_timed = self.picks == 0;
+        self.picks = (self.picks + 1) % PICKS_PER_TIMED;
+        let picked = if is_timed {
+            let began_ns = clock::precise_ns();
+            let picked = self.instance.pick(request);
+            counters.pick_time.observe(clock::precise_ns() - began_ns);
+            picked
+        } else {
+            self.instance.pick(request)
         };
         let Some(id) = picked? else { return Ok(Answer::Nobody) };
         let index = match is_same_set {
@@ -404,6 +425,10 @@ impl Work {
             Some(Closed::Full | Closed::Suspect) => Ok(Answer::Outdated),
         }
     }
+}
+
+fn is_nobody_open(request: &PickRequest<'_>) -> bool {
+    !(0..request.len()).any(|index| request.is_open(index))
 }
 
 /// What an instance answered, checked.
