@@ -86,7 +86,7 @@ impl Sticky {
         self.forget_expired(now_nanos);
         let will_do = |id| self.available_by_id.binary_search(&id).is_ok() && !is_tried(id);
         let server = match self.entries.get(&client) {
-            Some(entry) if will_do(entry.server) => entry.server,
+            Some(entry) if !self.is_expired(entry.used_nanos, now_nanos) && will_do(entry.server) => entry.server,
             _ => self.choose(client, is_tried)?,
         };
         self.remember(client, server, now_nanos);
@@ -113,16 +113,19 @@ impl Sticky {
 
     /// Forgets at most two per pick: more than come in, and never enough to make one client wait for the others.
     fn forget_expired(&mut self, now_nanos: u64) {
-        let ttl_nanos = u64::from(self.params.ttl_seconds) * 1_000_000_000;
         for _ in 0..2 {
             match self.by_use.first() {
-                Some(&(used_nanos, client)) if now_nanos.saturating_sub(used_nanos) > ttl_nanos => {
+                Some(&(used_nanos, client)) if self.is_expired(used_nanos, now_nanos) => {
                     self.by_use.pop_first();
                     self.entries.remove(&client);
                 }
                 _ => return,
             }
         }
+    }
+
+    fn is_expired(&self, used_nanos: u64, now_nanos: u64) -> bool {
+        now_nanos.saturating_sub(used_nanos) > u64::from(self.params.ttl_seconds) * 1_000_000_000
     }
 }
 
@@ -185,6 +188,17 @@ mod tests {
         }
         assert_eq!(sticky.entries.len(), 1);
         assert_eq!(sticky.by_use.len(), 1);
+    }
+
+    #[test]
+    fn a_client_that_comes_back_too_late_is_a_new_one_even_when_many_expire_at_once() {
+        let mut old = sticky(r#"{"ttl_seconds": 60}"#, 0..10);
+        picks(&mut old, 0);
+        old.set_servers((0..25).collect());
+        // Only two are forgotten at each pick; this one is far from its turn.
+        let back: Vec<_> = (900..1000).map(|client| old.pick(client, 61 * SECOND, |_| false)).collect();
+        let mut new = sticky("{}", 0..25);
+        assert_eq!(back, (900..1000).map(|client| new.pick(client, 0, |_| false)).collect::<Vec<_>>());
     }
 
     #[test]
