@@ -94,7 +94,7 @@ impl Group {
         Ok(Explanation {
             candidates: candidates.collect(),
             policy: snapshot.settings.policy.clone(),
-            notes: self.notes(&snapshot, tried.len()),
+            notes: self.notes(&snapshot, rehearsal.tiers[0].policy.name(), tried.len()),
             server: found.map(|chosen| chosen.server.settings.addr.to_string()),
         })
     }
@@ -113,14 +113,18 @@ impl Group {
         Ok(Seen { snapshot: self.snapshot.load_full(), servers, tried: ids })
     }
 
-    fn notes(&self, snapshot: &Snapshot, tried: usize) -> Vec<String> {
+    /// `asked` is the policy that answered.
+    fn notes(&self, snapshot: &Snapshot, asked: &str, tried: usize) -> Vec<String> {
         let settings = &snapshot.settings;
         let mut notes = Vec::new();
-        if settings.policy.as_module().is_some() {
+        if settings.policy.name() != asked {
+            notes.push(format!("the module is not in use now: its fallback {asked} was asked"));
+        } else if settings.policy.as_module().is_some() {
             notes.push(
                 "a fresh instance of the module was asked, which knows the servers but no earlier client".to_owned(),
             );
-        } else if factory::describe().iter().any(|known| known.name == settings.policy.name() && known.is_by_chance) {
+        }
+        if factory::describe().iter().any(|known| known.name == asked && known.is_by_chance) {
             notes.push("the policy goes by chance: asked again, it may answer otherwise".to_owned());
         }
         if !settings.open {
