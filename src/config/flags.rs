@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn flags_are_read_as_the_file_is() {
-        assert_eq!(module_deadline("2.5ms"), Ok(Duration::from_micros(2_500)));
+        assert_eq!(module_deadline("7.5ms"), Ok(Duration::from_micros(7_500)));
         assert_eq!((module_memory("1MiB"), policy_max_bytes("2KiB")), (Ok(1 << 20), Ok(2 << 10)));
         assert_eq!(module_deadline("5").unwrap_err(), "\"5\" has no unit; expected a time such as \"5s\" or \"5ms\"");
         assert!(module_deadline("1h").unwrap_err().contains("out of range"));

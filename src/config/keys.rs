@@ -293,7 +293,7 @@ pub(super) const MODULE: &[Key] = &[
         "deadline",
         Shape::Time(false, DEADLINE_RANGE.start().as_millis() as u64, DEADLINE_RANGE.end().as_millis() as u64),
         "\"5ms\"",
-        "How long one pick may take; a module that takes longer is stopped and fallback answers.",
+        "How long one pick may take; a module that takes longer is stopped, within 10 ms, and fallback answers.",
     ),
     key(
         "memory",

@@ -98,12 +98,12 @@ fn a_group_takes_the_policy_of_defaults_whole_or_not_at_all() {
 #[test]
 fn a_dump_says_of_a_policy_what_its_name_does_not() {
     let text = r#"{ "groups": [ { "listen": "0.0.0.0:1", "policy": { "wasm": "m" } }, { "listen": "0.0.0.0:2", "policy":
-        { "sha256": "SUM", "memory": "1024KiB", "deadline": "2.5ms", "config": { "a": [ 1 ] }, "wasm": "m", "fallback": "ha" } } ] }"#
+        { "sha256": "SUM", "memory": "1024KiB", "deadline": "7.5ms", "config": { "a": [ 1 ] }, "wasm": "m", "fallback": "ha" } } ] }"#
         .replace("SUM", &"0A".repeat(32));
     let config = read(&text).unwrap();
     let dump = dump(&config);
     assert!(dump.contains("\"policy\": \"wasm:m\",\n"), "{dump}");
-    let object = r#""policy": { "wasm": "m", "config": {"a":[1]}, "fallback": "ha", "deadline": "2.500000ms", "memory": "1MiB", "sha256": "SUM" },"#;
+    let object = r#""policy": { "wasm": "m", "config": {"a":[1]}, "fallback": "ha", "deadline": "7.500000ms", "memory": "1MiB", "sha256": "SUM" },"#;
     assert!(dump.contains(&object.replace("SUM", &"0a".repeat(32))), "{dump}");
     assert_eq!(read(&dump).unwrap(), config);
 }

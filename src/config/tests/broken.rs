@@ -202,14 +202,14 @@ const FILES: &[(&str, &[&str])] = &[
     ("{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": {\"wasm\": \"m\", \"config\": {\"a\": [{\"b\": 1, \"b\": 2}]}, \"fallback\": \"wasm:n\", \"deadline\": \"2s\", \"memory\": \"2GiB\", \"sha256\": 5}}]}", &[
         "1:87: groups[0].policy.config.a[0].b: the key b is there twice; expected it once",
         "1:110: groups[0].policy.fallback: unknown fallback \"wasm:n\"; expected ha, round_robin, ip_hash, least_sessions, random, p2c, maglev",
-        "1:132: groups[0].policy.deadline: \"2s\" is out of range; expected 1ms to 1s",
+        "1:132: groups[0].policy.deadline: \"2s\" is out of range; expected 5ms to 1s",
         "1:148: groups[0].policy.memory: \"2GiB\" is out of range; expected 64KiB to 1GiB",
         "1:166: groups[0].policy.sha256: 5 is no SHA-256; expected 64 hex digits",
     ]),
     ("{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": {\"wasm\": \"m\", \"wasm\": \"n\", \"config\": null, \"deadline\": \"0s\", \"sha256\": \"gggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggg\"}}]}", &[
         "1:61: groups[0].policy.wasm: the key wasm is there twice; expected it once",
         "1:84: groups[0].policy.config: null is no object; expected {…}",
-        "1:102: groups[0].policy.deadline: \"0s\" is out of range; expected 1ms to 1s",
+        "1:102: groups[0].policy.deadline: \"0s\" is out of range; expected 5ms to 1s",
         "1:118: groups[0].policy.sha256: \"gggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggg\" is no SHA-256; expected 64 hex digits",
     ]),
     ("{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": {\"wasm\": null, \"memory\": 16}}]}", &[

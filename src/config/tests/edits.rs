@@ -208,7 +208,7 @@ pub(super) const MODULES: &str = r#"{
       "policy": {
         "config": { "zone" : "a", "b": [1.50, 12345678901234567890, {}] }, /* 12 */
         "wasm": "mine", // 15
-        "fallback": "ha", "deadline": "0.0025s", "memory": "1024KiB",
+        "fallback": "ha", "deadline": "0.0075s", "memory": "1024KiB",
         "sha256": "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855"
       }, // the first
       "servers": ["b:2"]
