@@ -12,9 +12,10 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::clients::{Clients, Phase, Tally};
-use super::screen::{Row, Screen, grouped, size};
+use super::screen::{Row, Screen, size};
 use super::{SERVERS, Stage};
 use crate::config;
+use crate::workbench::grouped;
 
 /// Clients at a time, and the longest pause of each between two sessions.
 const CLIENTS: usize = 16;

@@ -24,3 +24,4 @@ pub use create::{CreateError, Lang, create, next_steps};
 pub use list::{Listing, list, unusable};
 pub use report::Report;
 pub use style::Style;
+pub(crate) use style::grouped;

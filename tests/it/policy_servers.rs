@@ -3,38 +3,11 @@
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
-use crate::policy_kit::guests::{Parts, policy};
+use crate::policy_kit::guests::{Parts, policy, turns};
 use crate::policy_kit::{
     Folder, LOOP, connect, counted, group_of, later, listed, named, nth, patient, served_by, takes_over, three,
 };
 use crate::support::{Client, FakeServer, Group, TestProxy, eventually, wait_for};
-
-/// Picks by turns among the servers that are available.
-fn turns() -> String {
-    policy(Parts {
-        fields: "(global $next (mut i32) (i32.const 0)) (global $count (mut i32) (i32.const 0))",
-        set_servers: "(global.set $count (i32.const 0))
-            (block $done
-              (loop $each
-                (br_if $done (i32.eqz (local.get $len)))
-                (if (i32.load8_u offset=24 (local.get $ptr))
-                  (then
-                    (i32.store offset=4096 (i32.shl (global.get $count) (i32.const 2)) (i32.load (local.get $ptr)))
-                    (global.set $count (i32.add (global.get $count) (i32.const 1)))))
-                (local.set $ptr (i32.add (local.get $ptr) (i32.const 36)))
-                (local.set $len (i32.sub (local.get $len) (i32.const 1)))
-                (br $each)))
-            (global.set $heap (i32.const 65536))",
-        pick: "(i32.store8 (i32.const 32) (i32.ne (global.get $count) (i32.const 0)))
-            (if (global.get $count)
-              (then
-                (i32.store (i32.const 36) (i32.load offset=4096
-                  (i32.shl (i32.rem_u (global.get $next) (global.get $count)) (i32.const 2))))
-                (global.set $next (i32.add (global.get $next) (i32.const 1)))))
-            (i32.const 32)",
-        ..Parts::default()
-    })
-}
 
 fn start(text: &str, group: Group) -> (Folder, TestProxy) {
     let folder = Folder::with("x.wat", text);

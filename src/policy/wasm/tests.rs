@@ -17,37 +17,6 @@ use crate::policy::spec::ModuleSpec;
 use crate::policy::testing::{request, server, set, set_of};
 use crate::policy::{IBalancePolicy, PickRequest, ServerSet};
 
-/// Picks by turns, however many servers there are below 1,000.
-const TURNS: Parts<'_> = Parts {
-    version: "1.0.0",
-    imports: "",
-    memory: r#"(memory (export "memory") 1)"#,
-    fields: "(global $next (mut i32) (i32.const 0)) (global $count (mut i32) (i32.const 0))",
-    cabi_realloc: "(call $bump (local.get $align) (local.get $size))",
-    describe: "(i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 5))
-        (i32.store (i32.const 8) (i32.const 69)) (i32.store (i32.const 12) (i32.const 5)) (i32.const 0)",
-    configure: "(i32.store8 (i32.const 16) (i32.const 0)) (i32.const 16)",
-    set_servers: "(global.set $count (i32.const 0))
-        (block $done
-          (loop $each
-            (br_if $done (i32.eqz (local.get $len)))
-            (if (i32.load8_u offset=24 (local.get $ptr))
-              (then
-                (i32.store offset=4096 (i32.shl (global.get $count) (i32.const 2)) (i32.load (local.get $ptr)))
-                (global.set $count (i32.add (global.get $count) (i32.const 1)))))
-            (local.set $ptr (i32.add (local.get $ptr) (i32.const 36)))
-            (local.set $len (i32.sub (local.get $len) (i32.const 1)))
-            (br $each)))
-        (global.set $heap (i32.const 65536))",
-    pick: "(i32.store8 (i32.const 32) (i32.ne (global.get $count) (i32.const 0)))
-        (if (global.get $count)
-          (then
-            (i32.store (i32.const 36) (i32.load offset=4096
-              (i32.shl (i32.rem_u (global.get $next) (global.get $count)) (i32.const 2))))
-            (global.set $next (i32.add (global.get $next) (i32.const 1)))))
-        (i32.const 32)",
-};
-
 /// A folder of modules and what looks after it.
 struct Bench {
     folder: TempDir,
@@ -128,7 +97,7 @@ const LOOP: &str = "(loop $for_ever (br $for_ever)) (unreachable)";
 
 #[test]
 fn a_module_answers_for_its_group_and_a_change_of_servers_goes_on_where_it_was() {
-    let bench = Bench::with(&guests::policy(TURNS));
+    let bench = Bench::with(&guests::turns());
     let (three, four) = (
         set(&[1; 3]),
         Arc::new(ServerSet {
@@ -147,12 +116,12 @@ fn a_module_answers_for_its_group_and_a_change_of_servers_goes_on_where_it_was()
         (ModuleState::Loaded, Some("1.0.0"), "x.wat")
     );
     assert_eq!((view.error, bench.fallbacks()), (None, 0));
-    assert_eq!(view.sha256.unwrap(), super::source::hex(&super::source::sha256(guests::policy(TURNS).as_bytes())));
+    assert_eq!(view.sha256.unwrap(), super::source::hex(&super::source::sha256(guests::turns().as_bytes())));
 }
 
 #[test]
 fn each_group_has_an_instance_of_its_own() {
-    let bench = Bench::with(&guests::policy(TURNS));
+    let bench = Bench::with(&guests::turns());
     let servers = set(&[1; 2]);
     let (one, other) = (bench.policy(&servers), bench.policy(&servers));
     assert_eq!(one.pick(&request(&servers)), Some(0));
@@ -182,7 +151,7 @@ fn the_fallback_answers_for_a_module_that_traps_loops_or_names_a_server_that_may
         // The trial at loading would notice: such a module passes it and goes wrong later.
         let servers = set(&[1; 3]);
         let tried = [1_000];
-        let bench = Bench::with(&guests::policy(TURNS));
+        let bench = Bench::with(&guests::turns());
         let policy = bench.make(&spec).unwrap().for_servers(&servers);
         bench.write(&text.replace("(func (export \"goproxy:balance/policy@1.0.0#pick\")", &good_once()));
         bench.look();
@@ -240,7 +209,7 @@ fn a_version_that_takes_over_while_the_old_one_is_left_alone_keeps_what_it_learn
     let retry = PickRequest { attempt: 1, ..request(&servers) };
     eventually("quarantine", || policy.pick(&retry).is_some() && bench.view().state == ModuleState::Quarantined);
     let since = Instant::now();
-    bench.write(&guests::policy(TURNS));
+    bench.write(&guests::turns());
     bench.look();
     let next = || policy.pick(&request(&servers)).unwrap();
     assert_eq!([next(), next()], [0, 1]);
@@ -252,7 +221,7 @@ fn a_version_that_takes_over_while_the_old_one_is_left_alone_keeps_what_it_learn
 
 #[test]
 fn a_new_file_takes_over_and_a_bad_one_changes_nothing() {
-    let bench = Bench::with(&guests::policy(TURNS));
+    let bench = Bench::with(&guests::turns());
     let servers = set(&[1; 3]);
     let policy = bench.policy(&servers);
     let first = bench.view().sha256;
@@ -280,7 +249,7 @@ fn a_new_file_takes_over_and_a_bad_one_changes_nothing() {
 
 #[test]
 fn each_version_that_is_refused_counts_even_if_the_reason_is_the_same() {
-    let bench = Bench::with(&guests::policy(TURNS));
+    let bench = Bench::with(&guests::turns());
     let _policy = bench.policy(&set(&[1; 3]));
     for (more, refused) in [("", 1), (" ", 2), (" ", 2)] {
         bench.write(&format!("{}{more}", always(999)));
@@ -292,7 +261,7 @@ fn each_version_that_is_refused_counts_even_if_the_reason_is_the_same() {
 
 #[test]
 fn a_file_that_ends_in_the_middle_is_looked_at_again_before_it_is_refused() {
-    let bench = Bench::with(&guests::policy(TURNS));
+    let bench = Bench::with(&guests::turns());
     let servers = set(&[1; 3]);
     let policy = bench.policy(&servers);
     let whole = wat::parse_str(guests::policy(Parts::default())).unwrap();
@@ -319,7 +288,7 @@ fn a_group_is_served_by_the_fallback_until_its_module_can_be_used() {
     assert_eq!([(); 2].map(|()| policy.pick(&request(&servers)).unwrap()), [0, 0]);
     assert_eq!(bench.view().state, ModuleState::Refused);
     assert_eq!(bench.modules.files().len(), 2);
-    bench.write(&guests::policy(TURNS));
+    bench.write(&guests::turns());
     bench.look();
     assert_eq!([(); 3].map(|()| policy.pick(&request(&servers)).unwrap()), [0, 1, 2]);
     assert_eq!((bench.view().state, bench.view().error), (ModuleState::Loaded, None));
@@ -344,8 +313,8 @@ fn the_configuration_is_taken_or_refused_in_the_module_s_words() {
 
 #[test]
 fn only_the_content_that_the_configuration_wants_is_used() {
-    let bench = Bench::with(&guests::policy(TURNS));
-    let wanted = super::source::sha256(guests::policy(TURNS).as_bytes());
+    let bench = Bench::with(&guests::turns());
+    let wanted = super::source::sha256(guests::turns().as_bytes());
     let servers = set(&[1; 3]);
     let policy = bench.make(&ModuleSpec { sha256: Some(wanted), ..spec() }).unwrap().for_servers(&servers);
     let error = bench.make(&ModuleSpec { sha256: Some([0; 32]), ..spec() }).err().unwrap();
@@ -386,7 +355,7 @@ fn suspects_are_shown_when_nobody_else_is_left() {
 
 #[test]
 fn a_rehearsal_changes_nothing() {
-    let bench = Bench::with(&guests::policy(TURNS));
+    let bench = Bench::with(&guests::turns());
     let servers = set(&[1; 3]);
     let policy = bench.policy(&servers);
     assert_eq!(policy.pick(&request(&servers)), Some(0));
@@ -398,7 +367,7 @@ fn a_rehearsal_changes_nothing() {
 
 #[test]
 fn backups_have_an_instance_of_their_own_when_there_are_any() {
-    let bench = Bench::with(&guests::policy(TURNS));
+    let bench = Bench::with(&guests::turns());
     let (servers, none) = (set(&[1; 2]), Arc::new(ServerSet { backup: true, ..ServerSet::default() }));
     let root = bench.make(&spec()).unwrap();
     let policy = root.for_servers(&servers);
