@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod counters;
 pub mod log;
+mod reactor;
 pub mod server;
 pub mod watch;
 
@@ -17,6 +18,9 @@ pub mod group;
 pub mod session;
 
 mod listener;
+
+mod data_thread;
+
 mod threads;
 
 pub mod config;

@@ -1,25 +1,23 @@
-//! The data threads: one current-thread runtime per core, on which sessions live.
+//! The data threads, one per core, on which sessions live.
 //!
 //! They share nothing with management but messages to open and close listeners, so nothing that happens
 //! there can delay a byte. Their number never changes while they run: the kernel spreads clients over the
 //! listening sockets, and closing one would reset the clients queued on it.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 
-use tokio::runtime::Builder;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinHandle as TaskHandle, LocalSet};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::data_thread::{Command, DataThread};
 use crate::group::Group;
-use crate::listener::{self, DataThread};
-use crate::session::{ProxySessionService, Workspace};
+use crate::reactor::Bell;
+use crate::session::ProxySessionService;
 
 /// The data threads of the process. Dropping it ends them, and with them every session that is left.
 #[derive(Debug)]
@@ -33,7 +31,8 @@ pub(crate) struct DataThreads {
 #[derive(Debug)]
 struct Thread {
     /// Only empty while the threads are being ended.
-    commands: Option<mpsc::UnboundedSender<Command>>,
+    commands: Option<Sender<Command>>,
+    bell: Bell,
     handle: Option<JoinHandle<()>>,
 }
 
@@ -41,36 +40,27 @@ struct Thread {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ListenerId(u64);
 
-#[derive(Debug)]
-enum Command {
-    Open { id: u64, socket: OwnedFd, group: Arc<Group> },
-    Close { id: u64, done: oneshot::Sender<()> },
-    Scan,
-}
-
 impl DataThreads {
     /// Starts `count` threads.
     ///
     /// # Errors
     ///
-    /// The system refuses a thread or what its reactor needs.
+    /// The system refuses a thread or the descriptors it needs.
     pub(crate) fn start(count: usize, service: &Arc<ProxySessionService>) -> io::Result<Self> {
         let failed = CancellationToken::new();
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
-            // No timers: a runtime that has them looks at the clock whenever it waits.
-            let runtime = Builder::new_current_thread().enable_io().build()?;
-            let (commands, receiver) = mpsc::unbounded_channel();
-            let (service, failed) = (Arc::clone(service), failed.clone());
+            let (commands, receiver) = mpsc::channel();
+            let thread = DataThread::new(index, service, receiver)?;
+            let (bell, failed) = (thread.bell(), failed.clone());
             let handle = std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
                 let by_surprise = failed.drop_guard();
-                let thread = Rc::new(DataThread { index, service, workspace: Rc::new(Workspace::new()) });
-                let local = LocalSet::new();
-                local.block_on(&runtime, run(thread, receiver));
-                drop(local);
-                by_surprise.disarm();
+                match thread.run() {
+                    Ok(()) => drop(by_surprise.disarm()),
+                    Err(error) => tracing::error!(thread = index, %error, "cannot wait for events"),
+                }
             })?;
-            threads.push(Thread { commands: Some(commands), handle: Some(handle) });
+            threads.push(Thread { commands: Some(commands), bell, handle: Some(handle) });
         }
         Ok(Self { threads, next_id: AtomicU64::new(1), failed })
     }
@@ -89,7 +79,7 @@ impl DataThreads {
     pub(crate) fn open(&self, sockets: Vec<OwnedFd>, group: &Arc<Group>) -> ListenerId {
         let id = self.next_id.fetch_add(1, Relaxed);
         for (thread, socket) in self.threads.iter().zip(sockets) {
-            thread.send(Command::Open { id, socket, group: Arc::clone(group) });
+            thread.send(Command::Open { number: id, socket, group: Arc::clone(group) });
         }
         ListenerId(id)
     }
@@ -106,7 +96,7 @@ impl DataThreads {
         let mut closed = Vec::new();
         for thread in &self.threads {
             let (done, when_done) = oneshot::channel();
-            thread.send(Command::Close { id: listener.0, done });
+            thread.send(Command::Close { number: listener.0, done });
             closed.push(when_done);
         }
         for when_done in closed {
@@ -121,6 +111,7 @@ impl Thread {
         if let Some(commands) = &self.commands {
             // A thread that is gone has cancelled `failed`, which ends the process.
             let _ = commands.send(command);
+            self.bell.ring();
         }
     }
 }
@@ -129,38 +120,12 @@ impl Drop for DataThreads {
     fn drop(&mut self) {
         for thread in &mut self.threads {
             thread.commands = None;
+            thread.bell.ring();
         }
         for thread in &mut self.threads {
             if let Some(handle) = thread.handle.take() {
                 // A panic was reported by the panic hook; there is nothing to add.
                 let _ = handle.join();
-            }
-        }
-    }
-}
-
-/// One data thread: opens and closes listeners and looks after silent sessions, as told.
-/// Ends when the sender of its commands is dropped.
-async fn run(thread: Rc<DataThread>, mut commands: mpsc::UnboundedReceiver<Command>) {
-    let mut listeners: HashMap<u64, (CancellationToken, TaskHandle<()>)> = HashMap::new();
-    while let Some(command) = commands.recv().await {
-        match command {
-            Command::Open { id, socket, group } => {
-                let closing = CancellationToken::new();
-                let task = listener::serve(socket, group, Rc::clone(&thread), closing.clone());
-                listeners.insert(id, (closing, tokio::task::spawn_local(task)));
-            }
-            Command::Close { id, done } => {
-                if let Some((closing, task)) = listeners.remove(&id) {
-                    closing.cancel();
-                    // It only has to accept whom the kernel has queued.
-                    let _ = task.await;
-                }
-                let _ = done.send(());
-            }
-            Command::Scan => {
-                thread.service.scan(thread.index);
-                thread.workspace.freed.notify_waiters();
             }
         }
     }

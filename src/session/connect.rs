@@ -1,23 +1,22 @@
 //! Finding a server for a client: pick, dial, and on failure pick again.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
 
-use super::relay::{Socket, Workspace};
+use super::relay::Socket;
 use super::service::SessionRecord;
 use super::socket::TcpSocket;
 use crate::clock;
 use crate::counters::EndReason;
 use crate::group::{PickError, ServerSlot};
 use crate::policy::Outcome;
+use crate::reactor::{Reactor, Ready, Token};
 use crate::server::Server;
 
 /// Bytes of the client's that are taken before a server is found. Enough for a request, and little enough that
@@ -46,57 +45,125 @@ pub(super) struct NotConnected {
 }
 
 impl NotConnected {
-    fn because(reason: EndReason) -> Self {
+    pub(super) fn because(reason: EndReason) -> Self {
         Self { reason, error: None }
     }
 }
 
-/// Connects the session to one of its group's servers and sends what the client has said so far.
+/// What a search works with, besides its own state.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Means<'a> {
+    pub(super) record: &'a SessionRecord,
+    /// Comes with the events of the server's socket.
+    pub(super) token: Token,
+    pub(super) reactor: &'a Reactor,
+}
+
+/// How far the search for a server has come.
+#[derive(Debug)]
+pub(super) enum Search {
+    /// A server was reached.
+    Over(Connected),
+    /// A connect is under way.
+    Connecting(Box<Connecting>),
+}
+
+/// A session that waits for a connect.
+#[derive(Debug)]
+pub(super) struct Connecting {
+    dialer: Dialer,
+    /// Only empty once a server was reached, or the search has failed.
+    server: Option<TcpSocket>,
+    /// Until when this connect may take.
+    until_ms: u64,
+    unsent: Vec<u8>,
+    client_has_finished: bool,
+}
+
+/// Finds one of its group's servers for a client, and sends what the client has said so far.
 ///
 /// The policy is asked first. A server that cannot be reached is closed to this session and the policy is
 /// asked again, so each server is tried at most once. What the client has sent goes to the server that is
-/// finally reached, exactly once. Dropping the future abandons the attempt and leaves nothing behind.
+/// finally reached, exactly once. Dropping the search abandons the attempt and leaves nothing behind.
 ///
 /// # Errors
 ///
-/// No server may be picked, every attempt failed, the client was reset, the process has run out of
-/// descriptors, or somebody ended the session.
-pub(super) async fn connect(
-    client: &OwnedFd,
-    record: &SessionRecord,
-    workspace: &Workspace,
-) -> Result<Connected, NotConnected> {
-    let mut dialer = Dialer::new(record);
+/// No server may be picked, every attempt failed, the client was reset, or the process has run out of
+/// descriptors.
+pub(super) fn search(client: &OwnedFd, means: Means<'_>, scratch: &mut [u8]) -> Result<Search, NotConnected> {
+    let (first, client_has_finished) = read_first(client, &mut scratch[..FIRST_READ_MAX])?;
+    let mut dialer = Dialer::new(means.record);
     // The common case needs no wait and no copy: the client's bytes go from the scratch buffer to the server.
-    let (mut step, first, client_has_finished) = workspace.with_scratch(|scratch| {
-        let (first, has_finished) = read_first(client, &mut scratch[..FIRST_READ_MAX])?;
-        let step = dialer.start(first)?;
-        let kept = match &step {
-            Step::Connected(_, sent) => first[*sent..].to_vec(),
-            Step::Connecting(_) => first.to_vec(),
-        };
-        Ok((step, kept, has_finished))
-    })?;
-    let mut unsent = first;
-    let waited = matches!(step, Step::Connecting(_));
-    loop {
-        match step {
-            Step::Connected(server, sent) => {
-                if waited {
-                    unsent.drain(..sent);
+    match dialer.start(first, means)? {
+        Step::Connected(server, sent) => Ok(Search::Over(Connected {
+            server,
+            slot: dialer.succeeded(means.record),
+            unsent: first[sent..].to_vec(),
+            sent,
+            client_has_finished,
+        })),
+        Step::Connecting(server) => {
+            let (until_ms, unsent) = (dialer.address_until_ms(), first.to_vec());
+            let server = Some(server);
+            Ok(Search::Connecting(Box::new(Connecting { dialer, server, until_ms, unsent, client_has_finished })))
+        }
+    }
+}
+
+impl Connecting {
+    /// Keeps what the reactor says of the server's socket.
+    pub(super) fn told(&mut self, ready: Ready) {
+        if let Some(server) = &mut self.server {
+            server.told(ready);
+        }
+    }
+
+    /// True when somebody has to look after it, though nothing has happened. Connects need no timers for that: the
+    /// scan of silent sessions asks.
+    pub(super) fn has_timed_out(&self, now_ms: u64) -> bool {
+        now_ms >= self.until_ms
+    }
+
+    /// Goes on when the connect is over, well or badly, or has taken too long. Not to be called again once it has
+    /// told that a server was reached.
+    ///
+    /// # Errors
+    ///
+    /// As [`search`].
+    pub(super) fn advance(&mut self, means: Means<'_>) -> Result<Option<Connected>, NotConnected> {
+        while let Some(mut server) = self.server.take() {
+            let begun = if server.is_writable() {
+                server.send(&self.unsent)
+            } else if self.has_timed_out(clock::coarse_ms()) {
+                Err(io::ErrorKind::TimedOut.into())
+            } else {
+                self.server = Some(server);
+                break;
+            };
+            let step = match begun {
+                Ok(sent) => Step::Connected(server, sent),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    server.write_blocked();
+                    self.server = Some(server);
+                    continue;
                 }
-                let slot = dialer.succeeded();
-                return Ok(Connected { server, slot, unsent, sent, client_has_finished });
-            }
-            Step::Connecting(server) => {
-                let waited = wait(server, dialer.address_until_ms(), record).await;
-                step = match waited.and_then(|server| begin(server, &unsent).map_err(Waited::Failed)) {
-                    Ok(step) => step,
-                    Err(Waited::Failed(error)) => dialer.failed(error, &unsent)?,
-                    Err(Waited::Ended(reason)) => return Err(NotConnected::because(reason)),
-                };
+                Err(error) => self.dialer.failed(error, &self.unsent, means)?,
+            };
+            match step {
+                Step::Connecting(server) => {
+                    self.server = Some(server);
+                    self.until_ms = self.dialer.address_until_ms();
+                }
+                Step::Connected(server, sent) => {
+                    let slot = self.dialer.succeeded(means.record);
+                    let mut unsent = std::mem::take(&mut self.unsent);
+                    unsent.drain(..sent);
+                    let client_has_finished = self.client_has_finished;
+                    return Ok(Some(Connected { server, slot, unsent, sent, client_has_finished }));
+                }
             }
         }
+        Ok(None)
     }
 }
 
@@ -110,7 +177,7 @@ fn read_first<'a>(client: &OwnedFd, scratch: &'a mut [u8]) -> Result<(&'a [u8], 
     }
 }
 
-fn out_of_descriptors(error: io::Error) -> NotConnected {
+pub(super) fn out_of_descriptors(error: io::Error) -> NotConnected {
     NotConnected { reason: EndReason::Limit, error: Some(error) }
 }
 
@@ -121,12 +188,8 @@ enum Step {
     Connecting(TcpSocket),
 }
 
-enum Waited {
-    Failed(io::Error),
-    Ended(EndReason),
-}
-
 /// One server's turn.
+#[derive(Debug)]
 struct Turn {
     slot: ServerSlot,
     addresses: Arc<Vec<SocketAddr>>,
@@ -136,8 +199,9 @@ struct Turn {
     until_ms: u64,
 }
 
-struct Dialer<'a> {
-    record: &'a SessionRecord,
+/// Asks the policy and tries what it names, one address after the other.
+#[derive(Debug)]
+struct Dialer {
     tried: Vec<u32>,
     attempts_max: u32,
     timeout_ms: u64,
@@ -145,40 +209,35 @@ struct Dialer<'a> {
     last: Option<io::Error>,
 }
 
-impl<'a> Dialer<'a> {
-    fn new(record: &'a SessionRecord) -> Self {
-        let settings = &record.group().snapshot().settings;
-        Self {
-            record,
-            tried: Vec::new(),
-            attempts_max: settings.connect_attempts,
-            timeout_ms: clock::as_ms(settings.connect_timeout),
-            turn: None,
-            last: None,
-        }
+impl Dialer {
+    fn new(record: &SessionRecord) -> Self {
+        let snapshot = record.group().snapshot();
+        let (attempts_max, timeout) = (snapshot.settings.connect_attempts, snapshot.settings.connect_timeout);
+        let timeout_ms = clock::as_ms(timeout);
+        Self { tried: Vec::new(), attempts_max, timeout_ms, turn: None, last: None }
     }
 
     /// Dials the next server that does not fail at once, and sends it `first`.
-    fn start(&mut self, first: &[u8]) -> Result<Step, NotConnected> {
+    fn start(&mut self, first: &[u8], means: Means<'_>) -> Result<Step, NotConnected> {
         loop {
             if self.turn.is_none() {
-                self.turn = Some(self.next_turn()?);
+                self.turn = Some(self.next_turn(means.record)?);
             }
             let turn = self.turn.as_ref().expect("set a line ago");
-            match turn.address().map_or_else(|| Err(unresolved()), |addr| dial(addr, first)) {
+            match turn.address().map_or_else(|| Err(unresolved()), |addr| dial(addr, first, means)) {
                 Ok(step) => return Ok(step),
-                Err(error) => self.address_failed(error)?,
+                Err(error) => self.address_failed(error, means.record)?,
             }
         }
     }
 
     /// The address under way has failed: on to the next.
-    fn failed(&mut self, error: io::Error, first: &[u8]) -> Result<Step, NotConnected> {
-        self.address_failed(error)?;
-        self.start(first)
+    fn failed(&mut self, error: io::Error, first: &[u8], means: Means<'_>) -> Result<Step, NotConnected> {
+        self.address_failed(error, means.record)?;
+        self.start(first, means)
     }
 
-    fn address_failed(&mut self, error: io::Error) -> Result<(), NotConnected> {
+    fn address_failed(&mut self, error: io::Error, record: &SessionRecord) -> Result<(), NotConnected> {
         if is_out_of_descriptors(&error) {
             return Err(out_of_descriptors(error));
         }
@@ -187,14 +246,14 @@ impl<'a> Dialer<'a> {
         if turn.tried < turn.addresses.len() && clock::coarse_ms() < turn.until_ms {
             self.turn = Some(turn);
         } else {
-            self.server_failed(&turn.slot.server, &error);
+            self.server_failed(&turn.slot.server, &error, record);
             self.last = Some(error);
         }
         Ok(())
     }
 
-    fn server_failed(&mut self, server: &Arc<Server>, error: &io::Error) {
-        let group = self.record.group();
+    fn server_failed(&mut self, server: &Arc<Server>, error: &io::Error, record: &SessionRecord) {
+        let group = record.group();
         group.counters.connect_errors.fetch_add(1, Relaxed);
         self.tried.push(server.id);
         group.heed(server, Outcome::Failed);
@@ -209,13 +268,13 @@ impl<'a> Dialer<'a> {
         }
     }
 
-    fn next_turn(&mut self) -> Result<Turn, NotConnected> {
+    fn next_turn(&mut self, record: &SessionRecord) -> Result<Turn, NotConnected> {
         let attempt = self.tried.len() as u32;
         if attempt >= self.attempts_max {
             return Err(self.give_up());
         }
-        let group = self.record.group();
-        let slot = match group.pick(self.record.client(), &self.tried) {
+        let group = record.group();
+        let slot = match group.pick(record.client(), &self.tried) {
             Ok(slot) => slot,
             Err(PickError::NoServer) => return Err(self.give_up()),
             Err(PickError::BadAnswer) => return Err(NotConnected::because(EndReason::PolicyFailed)),
@@ -223,7 +282,7 @@ impl<'a> Dialer<'a> {
         if attempt > 0 {
             group.counters.connect_retries.fetch_add(1, Relaxed);
         }
-        self.record.set_attempts(attempt + 1);
+        record.set_attempts(attempt + 1);
         let addresses = slot.server.live.addresses();
         Ok(Turn {
             slot,
@@ -249,16 +308,16 @@ impl<'a> Dialer<'a> {
         now_ms + turn.until_ms.saturating_sub(now_ms) / addresses_left
     }
 
-    fn succeeded(&mut self) -> ServerSlot {
+    fn succeeded(&mut self, record: &SessionRecord) -> ServerSlot {
         let turn = self.turn.take().expect("a connect succeeds in its server's turn");
         let micros = clock::precise_us().saturating_sub(turn.started_us);
         let live = &turn.slot.server.live;
         live.connected(micros);
         let outcome = Outcome::Connected { micros: u32::try_from(micros).unwrap_or(u32::MAX) };
-        self.record.group().heed(&turn.slot.server, outcome);
+        record.group().heed(&turn.slot.server, outcome);
         live.prefer(turn.index());
-        self.record.group().counters.connect_time.observe(micros);
-        self.record.set_connected(&turn.slot.server, micros);
+        record.group().counters.connect_time.observe(micros);
+        record.set_connected(&turn.slot.server, micros);
         turn.slot
     }
 }
@@ -275,7 +334,7 @@ impl Turn {
 }
 
 /// Begins a connect. On loopback and in fast networks it is over at once, and the bytes are on their way.
-fn dial(addr: SocketAddr, first: &[u8]) -> io::Result<Step> {
+fn dial(addr: SocketAddr, first: &[u8], means: Means<'_>) -> io::Result<Step> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
@@ -288,45 +347,14 @@ fn dial(addr: SocketAddr, first: &[u8]) -> io::Result<Step> {
         // The send also tells whether the connect is over, and how: TCP looks at the state before the length, so
         // it does so without bytes too, which spares asking for the socket's error.
         Ok(()) | Err(Errno::INPROGRESS) => match rustix::net::send(&fd, first, SendFlags::NOSIGNAL) {
-            Ok(sent) => Ok(Step::Connected(TcpSocket::connected(fd, sent > 0)?, sent)),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(Step::Connecting(TcpSocket::connecting(fd)?)),
+            Ok(sent) => Ok(Step::Connected(TcpSocket::connected(fd, means.token, means.reactor, sent > 0)?, sent)),
+            Err(Errno::AGAIN | Errno::INTR) => {
+                Ok(Step::Connecting(TcpSocket::connecting(fd, means.token, means.reactor)?))
+            }
             Err(error) => Err(error.into()),
         },
         Err(error) => Err(error.into()),
     }
-}
-
-/// The wait for a connect is over: sends the first bytes, which tells how.
-fn begin(mut server: TcpSocket, first: &[u8]) -> io::Result<Step> {
-    match server.send(first) {
-        Ok(sent) => Ok(Step::Connected(server, sent)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            server.write_blocked()?;
-            Ok(Step::Connecting(server))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Waits until a connect is over, well or badly. It needs no timer: the scan of silent sessions wakes it.
-async fn wait(mut server: TcpSocket, until_ms: u64, record: &SessionRecord) -> Result<TcpSocket, Waited> {
-    record.set_connect_until(until_ms);
-    let waited = poll_fn(|cx| {
-        record.arm(cx.waker());
-        if let Some(reason) = record.verdict() {
-            return Poll::Ready(Err(Waited::Ended(reason)));
-        }
-        if let Poll::Ready(ready) = server.poll_writable(cx) {
-            return Poll::Ready(ready.map_err(Waited::Failed));
-        }
-        match record.has_connect_timed_out(clock::coarse_ms()) {
-            true => Poll::Ready(Err(Waited::Failed(io::ErrorKind::TimedOut.into()))),
-            false => Poll::Pending,
-        }
-    })
-    .await;
-    record.set_connect_until(0);
-    waited.map(|()| server)
 }
 
 fn unresolved() -> io::Error {

@@ -2,35 +2,58 @@
 //!
 //! [`TcpProxySession`] is a client from accept to close: a server is found for it (`connect`), bytes are
 //! moved both ways until both have ended (`relay`), and it ends for exactly one reason. It lives on the
-//! data thread that accepted it and never leaves it. [`ProxySessionService`] knows all of them.
+//! data thread that accepted it and never leaves it: that thread tells it what has happened to its sockets
+//! and lets it advance. [`ProxySessionService`] knows all of them.
 
 mod connect;
 mod relay;
 mod service;
 mod socket;
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
-use std::task::Poll;
 
-pub(crate) use relay::Workspace;
+use connect::{Connected, Connecting, Means, NotConnected, Search};
+pub(crate) use relay::{Pause, Side, Workspace};
+use relay::{Relay, RelayEnd};
 pub(crate) use service::SessionGuard;
 pub use service::{ProxySessionService, SessionRecord};
+use socket::TcpSocket;
 
 use crate::counters::EndReason;
-use connect::{Connected, NotConnected};
-use relay::{Relay, RelayEnd, Side};
-use socket::TcpSocket;
-pub(crate) use socket::watch;
+use crate::group::ServerSlot;
+use crate::reactor::{Ready, SessionKey, Token};
 
 /// One client's connection and its server's, as one. The name is given.
 #[derive(Debug)]
 pub struct TcpProxySession {
-    client: OwnedFd,
+    client: TcpSocket,
+    stage: Stage,
     guard: SessionGuard,
-    workspace: Rc<Workspace>,
+}
+
+/// What a session is doing.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is what nearly every session is nearly always in")]
+enum Stage {
+    Connecting(Box<Connecting>),
+    Relaying {
+        server: TcpSocket,
+        relay: Relay,
+        /// Its place on the server.
+        _slot: ServerSlot,
+    },
+}
+
+/// What a scan found a session to need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Nothing.
+    None,
+    /// Its connect has taken too long.
+    Advance,
+    /// It was silent for too long.
+    End(EndReason),
 }
 
 /// A session as `session-list.do` shows it.
@@ -64,79 +87,135 @@ pub struct SessionList {
 }
 
 impl TcpProxySession {
-    /// A session for a client that was just accepted, non-blocking.
-    pub(crate) fn new(client: OwnedFd, guard: SessionGuard, workspace: Rc<Workspace>) -> Self {
-        Self { client, guard, workspace }
+    /// Begins to serve a client that was just accepted, non-blocking, and advances as far as that goes at once.
+    /// `None` when the session is over already.
+    pub(crate) fn start(client: OwnedFd, guard: SessionGuard, workspace: &mut Workspace) -> Option<(Box<Self>, Pause)> {
+        match Self::begin(client, &guard, workspace) {
+            Ok((client, stage)) => Box::new(Self { client, stage, guard }).advance(workspace),
+            Err(end) => {
+                guard.finish(end.reason, end.error);
+                None
+            }
+        }
     }
 
-    /// Serves the client. Ends when the session is over; dropping it closes both connections.
-    pub(crate) async fn run(self) {
-        let Self { client, guard, workspace } = self;
+    /// The first server, and both sockets watched. Whatever was opened is closed when that fails.
+    fn begin(
+        client: OwnedFd,
+        guard: &SessionGuard,
+        workspace: &mut Workspace,
+    ) -> Result<(TcpSocket, Stage), NotConnected> {
         if guard.is_over_limit() {
-            drop(client);
-            return guard.finish(EndReason::Limit, None);
+            return Err(NotConnected::because(EndReason::Limit));
         }
-        let (reason, error) = match connect::connect(&client, guard.record(), &workspace).await {
-            Ok(connected) => {
-                let end = relay(client, connected, guard.record(), &workspace).await;
-                (end.reason, end.error)
-            }
-            Err(NotConnected { reason, error }) => {
-                drop(client);
-                (reason, error)
-            }
+        let reactor = &workspace.reactor;
+        let means = Means { record: guard.record(), token: Token::server(guard.key()), reactor };
+        let stage = match connect::search(&client, means, &mut workspace.scratch)? {
+            Search::Over(connected) => Stage::relaying(connected, guard.record()),
+            Search::Connecting(connecting) => Stage::Connecting(connecting),
         };
-        guard.finish(reason, error.map(|error| error.to_string().into()));
-        workspace.freed.notify_waiters();
+        let client = TcpSocket::accepted(client, Token::client(guard.key()), reactor);
+        Ok((client.map_err(connect::out_of_descriptors)?, stage))
+    }
+
+    /// Keeps what the reactor says of one of its sockets.
+    pub(crate) fn told(&mut self, side: Side, ready: Ready) {
+        match (side, &mut self.stage) {
+            (Side::Client, _) => self.client.told(ready),
+            (Side::Server, Stage::Relaying { server, .. }) => server.told(ready),
+            (Side::Server, Stage::Connecting(connecting)) => connecting.told(ready),
+        }
+    }
+
+    /// Does what can be done now. `None` when the session is over.
+    pub(crate) fn advance(mut self: Box<Self>, workspace: &mut Workspace) -> Option<(Box<Self>, Pause)> {
+        match self.step(workspace) {
+            Ok(pause) => Some((self, pause)),
+            Err(end) => {
+                self.close(end, workspace);
+                None
+            }
+        }
+    }
+
+    fn step(&mut self, workspace: &mut Workspace) -> Result<Pause, RelayEnd> {
+        let record = self.guard.record();
+        if let Stage::Connecting(connecting) = &mut self.stage {
+            let means = Means { record, token: Token::server(self.guard.key()), reactor: &workspace.reactor };
+            match connecting.advance(means)? {
+                Some(connected) => self.stage = Stage::relaying(connected, record),
+                None => return Ok(Pause::UntilEvent),
+            }
+        }
+        let Stage::Relaying { server, relay, .. } = &mut self.stage else { unreachable!("it has become so above") };
+        let pause = relay.advance(&mut self.client, server, workspace, record)?;
+        for socket in [&mut self.client, server] {
+            socket.rearm(&workspace.reactor).map_err(connect::out_of_descriptors)?;
+        }
+        Ok(pause)
+    }
+
+    /// Looks after a session to which nothing happens.
+    pub(crate) fn scan(&self, now_ms: u64) -> Need {
+        let record = self.guard.record();
+        record.count_bytes();
+        match &self.stage {
+            Stage::Connecting(connecting) if connecting.has_timed_out(now_ms) => Need::Advance,
+            Stage::Connecting(_) => Need::None,
+            Stage::Relaying { .. } => record.timed_out(now_ms).map_or(Need::None, Need::End),
+        }
+    }
+
+    /// How its thread finds it.
+    pub(crate) fn key(&self) -> SessionKey {
+        self.guard.key()
+    }
+
+    /// Ends the session because somebody said so.
+    pub(crate) fn end(self: Box<Self>, reason: EndReason, workspace: &mut Workspace) {
+        self.close(RelayEnd { reason, reset: None, error: None }, workspace);
+    }
+
+    /// Closes both sockets the way the session ended, and then tells everybody that it did.
+    fn close(self: Box<Self>, end: RelayEnd, workspace: &mut Workspace) {
+        let Self { client, mut stage, guard } = *self;
+        if let Stage::Relaying { server, relay, .. } = &mut stage {
+            relay.release(workspace);
+            match end.reset {
+                Some(Side::Client) => client.reset_on_close(),
+                Some(Side::Server) => server.reset_on_close(),
+                None => {}
+            }
+        }
+        drop((client, stage));
+        guard.finish(end.reason, end.error);
     }
 }
 
-/// Moves bytes until the session is over, and closes both sockets the way it ended.
-async fn relay(client: OwnedFd, connected: Connected, record: &SessionRecord, workspace: &Workspace) -> RelayEnd {
-    let Connected { mut server, slot: _slot, unsent, sent, client_has_finished } = connected;
-    let mut client = match TcpSocket::accepted(client) {
-        Ok(client) => client,
-        Err(error) => return RelayEnd { reason: EndReason::Limit, reset: None, error: Some(error) },
-    };
-    if sent > 0 {
-        record.add_up(sent as u64);
-    }
-    let mut relay = Relay::new(unsent, client_has_finished);
-    let end = poll_fn(|cx| {
-        record.arm(cx.waker());
-        if let Some(reason) = record.verdict() {
-            return Poll::Ready(RelayEnd { reason, reset: None, error: None });
+impl Stage {
+    fn relaying(connected: Connected, record: &SessionRecord) -> Self {
+        let Connected { server, slot, unsent, sent, client_has_finished } = connected;
+        if sent > 0 {
+            record.add_up(sent as u64);
         }
-        relay.poll(&mut client, &mut server, workspace, record, cx)
-    })
-    .await;
-    relay.release(workspace);
-    match end.reset {
-        Some(Side::Client) => client.reset_on_close(),
-        Some(Side::Server) => server.reset_on_close(),
-        None => {}
+        Self::Relaying { server, relay: Relay::new(unsent, client_has_finished), _slot: slot }
     }
-    end
+}
+
+impl From<NotConnected> for RelayEnd {
+    fn from(NotConnected { reason, error }: NotConnected) -> Self {
+        Self { reason, reset: None, error }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::group::{Group, GroupSettings};
 
-    /// What a session holds while it idles is its task: nothing big may creep into it.
+    /// What a session holds while it idles: nothing big may creep into it.
     #[test]
-    fn the_task_of_a_session_stays_small() {
-        let settings = GroupSettings::for_tests("round_robin");
-        let group = Arc::new(Group::for_tests(settings, Vec::new()));
-        let service = Arc::new(ProxySessionService::new(1, 10));
-        let guard = service.register(0, "127.0.0.1:2".parse().unwrap(), &group);
-        let (client, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        let session = TcpProxySession::new(client.into(), guard, Rc::new(Workspace::new()));
-        let task = session.run();
-        let sizes = (size_of_val(&task), size_of::<SessionRecord>());
-        assert!(sizes.0 <= 704 && sizes.1 <= 160, "{sizes:?}");
+    fn an_idle_session_stays_small() {
+        let sizes = (size_of::<TcpProxySession>(), size_of::<SessionRecord>());
+        assert!(sizes.0 <= 384 && sizes.1 <= 160, "{sizes:?}");
     }
 }

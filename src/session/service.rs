@@ -1,14 +1,13 @@
 //! Knows every session: registers, lists, counts and ends them.
 //!
 //! Each data thread has a shard of its own, so registering meets no other thread; only an operator's
-//! list or the second's scan takes its lock. A session is ended from outside by a verdict that its own
-//! task reads; nothing else touches its sockets.
+//! list takes its lock. Whoever wants a session ended tells its thread; nothing else touches its sockets.
 
+use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, fence};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::Waker;
 use std::time::Duration;
 
 use slab::Slab;
@@ -19,6 +18,7 @@ use crate::counters::EndReason;
 use crate::group::Group;
 use crate::log::{self, SessionEvent};
 use crate::policy::Outcome;
+use crate::reactor::{Bell, SessionKey};
 use crate::server::Server;
 
 /// The scan for silent sessions runs this often where every time-out is long.
@@ -30,12 +30,29 @@ const SCAN_INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// Knows every session of the process. The name is given.
 #[derive(Debug)]
 pub struct ProxySessionService {
-    /// One per data thread; each guards the sessions of that thread.
-    shards: Box<[Mutex<Slab<Arc<SessionRecord>>>]>,
+    /// One per data thread.
+    shards: Box<[Shard]>,
     next_id: AtomicU64,
     active: AtomicU64,
     sessions_max: u64,
     scan_interval_ms: AtomicU64,
+}
+
+/// The sessions of one data thread.
+#[derive(Debug, Default)]
+struct Shard {
+    /// Guards the list of the thread's sessions.
+    records: Mutex<Slab<Arc<SessionRecord>>>,
+    /// Guards what the thread has not been told yet.
+    ends: Mutex<Vec<Ending>>,
+    bell: OnceLock<Bell>,
+}
+
+/// A session that shall end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) key: SessionKey,
+    pub(crate) reason: EndReason,
 }
 
 /// What is known of a running session; written by its own thread, read by all.
@@ -55,11 +72,6 @@ pub struct SessionRecord {
     counted_down: AtomicU64,
     active_ms: AtomicU64,
     is_half_closed: AtomicBool,
-    /// Until when the connect under way may take; 0 while there is none.
-    connect_until_ms: AtomicU64,
-    /// 0, or the reason for which it shall end, counted from 1.
-    verdict: AtomicU8,
-    waker: OnceLock<Waker>,
 }
 
 /// A registered session. Dropping it un-registers, on whatever path that happens.
@@ -70,14 +82,14 @@ pub(crate) struct SessionGuard {
     key: usize,
     record: Arc<SessionRecord>,
     end: EndReason,
-    error: Option<Box<str>>,
+    error: Option<io::Error>,
 }
 
 impl ProxySessionService {
     /// A service for `threads` data threads and at most `sessions_max` sessions.
     pub fn new(threads: usize, sessions_max: u64) -> Self {
         Self {
-            shards: (0..threads).map(|_| Mutex::new(Slab::new())).collect(),
+            shards: (0..threads).map(|_| Shard::default()).collect(),
             next_id: AtomicU64::new(1),
             active: AtomicU64::new(0),
             sessions_max,
@@ -105,11 +117,8 @@ impl ProxySessionService {
             counted_down: AtomicU64::new(0),
             active_ms: AtomicU64::new(now_ms),
             is_half_closed: AtomicBool::new(false),
-            connect_until_ms: AtomicU64::new(0),
-            verdict: AtomicU8::new(0),
-            waker: OnceLock::new(),
         });
-        let key = self.shard(shard).insert(Arc::clone(&record));
+        let key = self.shards[shard].records().insert(Arc::clone(&record));
         self.active.fetch_add(1, Relaxed);
         group.counters.sessions_total.fetch_add(1, Relaxed);
         group.counters.sessions_active.fetch_add(1, Relaxed);
@@ -129,7 +138,12 @@ impl ProxySessionService {
 
     /// The newest `limit` sessions, of one group or of all.
     pub fn list(&self, group: Option<u16>, limit: usize) -> SessionList {
-        let mut records = self.select(|record| group.is_none_or(|group| record.group.port() == group));
+        let mut records = Vec::new();
+        for shard in &self.shards {
+            let all = shard.records();
+            let wanted = all.iter().filter(|(_, record)| group.is_none_or(|group| record.group.port() == group));
+            records.extend(wanted.map(|(_, record)| Arc::clone(record)));
+        }
         let total = records.len();
         records.sort_unstable_by_key(|record| std::cmp::Reverse(record.id));
         records.truncate(limit);
@@ -139,16 +153,42 @@ impl ProxySessionService {
 
     /// Ends one session with the reason `killed`. False when there is none of this id.
     pub fn close(&self, id: u64) -> bool {
-        let found = self.select(|record| record.id == id);
-        found.iter().for_each(|record| record.request_end(EndReason::Killed));
-        !found.is_empty()
+        self.end(EndReason::Killed, |record| record.id == id) > 0
     }
 
     /// Ends every session of a group (the object, not just its port), or all sessions there are.
     pub fn end_all(&self, group: Option<&Arc<Group>>, reason: EndReason) -> usize {
-        let found = self.select(|record| group.is_none_or(|group| Arc::ptr_eq(&record.group, group)));
-        found.iter().for_each(|record| record.request_end(reason));
-        found.len()
+        self.end(reason, |record| group.is_none_or(|group| Arc::ptr_eq(&record.group, group)))
+    }
+
+    /// Tells the threads to end sessions. How many that are.
+    fn end(&self, reason: EndReason, is_meant: impl Fn(&SessionRecord) -> bool) -> usize {
+        let mut count = 0;
+        for shard in &self.shards {
+            let records = shard.records();
+            let meant = records.iter().filter(|(_, record)| is_meant(record));
+            let ends: Vec<_> =
+                meant.map(|(key, record)| Ending { key: SessionKey::new(key, record.id), reason }).collect();
+            drop(records);
+            if !ends.is_empty() {
+                count += ends.len();
+                shard.ends().extend(ends);
+                if let Some(bell) = shard.bell.get() {
+                    bell.ring();
+                }
+            }
+        }
+        count
+    }
+
+    /// What wakes data thread `shard` when it has sessions to end.
+    pub(crate) fn attach(&self, shard: usize, bell: Bell) {
+        let _ = self.shards[shard].bell.set(bell);
+    }
+
+    /// The sessions that data thread `shard` has to end; those that have ended since are among them.
+    pub(crate) fn take_ends(&self, shard: usize) -> Vec<Ending> {
+        std::mem::take(&mut *self.shards[shard].ends())
     }
 
     /// Tells the shortest time-out that any group has: the scan runs four times within it.
@@ -161,32 +201,16 @@ impl ProxySessionService {
     pub(crate) fn scan_interval(&self) -> Duration {
         Duration::from_millis(self.scan_interval_ms.load(Relaxed))
     }
+}
 
-    /// Ends the sessions of one thread that have been silent for too long, wakes those whose connect has taken
-    /// too long, and brings the groups' byte counts up to date. One pass instead of a timer per session.
-    pub(crate) fn scan(&self, shard: usize) {
-        let now_ms = clock::coarse_ms();
-        for (_, record) in self.shard(shard).iter() {
-            record.count_bytes();
-            if let Some(reason) = record.timed_out(now_ms) {
-                record.request_end(reason);
-            } else if record.has_connect_timed_out(now_ms) {
-                record.wake();
-            }
-        }
-    }
-
-    fn select(&self, is_wanted: impl Fn(&SessionRecord) -> bool) -> Vec<Arc<SessionRecord>> {
-        let mut found = Vec::new();
-        for shard in 0..self.shards.len() {
-            found.extend(self.shard(shard).iter().filter(|(_, r)| is_wanted(r)).map(|(_, record)| Arc::clone(record)));
-        }
-        found
-    }
-
-    fn shard(&self, shard: usize) -> MutexGuard<'_, Slab<Arc<SessionRecord>>> {
+impl Shard {
+    fn records(&self) -> MutexGuard<'_, Slab<Arc<SessionRecord>>> {
         // A panic cannot leave a slab half-changed: insert and remove do not call out.
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ends(&self) -> MutexGuard<'_, Vec<Ending>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -240,50 +264,8 @@ impl SessionRecord {
         });
     }
 
-    /// A connect is under way and may take until `until_ms`; 0: none is.
-    pub(crate) fn set_connect_until(&self, until_ms: u64) {
-        self.connect_until_ms.store(until_ms, Relaxed);
-    }
-
-    /// True when the connect under way has taken too long. The session is woken to ask once that is so.
-    pub(crate) fn has_connect_timed_out(&self, now_ms: u64) -> bool {
-        let until_ms = self.connect_until_ms.load(Relaxed);
-        until_ms != 0 && now_ms >= until_ms
-    }
-
-    /// Keeps the task's waker, which stays the same for its life, for [`SessionRecord::request_end`].
-    pub(crate) fn arm(&self, waker: &Waker) {
-        if self.waker.get().is_none() {
-            let _ = self.waker.set(waker.clone());
-            // With the fence in `request_end`: either that finds the waker, or `verdict` finds what it said.
-            fence(SeqCst);
-        }
-    }
-
-    /// Why the session shall end, when somebody said so.
-    pub(crate) fn verdict(&self) -> Option<EndReason> {
-        let verdict = self.verdict.load(Relaxed);
-        (verdict > 0).then(|| EndReason::ALL[usize::from(verdict) - 1])
-    }
-
-    /// Tells the session to end. The first reason stands.
-    fn request_end(&self, reason: EndReason) {
-        let index = EndReason::ALL.iter().position(|other| *other == reason).expect("ALL holds every reason");
-        if self.verdict.compare_exchange(0, index as u8 + 1, Relaxed, Relaxed).is_ok() {
-            // See `arm`.
-            fence(SeqCst);
-            self.wake();
-        }
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.waker.get() {
-            waker.wake_by_ref();
-        }
-    }
-
-    fn timed_out(&self, now_ms: u64) -> Option<EndReason> {
-        // While it connects, the connect time-out rules.
+    /// Why the session has been silent for too long, if it has. While it connects, the connect time-out rules.
+    pub(crate) fn timed_out(&self, now_ms: u64) -> Option<EndReason> {
         self.server.get()?;
         let silent_ms = now_ms.saturating_sub(self.active_ms.load(Relaxed));
         let snapshot = self.group.snapshot();
@@ -295,16 +277,17 @@ impl SessionRecord {
         }
     }
 
-    /// Adds what moved since the last call to the group's counts. Called under the shard's lock or at the end.
-    fn count_bytes(&self) {
+    /// Adds what moved since the last call to the group's counts. Only the session's own thread calls it.
+    pub(crate) fn count_bytes(&self) {
         let counters = &self.group.counters;
         for (bytes, counted, total) in [
             (&self.bytes_up, &self.counted_up, &counters.bytes_up),
             (&self.bytes_down, &self.counted_down, &counters.bytes_down),
         ] {
             let now = bytes.load(Relaxed);
-            let before = counted.swap(now, Relaxed);
+            let before = counted.load(Relaxed);
             if now != before {
+                counted.store(now, Relaxed);
                 total.fetch_add(now - before, Relaxed);
             }
         }
@@ -329,6 +312,11 @@ impl SessionGuard {
         &self.record
     }
 
+    /// How its thread finds it.
+    pub(crate) fn key(&self) -> SessionKey {
+        SessionKey::new(self.key, self.record.id)
+    }
+
     /// True when the group or the process holds more sessions than it may.
     pub(crate) fn is_over_limit(&self) -> bool {
         let group = &self.record.group;
@@ -338,7 +326,7 @@ impl SessionGuard {
     }
 
     /// Un-registers the session for `end`.
-    pub(crate) fn finish(mut self, end: EndReason, error: Option<Box<str>>) {
+    pub(crate) fn finish(mut self, end: EndReason, error: Option<io::Error>) {
         self.end = end;
         self.error = error;
     }
@@ -346,7 +334,7 @@ impl SessionGuard {
 
 impl Drop for SessionGuard {
     fn drop(&mut self) {
-        let record = self.service.shard(self.shard).remove(self.key);
+        let record = self.service.shards[self.shard].records().remove(self.key);
         record.count_bytes();
         self.service.active.fetch_sub(1, Relaxed);
         let elapsed_ms = clock::coarse_ms().saturating_sub(record.accepted_ms);
@@ -358,7 +346,6 @@ impl Drop for SessionGuard {
             let bytes = record.bytes_up.load(Relaxed) + record.bytes_down.load(Relaxed);
             record.group.heed(server, Outcome::Closed { millis: elapsed_ms, bytes });
         }
-        let error = self.error.take();
         log::session(|| SessionEvent::SessionClosed {
             id: record.id,
             group: record.group.port(),
@@ -371,7 +358,7 @@ impl Drop for SessionGuard {
             bytes_down: record.bytes_down.load(Relaxed),
             connect_us: (connect_us > 0).then_some(connect_us.into()),
             elapsed_ms,
-            error,
+            error: self.error.as_ref().map(|error| error.to_string().into()),
         });
     }
 }

@@ -68,6 +68,19 @@ fn echo_at_once(proxy: &TestProxy, bytes: &[u8]) {
     });
 }
 
+/// A read stops at urgent data although more has arrived behind it. The byte itself is not relayed: it is out of band.
+#[test]
+fn what_comes_behind_urgent_data_is_not_held_up() {
+    let server = FakeServer::echo();
+    let proxy = Setup::default().group(Group::new("round_robin", &[&server])).start();
+    let mut client = proxy.connect();
+    for _ in 0..200 {
+        rustix::net::send(&client.stream, b"abc", rustix::net::SendFlags::OOB).unwrap();
+        client.send(b"def");
+        assert_eq!(client.receive_some(5), b"abdef");
+    }
+}
+
 #[test]
 fn thousands_of_sessions_of_random_sizes_and_slices_lose_and_mix_up_nothing() {
     let server = hashing();

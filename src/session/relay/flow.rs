@@ -1,10 +1,9 @@
 //! One direction of a session: from a source to a sink.
 
 use std::io;
-use std::task::{Context, Poll, ready};
 
 use super::pipe::{PIPE_SIZE, Pipe};
-use super::{SCRATCH_SIZE, Socket, Workspace};
+use super::{Pause, SCRATCH_SIZE, Socket, Workspace};
 
 /// A read of this much is a sign of bulk: moving it through a pipe costs less than copying it twice.
 pub(super) const LARGE_READ: usize = 64 << 10;
@@ -81,64 +80,67 @@ impl Flow {
     }
 
     /// Gives back the pipe, if there is one.
-    pub(super) fn release(&mut self, workspace: &Workspace) {
+    pub(super) fn release(&mut self, workspace: &mut Workspace) {
         if let Some(pipe) = self.pipe.take() {
-            workspace.pipes.borrow_mut().give_back(pipe, self.in_pipe == 0);
+            workspace.pipes.give_back(pipe, self.in_pipe == 0);
             self.in_pipe = 0;
         }
     }
 
-    /// Moves what can be moved now, at most `reads` reads. Ready when the direction has come to an end,
-    /// which the caller answers with [`Flow::close`] or [`Flow::discard`].
-    pub(super) fn poll<A: Socket, B: Socket>(
+    /// Moves what can be moved now, at most `reads` reads.
+    ///
+    /// # Errors
+    ///
+    /// The direction has come to an end, which the caller answers with [`Flow::close`] or [`Flow::discard`].
+    pub(super) fn advance<A: Socket, B: Socket>(
         &mut self,
         source: &mut A,
         sink: &mut B,
-        workspace: &Workspace,
+        workspace: &mut Workspace,
         mut reads: u32,
-        cx: &mut Context<'_>,
-    ) -> Poll<FlowEnd> {
+    ) -> Result<Pause, FlowEnd> {
         loop {
-            if let Err(error) = ready!(self.poll_deliver(sink, cx)) {
-                self.release(workspace);
-                return Poll::Ready(FlowEnd::SinkFailed(error));
+            match self.deliver(sink) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Pause::UntilEvent),
+                Err(error) => {
+                    self.release(workspace);
+                    return Err(FlowEnd::SinkFailed(error));
+                }
             }
             match std::mem::take(&mut self.state) {
                 State::Ending(end) => {
                     self.release(workspace);
-                    return Poll::Ready(end);
+                    return Err(end);
                 }
                 State::Over => {
                     self.state = State::Over;
-                    return Poll::Pending;
+                    return Ok(Pause::UntilEvent);
                 }
                 unended => self.state = unended,
             }
-            let readable = source.poll_readable(cx);
-            if readable.is_pending() {
+            if !source.is_readable() {
                 self.release(workspace);
-                return Poll::Pending;
+                return Ok(Pause::UntilEvent);
             }
             if reads == 0 {
-                // Others of this thread wait as well: come back after them.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+                // Others of this thread wait as well.
+                return Ok(Pause::ForOthers);
             }
             reads -= 1;
-            let moved = match ready!(readable) {
-                Ok(()) if matches!(self.state, State::Discarding) => discard_once(source, workspace),
-                Ok(()) if self.is_bulk(workspace) => {
-                    reads = reads.saturating_sub(READS_PER_SPLICE - 1);
-                    self.splice_once(source)
-                }
-                Ok(()) => match self.copy_once(source, sink, workspace) {
+            let moved = if matches!(self.state, State::Discarding) {
+                discard_once(source, workspace)
+            } else if !source.has_exception() && self.is_bulk(workspace) {
+                reads = reads.saturating_sub(READS_PER_SPLICE - 1);
+                self.splice_once(source)
+            } else {
+                match self.copy_once(source, sink, workspace) {
                     Ok(moved) => moved,
                     Err(error) => {
                         self.release(workspace);
-                        return Poll::Ready(FlowEnd::SinkFailed(error));
+                        return Err(FlowEnd::SinkFailed(error));
                     }
-                },
-                Err(error) => Err(error),
+                }
             };
             match moved {
                 Ok(Moved::Some) => {}
@@ -150,16 +152,18 @@ impl Flow {
         }
     }
 
-    /// Writes what is pending and what is in the pipe.
-    fn poll_deliver<B: Socket>(&mut self, sink: &mut B, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes what is pending and what is in the pipe. True when nothing of it is left.
+    fn deliver<B: Socket>(&mut self, sink: &mut B) -> io::Result<bool> {
         while self.pending_at < self.pending.len() || self.in_pipe > 0 {
-            ready!(sink.poll_writable(cx))?;
+            if !sink.is_writable() {
+                return Ok(false);
+            }
             let sent = match &self.pipe {
                 Some(pipe) if self.in_pipe > 0 => sink.splice_out(&pipe.reader, self.in_pipe),
                 _ => sink.send(&self.pending[self.pending_at..]),
             };
             match sent {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(sent) if self.in_pipe > 0 => {
                     self.in_pipe -= sent;
                     self.bytes += sent as u64;
@@ -168,25 +172,25 @@ impl Flow {
                     self.pending_at += sent;
                     self.bytes += sent as u64;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sink.write_blocked()?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sink.write_blocked(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                Err(error) => return Err(error),
             }
         }
         if !self.pending.is_empty() {
             self.pending = Vec::new();
             self.pending_at = 0;
         }
-        Poll::Ready(Ok(()))
+        Ok(true)
     }
 
     /// True when the next bytes shall go through a pipe, and there is one.
-    fn is_bulk(&mut self, workspace: &Workspace) -> bool {
+    fn is_bulk(&mut self, workspace: &mut Workspace) -> bool {
         if self.large_reads < LARGE_READS_FOR_SPLICE {
             return false;
         }
         if self.pipe.is_none() {
-            self.pipe = workspace.pipes.borrow_mut().take();
+            self.pipe = workspace.pipes.take();
         }
         self.pipe.is_some()
     }
@@ -209,36 +213,39 @@ impl Flow {
         &mut self,
         source: &mut A,
         sink: &mut B,
-        workspace: &Workspace,
+        workspace: &mut Workspace,
     ) -> io::Result<io::Result<Moved>> {
-        workspace.with_scratch(|scratch| {
-            let read = match source.recv(scratch) {
-                Ok(0) => return Ok(Ok(Moved::End)),
-                Ok(read) => read,
-                Err(error) => return Ok(Err(error)),
-            };
-            self.large_reads = if read < LARGE_READ { 0 } else { self.large_reads.saturating_add(1) };
-            if read < scratch.len() {
-                // Not filled: the socket is empty now, and a read to be told so can be saved.
-                source.read_blocked();
+        let scratch = &mut workspace.scratch;
+        let read = match source.recv(scratch) {
+            Ok(0) => return Ok(Ok(Moved::End)),
+            Ok(read) => read,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.large_reads = if read < LARGE_READ { 0 } else { self.large_reads.saturating_add(1) };
+        let mut moved = Moved::Some;
+        if read < scratch.len() && !source.has_exception() {
+            // Not filled: the socket is empty now, and a read to be told so, or to be told of the end, can be saved.
+            match source.has_end() {
+                true => moved = Moved::End,
+                false => source.read_blocked(),
             }
-            let sent = match sink.send(&scratch[..read]) {
-                Ok(sent) => sent,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    // The sink has room, so no event would tell of it: the rest is sent at once.
-                    self.pending = scratch[..read].to_vec();
-                    return Ok(Ok(Moved::Some));
-                }
-                Err(error) => return Err(error),
-            };
-            self.bytes += sent as u64;
-            if sent < read {
-                sink.write_blocked()?;
-                self.pending = scratch[sent..read].to_vec();
+        }
+        let sent = match sink.send(&scratch[..read]) {
+            Ok(sent) => sent,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                // The sink has room, so no event would tell of it: the rest is sent at once.
+                self.pending = scratch[..read].to_vec();
+                return Ok(Ok(moved));
             }
-            Ok(Ok(Moved::Some))
-        })
+            Err(error) => return Err(error),
+        };
+        self.bytes += sent as u64;
+        if sent < read {
+            sink.write_blocked();
+            self.pending = scratch[sent..read].to_vec();
+        }
+        Ok(Ok(moved))
     }
 }
 
@@ -248,7 +255,7 @@ enum Moved {
 }
 
 /// Reads and throws away.
-fn discard_once<A: Socket>(source: &mut A, workspace: &Workspace) -> io::Result<Moved> {
-    let read = workspace.with_scratch(|scratch| source.recv(scratch))?;
+fn discard_once<A: Socket>(source: &mut A, workspace: &mut Workspace) -> io::Result<Moved> {
+    let read = source.recv(&mut workspace.scratch)?;
     Ok(if read == 0 { Moved::End } else { Moved::Some })
 }

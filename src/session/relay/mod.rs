@@ -2,7 +2,7 @@
 //!
 //! One state machine drives both directions. It is written against [`Socket`], a thin view of a
 //! non-blocking socket, so that scripted short reads, full buffers, ends and resets can test it, and so
-//! that what carries it (an `AsyncFd` of tokio today) can change without touching it.
+//! that what carries it can change without touching it.
 //!
 //! Its cost is the kernel's, so it makes few system calls: what is read is written at once, write events
 //! are asked for only after a write that did not fit, a read that did not fill the buffer is taken to have
@@ -12,18 +12,15 @@
 mod flow;
 mod pipe;
 
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::task::{Context, Poll};
-
-use tokio::sync::Notify;
 
 use flow::{Flow, FlowEnd};
 use pipe::PipePool;
 
 use super::service::SessionRecord;
 use crate::counters::EndReason;
+use crate::reactor::Reactor;
 
 /// Bytes of the scratch buffer that all sessions of a thread share.
 pub(crate) const SCRATCH_SIZE: usize = 256 << 10;
@@ -34,17 +31,23 @@ const READS_PER_WAKE: u32 = 16;
 
 /// A non-blocking socket as the relay needs it. `WouldBlock` is an error like any other here.
 pub(super) trait Socket {
-    /// Ready when a read may succeed, fail or find the end; stays so until [`Socket::read_blocked`].
-    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// True when a read may succeed, fail or find the end; until [`Socket::read_blocked`].
+    fn is_readable(&self) -> bool;
 
-    /// Ready when a write may succeed: always, but after [`Socket::write_blocked`].
-    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// True when a write may succeed or fail: always, but after [`Socket::write_blocked`].
+    fn is_writable(&self) -> bool;
+
+    /// True when urgent data or a failure has come: a read may stop with more behind it.
+    fn has_exception(&self) -> bool;
+
+    /// True when the peer is known to have ended: everything it sent has arrived.
+    fn has_end(&self) -> bool;
 
     /// The last read emptied the socket.
     fn read_blocked(&mut self);
 
     /// The last write did not fit.
-    fn write_blocked(&mut self) -> io::Result<()>;
+    fn write_blocked(&mut self);
 
     /// Reads into `buffer`; 0 is the end.
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
@@ -60,40 +63,40 @@ pub(super) trait Socket {
 
     /// Tells the peer that nothing more will come.
     fn finish(&mut self);
-
-    /// True once after the socket was registered anew: whoever waits on it must poll again.
-    fn take_rearmed(&mut self) -> bool;
 }
 
 /// What the sessions of one thread share.
 #[derive(Debug)]
 pub(crate) struct Workspace {
-    scratch: RefCell<Box<[u8]>>,
-    pipes: RefCell<PipePool>,
-    /// Told whenever a session has ended and given back its descriptors.
-    pub(crate) freed: Notify,
+    pub(crate) reactor: Reactor,
+    pub(super) scratch: Box<[u8]>,
+    pipes: PipePool,
 }
 
 impl Workspace {
-    pub(crate) fn new() -> Self {
-        Self {
-            scratch: RefCell::new(vec![0; SCRATCH_SIZE].into_boxed_slice()),
-            pipes: RefCell::new(PipePool::default()),
-            freed: Notify::new(),
-        }
-    }
-
-    /// Lends the scratch buffer to `f`, which must not ask for it again.
-    pub(crate) fn with_scratch<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
-        f(&mut self.scratch.borrow_mut())
+    /// # Errors
+    ///
+    /// No descriptor is left for the reactor.
+    pub(crate) fn new() -> io::Result<Self> {
+        let scratch = vec![0; SCRATCH_SIZE].into_boxed_slice();
+        Ok(Self { reactor: Reactor::new()?, scratch, pipes: PipePool::default() })
     }
 }
 
 /// Which of the two ends of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Client,
     Server,
+}
+
+/// Why nothing more is moved for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// All that could be moved was: an event will tell when there is more.
+    UntilEvent,
+    /// More can be moved at once, when the other sessions of the thread have had their turn.
+    ForOthers,
 }
 
 /// How the relay ended.
@@ -121,56 +124,55 @@ impl Relay {
         Self { up: Flow::start_with(unsent, client_has_finished), ..Self::default() }
     }
 
-    /// Moves whatever can be moved now. Ready when the session is over.
-    pub(super) fn poll<C: Socket, S: Socket>(
+    /// Moves whatever can be moved now.
+    ///
+    /// # Errors
+    ///
+    /// The session is over, well or badly.
+    pub(super) fn advance<C: Socket, S: Socket>(
         &mut self,
         client: &mut C,
         server: &mut S,
-        workspace: &Workspace,
+        workspace: &mut Workspace,
         record: &SessionRecord,
-        cx: &mut Context<'_>,
-    ) -> Poll<RelayEnd> {
+    ) -> Result<Pause, RelayEnd> {
         loop {
-            let up = self.poll_one(Side::Client, client, server, workspace, record, cx);
-            if let Poll::Ready(Some(end)) = up {
-                return Poll::Ready(end);
-            }
-            let down = self.poll_one(Side::Server, server, client, workspace, record, cx);
-            if let Poll::Ready(Some(end)) = down {
-                return Poll::Ready(end);
-            }
-            // A direction that has ended may go on in another way, and a socket registered anew has lost its other
-            // waker: both are polled again, so that each waits for what it needs.
-            let is_rearmed = client.take_rearmed() | server.take_rearmed();
-            if !is_rearmed && up.is_pending() && down.is_pending() {
-                return Poll::Pending;
+            let up = self.advance_one(Side::Client, client, server, workspace, record)?;
+            let down = self.advance_one(Side::Server, server, client, workspace, record)?;
+            match (up, down) {
+                (Some(Pause::UntilEvent), Some(Pause::UntilEvent)) => return Ok(Pause::UntilEvent),
+                (Some(_), Some(_)) => return Ok(Pause::ForOthers),
+                // A direction that has ended may go on in another way.
+                _ => {}
             }
         }
     }
 
-    /// Moves what `source` has sent. Ready when its direction has come to an end, with the session's if that was it.
-    fn poll_one<A: Socket, B: Socket>(
+    /// Moves what `source` has sent. `None` when that has come to an end, an error when the session has with it.
+    fn advance_one<A: Socket, B: Socket>(
         &mut self,
         source: Side,
         from: &mut A,
         to: &mut B,
-        workspace: &Workspace,
+        workspace: &mut Workspace,
         record: &SessionRecord,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<RelayEnd>> {
+    ) -> Result<Option<Pause>, RelayEnd> {
         let flow = match source {
             Side::Client => &mut self.up,
             Side::Server => &mut self.down,
         };
         let before = flow.bytes;
-        let polled = flow.poll(from, to, workspace, READS_PER_WAKE, cx);
+        let advanced = flow.advance(from, to, workspace, READS_PER_WAKE);
         let moved = flow.bytes - before;
         match source {
             _ if moved == 0 => {}
             Side::Client => record.add_up(moved),
             Side::Server => record.add_down(moved),
         }
-        polled.map(|end| self.ended(source, end, to, record))
+        match advanced {
+            Ok(pause) => Ok(Some(pause)),
+            Err(end) => self.ended(source, end, to, record).map_or(Ok(None), Err),
+        }
     }
 
     /// One direction has ended: `source` sends no more, or `sink` takes no more.
@@ -239,7 +241,7 @@ impl Relay {
     }
 
     /// Gives back what the session holds of its thread. To be called when it has ended.
-    pub(super) fn release(&mut self, workspace: &Workspace) {
+    pub(super) fn release(&mut self, workspace: &mut Workspace) {
         self.up.release(workspace);
         self.down.release(workspace);
     }

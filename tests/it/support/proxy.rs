@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -295,8 +295,34 @@ impl TestProxy {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process has an id");
-        rustix::process::kill_process(pid, signal).expect("it was not waited for yet");
+        rustix::process::kill_process(self.pid(), signal).expect("it was not waited for yet");
+    }
+
+    /// From now on the process may open so many descriptors more. Nobody may be connected to it.
+    pub(crate) fn leave_descriptors(&self, count: usize) {
+        let proc = format!("/proc/{}", self.child.id());
+        let mut open = BTreeSet::new();
+        eventually("the connections to the admin port are closed", || {
+            let links = fs::read_dir(format!("{proc}/fd")).expect("it runs").filter_map(|entry| {
+                let path = entry.expect("it runs").path();
+                Some((path.file_name()?.to_str()?.parse::<u64>().ok()?, fs::read_link(&path).ok()?))
+            });
+            let links: Vec<_> = links.map(|(number, link)| (number, link.display().to_string())).collect();
+            open = links.iter().map(|(number, _)| *number).collect();
+            // Of a connection: neither listening (0A) nor in TIME_WAIT, where no process has it.
+            let connections = fs::read_to_string(format!("{proc}/net/tcp")).expect("it runs");
+            let fields = connections.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let inodes: Vec<_> = fields.filter(|f| f[3] != "0A").map(|f| format!("socket:[{}]", f[9])).collect();
+            !links.iter().any(|(_, link)| inodes.contains(link))
+        });
+        // The limit is on their numbers, of which the lowest that is free is taken.
+        let limit = (0..).filter(|number| !open.contains(number)).nth(count);
+        let limit = Rlimit { current: limit, maximum: limit };
+        rustix::process::prlimit(Some(self.pid()), Resource::Nofile, limit).expect("it is ours");
+    }
+
+    fn pid(&self) -> Pid {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process has an id")
     }
 
     /// Ends it the hard way, as a power cut would.

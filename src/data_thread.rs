@@ -1,0 +1,236 @@
+//! One data thread: the sessions and listeners that live on it, and the loop that serves them.
+//!
+//! It waits for events, lets those sessions advance that have some, and accepts clients; what management
+//! wants of it comes as commands with a ring of its bell. It shares nothing with other threads but the session
+//! records, and has no timers: management says when to look after silent sessions. A session that panics ends
+//! alone.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use tokio::sync::oneshot;
+
+use crate::clock;
+use crate::counters::EndReason;
+use crate::group::Group;
+use crate::listener::{Accepted, BACKLOG, Listener};
+use crate::reactor::{Bell, Events, Ready, SessionKey, Source, Token};
+use crate::session::{Need, Pause, ProxySessionService, Side, TcpProxySession, Workspace};
+
+/// Clients accepted per wake-up before the sessions of this thread get a turn.
+const ACCEPTS_PER_WAKE: usize = 64;
+
+/// What management asks of a data thread.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Accept clients.
+    Open { number: u64, socket: OwnedFd, group: Arc<Group> },
+    /// Accept those whom the kernel has queued, then close the socket and say so.
+    Close { number: u64, done: oneshot::Sender<()> },
+    /// Look after silent sessions.
+    Scan,
+}
+
+/// One of the data threads.
+#[derive(Debug)]
+pub(crate) struct DataThread {
+    /// Which one: the shard of the service.
+    index: usize,
+    service: Arc<ProxySessionService>,
+    commands: Receiver<Command>,
+    workspace: Workspace,
+    listeners: HashMap<u64, Listener>,
+    /// Listeners that are not watched until descriptors are free again.
+    paused: Vec<u64>,
+    /// By their place. Empty where none is, and while the one there advances.
+    sessions: Vec<Option<Box<TcpProxySession>>>,
+    /// Sessions that go on without an event, when all others have had their turn.
+    again: Vec<SessionKey>,
+}
+
+impl DataThread {
+    /// Number `index`, which does what `commands` say until their sender is dropped.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is left for its reactor.
+    pub(crate) fn new(
+        index: usize,
+        service: &Arc<ProxySessionService>,
+        commands: Receiver<Command>,
+    ) -> io::Result<Self> {
+        let workspace = Workspace::new()?;
+        service.attach(index, workspace.reactor.bell());
+        Ok(Self {
+            index,
+            service: Arc::clone(service),
+            commands,
+            workspace,
+            listeners: HashMap::new(),
+            paused: Vec::new(),
+            sessions: Vec::new(),
+            again: Vec::new(),
+        })
+    }
+
+    /// What wakes it for a command.
+    pub(crate) fn bell(&self) -> Bell {
+        self.workspace.reactor.bell()
+    }
+
+    /// Serves until there is nobody left to command it.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::new();
+        loop {
+            self.workspace.reactor.wait(&mut events, self.again.is_empty())?;
+            let again = std::mem::take(&mut self.again);
+            for (token, ready) in events.iter() {
+                match token.source() {
+                    Source::Client(key) => self.told(key, Side::Client, ready),
+                    Source::Server(key) => self.told(key, Side::Server, ready),
+                    // Those who are left come with the next event.
+                    Source::Listener(number) => _ = self.accept(number),
+                    Source::Bell => {
+                        if !self.obey() {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+            for key in again {
+                self.with_session(key, TcpProxySession::advance);
+            }
+        }
+    }
+
+    fn told(&mut self, key: SessionKey, side: Side, ready: Ready) {
+        self.with_session(key, |mut session, workspace| {
+            session.told(side, ready);
+            session.advance(workspace)
+        });
+    }
+
+    /// Lets a session do something, if it is still there, and keeps it if it goes on.
+    fn with_session(
+        &mut self,
+        key: SessionKey,
+        act: impl FnOnce(Box<TcpProxySession>, &mut Workspace) -> Option<(Box<TcpProxySession>, Pause)>,
+    ) {
+        let Some(place) = self.sessions.get_mut(key.place()) else { return };
+        let Some(session) = place.take_if(|session| session.key() == key) else { return };
+        let workspace = &mut self.workspace;
+        // A panic was reported by the hook, and the session has ended with it.
+        let kept = catch_unwind(AssertUnwindSafe(|| act(session, workspace))).unwrap_or_default();
+        match kept {
+            Some((session, pause)) => {
+                *place = Some(session);
+                if pause == Pause::ForOthers {
+                    self.again.push(key);
+                }
+            }
+            None => self.resume(),
+        }
+    }
+
+    /// Accepts some of those who wait. True when none of them is left.
+    fn accept(&mut self, number: u64) -> bool {
+        for _ in 0..ACCEPTS_PER_WAKE {
+            let Some(listener) = self.listeners.get(&number) else { return true };
+            match listener.accept() {
+                Accepted::Client(client, addr) => {
+                    let guard = self.service.register(self.index, addr, &listener.group);
+                    let key = guard.key();
+                    let workspace = &mut self.workspace;
+                    let start = AssertUnwindSafe(|| TcpProxySession::start(client, guard, workspace));
+                    if let Some((session, pause)) = catch_unwind(start).unwrap_or_default() {
+                        if self.sessions.len() <= key.place() {
+                            self.sessions.resize_with(key.place() + 1, || None);
+                        }
+                        self.sessions[key.place()] = Some(session);
+                        if pause == Pause::ForOthers {
+                            self.again.push(key);
+                        }
+                    }
+                }
+                Accepted::Nobody => return true,
+                // It would be told of those who wait at once, and without end. A session that ends gives descriptors
+                // back; the scan tries as well, in case somebody else did.
+                Accepted::Exhausted => {
+                    self.workspace.reactor.forget(&listener.socket);
+                    self.paused.push(number);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Lets the listeners go on that had no descriptors left.
+    fn resume(&mut self) {
+        for number in std::mem::take(&mut self.paused) {
+            self.watch_listener(number);
+        }
+    }
+
+    fn watch_listener(&mut self, number: u64) {
+        let Some(listener) = self.listeners.get(&number) else { return };
+        if let Err(error) = self.workspace.reactor.watch_listener(&listener.socket, Token::listener(number)) {
+            tracing::error!(group = listener.group.port(), %error, "cannot watch the listener; trying again");
+            self.paused.push(number);
+        }
+    }
+
+    /// Does what others want. False when nobody is left to want anything.
+    fn obey(&mut self) -> bool {
+        for ending in self.service.take_ends(self.index) {
+            self.end(ending.key, ending.reason);
+        }
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Open { number, socket, group }) => {
+                    self.listeners.insert(number, Listener { socket, group });
+                    self.watch_listener(number);
+                }
+                Ok(Command::Close { number, done }) => {
+                    // No more than can have been queued: under a flood of clients there would be no end of it.
+                    let rounds = BACKLOG as usize / ACCEPTS_PER_WAKE + 1;
+                    let _is_empty = (0..rounds).any(|_| self.accept(number));
+                    self.paused.retain(|other| *other != number);
+                    self.listeners.remove(&number);
+                    // Whoever asked may have gone.
+                    let _ = done.send(());
+                }
+                Ok(Command::Scan) => self.scan(),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    /// Ends the sessions that have been silent for too long, lets those go on whose connect has taken too long, and
+    /// brings the groups' byte counts up to date. One pass instead of a timer per session.
+    fn scan(&mut self) {
+        let now_ms = clock::coarse_ms();
+        for place in 0..self.sessions.len() {
+            let Some(session) = &self.sessions[place] else { continue };
+            let key = session.key();
+            match session.scan(now_ms) {
+                Need::None => {}
+                Need::Advance => self.with_session(key, TcpProxySession::advance),
+                Need::End(reason) => self.end(key, reason),
+            }
+        }
+        self.resume();
+    }
+
+    fn end(&mut self, key: SessionKey, reason: EndReason) {
+        self.with_session(key, |session, workspace| {
+            session.end(reason, workspace);
+            None
+        });
+    }
+}

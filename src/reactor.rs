@@ -1,0 +1,320 @@
+//! Tells a data thread which of its sockets have something to do: epoll, and a bell for other threads.
+//!
+//! Sessions' sockets are watched for edges: an event comes once, when something has changed, so whoever gets it
+//! keeps what it said until a read or a write finds out otherwise. A socket that is closed leaves by itself.
+//! What an event belongs to is a [`Token`]; one that outlives its owner must be recognised by the caller,
+//! since an event that was fetched already cannot be taken back.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::io::Errno;
+
+/// Events fetched at once; the rest comes with the next call.
+const EVENTS_PER_WAIT: usize = 256;
+
+/// Changes of a socket that a session wants to hear of in any case: bytes, the peer's end, urgent data (which
+/// stops a read before the socket is empty). Failures are told without being asked for.
+const READING: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::PRI).union(EventFlags::ET);
+
+/// Comes with the events of a socket and says what that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token(u64);
+
+/// Whom an event is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Somebody has rung the bell.
+    Bell,
+    /// The listener of this number.
+    Listener(u64),
+    /// The client of a session.
+    Client(SessionKey),
+    /// The server of a session.
+    Server(SessionKey),
+}
+
+/// Names a session for its thread: its place there, and enough of its id to tell it from whoever had that place before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionKey(u64);
+
+/// What has happened to a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ready(EventFlags);
+
+/// The sockets that one thread watches.
+#[derive(Debug)]
+pub(crate) struct Reactor {
+    epoll: OwnedFd,
+    bell: Bell,
+}
+
+/// Wakes the thread of a [`Reactor`] out of its wait.
+#[derive(Clone, Debug)]
+pub(crate) struct Bell(Arc<OwnedFd>);
+
+impl Token {
+    const BELL: Self = Self(u64::MAX);
+    const LISTENER: u64 = 1 << 63;
+    const SERVER: u64 = 1 << 62;
+
+    pub(crate) fn client(session: SessionKey) -> Self {
+        Self(session.0)
+    }
+
+    pub(crate) fn server(session: SessionKey) -> Self {
+        Self(session.0 | Self::SERVER)
+    }
+
+    pub(crate) fn listener(number: u64) -> Self {
+        Self(number | Self::LISTENER)
+    }
+
+    pub(crate) fn source(self) -> Source {
+        match self.0 {
+            _ if self == Self::BELL => Source::Bell,
+            value if value & Self::LISTENER != 0 => Source::Listener(value & !Self::LISTENER),
+            value if value & Self::SERVER != 0 => Source::Server(SessionKey(value & !Self::SERVER)),
+            value => Source::Client(SessionKey(value)),
+        }
+    }
+}
+
+impl SessionKey {
+    /// Bits for the place: as many descriptors as Linux gives to all processes together fit in.
+    const PLACE_BITS: u32 = 31;
+    /// Bits of the id. A place would have to be taken two thousand million times within one wait to come out the same.
+    const ID_BITS: u32 = 31;
+
+    /// The session with this id, at this place.
+    pub(crate) fn new(place: usize, id: u64) -> Self {
+        debug_assert!(place < 1 << Self::PLACE_BITS, "no system has so many descriptors");
+        Self((place as u64) << Self::ID_BITS | id & ((1 << Self::ID_BITS) - 1))
+    }
+
+    /// Its place among the sessions of its thread.
+    pub(crate) fn place(self) -> usize {
+        (self.0 >> Self::ID_BITS) as usize
+    }
+}
+
+impl Ready {
+    /// A read may succeed, find the end or fail.
+    pub(crate) fn is_readable(self) -> bool {
+        self.0.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::PRI | EventFlags::HUP | EventFlags::ERR)
+    }
+
+    /// A write may succeed or fail.
+    pub(crate) fn is_writable(self) -> bool {
+        self.0.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR)
+    }
+
+    /// The peer has ended in order: whatever it sent has arrived.
+    pub(crate) fn has_end(self) -> bool {
+        self.0.contains(EventFlags::RDHUP) && !self.0.contains(EventFlags::ERR)
+    }
+
+    /// There is more to find than bytes: urgent data, before which a read stops, or a failure behind them.
+    pub(crate) fn has_exception(self) -> bool {
+        self.0.intersects(EventFlags::PRI | EventFlags::ERR)
+    }
+}
+
+impl Reactor {
+    /// A reactor that watches nothing but its bell.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is left for it.
+    pub(crate) fn new() -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &bell, EventData::new_u64(Token::BELL.0), EventFlags::IN | EventFlags::ET)?;
+        Ok(Self { epoll, bell: Bell(Arc::new(bell)) })
+    }
+
+    /// What others ring.
+    pub(crate) fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
+    /// Watches a session's socket, for room to write into as well or not. What is there already is told, too.
+    ///
+    /// # Errors
+    ///
+    /// The system watches as many sockets as it may (`fs.epoll.max_user_watches`) or has no memory.
+    pub(crate) fn watch(&self, socket: &OwnedFd, token: Token, for_room: bool) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token.0), interest(for_room))?)
+    }
+
+    /// From now on watches a socket for room, too. If there is some already, that is told.
+    pub(crate) fn watch_for_room(&self, socket: &OwnedFd, token: Token) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, socket, EventData::new_u64(token.0), interest(true))?)
+    }
+
+    /// Watches a listening socket: events come for as long as clients wait.
+    pub(crate) fn watch_listener(&self, socket: &OwnedFd, token: Token) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token.0), EventFlags::IN)?)
+    }
+
+    /// Watches a socket no longer.
+    pub(crate) fn forget(&self, socket: &OwnedFd) {
+        // It can only fail for a socket that is not watched.
+        let _ = epoll::delete(&self.epoll, socket);
+    }
+
+    /// Waits for events, or just looks, and puts them into `events`.
+    ///
+    /// # Errors
+    ///
+    /// None that a working system has.
+    pub(crate) fn wait(&self, events: &mut Events, may_block: bool) -> io::Result<()> {
+        events.0.clear();
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let timeout = if may_block { None } else { Some(&now) };
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events.0), timeout) {
+            // A signal that nobody handles, or a debugger.
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Room for the events of one wait.
+pub(crate) struct Events(Vec<Event>);
+
+impl Events {
+    pub(crate) fn new() -> Self {
+        Self(Vec::with_capacity(EVENTS_PER_WAIT))
+    }
+
+    /// What has happened, and to whom.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Token, Ready)> {
+        self.0.iter().map(|event| (Token(event.data.u64()), Ready(event.flags)))
+    }
+}
+
+impl Bell {
+    /// Ends the current wait of the thread, or else its next one.
+    pub(crate) fn ring(&self) {
+        // It fails when the counter is full, so when it has been rung already. Nobody reads the counter: a write is
+        // an edge, whatever it says.
+        let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
+    }
+}
+
+fn interest(for_room: bool) -> EventFlags {
+    if for_room { READING | EventFlags::OUT } else { READING }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    fn events(reactor: &Reactor, may_block: bool) -> Vec<(Token, Ready)> {
+        let mut events = Events::new();
+        reactor.wait(&mut events, may_block).unwrap();
+        events.iter().collect()
+    }
+
+    #[test]
+    fn a_token_tells_whose_it_is_and_sessions_apart_that_had_the_same_place() {
+        let (first, second) = (SessionKey::new(70_000, 5), SessionKey::new(70_000, u64::from(u32::MAX) + 7));
+        for (token, source) in [
+            (Token::BELL, Source::Bell),
+            (Token::listener(3), Source::Listener(3)),
+            (Token::client(first), Source::Client(first)),
+            (Token::server(second), Source::Server(second)),
+        ] {
+            assert_eq!(token.source(), source);
+        }
+        assert_ne!(first, second);
+        assert_eq!((first.place(), second.place()), (70_000, 70_000));
+    }
+
+    #[test]
+    fn an_event_comes_once_and_says_what_has_happened() {
+        let reactor = Reactor::new().unwrap();
+        let (mut client, server) = pair();
+        let (socket, token) = (OwnedFd::from(server), Token::listener(7));
+        reactor.watch(&socket, token, false).unwrap();
+        assert!(events(&reactor, false).is_empty());
+        client.write_all(b"x").unwrap();
+        let told = events(&reactor, true);
+        assert_eq!(told.len(), 1);
+        let (whom, ready) = told[0];
+        assert_eq!(whom.source(), Source::Listener(7));
+        assert!(ready.is_readable() && !ready.is_writable() && !ready.has_end());
+        assert!(events(&reactor, false).is_empty(), "edges come once, read or not");
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(events(&reactor, true)[0].1.has_end());
+        reactor.watch_for_room(&socket, token).unwrap();
+        assert!(events(&reactor, false)[0].1.is_writable(), "room that is there already is told");
+    }
+
+    #[test]
+    fn a_reset_is_a_failure_and_no_end() {
+        let reactor = Reactor::new().unwrap();
+        let (client, server) = pair();
+        let socket = OwnedFd::from(server);
+        reactor.watch(&socket, Token::listener(1), false).unwrap();
+        rustix::net::sockopt::set_socket_linger(&client, Some(std::time::Duration::ZERO)).unwrap();
+        drop(client);
+        let (_, ready) = events(&reactor, true)[0];
+        assert!(ready.is_readable() && ready.is_writable() && ready.has_exception() && !ready.has_end());
+    }
+
+    #[test]
+    fn a_listener_is_told_as_long_as_clients_wait_and_not_when_forgotten() {
+        let reactor = Reactor::new().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let listener = OwnedFd::from(listener);
+        reactor.watch_listener(&listener, Token::listener(2)).unwrap();
+        let _client = TcpStream::connect(addr).unwrap();
+        for _ in 0..2 {
+            assert_eq!(events(&reactor, true).len(), 1);
+        }
+        reactor.forget(&listener);
+        assert!(events(&reactor, false).is_empty());
+        reactor.watch_listener(&listener, Token::listener(2)).unwrap();
+        assert_eq!(events(&reactor, true).len(), 1);
+    }
+
+    #[test]
+    fn the_bell_ends_a_wait_from_another_thread_every_time() {
+        let reactor = Reactor::new().unwrap();
+        for _ in 0..3 {
+            let bell = reactor.bell();
+            let ringing = std::thread::spawn(move || bell.ring());
+            let told = events(&reactor, true);
+            assert_eq!(told.iter().map(|(token, _)| token.source()).collect::<Vec<_>>(), [Source::Bell]);
+            ringing.join().unwrap();
+            assert!(events(&reactor, false).is_empty());
+        }
+    }
+
+    #[test]
+    fn urgent_data_is_told() {
+        let reactor = Reactor::new().unwrap();
+        let (client, mut server) = pair();
+        let socket = OwnedFd::from(server.try_clone().unwrap());
+        reactor.watch(&socket, Token::listener(1), false).unwrap();
+        rustix::net::send(&client, b"abc", rustix::net::SendFlags::OOB).unwrap();
+        assert!(events(&reactor, true)[0].1.has_exception());
+        let mut read = [0; 8];
+        assert_eq!(server.read(&mut read).unwrap(), 2, "the read stops before the urgent byte");
+    }
+}
