@@ -5,13 +5,13 @@
 //! records, and has no timers: management says when to look after silent sessions. A session that panics ends
 //! alone.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
+use slab::Slab;
 use tokio::sync::oneshot;
 
 use crate::clock;
@@ -19,10 +19,10 @@ use crate::counters::EndReason;
 use crate::group::Group;
 use crate::listener::{Accepted, BACKLOG, Listener};
 use crate::reactor::{Bell, Events, Ready, SessionKey, Source, Token};
-use crate::session::{Need, Pause, ProxySessionService, Side, TcpProxySession, Workspace};
+use crate::session::{Need, Pause, ProxySessionService, SessionGuard, Side, TcpProxySession, Workspace};
 
-/// Clients accepted per wake-up before the sessions of this thread get a turn.
-const ACCEPTS_PER_WAKE: usize = 64;
+/// The most clients of a listener that are accepted before the sessions of this thread get a turn.
+const ACCEPTS_MAX: usize = 64;
 
 /// What management asks of a data thread.
 #[derive(Debug)]
@@ -35,6 +35,16 @@ pub(crate) enum Command {
     Scan,
 }
 
+/// A listener of this thread.
+#[derive(Debug)]
+struct Accepting {
+    number: u64,
+    listener: Listener,
+    /// Clients that are accepted at the next event. One is waiting for sure; asking for a second would mostly be in
+    /// vain, so the number grows only as long as events come in a row, and one that was in vain sets it back.
+    at_once: usize,
+}
+
 /// One of the data threads.
 #[derive(Debug)]
 pub(crate) struct DataThread {
@@ -43,9 +53,9 @@ pub(crate) struct DataThread {
     service: Arc<ProxySessionService>,
     commands: Receiver<Command>,
     workspace: Workspace,
-    listeners: HashMap<u64, Listener>,
+    listeners: Slab<Accepting>,
     /// Listeners that are not watched until descriptors are free again.
-    paused: Vec<u64>,
+    paused: Vec<usize>,
     /// By their place. Empty where none is, and while the one there advances.
     sessions: Vec<Option<Box<TcpProxySession>>>,
     /// Sessions that go on without an event, when all others have had their turn.
@@ -70,7 +80,7 @@ impl DataThread {
             service: Arc::clone(service),
             commands,
             workspace,
-            listeners: HashMap::new(),
+            listeners: Slab::new(),
             paused: Vec::new(),
             sessions: Vec::new(),
             again: Vec::new(),
@@ -92,8 +102,7 @@ impl DataThread {
                 match token.source() {
                     Source::Client(key) => self.told(key, Side::Client, ready),
                     Source::Server(key) => self.told(key, Side::Server, ready),
-                    // Those who are left come with the next event.
-                    Source::Listener(number) => _ = self.accept(number),
+                    Source::Listener(key) => self.accept(key as usize),
                     Source::Bell => {
                         if !self.obey() {
                             return Ok(());
@@ -124,8 +133,7 @@ impl DataThread {
         let Some(session) = place.take_if(|session| session.key() == key) else { return };
         let workspace = &mut self.workspace;
         // A panic was reported by the hook, and the session has ended with it.
-        let kept = catch_unwind(AssertUnwindSafe(|| act(session, workspace))).unwrap_or_default();
-        match kept {
+        match catch_unwind(AssertUnwindSafe(|| act(session, workspace))).unwrap_or_default() {
             Some((session, pause)) => {
                 *place = Some(session);
                 if pause == Pause::ForOthers {
@@ -136,51 +144,65 @@ impl DataThread {
         }
     }
 
-    /// Accepts some of those who wait. True when none of them is left.
-    fn accept(&mut self, number: u64) -> bool {
-        for _ in 0..ACCEPTS_PER_WAKE {
-            let Some(listener) = self.listeners.get(&number) else { return true };
+    /// Accepts some of those who wait; those who are left come with the next event.
+    fn accept(&mut self, key: usize) {
+        // It may have been closed since.
+        let Some(accepting) = self.listeners.get_mut(key) else { return };
+        let at_once = accepting.at_once;
+        accepting.at_once = (2 * at_once).min(ACCEPTS_MAX);
+        if !self.accept_some(key, at_once) {
+            self.listeners[key].at_once = 1;
+        }
+    }
+
+    /// Accepts so many of those who wait. False when there were not as many, or no means for more.
+    fn accept_some(&mut self, key: usize, count: usize) -> bool {
+        for _ in 0..count {
+            let listener = &self.listeners[key].listener;
             match listener.accept() {
                 Accepted::Client(client, addr) => {
                     let guard = self.service.register(self.index, addr, &listener.group);
-                    let key = guard.key();
-                    let workspace = &mut self.workspace;
-                    let start = AssertUnwindSafe(|| TcpProxySession::start(client, guard, workspace));
-                    if let Some((session, pause)) = catch_unwind(start).unwrap_or_default() {
-                        if self.sessions.len() <= key.place() {
-                            self.sessions.resize_with(key.place() + 1, || None);
-                        }
-                        self.sessions[key.place()] = Some(session);
-                        if pause == Pause::ForOthers {
-                            self.again.push(key);
-                        }
-                    }
+                    self.start(client, guard);
                 }
-                Accepted::Nobody => return true,
+                Accepted::Nobody => return false,
                 // It would be told of those who wait at once, and without end. A session that ends gives descriptors
                 // back; the scan tries as well, in case somebody else did.
                 Accepted::Exhausted => {
                     self.workspace.reactor.forget(&listener.socket);
-                    self.paused.push(number);
-                    return true;
+                    self.paused.push(key);
+                    return false;
                 }
             }
         }
-        false
+        true
+    }
+
+    fn start(&mut self, client: OwnedFd, guard: SessionGuard) {
+        let key = guard.key();
+        let workspace = &mut self.workspace;
+        let start = AssertUnwindSafe(|| TcpProxySession::start(client, guard, workspace));
+        let Some((session, pause)) = catch_unwind(start).unwrap_or_default() else { return };
+        if self.sessions.len() <= key.place() {
+            self.sessions.resize_with(key.place() + 1, || None);
+        }
+        self.sessions[key.place()] = Some(session);
+        if pause == Pause::ForOthers {
+            self.again.push(key);
+        }
     }
 
     /// Lets the listeners go on that had no descriptors left.
     fn resume(&mut self) {
-        for number in std::mem::take(&mut self.paused) {
-            self.watch_listener(number);
+        for key in std::mem::take(&mut self.paused) {
+            self.watch_listener(key);
         }
     }
 
-    fn watch_listener(&mut self, number: u64) {
-        let Some(listener) = self.listeners.get(&number) else { return };
-        if let Err(error) = self.workspace.reactor.watch_listener(&listener.socket, Token::listener(number)) {
+    fn watch_listener(&mut self, key: usize) {
+        let listener = &self.listeners[key].listener;
+        if let Err(error) = self.workspace.reactor.watch_listener(&listener.socket, Token::listener(key as u64)) {
             tracing::error!(group = listener.group.port(), %error, "cannot watch the listener; trying again");
-            self.paused.push(number);
+            self.paused.push(key);
         }
     }
 
@@ -192,15 +214,12 @@ impl DataThread {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Open { number, socket, group }) => {
-                    self.listeners.insert(number, Listener { socket, group });
-                    self.watch_listener(number);
+                    let listener = Listener { socket, group };
+                    let key = self.listeners.insert(Accepting { number, listener, at_once: 1 });
+                    self.watch_listener(key);
                 }
                 Ok(Command::Close { number, done }) => {
-                    // No more than can have been queued: under a flood of clients there would be no end of it.
-                    let rounds = BACKLOG as usize / ACCEPTS_PER_WAKE + 1;
-                    let _is_empty = (0..rounds).any(|_| self.accept(number));
-                    self.paused.retain(|other| *other != number);
-                    self.listeners.remove(&number);
+                    self.close(number);
                     // Whoever asked may have gone.
                     let _ = done.send(());
                 }
@@ -209,6 +228,16 @@ impl DataThread {
                 Err(TryRecvError::Disconnected) => return false,
             }
         }
+    }
+
+    /// Closes a listener, after accepting whom the kernel has queued.
+    fn close(&mut self, number: u64) {
+        let found = self.listeners.iter().find(|(_, accepting)| accepting.number == number);
+        let Some((key, _)) = found else { return };
+        // No more than can have been queued: under a flood of clients there would be no end of it.
+        self.accept_some(key, BACKLOG as usize + 1);
+        self.paused.retain(|paused| *paused != key);
+        self.listeners.remove(key);
     }
 
     /// Ends the sessions that have been silent for too long, lets those go on whose connect has taken too long, and

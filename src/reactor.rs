@@ -29,7 +29,7 @@ pub(crate) struct Token(u64);
 pub(crate) enum Source {
     /// Somebody has rung the bell.
     Bell,
-    /// The listener of this number.
+    /// A listener.
     Listener(u64),
     /// The client of a session.
     Client(SessionKey),
@@ -69,8 +69,8 @@ impl Token {
         Self(session.0 | Self::SERVER)
     }
 
-    pub(crate) fn listener(number: u64) -> Self {
-        Self(number | Self::LISTENER)
+    pub(crate) fn listener(key: u64) -> Self {
+        Self(key | Self::LISTENER)
     }
 
     pub(crate) fn source(self) -> Source {
