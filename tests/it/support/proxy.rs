@@ -274,28 +274,33 @@ impl TestProxy {
         self.admin("/session-list.do")["total"].as_u64().expect("a number")
     }
 
+    /// The id of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Bytes of memory the process has.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
     }
 
     /// Descriptors the process has open.
     pub(crate) fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
     }
 
     /// Processor time the process has used, in seconds.
     pub(crate) fn cpu_seconds(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
         let fields: Vec<&str> = stat.rsplit(')').next().expect("a name").split_whitespace().collect();
         let ticks: u64 = [11, 12].iter().map(|at| fields[*at].parse::<u64>().expect("a number")).sum();
         ticks as f64 / rustix::param::clock_ticks_per_second() as f64
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process has an id");
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process has an id");
         rustix::process::kill_process(pid, signal).expect("it was not waited for yet");
     }
 
