@@ -83,6 +83,9 @@ pub(crate) struct Args {
     /// Writes a plot for each kind of figure into this folder
     #[arg(long)]
     plots: Option<PathBuf>,
+    /// Puts tables and plots into this page, between its marks `<!-- results -->` and `<!-- /results -->`
+    #[arg(long)]
+    page: Option<PathBuf>,
     /// The namespace outside, set by the program itself once it runs in its own
     #[arg(long, hide = true)]
     inside: Option<PathBuf>,
@@ -135,6 +138,9 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     }
     if let Some(folder) = &args.plots {
         bench.report.write_plots(folder)?;
+    }
+    if let Some(page) = &args.page {
+        bench.report.write_page(page)?;
     }
     eprintln!("peers: {} s", began.elapsed().as_secs());
     done?;

@@ -14,6 +14,13 @@ use crate::{
     table::{Figure, Table},
 };
 
+/// Between these stand the results in a page.
+const BEGIN: &str = "<!-- results -->";
+const END: &str = "<!-- /results -->";
+
+/// Characters of a line below a plot.
+const LINE: usize = 125;
+
 /// What a reader must know to judge the figures, as names and values.
 pub(crate) type Machine = Vec<(&'static str, String)>;
 
@@ -63,8 +70,27 @@ impl Report {
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!("{}\n", self.facts().join(" · "));
         text.extend(self.tables.iter().map(Table::markdown));
-        text.extend(self.failures.iter().map(|failure| format!("\nFAILED: {failure}\n")));
+        text.extend(self.failures());
         text
+    }
+
+    /// Puts the tables and their plots into the file at `page`, in place of what stands there between the marks
+    /// `<!-- results -->` and `<!-- /results -->`. The plots go into the folder `plots` beside it.
+    pub(crate) fn write_page(&self, page: &Path) -> anyhow::Result<()> {
+        let text = fs::read_to_string(page).with_context(|| format!("{}: cannot be read", page.display()))?;
+        let parts = text.split_once(BEGIN).and_then(|(head, rest)| Some((head, rest.split_once(END)?.1)));
+        let (head, tail) = parts.with_context(|| format!("{}: has no {BEGIN} and {END}", page.display()))?;
+        self.write_plots(&page.with_file_name("plots"))?;
+        let mut results = format!("{BEGIN}\n{}\n", self.facts().join(" · "));
+        for table in &self.tables {
+            results += &table.markdown();
+            for (name, chart) in table.charts(&[]) {
+                results += &format!("\n![{}](plots/{name}.svg)\n", chart.figure);
+            }
+        }
+        results.extend(self.failures());
+        fs::write(page, format!("{head}{results}{END}{tail}"))
+            .with_context(|| format!("{}: cannot be written", page.display()))
     }
 
     /// Every round.
@@ -78,7 +104,7 @@ impl Report {
     /// Writes the plots of all tables into this folder.
     pub(crate) fn write_plots(&self, folder: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
-        let caption: Vec<String> = self.facts().chunks(3).map(|facts| facts.join(" · ")).collect();
+        let caption = lines(&self.facts());
         for (name, chart) in self.tables.iter().flat_map(|table| table.charts(&caption)) {
             let file = folder.join(name).with_extension("svg");
             fs::write(&file, plot::svg(&chart)).with_context(|| format!("{}: cannot be written", file.display()))?;
@@ -86,7 +112,23 @@ impl Report {
         Ok(())
     }
 
+    fn failures(&self) -> impl Iterator<Item = String> {
+        self.failures.iter().map(|failure| format!("\nFAILED: {failure}\n"))
+    }
+
     fn facts(&self) -> Vec<String> {
         self.machine.iter().map(|(name, value)| format!("{name}: {value}")).collect()
     }
+}
+
+/// The facts in lines that fit below a plot.
+fn lines(facts: &[String]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for fact in facts {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + fact.chars().count() < LINE => *line += &format!(" · {fact}"),
+            _ => lines.push(fact.clone()),
+        }
+    }
+    lines
 }
