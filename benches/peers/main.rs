@@ -83,7 +83,8 @@ pub(crate) struct Args {
     /// Writes a plot for each kind of figure into this folder
     #[arg(long)]
     plots: Option<PathBuf>,
-    /// Puts tables and plots into this page, between its marks `<!-- results -->` and `<!-- /results -->`
+    /// Puts tables and plots into this page, between its lines `<!-- plots -->` and `<!-- /plots -->`, with `--logs`
+    /// `<!-- plots-logs -->` and `<!-- /plots-logs -->`
     #[arg(long)]
     page: Option<PathBuf>,
     /// The namespace outside, set by the program itself once it runs in its own
@@ -140,7 +141,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         bench.report.write_plots(folder)?;
     }
     if let Some(page) = &args.page {
-        bench.report.write_page(page)?;
+        bench.report.write_page(page, if args.logs { "plots-logs" } else { "plots" })?;
     }
     eprintln!("peers: {} s", began.elapsed().as_secs());
     done?;

@@ -14,10 +14,6 @@ use crate::{
     table::{Figure, Table},
 };
 
-/// Between these stand the results in a page.
-const BEGIN: &str = "<!-- results -->";
-const END: &str = "<!-- /results -->";
-
 /// Characters of a line below a plot.
 const LINE: usize = 125;
 
@@ -74,22 +70,23 @@ impl Report {
         text
     }
 
-    /// Puts the tables and their plots into the file at `page`, in place of what stands there between the marks
-    /// `<!-- results -->` and `<!-- /results -->`. The plots go into the folder `plots` beside it.
-    pub(crate) fn write_page(&self, page: &Path) -> anyhow::Result<()> {
+    /// Puts the tables and their plots into the file at `page`, in place of what stands there between the lines
+    /// `<!-- NAME -->` and `<!-- /NAME -->`. The plots go into a folder of this name beside it.
+    pub(crate) fn write_page(&self, page: &Path, name: &str) -> anyhow::Result<()> {
+        let (begin, end) = (format!("\n<!-- {name} -->\n"), format!("<!-- /{name} -->\n"));
         let text = fs::read_to_string(page).with_context(|| format!("{}: cannot be read", page.display()))?;
-        let parts = text.split_once(BEGIN).and_then(|(head, rest)| Some((head, rest.split_once(END)?.1)));
-        let (head, tail) = parts.with_context(|| format!("{}: has no {BEGIN} and {END}", page.display()))?;
-        self.write_plots(&page.with_file_name("plots"))?;
-        let mut results = format!("{BEGIN}\n{}\n", self.facts().join(" · "));
+        let parts = text.split_once(&begin).and_then(|(head, rest)| Some((head, rest.split_once(&end)?.1)));
+        let (head, tail) = parts.with_context(|| format!("{}: has no lines {begin}{end}", page.display()))?;
+        self.write_plots(&page.with_file_name(name))?;
+        let mut results = format!("{}\n", self.facts().join(" · "));
         for table in &self.tables {
             results += &table.markdown();
-            for (name, chart) in table.charts(&[]) {
-                results += &format!("\n![{}](plots/{name}.svg)\n", chart.figure);
+            for (file, chart) in table.charts(&[]) {
+                results += &format!("\n![{}]({name}/{file}.svg)\n", chart.figure);
             }
         }
         results.extend(self.failures());
-        fs::write(page, format!("{head}{results}{END}{tail}"))
+        fs::write(page, format!("{head}{begin}{results}{end}{tail}"))
             .with_context(|| format!("{}: cannot be written", page.display()))
     }
 

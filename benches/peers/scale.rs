@@ -30,27 +30,25 @@ pub(crate) fn run(bench: &mut Bench, kind: Kind, first: usize, means: Means<'_>)
         Peer::new(kind, index, groups, &servers, means)
     };
 
-    let mut peers = Vec::new();
-    for (groups, _) in GROUPS {
-        peers.push(peer(bench, groups, None)?);
-    }
+    let peers = GROUPS.map(|(groups, _)| peer(bench, groups, None)).into_iter().collect::<anyhow::Result<_>>()?;
     let columns = GROUPS.map(|(_, name)| name.to_owned());
-    bench.report.begin(Table::new("More groups", "groups-", columns.into(), Ratio::OtherByFirst));
-    peers.iter_mut().try_for_each(Peer::start)?;
-    bench.run_workload(&SHORT, &peers)?;
+    compare(bench, Table::new("More groups", "groups-", columns.into(), Ratio::OtherByFirst), peers)?;
 
-    let mut peers = Vec::new();
-    for (servers, _) in SERVERS {
-        peers.push(peer(bench, 1, Some(servers))?);
-    }
+    let peers = SERVERS.map(|(servers, _)| peer(bench, 1, Some(servers))).into_iter().collect::<anyhow::Result<_>>()?;
     let columns = SERVERS.map(|(_, name)| name.to_owned());
-    bench.report.begin(Table::new("More servers", "servers-", columns.into(), Ratio::OtherByFirst));
-    peers.iter_mut().try_for_each(Peer::start)?;
-    bench.run_workload(&SHORT, &peers)?;
+    compare(bench, Table::new("More servers", "servers-", columns.into(), Ratio::OtherByFirst), peers)?;
 
-    let mut peers = vec![peer(bench, 1, None)?, peer(bench, 1, None)?];
+    let mut peers = [peer(bench, 1, None)?, peer(bench, 1, None)?];
     peers.iter_mut().try_for_each(Peer::start)?;
     beside_idle(bench, kind, &peers)
+}
+
+/// Short connections through these peers, which then end.
+fn compare(bench: &mut Bench, table: Table, mut peers: Vec<Peer>) -> anyhow::Result<()> {
+    bench.report.begin(table);
+    peers.iter_mut().try_for_each(Peer::start)?;
+    bench.run_workload(&SHORT, &peers)?;
+    bench.count_syscalls(&peers)
 }
 
 /// The second peer has idle sessions while it works.
@@ -63,6 +61,7 @@ fn beside_idle(bench: &mut Bench, kind: Kind, peers: &[Peer]) -> anyhow::Result<
         bench.held = count;
         bench.run_workload(&SHORT, peers)?;
         bench.run_workload(&PINGPONG, peers)?;
+        bench.count_syscalls(peers)?;
         bench.held = 0;
     }
     drop(sessions);

@@ -219,8 +219,8 @@ impl Bench {
         }
     }
 
-    /// Untimed, for tracing slows everything down.
-    fn count_syscalls(&mut self, peers: &[Peer]) -> anyhow::Result<()> {
+    /// Of short connections; untimed, for tracing slows everything down.
+    pub(crate) fn count_syscalls(&mut self, peers: &[Peer]) -> anyhow::Result<()> {
         let Some(strace) = tools::find("strace") else {
             self.report.machine.push(("system calls", "not counted, strace is not installed".to_owned()));
             return Ok(());

@@ -38,8 +38,9 @@ const WARM_UP: usize = 100;
 /// table that grows or a sample of the allocator.
 const COUNTED: usize = 8;
 
-/// Room for another compiler and C library; counts of calls and allocations have none.
-const INSTRUCTIONS_MARGIN: f64 = 1.02;
+/// Room for another compiler, C library and processor, whose ways to copy memory alone make 1 %. Calls and allocations
+/// have none.
+const INSTRUCTIONS_MARGIN: f64 = 1.03;
 
 /// Looks in a row at which the thread must be found asleep.
 const LOOKS: u32 = 3;
