@@ -28,6 +28,8 @@ use crate::{
 };
 
 const FIRST_PORT: u16 = 11_000;
+/// The first address of a peer with many servers.
+const FIRST_MANY: Ipv4Addr = Ipv4Addr::new(127, 2, 0, 1);
 /// Keys from here on are listeners, below are sessions.
 const LISTENERS: u64 = 1 << 32;
 
@@ -38,18 +40,21 @@ pub(crate) struct Backends {
 }
 
 impl Backends {
-    /// Starts `lanes` threads that serve every peer; they live as long as the process.
-    pub(crate) fn start(lanes: usize, peers: usize, faults: &Arc<Faults>) -> io::Result<Backends> {
+    /// Starts `lanes` threads that serve every peer; they live as long as the process. The servers of the peers from
+    /// `first_many` on can be reached at every loopback address.
+    pub(crate) fn start(lanes: usize, peers: usize, first_many: usize, faults: &Arc<Faults>) -> io::Result<Backends> {
         let open = Arc::new(AtomicUsize::new(0));
         let mut of_lane: Vec<Vec<TcpListener>> = (0..lanes).map(|_| Vec::new()).collect();
         let mut addrs = vec![Vec::new(); peers];
         let servers = lanes.max(2);
         for index in 0..peers * servers {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, FIRST_PORT + index as u16))?;
+            let ip = if index / servers < first_many { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+            let port = FIRST_PORT + index as u16;
+            let listener = TcpListener::bind((ip, port))?;
             net::listen(&listener, 4096)?;
             listener.set_nonblocking(true)?;
             sockopt::set_tcp_nodelay(&listener, true)?;
-            addrs[index / servers].push(listener.local_addr()?);
+            addrs[index / servers].push(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
             of_lane[index % lanes].push(listener);
         }
         for listeners in of_lane {
@@ -62,6 +67,13 @@ impl Backends {
     /// The servers of one peer.
     pub(crate) fn of(&self, peer: usize) -> &[SocketAddr] {
         &self.addrs[peer]
+    }
+
+    /// So many different servers of a peer that has many: they share sockets, but a proxy cannot know.
+    pub(crate) fn many(&self, peer: usize, count: usize) -> Vec<SocketAddr> {
+        let sockets = self.addrs[peer].iter().cycle();
+        let ips = (0..count as u32).map(|index| Ipv4Addr::from_bits(FIRST_MANY.to_bits() + index));
+        ips.zip(sockets).map(|(ip, socket)| SocketAddr::from((ip, socket.port()))).collect()
     }
 
     /// Waits until `count` connections are left; gives how many there are when it will not wait longer.
@@ -91,11 +103,17 @@ enum State {
     /// Counting what the client sends until its end.
     Sink { received: u64 },
     /// Sending so many bytes more.
-    Source { left: u64 },
+    Source { left: u64, stays: bool },
+}
+
+impl State {
+    const START: State = State::Request { head: [0; HEAD], have: 0 };
 }
 
 enum Next {
     Keep,
+    /// From now on it is readability that counts.
+    Read,
     /// From now on it is writability that counts.
     Write,
     Done,
@@ -151,24 +169,26 @@ impl Lane {
             if let Err(error) = epoll::add(&self.epoll, &stream, key, EventFlags::IN) {
                 return self.faults.add(|| format!("server: epoll: {error}"));
             }
-            entry.insert(Session { stream, state: State::Request { head: [0; HEAD], have: 0 } });
+            entry.insert(Session { stream, state: State::START });
             self.open.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     fn step(&mut self, key: usize) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let next = match session.step(&mut self.scratch) {
-            Ok(Next::Write) => {
-                epoll::modify(&self.epoll, &session.stream, EventData::new_u64(key as u64), EventFlags::OUT)
-                    .map(|()| Next::Keep)
-                    .map_err(|error| format!("epoll: {error}"))
-            }
-            other => other,
-        };
+        let next = session.step(&mut self.scratch).and_then(|next| {
+            let interest = match next {
+                Next::Keep | Next::Done => return Ok(next),
+                Next::Read => EventFlags::IN,
+                Next::Write => EventFlags::OUT,
+            };
+            epoll::modify(&self.epoll, &session.stream, EventData::new_u64(key as u64), interest)
+                .map(|()| Next::Keep)
+                .map_err(|error| format!("epoll: {error}"))
+        });
         match next {
-            Ok(Next::Keep | Next::Write) => return,
             Ok(Next::Done) => {}
+            Ok(_) => return,
             Err(text) => self.faults.add(|| format!("server: {text}")),
         }
         drop(self.sessions.remove(key));
@@ -195,14 +215,21 @@ impl Session {
                     Err(error) => Err(format!("bulk up broke after {received} bytes: {error}")),
                 }
             }
-            State::Source { left } => {
+            State::Source { left, stays } => {
                 let len = scratch.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 match net::send(&self.stream, &scratch[..len], SendFlags::NOSIGNAL) {
                     Ok(sent) => *left -= sent as u64,
                     Err(Errno::AGAIN) => {}
                     Err(error) => return Err(format!("bulk down broke with {left} bytes to go: {error}")),
                 }
-                Ok(if *left == 0 { Next::Done } else { Next::Keep })
+                match (*left, *stays) {
+                    (0, false) => Ok(Next::Done),
+                    (0, true) => {
+                        self.state = State::START;
+                        Ok(Next::Read)
+                    }
+                    _ => Ok(Next::Keep),
+                }
             }
         }
     }
@@ -228,8 +255,8 @@ impl Session {
                 self.state = State::Sink { received: (*have - HEAD) as u64 };
                 Ok(Next::Keep)
             }
-            Op::Down => {
-                self.state = State::Source { left: number };
+            Op::Down | Op::Fill => {
+                self.state = State::Source { left: number, stays: op == Op::Fill };
                 Ok(Next::Write)
             }
             Op::Reply | Op::ReplyAndClose | Op::Echo if *have < op.request_len() => Ok(Next::Keep),

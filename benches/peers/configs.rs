@@ -7,7 +7,8 @@ use serde_json::json;
 
 /// What every peer is told.
 pub(crate) struct Settings<'a> {
-    pub(crate) target: SocketAddr,
+    /// Where its groups listen. The other proxies have one.
+    pub(crate) targets: &'a [SocketAddr],
     pub(crate) admin: SocketAddr,
     pub(crate) servers: &'a [SocketAddr],
     pub(crate) cores: usize,
@@ -35,18 +36,14 @@ pub(crate) enum Splice {
 /// Its log is stderr, which is a file.
 pub(crate) fn goproxy(settings: &Settings<'_>, policy: &str) -> String {
     let servers: Vec<String> = settings.servers.iter().map(SocketAddr::to_string).collect();
+    let group = |target: &SocketAddr| json!({ "listen": target.to_string(), "policy": policy, "servers": servers, "idle_timeout": "10m" });
     let config = json!({
         "admin": { "listen": settings.admin.to_string() },
         "log": { "level": if settings.has_logs { "info" } else { "error" }, "format": "json" },
         "policies_dir": concat!(env!("CARGO_MANIFEST_DIR"), "/policies"),
         "drain_timeout": "1s",
         "threads": settings.cores,
-        "groups": [{
-            "listen": settings.target.to_string(),
-            "policy": policy,
-            "servers": servers,
-            "idle_timeout": "10m",
-        }],
+        "groups": settings.targets.iter().map(group).collect::<Vec<_>>(),
     });
     format!("{config:#}\n")
 }
@@ -71,7 +68,7 @@ pub(crate) fn haproxy(settings: &Settings<'_>, splice: Splice) -> String {
         settings.cores,
         settings.sessions_max(),
         settings.sessions_max(),
-        settings.target,
+        settings.targets[0],
     );
     for (index, server) in settings.servers.iter().enumerate() {
         let _infallible = writeln!(config, "  server s{index} {server}");
@@ -99,6 +96,6 @@ pub(crate) fn nginx(settings: &Settings<'_>, module: Option<&Path>) -> String {
          proxy_timeout 10m;\n  }}\n}}\n",
         settings.cores,
         settings.sessions_max() * 2,
-        settings.target,
+        settings.targets[0],
     )
 }

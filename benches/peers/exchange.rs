@@ -35,11 +35,12 @@ pub(crate) struct Exchanges {
     pub(crate) connections: usize,
 }
 
-/// Runs the exchanges on at most `lanes` threads; gives the latency of each, in no order.
+/// Runs the exchanges on at most `lanes` threads; gives the latency of each, in no order. New connections go to one
+/// target after the other.
 ///
 /// A short connection's latency runs from before its connect to its complete reply, or to the server's end
 /// where the server closes.
-pub(crate) fn run(work: Exchanges, target: SocketAddr, lanes: usize, faults: &Faults) -> Vec<Duration> {
+pub(crate) fn run(work: Exchanges, targets: &[SocketAddr], lanes: usize, faults: &Faults) -> Vec<Duration> {
     let lanes = lanes.min(work.connections);
     thread::scope(|scope| {
         let threads: Vec<_> = (0..lanes)
@@ -49,7 +50,7 @@ pub(crate) fn run(work: Exchanges, target: SocketAddr, lanes: usize, faults: &Fa
                     connections: share(work.connections as u64, lane, lanes) as usize,
                     ..work
                 };
-                scope.spawn(move || match Lane::new(share, target, lane, faults) {
+                scope.spawn(move || match Lane::new(share, targets, lane, faults) {
                     Ok(mut lane) => {
                         lane.run();
                         lane.latencies
@@ -80,7 +81,7 @@ struct Slot {
 struct Lane<'a> {
     epoll: OwnedFd,
     work: Exchanges,
-    target: SocketAddr,
+    targets: &'a [SocketAddr],
     faults: &'a Faults,
     slots: Vec<Slot>,
     started: u64,
@@ -91,11 +92,16 @@ struct Lane<'a> {
 }
 
 impl<'a> Lane<'a> {
-    fn new(work: Exchanges, target: SocketAddr, lane: usize, faults: &'a Faults) -> rustix::io::Result<Lane<'a>> {
+    fn new(
+        work: Exchanges,
+        targets: &'a [SocketAddr],
+        lane: usize,
+        faults: &'a Faults,
+    ) -> rustix::io::Result<Lane<'a>> {
         Ok(Lane {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             work,
-            target,
+            targets,
             faults,
             slots: Vec::with_capacity(work.connections),
             started: 0,
@@ -155,7 +161,7 @@ impl<'a> Lane<'a> {
         let slot = &mut self.slots[index];
         (slot.number, slot.got, slot.started) = (self.number, 0, Instant::now());
         if slot.stream.is_none() {
-            let stream = TcpStream::connect(self.target)?;
+            let stream = TcpStream::connect(self.targets[self.started as usize % self.targets.len()])?;
             if self.work.op == Op::Echo {
                 stream.set_nodelay(true)?;
             }

@@ -8,6 +8,7 @@
 //! Every exchange is checked: a short read, a reset, a wrong count or a session left over is a fault, the
 //! figure of that round is dropped, and the program ends with exit code 1.
 
+mod admin;
 mod backend;
 mod bulk;
 mod children;
@@ -18,7 +19,11 @@ mod idle;
 mod measure;
 mod namespace;
 mod peers;
+mod plot;
+mod reload;
 mod report;
+mod scale;
+mod table;
 mod tools;
 mod wire;
 mod workloads;
@@ -28,7 +33,14 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, thread, time::Instant};
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 
-use crate::{backend::Backends, faults::Faults, peers::Kind, report::Report, workloads::Bench};
+use crate::{
+    backend::Backends,
+    faults::Faults,
+    peers::{Kind, Means, Peer},
+    report::Report,
+    table::{Ratio, Table},
+    workloads::Bench,
+};
 
 /// What can be chosen with `--only`.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,6 +49,10 @@ pub(crate) enum Part {
     Pingpong,
     Bulk,
     Idle,
+    /// goproxy against itself, with more groups, servers and idle sessions
+    Scale,
+    /// A changed file with many groups
+    Reload,
 }
 
 /// Compares goproxy with HAProxy and nginx on this machine.
@@ -50,7 +66,7 @@ pub(crate) struct Args {
     #[arg(long)]
     quick: bool,
     /// Only these workloads
-    #[arg(long, value_delimiter = ',', default_value = "short,pingpong,bulk,idle")]
+    #[arg(long, value_delimiter = ',', default_value = "short,pingpong,bulk,idle,scale,reload")]
     only: Vec<Part>,
     /// Only these peers; the first one is what the others are compared with
     #[arg(long, value_delimiter = ',', default_value = "goproxy,haproxy,haproxy-splice,nginx")]
@@ -61,9 +77,19 @@ pub(crate) struct Args {
     /// The goproxy to measure; by default the one cargo has just built
     #[arg(long, default_value = env!("CARGO_BIN_EXE_goproxy"))]
     goproxy: PathBuf,
+    /// Another build of goproxy, which is the peer `goproxy-before`: what has a change brought?
+    #[arg(long)]
+    before: Option<PathBuf>,
     /// Writes every round's raw figures to this file
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Writes a plot for each kind of figure into this folder
+    #[arg(long)]
+    plots: Option<PathBuf>,
+    /// Puts tables and plots into this page, between its lines `<!-- plots -->` and `<!-- /plots -->`, with `--logs`
+    /// `<!-- plots-logs -->` and `<!-- /plots-logs -->`
+    #[arg(long)]
+    page: Option<PathBuf>,
     /// The namespace outside, set by the program itself once it runs in its own
     #[arg(long, hide = true)]
     inside: Option<PathBuf>,
@@ -92,26 +118,56 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let cores = thread::available_parallelism()?.get();
     let lanes = (cores / 2).max(1);
     let faults = Arc::new(Faults::default());
-    let backends = Backends::start(lanes, args.peers.len(), &faults).context("cannot start the servers")?;
+    let side_by_side = args.peers.len();
+    let all = side_by_side + scale::PEERS + reload::PEERS;
+    let backends = Backends::start(lanes, all, side_by_side, &faults).context("cannot start the servers")?;
+    let means = Means { cores, goproxy: &args.goproxy, before: args.before.as_deref(), has_logs: args.logs };
     let mut peers = Vec::new();
     for (index, &kind) in args.peers.iter().enumerate() {
-        peers.push(peers::Peer::new(kind, index, cores, &args.goproxy, backends.of(index), args.logs)?);
+        peers.push(Peer::new(kind, index, 1, backends.of(index), means)?);
     }
 
     let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 9 }).max(1);
     let machine = report::machine(&network, &peers, rounds, args);
-    let mut bench =
-        Bench { rounds, quick: args.quick, lanes, backends, faults, report: Report::new(machine, &args.peers) };
-    bench.run_timed(&mut peers, &args.only)?;
-    if args.only.contains(&Part::Idle) {
-        idle::run(&mut bench, &mut peers)?;
-    }
+    let mut bench = Bench { rounds, quick: args.quick, lanes, backends, faults, report: Report::new(machine), held: 0 };
+    let columns = args.peers.iter().map(Kind::to_string).collect();
+    bench.report.begin(Table::new("Side by side", "", columns, Ratio::FirstByOther));
+    // What was measured before something failed is told all the same.
+    let done = measure(args, means, &mut bench, peers);
 
     print!("{}", bench.report.markdown());
     if let Some(path) = &args.json {
         std::fs::write(path, format!("{:#}\n", bench.report.json()))
             .with_context(|| format!("{}: cannot be written", path.display()))?;
     }
+    if let Some(folder) = &args.plots {
+        bench.report.write_plots(folder)?;
+    }
+    if let Some(page) = &args.page {
+        bench.report.write_page(page, if args.logs { "plots-logs" } else { "plots" })?;
+    }
     eprintln!("peers: {} s", began.elapsed().as_secs());
+    done?;
     Ok(bench.report.failures.is_empty())
+}
+
+/// Runs the workloads that are wanted.
+fn measure(args: &Args, means: Means<'_>, bench: &mut Bench, mut peers: Vec<Peer>) -> anyhow::Result<()> {
+    bench.run_timed(&mut peers, &args.only)?;
+    if args.only.contains(&Part::Idle) {
+        idle::run(bench, &mut peers)?;
+    }
+    let own = args.peers.iter().copied().find(|kind| kind.is_goproxy()).unwrap_or(Kind::Goproxy);
+    let first = peers.len();
+    drop(peers);
+    if args.only.iter().any(|part| matches!(part, Part::Scale | Part::Reload)) {
+        bench.report.machine.push(("against itself", own.to_string()));
+    }
+    if args.only.contains(&Part::Scale) {
+        scale::run(bench, own, first, means)?;
+    }
+    if args.only.contains(&Part::Reload) {
+        reload::run(bench, own, first + scale::PEERS, means)?;
+    }
+    Ok(())
 }

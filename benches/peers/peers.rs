@@ -1,12 +1,12 @@
 //! The proxies that are compared: where they are, how they are configured, when they are ready.
 //!
-//! Each gets one listening port, two or more servers in turn, one thread or process per core, no logs unless they
-//! are wanted, and a private folder. All are started in the foreground as guarded children.
+//! Each gets an address of its own with one listening port, or as many as it has groups, two or more servers in turn,
+//! one thread or process per core, no logs unless they are wanted, and a private folder. All are started in the
+//! foreground as guarded children.
 
 use std::{
     fmt, fs,
-    io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -18,6 +18,7 @@ use clap::ValueEnum;
 use tempfile::TempDir;
 
 use crate::{
+    admin,
     children::{self, Guarded},
     configs::{self, Settings, Splice},
     exchange::{self, Exchanges},
@@ -27,12 +28,14 @@ use crate::{
 };
 
 const FIRST_PORT: u16 = 10_000;
-const FIRST_ADMIN_PORT: u16 = 10_100;
+const ADMIN_PORT: u16 = 9_000;
 
 /// Which proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
     Goproxy,
+    /// Another build of goproxy, from `--before`.
+    GoproxyBefore,
     /// goproxy with the policy `policies/round_robin.wat` in place of the built-in one.
     GoproxyModule,
     Haproxy,
@@ -42,8 +45,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn is_goproxy(self) -> bool {
-        matches!(self, Self::Goproxy | Self::GoproxyModule)
+    pub(crate) fn is_goproxy(self) -> bool {
+        matches!(self, Self::Goproxy | Self::GoproxyBefore | Self::GoproxyModule)
     }
 }
 
@@ -51,6 +54,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Kind::Goproxy => "goproxy",
+            Kind::GoproxyBefore => "goproxy before",
             Kind::GoproxyModule => "goproxy (WebAssembly)",
             Kind::Haproxy => "HAProxy",
             Kind::HaproxySplice => "HAProxy (splice always)",
@@ -59,36 +63,57 @@ impl fmt::Display for Kind {
     }
 }
 
+/// What all proxies have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Means<'a> {
+    pub(crate) cores: usize,
+    /// The program to measure.
+    pub(crate) goproxy: &'a Path,
+    /// Another build of it.
+    pub(crate) before: Option<&'a Path>,
+    /// Every session is logged, into a file.
+    pub(crate) has_logs: bool,
+}
+
 /// One proxy, running or not.
 pub(crate) struct Peer {
     pub(crate) kind: Kind,
     pub(crate) version: String,
-    /// Where its clients connect.
-    pub(crate) target: SocketAddr,
+    /// Where its clients connect: one address for each group.
+    pub(crate) targets: Vec<SocketAddr>,
+    /// Only goproxy has one.
+    pub(crate) admin: Option<SocketAddr>,
+    /// Its configuration.
+    pub(crate) file: PathBuf,
     folder: TempDir,
     program: PathBuf,
     args: Vec<String>,
-    admin: Option<SocketAddr>,
     running: Option<Guarded>,
 }
 
 impl Peer {
-    /// Finds the program and writes its configuration.
+    /// Finds the program and writes its configuration. `index` is nobody else's.
     pub(crate) fn new(
         kind: Kind,
         index: usize,
-        cores: usize,
-        goproxy: &Path,
+        groups: u16,
         servers: &[SocketAddr],
-        has_logs: bool,
+        means: Means<'_>,
     ) -> anyhow::Result<Peer> {
-        let target = SocketAddr::from((Ipv4Addr::LOCALHOST, FIRST_PORT + index as u16));
-        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, FIRST_ADMIN_PORT + index as u16));
+        let ip = Ipv4Addr::new(127, 1, 0, 1 + index as u8);
+        let targets: Vec<SocketAddr> = (0..groups).map(|group| SocketAddr::from((ip, FIRST_PORT + group))).collect();
+        let admin = SocketAddr::from((ip, ADMIN_PORT));
         let folder = TempDir::with_prefix("goproxy-peers-")?;
         children::remove_on_signal(folder.path().to_owned());
-        let settings = Settings { target, admin, servers, cores, descriptors: namespace::descriptors(), has_logs };
+        let Means { cores, goproxy, before, has_logs } = means;
+        let descriptors = namespace::descriptors();
+        let settings = Settings { targets: &targets, admin, servers, cores, descriptors, has_logs };
         let (program, name, config) = match kind {
             Kind::Goproxy => (goproxy.to_owned(), "proxy.json", configs::goproxy(&settings, "round_robin")),
+            Kind::GoproxyBefore => {
+                let before = before.context("goproxy-before needs --before PATH")?;
+                (before.to_owned(), "proxy.json", configs::goproxy(&settings, "round_robin"))
+            }
             Kind::GoproxyModule => (goproxy.to_owned(), "proxy.json", configs::goproxy(&settings, "wasm:round_robin")),
             Kind::Haproxy => (installed("haproxy")?, "haproxy.cfg", configs::haproxy(&settings, Splice::Auto)),
             Kind::HaproxySplice => (installed("haproxy")?, "haproxy.cfg", configs::haproxy(&settings, Splice::Always)),
@@ -98,9 +123,9 @@ impl Peer {
                 (program, "nginx.conf", configs::nginx(&settings, module.as_deref()))
             }
         };
-        let file = folder.path().join(name);
-        fs::write(&file, config)?;
-        let file = file.display().to_string();
+        let path = folder.path().join(name);
+        fs::write(&path, config)?;
+        let file = path.display().to_string();
         let prefix = folder.path().display().to_string();
         let args: Vec<String> = match kind {
             Kind::Goproxy | Kind::GoproxyModule => vec!["--config".into(), file],
@@ -109,7 +134,7 @@ impl Peer {
         };
         let version = version(kind, &program)?;
         let admin = kind.is_goproxy().then_some(admin);
-        Ok(Peer { kind, version, target, folder, program, args, admin, running: None })
+        Ok(Peer { kind, version, targets, admin, file: path, folder, program, args, running: None })
     }
 
     /// Starts it and waits until an exchange goes through it.
@@ -126,7 +151,7 @@ impl Peer {
         loop {
             let faults = Faults::default();
             let is_ready = self.admin.is_none_or(says_ready) && {
-                exchange::run(Exchanges { op: Op::Reply, total: 1, connections: 1 }, self.target, 1, &faults);
+                exchange::run(Exchanges { op: Op::Reply, total: 1, connections: 1 }, &self.targets, 1, &faults);
                 faults.take().is_none()
             };
             if is_ready {
@@ -192,14 +217,6 @@ fn version(kind: Kind, program: &Path) -> anyhow::Result<String> {
     Ok(found.with_context(|| format!("{}: {flag} prints no version", program.display()))?.to_owned())
 }
 
-fn says_ready(admin: SocketAddr) -> bool {
-    let ask = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(admin)?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        write!(stream, "GET /ready HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
+fn says_ready(at: SocketAddr) -> bool {
+    admin::ask(at, "GET", "ready").is_ok_and(|(status, _)| status == 200)
 }

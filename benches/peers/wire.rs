@@ -27,6 +27,8 @@ pub(crate) enum Op {
     Up,
     /// The server sends as many bytes as the head says, then its end.
     Down,
+    /// As `Down`, and the connection stays.
+    Fill,
 }
 
 impl Op {
@@ -35,7 +37,7 @@ impl Op {
         match self {
             Op::Reply | Op::ReplyAndClose => 100,
             Op::Echo => 1024,
-            Op::Up | Op::Down => HEAD,
+            Op::Up | Op::Down | Op::Fill => HEAD,
         }
     }
 
@@ -44,7 +46,7 @@ impl Op {
         match self {
             Op::Reply | Op::ReplyAndClose | Op::Echo => 1024,
             Op::Up => HEAD,
-            Op::Down => 0,
+            Op::Down | Op::Fill => 0,
         }
     }
 
@@ -58,8 +60,8 @@ impl Op {
 
     /// The operation and the number in a head; `None` when it is not one of ours.
     pub(crate) fn parse(head: &[u8; HEAD]) -> Option<(Op, u64)> {
-        let op =
-            [Op::Reply, Op::ReplyAndClose, Op::Echo, Op::Up, Op::Down].into_iter().find(|op| *op as u8 == head[0])?;
+        let mut all = [Op::Reply, Op::ReplyAndClose, Op::Echo, Op::Up, Op::Down, Op::Fill].into_iter();
+        let op = all.find(|op| *op as u8 == head[0])?;
         let mut number = [0; 8];
         number.copy_from_slice(&head[8..]);
         Some((op, u64::from_le_bytes(number)))

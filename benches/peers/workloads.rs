@@ -16,16 +16,17 @@ use crate::{
     faults::Faults,
     measure::{self, Cpu},
     peers::Peer,
-    report::{Figure, Report},
+    report::Report,
+    table::Figure,
     tools,
     wire::Op,
 };
 
 const GIB: u64 = 1 << 30;
 
-const CPU_PER_CONNECTION: Figure = Figure::shown("CPU µs per connection");
-const CPU_PER_MESSAGE: Figure = Figure::shown("CPU µs per message");
-const CPU_PER_GIB: Figure = Figure::shown("CPU s per GiB");
+const CPU_PER_CONNECTION: Figure = Figure::shown("CPU µs per connection").plotted("short");
+const CPU_PER_MESSAGE: Figure = Figure::shown("CPU µs per message").plotted("pingpong");
+const CPU_PER_GIB: Figure = Figure::shown("CPU s per GiB").plotted("bulk");
 const SEGMENTS: Figure = Figure::shown("TCP segments per connection");
 const SYSCALLS: Figure = Figure::shown("system calls per connection");
 const P50: Figure = Figure::shown("latency p50, µs");
@@ -42,6 +43,8 @@ pub(crate) struct Bench {
     pub(crate) backends: Backends,
     pub(crate) faults: std::sync::Arc<Faults>,
     pub(crate) report: Report,
+    /// Idle sessions that are there meanwhile.
+    pub(crate) held: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -50,7 +53,7 @@ enum Work {
     Bulk(Bulk),
 }
 
-struct Workload {
+pub(crate) struct Workload {
     name: &'static str,
     part: Part,
     work: Work,
@@ -70,7 +73,7 @@ const WORKLOADS: [Workload; 8] = [
     streams("bulk down, 16 streams", Op::Down, 16),
 ];
 
-const fn exchanges(name: &'static str, part: Part, op: Op, total: u64, connections: usize) -> Workload {
+pub(crate) const fn exchanges(name: &'static str, part: Part, op: Op, total: u64, connections: usize) -> Workload {
     Workload { name, part, work: Work::Exchange(Exchanges { op, total, connections }), is_pinned: connections == 1 }
 }
 
@@ -109,16 +112,7 @@ impl Bench {
         }
         peers.iter_mut().try_for_each(Peer::start)?;
         for workload in chosen {
-            if !workload.is_pinned {
-                self.run_workload(workload, peers)?;
-                continue;
-            }
-            let all = tools::allowed_cpus()?;
-            let one = all.split([',', '-']).next().unwrap_or("0");
-            let pids = || peers.iter().flat_map(Peer::pids).chain([std::process::id()]);
-            tools::pin(pids(), one)?;
             self.run_workload(workload, peers)?;
-            tools::pin(pids(), &all)?;
         }
         if parts.contains(&Part::Short) {
             self.count_syscalls(peers)?;
@@ -127,8 +121,9 @@ impl Bench {
         Ok(())
     }
 
-    /// Waits until only `count` sessions are left; what went wrong since the last call is the peer's failure.
+    /// Waits until only `count` sessions are left beside those that are held; what went wrong since the last call is the peer's failure.
     pub(crate) fn judge(&mut self, what: &str, peer: &Peer, count: usize) -> bool {
+        let count = self.held + count;
         if let Err(open) = self.backends.settle(count) {
             self.faults.add(|| format!("the servers have {open} sessions instead of {count}"));
         }
@@ -141,7 +136,20 @@ impl Bench {
         }
     }
 
-    fn run_workload(&mut self, workload: &Workload, peers: &[Peer]) -> anyhow::Result<()> {
+    /// Lets the peers, which run, take turns at a workload.
+    pub(crate) fn run_workload(&mut self, workload: &Workload, peers: &[Peer]) -> anyhow::Result<()> {
+        if !workload.is_pinned {
+            return self.run_rounds(workload, peers);
+        }
+        let all = tools::allowed_cpus()?;
+        let one = all.split([',', '-']).next().unwrap_or("0");
+        let pids = || peers.iter().flat_map(Peer::pids).chain([std::process::id()]);
+        tools::pin(pids(), one)?;
+        self.run_rounds(workload, peers)?;
+        tools::pin(pids(), &all)
+    }
+
+    fn run_rounds(&mut self, workload: &Workload, peers: &[Peer]) -> anyhow::Result<()> {
         let work = workload.work.divided(if self.quick { 5 } else { 1 });
         let mut is_sound = vec![true; peers.len()];
         for (index, peer) in peers.iter().enumerate() {
@@ -182,15 +190,16 @@ impl Bench {
         let mut note = |figure: Figure, value: f64| self.report.note(workload.name, figure, index, round, value);
         note(CPU_SECONDS, used);
         note(PER_SECOND, work.units() / elapsed.as_secs_f64());
-        match workload.part {
-            Part::Bulk => note(CPU_PER_GIB, used / work.units()),
-            Part::Pingpong => note(CPU_PER_MESSAGE, 1e6 * used / work.units()),
-            Part::Short | Part::Idle => {
+        let is_echo = matches!(work, Work::Exchange(Exchanges { op: Op::Echo, .. }));
+        match work {
+            Work::Bulk(_) => note(CPU_PER_GIB, used / work.units()),
+            Work::Exchange(_) if is_echo => note(CPU_PER_MESSAGE, 1e6 * used / work.units()),
+            Work::Exchange(_) => {
                 note(CPU_PER_CONNECTION, 1e6 * used / work.units());
                 note(SEGMENTS, segments / work.units());
             }
         }
-        if workload.part == Part::Pingpong {
+        if is_echo {
             latencies.sort_unstable();
             for (figure, share) in [(P50, 0.5), (P99, 0.99), (P999, 0.999)] {
                 let rank = (share * latencies.len() as f64).ceil() as usize;
@@ -202,16 +211,16 @@ impl Bench {
 
     fn perform(&self, work: Work, peer: &Peer) -> Vec<Duration> {
         match work {
-            Work::Exchange(work) => exchange::run(work, peer.target, self.lanes, &self.faults),
+            Work::Exchange(work) => exchange::run(work, &peer.targets, self.lanes, &self.faults),
             Work::Bulk(work) => {
-                bulk::run(work, peer.target, self.lanes, &self.faults);
+                bulk::run(work, peer.targets[0], self.lanes, &self.faults);
                 Vec::new()
             }
         }
     }
 
-    /// Untimed, for tracing slows everything down.
-    fn count_syscalls(&mut self, peers: &[Peer]) -> anyhow::Result<()> {
+    /// Of short connections; untimed, for tracing slows everything down.
+    pub(crate) fn count_syscalls(&mut self, peers: &[Peer]) -> anyhow::Result<()> {
         let Some(strace) = tools::find("strace") else {
             self.report.machine.push(("system calls", "not counted, strace is not installed".to_owned()));
             return Ok(());
@@ -222,7 +231,7 @@ impl Bench {
             eprintln!("peers: {name}: system calls of {}", peer.kind);
             let calls = tools::count_syscalls(&strace, &peer.pids(), peer.folder(), || {
                 self.perform(work, peer);
-                let _judged_below = self.backends.settle(0);
+                let _judged_below = self.backends.settle(self.held);
             });
             if !self.judge("system calls", peer, 0) {
                 continue;

@@ -274,28 +274,33 @@ impl TestProxy {
         self.admin("/session-list.do")["total"].as_u64().expect("a number")
     }
 
+    /// The id of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Bytes of memory the process has.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
     }
 
     /// Descriptors the process has open.
     pub(crate) fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
     }
 
     /// Processor time the process has used, in seconds.
     pub(crate) fn cpu_seconds(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
         let fields: Vec<&str> = stat.rsplit(')').next().expect("a name").split_whitespace().collect();
         let ticks: u64 = [11, 12].iter().map(|at| fields[*at].parse::<u64>().expect("a number")).sum();
         ticks as f64 / rustix::param::clock_ticks_per_second() as f64
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        rustix::process::kill_process(self.pid(), signal).expect("it was not waited for yet");
+        rustix::process::kill_process(self.raw_pid(), signal).expect("it was not waited for yet");
     }
 
     /// From now on the process may open so many descriptors more. Nobody may be connected to it.
@@ -318,11 +323,11 @@ impl TestProxy {
         // The limit is on their numbers, of which the lowest that is free is taken.
         let limit = (0..).filter(|number| !open.contains(number)).nth(count);
         let limit = Rlimit { current: limit, maximum: limit };
-        rustix::process::prlimit(Some(self.pid()), Resource::Nofile, limit).expect("it is ours");
+        rustix::process::prlimit(Some(self.raw_pid()), Resource::Nofile, limit).expect("it is ours");
     }
 
-    fn pid(&self) -> Pid {
-        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process has an id")
+    fn raw_pid(&self) -> Pid {
+        i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process has an id")
     }
 
     /// Ends it the hard way, as a power cut would.
