@@ -155,9 +155,11 @@ impl Reactor {
         Ok(epoll::modify(&self.epoll, socket, EventData::new_u64(token.0), interest(true))?)
     }
 
-    /// Watches a listening socket: events come for as long as clients wait.
+    /// Watches a listening socket: events come for as long as clients wait. Of several reactors that watch it, one
+    /// that waits gets them, or all if none does.
     pub(crate) fn watch_listener(&self, socket: &OwnedFd, token: Token) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token.0), EventFlags::IN)?)
+        let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
+        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token.0), flags)?)
     }
 
     /// Watches a socket no longer.

@@ -128,7 +128,7 @@ impl Peer {
         let file = path.display().to_string();
         let prefix = folder.path().display().to_string();
         let args: Vec<String> = match kind {
-            Kind::Goproxy | Kind::GoproxyModule => vec!["--config".into(), file],
+            Kind::Goproxy | Kind::GoproxyBefore | Kind::GoproxyModule => vec!["--config".into(), file],
             Kind::Haproxy | Kind::HaproxySplice => vec!["-db".into(), "-f".into(), file],
             Kind::Nginx => vec!["-c".into(), file, "-p".into(), prefix, "-e".into(), "stderr".into()],
         };
