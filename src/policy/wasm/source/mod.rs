@@ -4,7 +4,7 @@
 //! component as `wit/balance.wit` wants it, and what is foreign to that interface or too large to compile is
 //! refused: before anything is compiled, in words that do not depend on those of the libraries.
 //!
-//! Nothing is compiled or run here, and types inside a component are compared only when it is linked. A file of
+//! Nothing is compiled or run here, and a component whose types are wrong is refused only when it is linked. A file of
 //! any content costs time in proportion to its size: the work is done on a thread of its own, whose stack is
 //! known, and a panic there is an error like others.
 
