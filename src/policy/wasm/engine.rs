@@ -17,8 +17,11 @@ use rustix::time::{ClockId, clock_gettime};
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, EngineWeak, RegallocAlgorithm};
 
+use super::bare;
 use super::bindings::{BalancePolicy, BalancePolicyPre};
+use super::calls::Pre;
 use super::guest::Guest;
+use super::source::Source;
 
 /// How often the epoch advances, and so how exactly a deadline is kept: a call is stopped up to two ticks after it.
 /// Each tick takes a processor from a session for a moment; with one a millisecond that cost 2 % on a busy machine.
@@ -56,7 +59,7 @@ pub(super) struct Runtime {
 
 /// A module, compiled and checked against the interface: instances are made of it.
 pub(super) struct Compiled {
-    pub(super) pre: BalancePolicyPre<Guest>,
+    pub(super) pre: Pre,
     pub(super) ticker: Arc<Ticker>,
 }
 
@@ -89,14 +92,20 @@ impl Runtime {
         Ok(Self { engine, linker, ticker })
     }
 
-    /// Compiles a component. Takes up to about a second for the largest that [`super::source`] lets through.
+    /// Compiles what was found in a file. Takes up to about a second for the largest that [`super::source`] lets
+    /// through.
     ///
     /// # Errors
     ///
-    /// What is wrong with the component, as the engine puts it.
-    pub(super) fn compile(&self, component: &[u8]) -> wasmtime::Result<Compiled> {
-        let component = Component::new(&self.engine, component)?;
-        let pre = BalancePolicyPre::new(self.linker.instantiate_pre(&component)?)?;
+    /// What is wrong with it, as the engine puts it.
+    pub(super) fn compile(&self, source: &Source) -> wasmtime::Result<Compiled> {
+        let pre = match &source.bare {
+            Some(bare) => Pre::Bare(bare::Pre::new(&self.engine, &source.component[bare.range.clone()], bare)?),
+            None => {
+                let component = Component::new(&self.engine, &source.component)?;
+                Pre::Component(BalancePolicyPre::new(self.linker.instantiate_pre(&component)?)?)
+            }
+        };
         Ok(Compiled { pre, ticker: Arc::clone(&self.ticker) })
     }
 }

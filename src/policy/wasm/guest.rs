@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use wasmtime::ResourceLimiter;
 
+use super::bare::Room;
 use super::bindings::goproxy::balance::{host, types};
 use crate::clock;
 use crate::policy::ServerSet;
@@ -27,6 +28,10 @@ const LINES_MAX: u64 = 20;
 /// The data of an instance's store.
 pub(super) struct Guest {
     pub(super) limits: Limits,
+    /// The guest's memory, for a core module once that has started; a component's is the engine's business.
+    pub(super) room: Option<Room>,
+    /// False while a core module may not call the host.
+    pub(super) may_leave: bool,
     voice: Arc<Voice>,
     servers: Arc<ServerSet>,
     /// Ids of the servers, sorted, and where they are in the set.
@@ -58,6 +63,8 @@ impl Guest {
         let memory_left = usize::try_from(memory_max).unwrap_or(usize::MAX);
         Self {
             limits: Limits { memory_max: memory_left, memory_left, table_left: TABLE_ENTRIES_MAX },
+            room: None,
+            may_leave: true,
             voice,
             servers: Arc::default(),
             places: Vec::new(),
@@ -93,6 +100,11 @@ impl Guest {
             _ => self.places.binary_search_by_key(&id, |(id, _)| *id).ok()?,
         };
         Some(self.places[place].1 as usize)
+    }
+
+    /// Writes a line of the guest's, if it may write one now.
+    pub(super) fn say(&self, level: types::LogLevel, message: &str) {
+        self.voice.say(level, message);
     }
 
     fn live(&self, id: u32) -> Option<&Live> {
@@ -134,7 +146,7 @@ impl host::Host for Guest {
     }
 
     fn log(&mut self, level: types::LogLevel, message: String) {
-        self.voice.say(level, &message);
+        self.say(level, &message);
     }
 }
 

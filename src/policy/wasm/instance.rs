@@ -7,12 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::component::{self, TypedFunc};
 use wasmtime::{Store, Trap, WasmBacktrace};
 
-use super::bindings::BalancePolicy;
 use super::bindings::exports::goproxy::balance::policy as exported;
 use super::bindings::goproxy::balance::types;
+use super::calls::Calls;
 use super::engine::{Compiled, Ticker, ticks};
 use super::guest::{Guest, Voice, shortened};
 use crate::counters::FaultKind;
@@ -29,23 +28,12 @@ pub(super) const SET_SERVERS_TIME_MAX: Duration = Duration::from_millis(20);
 /// How long for each of more servers: handing over the list is our work, and takes part of the time.
 const SERVER_TIME_MAX: Duration = Duration::from_micros(20);
 
-/// The optional interface, by the name under which the engine finds any 1.x of it.
-const FEEDBACK: &str = "goproxy:balance/feedback@1.0.0";
-
 /// A module at work for one group.
 pub(super) struct Instance {
     store: Store<Guest>,
-    policy: BalancePolicy,
-    feedback: Option<Feedback>,
+    calls: Calls,
     ticker: Arc<Ticker>,
     deadline: Duration,
-}
-
-/// The functions of the optional interface `feedback`.
-struct Feedback {
-    on_connected: TypedFunc<(u32, u32), ()>,
-    on_failed: TypedFunc<(u32,), ()>,
-    on_closed: TypedFunc<(u32, u64, u64), ()>,
 }
 
 /// What a module says of itself.
@@ -90,12 +78,8 @@ impl Instance {
         let ticker = Arc::clone(&compiled.ticker);
         // Before anything of the module runs: its start function may loop, too.
         allow(&mut store, &ticker, CONFIGURE_TIME_MAX);
-        let started = compiled.pre.instance_pre().instantiate(&mut store).and_then(|instance| {
-            let policy = BalancePolicy::new(&mut store, &instance)?;
-            Ok((policy, Feedback::find(&mut store, &instance)?))
-        });
-        let (policy, feedback) = started.map_err(|error| Fault::of("start", CONFIGURE_TIME_MAX, &error))?;
-        let mut instance = Self { store, policy, feedback, ticker, deadline: spec.deadline };
+        let calls = compiled.pre.start(&mut store).map_err(|error| Fault::of("start", CONFIGURE_TIME_MAX, &error))?;
+        let mut instance = Self { store, calls, ticker, deadline: spec.deadline };
         instance.configure(group, &spec.config)?;
         Ok(instance)
     }
@@ -103,15 +87,14 @@ impl Instance {
     /// What the module says of itself.
     pub(super) fn describe(&mut self) -> Result<Description, Fault> {
         self.allow(CONFIGURE_TIME_MAX);
-        let described = self.policy.goproxy_balance_policy().call_describe(&mut self.store);
+        let described = self.calls.describe(&mut self.store);
         let described = described.map_err(|error| Fault::of("describe", CONFIGURE_TIME_MAX, &error))?;
         Ok(Description { name: shortened(&described.name), version: shortened(&described.version) })
     }
 
     fn configure(&mut self, group: u16, params: &str) -> Result<(), Fault> {
         self.allow(CONFIGURE_TIME_MAX);
-        let policy = self.policy.goproxy_balance_policy();
-        match policy.call_configure(&mut self.store, &group.to_string(), params) {
+        match self.calls.configure(&mut self.store, &group.to_string(), params) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(why)) => Err(Fault::unfit(format!("configure refused {}: {}", shown(params), shortened(&why)))),
             Err(error) => Err(Fault::of("configure", CONFIGURE_TIME_MAX, &error)),
@@ -135,7 +118,7 @@ impl Instance {
                 labels,
             })
             .collect();
-        let told = self.policy.goproxy_balance_policy().call_set_servers(&mut self.store, &servers);
+        let told = self.calls.set_servers(&mut self.store, &servers);
         told.map_err(|error| Fault::of("set-servers", time_max, &error))
     }
 
@@ -149,7 +132,7 @@ impl Instance {
             listener_port: request.group,
             attempt: request.attempt,
         };
-        let picked = self.policy.goproxy_balance_policy().call_pick(&mut self.store, connection);
+        let picked = self.calls.pick(&mut self.store, connection);
         picked.map_err(|error| Fault::of("pick", self.deadline, &error))
     }
 
@@ -165,19 +148,13 @@ impl Instance {
 
     /// True when the module wants to hear what became of its picks.
     pub(super) fn wants_feedback(&self) -> bool {
-        self.feedback.is_some()
+        self.calls.wants_feedback()
     }
 
     /// Tells the module what became of a pick, if it wants to hear it.
     pub(super) fn heed(&mut self, server: u32, outcome: Outcome) -> Result<(), Fault> {
-        let Some(feedback) = &self.feedback else { return Ok(()) };
-        allow(&mut self.store, &self.ticker, self.deadline);
-        let store = &mut self.store;
-        let heard = match outcome {
-            Outcome::Connected { micros } => feedback.on_connected.call(store, (server, micros)),
-            Outcome::Failed => feedback.on_failed.call(store, (server,)),
-            Outcome::Closed { millis, bytes } => feedback.on_closed.call(store, (server, millis, bytes)),
-        };
+        self.allow(self.deadline);
+        let heard = self.calls.heed(&mut self.store, server, outcome);
         heard.map_err(|error| Fault::of("feedback", self.deadline, &error))
     }
 
@@ -212,23 +189,6 @@ fn shown(params: &str) -> String {
     match params.char_indices().nth(CHARS_MAX) {
         None => params.to_owned(),
         Some((end, _)) => format!("{}…", &params[..end]),
-    }
-}
-
-impl Feedback {
-    /// The functions, when the module exports the interface.
-    fn find(store: &mut Store<Guest>, instance: &component::Instance) -> wasmtime::Result<Option<Self>> {
-        let Some(interface) = instance.get_export_index(&mut *store, None, FEEDBACK) else { return Ok(None) };
-        let mut index = |name: &str| {
-            let index = instance.get_export_index(&mut *store, Some(&interface), name);
-            index.ok_or_else(|| wasmtime::format_err!("the interface {FEEDBACK} has no function {name}"))
-        };
-        let (connected, failed, closed) = (index("on-connected")?, index("on-failed")?, index("on-closed")?);
-        Ok(Some(Self {
-            on_connected: instance.get_typed_func(&mut *store, connected)?,
-            on_failed: instance.get_typed_func(&mut *store, failed)?,
-            on_closed: instance.get_typed_func(&mut *store, closed)?,
-        }))
     }
 }
 

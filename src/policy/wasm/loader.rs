@@ -94,7 +94,7 @@ impl Loader {
         let loaded = catch_unwind(AssertUnwindSafe(|| {
             let source = source::source(&file_name, bytes, file_bytes_max / CODE_SHARE)
                 .map_err(|error| LoadError::new(path, &error))?;
-            let compiled = runtime.compile(&source.component);
+            let compiled = runtime.compile(&source);
             let compiled = compiled.map_err(|error| failed(shortened(&format!("{error:#}"))))?;
             Ok((source, compiled))
         }));

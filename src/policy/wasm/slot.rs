@@ -37,7 +37,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// that have become full or suspect, or are so no longer, it is done at most this often for each thousand of them.
 const TELL_INTERVAL_MS: u64 = 10;
 
-/// One pick in so many is timed: looking at the clock twice costs a fifth of a pick.
+/// One pick in so many is timed: looking at the clock twice costs half as much as a pick.
 const PICKS_PER_TIMED: u32 = 16;
 
 /// What is known of a module for all its slots.

@@ -65,6 +65,11 @@ pub(super) fn functions(interface: &str) -> impl Iterator<Item = &'static str> {
     id.into_iter().flat_map(|id| contract.resolve.interfaces[*id].functions.keys().map(String::as_str))
 }
 
+/// The name of one of our interfaces, in our version.
+pub(super) fn name(interface: &str) -> String {
+    format!("{PACKAGE}{interface}@{VERSION}")
+}
+
 /// How a core module sees a function of `host`.
 pub(super) fn host_signature(function: &str) -> Option<Signature> {
     signature("host", function, AbiVariant::GuestImport)
@@ -96,6 +101,14 @@ pub(super) fn metadata(module: &Scan<'_>) -> Result<Vec<u8>, SourceError> {
 pub(super) struct Signature {
     params: Vec<ValType>,
     results: Vec<ValType>,
+}
+
+impl Signature {
+    /// As it stands in a module's text.
+    pub(super) fn text(&self) -> String {
+        let list = |types: &[ValType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        format!("(param {}) (result {})", list(&self.params), list(&self.results))
+    }
 }
 
 impl From<&FuncType> for Signature {

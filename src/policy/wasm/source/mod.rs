@@ -4,10 +4,11 @@
 //! component as `wit/balance.wit` wants it, and what is foreign to that interface or too large to compile is
 //! refused: before anything is compiled, in words that do not depend on those of the libraries.
 //!
-//! Nothing is compiled or run here, and types inside a component are compared only when it is linked. A file of
+//! Nothing is compiled or run here, and a component whose types are wrong is refused only when it is linked. A file of
 //! any content costs time in proportion to its size: the work is done on a thread of its own, whose stack is
 //! known, and a panic there is an error like others.
 
+mod bare;
 mod check;
 mod contract;
 mod cost;
@@ -18,6 +19,7 @@ mod scan;
 mod tests;
 mod text;
 
+pub use bare::Bare;
 pub use error::SourceError;
 
 use std::fmt;
@@ -55,6 +57,8 @@ pub struct Source {
     pub exports: Vec<String>,
     /// True when it wants to hear what becomes of its picks.
     pub has_feedback: bool,
+    /// The module in the component, when that can be called without the component around it.
+    pub bare: Option<Bare>,
 }
 
 /// What a policy file holds.
@@ -136,19 +140,23 @@ fn make(file_name: &str, bytes: &[u8], cost_max: u64) -> Result<Source, SourceEr
         SourceError::Cut { bytes } if from_text.is_some() => SourceError::Malformed(format!("ends at byte {bytes}")),
         error => error,
     })?;
-    let (names, component, has_feedback) = if found.is_component {
+    let (names, component, has_feedback, bare) = if found.is_component {
         let (names, has_feedback) = check::component(&found)?;
-        (names, binary.to_vec(), has_feedback)
+        (names, binary.to_vec(), has_feedback, None)
     } else {
         let names = check::module(&found)?;
         let component = wrap(binary, &found)?;
         // What the module says about its interface itself decides what the component imports.
-        let (_, has_feedback) = check::component(&scan::scan(&component, u64::MAX)?)?;
-        (names, component, has_feedback)
+        let mut validator = scan::validator();
+        let whole = scan::scan_with(&mut validator, bare::whole(), u64::MAX)?;
+        let wrapped = scan::scan_with(&mut validator, &component, u64::MAX)?;
+        let (_, has_feedback) = check::component(&wrapped)?;
+        let bare = bare::bare(&found, &wrapped, &whole);
+        (names, component, has_feedback, bare)
     };
     let (imports, exports) = (names.imports.listed(), names.exports.listed());
     let (sha256, file_bytes) = (sha256(bytes), bytes.len());
-    Ok(Source { component, sha256, file_bytes, format, imports, exports, has_feedback })
+    Ok(Source { component, sha256, file_bytes, format, imports, exports, has_feedback, bare })
 }
 
 /// Tells by the beginning what a file holds.

@@ -3,7 +3,10 @@
 //! Function bodies are looked at for what compiling them would cost; whoever compiles the component checks them.
 //! Nested modules and components are walked too.
 
+use std::ops::Range;
+
 use wasmparser::types::Types;
+use wasmparser::{CanonicalFunction, CanonicalOption};
 use wasmparser::{Chunk, FunctionBody, MemoryType, Parser, Payload, TypeRef, ValidPayload, Validator, WasmFeatures};
 use wasmparser::{ComponentType, ComponentTypeDeclaration, InstanceTypeDeclaration};
 
@@ -30,6 +33,10 @@ pub(super) struct Scan<'a> {
     pub(super) exports: Vec<&'a str>,
     /// What a core module says itself about the interface it is made for.
     pub(super) metadata: Vec<&'a [u8]>,
+    /// Where in a component the first of its modules is.
+    pub(super) first_module: Option<Range<usize>>,
+    /// True when a component passes values in another way than as UTF-8 and one call after the other.
+    pub(super) has_rare_options: bool,
 }
 
 /// Walks over a binary.
@@ -38,8 +45,22 @@ pub(super) struct Scan<'a> {
 ///
 /// It is cut off, malformed, wants shared memory, or is more than we compile.
 pub(super) fn scan(bytes: &[u8], cost_max: u64) -> Result<Scan<'_>, SourceError> {
+    scan_with(&mut validator(), bytes, cost_max)
+}
+
+/// Knows every feature: what the engine does not offer is its business to refuse.
+pub(super) fn validator() -> Validator {
+    Validator::new_with_features(WasmFeatures::all())
+}
+
+/// As [`scan`]; the types of binaries that went through the same validator can be compared.
+pub(super) fn scan_with<'a>(
+    validator: &mut Validator,
+    bytes: &'a [u8],
+    cost_max: u64,
+) -> Result<Scan<'a>, SourceError> {
+    validator.reset();
     let mut walk = Walk { cost_max, ..Walk::default() };
-    let mut validator = Validator::new_with_features(WasmFeatures::all());
     let (mut parser, mut outer, mut rest) = (Parser::new(0), Vec::new(), bytes);
     loop {
         let is_end = rest.is_empty() && outer.is_empty();
@@ -74,6 +95,8 @@ struct Walk<'a> {
     metadata: Vec<&'a [u8]>,
     imports: Vec<&'a str>,
     exports: Vec<&'a str>,
+    first_module: Option<Range<usize>>,
+    has_rare_options: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -102,6 +125,14 @@ impl<'a> Walk<'a> {
             Payload::ComponentTypeSection(section) => {
                 for ty in section.clone() {
                     refuse_deep(&ty.map_err(malformed)?, NESTING_MAX)?;
+                }
+            }
+            Payload::ModuleSection { unchecked_range, .. } if depth == 0 => {
+                self.first_module.get_or_insert_with(|| unchecked_range.clone());
+            }
+            Payload::ComponentCanonicalSection(section) => {
+                for function in section.clone() {
+                    self.has_rare_options |= !is_plain(&function.map_err(malformed)?);
                 }
             }
             Payload::ImportSection(section) => {
@@ -137,9 +168,17 @@ impl<'a> Walk<'a> {
     }
 
     fn into_scan(self, types: Types) -> Scan<'a> {
-        let Self { is_component, imports, exports, metadata, .. } = self;
-        Scan { is_component, types, imports, exports, metadata }
+        let Self { is_component, imports, exports, metadata, first_module, has_rare_options, .. } = self;
+        Scan { is_component, types, imports, exports, metadata, first_module, has_rare_options }
     }
+}
+
+fn is_plain(function: &CanonicalFunction) -> bool {
+    use CanonicalOption as O;
+    let (CanonicalFunction::Lift { options, .. } | CanonicalFunction::Lower { options, .. }) = function else {
+        return false;
+    };
+    options.iter().all(|option| matches!(option, O::UTF8 | O::Memory(_) | O::Realloc(_) | O::PostReturn(_)))
 }
 
 /// Types in types are read by recursion wherever the component goes next, with a stack that we do not know.

@@ -83,7 +83,7 @@ fn a_module_that_says_itself_what_it_is_made_for_is_believed() {
 }
 
 /// A module that says of itself that it is made for our world, with the names of our package replaced.
-fn with_metadata(replace: impl Fn(&str) -> String) -> Vec<u8> {
+pub(super) fn with_metadata(replace: impl Fn(&str) -> String) -> Vec<u8> {
     let mut binary = wat::parse_str(guest()).unwrap();
     let section = contract::metadata(&scan::scan(&binary, CODE_BYTES_MAX).unwrap()).unwrap();
     let shown: String = section.iter().map(|byte| char::from(*byte)).collect();
