@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::counters::EndReason;
+use crate::group::Group;
 use crate::listener::{Accepted, BACKLOG, Listener};
 use crate::reactor::{Bell, Events, Ready, SessionKey, Source, Token};
 use crate::session::{Need, Pause, ProxySessionService, SessionGuard, Side, TcpProxySession, Workspace};
@@ -27,8 +28,8 @@ const ACCEPTS_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Accept clients.
-    Open { number: u64, listener: Listener },
-    /// Accept those whom the kernel has queued, then let go of the socket and say so.
+    Open { number: u64, socket: OwnedFd, group: Arc<Group> },
+    /// Accept those whom the kernel has queued, then close the socket and say so.
     Close { number: u64, done: oneshot::Sender<()> },
     /// Look after silent sessions.
     Scan,
@@ -212,7 +213,8 @@ impl DataThread {
         }
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Open { number, listener }) => {
+                Ok(Command::Open { number, socket, group }) => {
+                    let listener = Listener { socket, group };
                     let key = self.listeners.insert(Accepting { number, listener, at_once: 1 });
                     self.watch_listener(key);
                 }
@@ -235,8 +237,7 @@ impl DataThread {
         // No more than can have been queued: under a flood of clients there would be no end of it.
         self.accept_some(key, BACKLOG as usize + 1);
         self.paused.retain(|paused| *paused != key);
-        // Other threads may have it still.
-        self.workspace.reactor.forget(&self.listeners.remove(key).listener.socket);
+        self.listeners.remove(key);
     }
 
     /// Ends the sessions that have been silent for too long, lets those go on whose connect has taken too long, and

@@ -1,8 +1,8 @@
 //! Accepts one group's clients.
 //!
-//! All data threads watch the one listening socket of a group, and the kernel wakes one of those that have
-//! nothing to do; a client stays on the thread that accepted it. The socket is bound before anything is told
-//! that the group is open, and closed when the last thread has let go of it.
+//! Every data thread has a listening socket of its own on the group's port (`SO_REUSEPORT`), so a client
+//! stays on the thread that accepted it. The sockets are bound before anything is told that the group is
+//! open, and closed together: closing one alone would reset the clients queued on it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,10 +22,10 @@ pub(crate) const BACKLOG: i32 = 4096;
 /// How often to say so.
 const SAY_EVERY_MS: u64 = 10_000;
 
-/// One group's listening socket.
-#[derive(Clone, Debug)]
+/// One group's listening socket on one data thread.
+#[derive(Debug)]
 pub(crate) struct Listener {
-    pub(crate) socket: Arc<OwnedFd>,
+    pub(crate) socket: OwnedFd,
     pub(crate) group: Arc<Group>,
 }
 
@@ -39,28 +39,31 @@ pub(crate) enum Accepted {
     Exhausted,
 }
 
-/// Binds a socket to `addr` and listens on it.
+/// Binds `threads` sockets to `addr` and listens on them.
 ///
-/// While a group's address changes, both sockets have its port for a moment, which needs `SO_REUSEPORT`. That would
-/// let a second process take half of the clients without an error, so an exclusive bind is tried first, unless
-/// the port is known to be ours already.
+/// `SO_REUSEPORT` would let a second process take half of the clients without an error, so an exclusive bind
+/// is tried first, unless the port is known to be ours already.
 ///
 /// # Errors
 ///
 /// Whatever the system says: the address is in use, not ours, or needs a privilege.
-pub(crate) fn bind(addr: SocketAddr, is_ours: bool) -> io::Result<OwnedFd> {
+pub(crate) fn bind(addr: SocketAddr, threads: usize, is_ours: bool) -> io::Result<Vec<OwnedFd>> {
     if !is_ours {
         let probe = socket(addr)?;
         rustix::net::bind(&probe, &addr)?;
         rustix::net::listen(&probe, 1)?;
     }
-    let socket = socket(addr)?;
-    sockopt::set_socket_reuseport(&socket, true)?;
-    // Accepted sockets inherit it, which saves a call for each.
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    rustix::net::bind(&socket, &addr)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(socket)
+    (0..threads)
+        .map(|_| {
+            let socket = socket(addr)?;
+            sockopt::set_socket_reuseport(&socket, true)?;
+            // Accepted sockets inherit it, which saves a call for each.
+            sockopt::set_tcp_nodelay(&socket, true)?;
+            rustix::net::bind(&socket, &addr)?;
+            rustix::net::listen(&socket, BACKLOG)?;
+            Ok(socket)
+        })
+        .collect()
 }
 
 fn socket(addr: SocketAddr) -> io::Result<OwnedFd> {

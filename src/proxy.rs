@@ -30,7 +30,7 @@ const DESCRIPTORS_PER_SESSION: u64 = 2;
 /// Descriptors kept for everything that is no session: admin connections, files, the reactors.
 const DESCRIPTORS_RESERVED: u64 = 320;
 
-/// And for the pipes of each data thread; each open group has a listener besides.
+/// And for the pipes of each data thread; each open group has a listener on each thread besides.
 const DESCRIPTORS_PER_THREAD: u64 = 160;
 
 /// How long sessions that were told to end may take to do so.
@@ -254,7 +254,7 @@ fn sessions_max(threads: u64, open_groups: u64) -> u64 {
         Err(_) => limit.current,
     }
     .unwrap_or(u64::MAX);
-    let wanted = DESCRIPTORS_RESERVED + threads * DESCRIPTORS_PER_THREAD + open_groups;
+    let wanted = DESCRIPTORS_RESERVED + threads * (DESCRIPTORS_PER_THREAD + open_groups);
     let reserved = wanted.min(descriptors / 2);
     (descriptors - reserved) / DESCRIPTORS_PER_SESSION
 }

@@ -155,11 +155,9 @@ impl Reactor {
         Ok(epoll::modify(&self.epoll, socket, EventData::new_u64(token.0), interest(true))?)
     }
 
-    /// Watches a listening socket: events come for as long as clients wait. Of several reactors that watch it, one
-    /// that waits gets them, or all if none does.
+    /// Watches a listening socket: events come for as long as clients wait.
     pub(crate) fn watch_listener(&self, socket: &OwnedFd, token: Token) -> io::Result<()> {
-        let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
-        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token.0), flags)?)
+        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token.0), EventFlags::IN)?)
     }
 
     /// Watches a socket no longer.

@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::data_thread::{Command, DataThread};
 use crate::group::Group;
-use crate::listener::Listener;
 use crate::reactor::Bell;
 use crate::session::ProxySessionService;
 
@@ -37,7 +36,7 @@ struct Thread {
     handle: Option<JoinHandle<()>>,
 }
 
-/// An open listener.
+/// An open listener: one socket on every data thread.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ListenerId(u64);
 
@@ -66,19 +65,23 @@ impl DataThreads {
         Ok(Self { threads, next_id: AtomicU64::new(1), failed })
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.threads.len()
+    }
+
     /// Cancelled when a thread has ended by surprise: the process cannot go on.
     pub(crate) fn failed(&self) -> &CancellationToken {
         &self.failed
     }
 
-    /// Starts accepting for `group` on a socket from [`listener::bind`](crate::listener::bind).
-    pub(crate) fn open(&self, socket: OwnedFd, group: &Arc<Group>) -> ListenerId {
-        let number = self.next_id.fetch_add(1, Relaxed);
-        let listener = Listener { socket: Arc::new(socket), group: Arc::clone(group) };
-        for thread in &self.threads {
-            thread.send(Command::Open { number, listener: listener.clone() });
+    /// Starts accepting for `group` on sockets from [`listener::bind`], one per thread.
+    pub(crate) fn open(&self, sockets: Vec<OwnedFd>, group: &Arc<Group>) -> ListenerId {
+        let id = self.next_id.fetch_add(1, Relaxed);
+        for (thread, socket) in self.threads.iter().zip(sockets) {
+            thread.send(Command::Open { number: id, socket, group: Arc::clone(group) });
         }
-        ListenerId(number)
+        ListenerId(id)
     }
 
     /// Looks after silent sessions.
@@ -88,7 +91,7 @@ impl DataThreads {
         }
     }
 
-    /// Stops accepting; done when the socket is closed, so that the port may be opened again.
+    /// Stops accepting; done when every socket is closed, so that the port may be opened again.
     pub(crate) async fn close(&self, listener: ListenerId) {
         let mut closed = Vec::new();
         for thread in &self.threads {

@@ -48,7 +48,7 @@ pub(crate) struct Runner {
 type Reply = oneshot::Sender<Result<(), ChangeError>>;
 
 /// Ports that are bound and not yet told to anybody.
-type Bound = BTreeMap<u16, (SocketAddr, OwnedFd)>;
+type Bound = BTreeMap<u16, (SocketAddr, Vec<OwnedFd>)>;
 
 /// Policies that are made and not yet used, by the group's port.
 type Policies = BTreeMap<u16, Arc<dyn IBalancePolicy>>;
@@ -197,9 +197,9 @@ impl Runner {
             let (listen, port) = (settings.listen, settings.listen.port());
             let current = self.listeners.get(&port).map(|(addr, _)| *addr);
             if current != Some(listen) {
-                let socket = listener::bind(listen, current.is_some())
+                let sockets = listener::bind(listen, self.threads.count(), current.is_some())
                     .map_err(|source| ChangeError::Listen { listen, source: Arc::new(source) })?;
-                bound.insert(port, (listen, socket));
+                bound.insert(port, (listen, sockets));
             }
         }
         Ok(bound)
@@ -251,8 +251,8 @@ impl Runner {
                     Arc::new(Group::new(wanted.settings.clone(), wanted.servers.clone(), policy))
                 }
             };
-            if let Some((addr, socket)) = bound.remove(&port) {
-                let listener = self.threads.open(socket, &group);
+            if let Some((addr, sockets)) = bound.remove(&port) {
+                let listener = self.threads.open(sockets, &group);
                 to_close.extend(self.listeners.insert(port, (addr, listener)).map(|(_, old)| old));
                 tracing::info!(group = port, listen = %addr, policy = %wanted.settings.policy, "group open");
             }

@@ -133,7 +133,7 @@ impl Connecting {
     pub(super) fn advance(&mut self, means: Means<'_>) -> Result<Option<Connected>, NotConnected> {
         while let Some(mut server) = self.server.take() {
             let begun = if server.is_writable() {
-                server.send(&self.unsent)
+                server.send(&self.unsent, false)
             } else if self.has_timed_out(clock::coarse_ms()) {
                 Err(io::ErrorKind::TimedOut.into())
             } else {

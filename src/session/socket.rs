@@ -138,7 +138,11 @@ impl Socket for TcpSocket {
         Ok(rustix::net::recv(&self.fd, buffer, RecvFlags::empty())?.0)
     }
 
-    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn send(&mut self, bytes: &[u8], last: bool) -> io::Result<usize> {
+        if last {
+            // Nothing else may be held back by Nagle's algorithm, so nothing has to be said against it.
+            return Ok(rustix::net::send(&self.fd, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)?);
+        }
         if !bytes.is_empty() {
             self.before_write();
         }

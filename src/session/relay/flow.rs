@@ -87,7 +87,8 @@ impl Flow {
         }
     }
 
-    /// Moves what can be moved now, at most `reads` reads.
+    /// Moves what can be moved now, at most `reads` reads. With `ends_in_order` the end of the source will be passed on
+    /// as such.
     ///
     /// # Errors
     ///
@@ -98,6 +99,7 @@ impl Flow {
         sink: &mut B,
         workspace: &mut Workspace,
         mut reads: u32,
+        ends_in_order: bool,
     ) -> Result<Pause, FlowEnd> {
         loop {
             match self.deliver(sink) {
@@ -134,7 +136,7 @@ impl Flow {
                 reads = reads.saturating_sub(READS_PER_SPLICE - 1);
                 self.splice_once(source)
             } else {
-                match self.copy_once(source, sink, workspace) {
+                match self.copy_once(source, sink, workspace, ends_in_order) {
                     Ok(moved) => moved,
                     Err(error) => {
                         self.release(workspace);
@@ -160,7 +162,7 @@ impl Flow {
             }
             let sent = match &self.pipe {
                 Some(pipe) if self.in_pipe > 0 => sink.splice_out(&pipe.reader, self.in_pipe),
-                _ => sink.send(&self.pending[self.pending_at..]),
+                _ => sink.send(&self.pending[self.pending_at..], false),
             };
             match sent {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -214,6 +216,7 @@ impl Flow {
         source: &mut A,
         sink: &mut B,
         workspace: &mut Workspace,
+        ends_in_order: bool,
     ) -> io::Result<io::Result<Moved>> {
         let scratch = &mut workspace.scratch;
         let read = match source.recv(scratch) {
@@ -230,7 +233,7 @@ impl Flow {
                 false => source.read_blocked(),
             }
         }
-        let sent = match sink.send(&scratch[..read]) {
+        let sent = match sink.send(&scratch[..read], ends_in_order && matches!(moved, Moved::End)) {
             Ok(sent) => sent,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {

@@ -52,8 +52,9 @@ pub(super) trait Socket {
     /// Reads into `buffer`; 0 is the end.
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes from `bytes`.
-    fn send(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Writes from `bytes`. When they are the `last` ones, [`Socket::finish`] or closing follows at once, and
+    /// they may wait for it to travel in one segment.
+    fn send(&mut self, bytes: &[u8], last: bool) -> io::Result<usize>;
 
     /// Moves at most `max` bytes into a pipe; 0 is the end.
     fn splice_in(&mut self, pipe: &OwnedFd, max: usize) -> io::Result<usize>;
@@ -162,7 +163,9 @@ impl Relay {
             Side::Server => &mut self.down,
         };
         let before = flow.bytes;
-        let advanced = flow.advance(from, to, workspace, READS_PER_WAKE);
+        // Closing with a reset would drop what has waited for an orderly end.
+        let ends_in_order = self.reset.is_none();
+        let advanced = flow.advance(from, to, workspace, READS_PER_WAKE, ends_in_order);
         let moved = flow.bytes - before;
         match source {
             _ if moved == 0 => {}

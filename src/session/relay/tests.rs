@@ -53,6 +53,8 @@ struct Scripted {
     has_end: bool,
     /// A failure has arrived, which a read finds behind the bytes.
     has_exception: bool,
+    /// What was written last waits for the end.
+    is_corked: bool,
     /// The peer will tell when it has room: only a write that did not fit makes it do so.
     owes_write_event: bool,
     recvs: usize,
@@ -202,8 +204,10 @@ impl Socket for Scripted {
         Ok(bytes.len())
     }
 
-    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn send(&mut self, bytes: &[u8], last: bool) -> io::Result<usize> {
         let taken = self.take_room(bytes.len())?;
+        // What did not fit is sent later, and takes with it what waited.
+        self.is_corked = last && taken == bytes.len();
         self.written.extend_from_slice(&bytes[..taken]);
         Ok(taken)
     }
@@ -230,6 +234,7 @@ impl Socket for Scripted {
 
     fn finish(&mut self) {
         self.is_finished = true;
+        self.is_corked = false;
     }
 }
 
@@ -269,11 +274,17 @@ impl Bench {
             let (client, server) = (&mut self.client, &mut self.server);
             match self.relay.advance(client, server, &mut self.workspace, guard.record()) {
                 Ok(Pause::ForOthers) => {}
-                Ok(Pause::UntilEvent) => self.let_something_happen(),
+                Ok(Pause::UntilEvent) => {
+                    assert!(!self.client.is_corked && !self.server.is_corked, "nothing waits for an event to be sent");
+                    self.let_something_happen();
+                }
                 Err(end) => {
                     let counted = self.service.list(None, 1).sessions.remove(0);
                     assert_eq!(counted.bytes_up, self.server.written.len() as u64);
                     assert_eq!(counted.bytes_down, self.client.written.len() as u64);
+                    for (side, socket) in [(Side::Client, &self.client), (Side::Server, &self.server)] {
+                        assert!(end.reset != Some(side) || !socket.is_corked, "a reset would drop it");
+                    }
                     self.relay.release(&mut self.workspace);
                     return end;
                 }
