@@ -24,6 +24,9 @@ use crate::session::{Need, Pause, ProxySessionService, SessionGuard, Side, TcpPr
 /// The most clients of a listener that are accepted before the sessions of this thread get a turn.
 const ACCEPTS_MAX: usize = 64;
 
+/// So many times in a row as many clients must have waited as were accepted until more are accepted at once.
+const FULL_TIMES: u8 = 8;
+
 /// What management asks of a data thread.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -40,9 +43,11 @@ pub(crate) enum Command {
 struct Accepting {
     number: u64,
     listener: Listener,
-    /// Clients that are accepted at the next event. One is waiting for sure; asking for a second would mostly be in
-    /// vain, so the number grows only as long as events come in a row, and one that was in vain sets it back.
+    /// Clients that are accepted at the next event. One is waiting for sure; asking for another one would mostly be in
+    /// vain, so the number grows only where many come.
     at_once: usize,
+    /// How many times in a row there were as many.
+    full_times: u8,
 }
 
 /// One of the data threads.
@@ -147,11 +152,16 @@ impl DataThread {
     /// Accepts some of those who wait; those who are left come with the next event.
     fn accept(&mut self, key: usize) {
         // It may have been closed since.
-        let Some(accepting) = self.listeners.get_mut(key) else { return };
+        let Some(accepting) = self.listeners.get(key) else { return };
         let at_once = accepting.at_once;
-        accepting.at_once = (2 * at_once).min(ACCEPTS_MAX);
-        if !self.accept_some(key, at_once) {
-            self.listeners[key].at_once = 1;
+        let were_as_many = self.accept_some(key, at_once);
+        let accepting = &mut self.listeners[key];
+        if !were_as_many {
+            (accepting.at_once, accepting.full_times) = (1, 0);
+        } else if accepting.full_times + 1 < FULL_TIMES {
+            accepting.full_times += 1;
+        } else {
+            (accepting.at_once, accepting.full_times) = ((2 * at_once).min(ACCEPTS_MAX), 0);
         }
     }
 
@@ -215,7 +225,7 @@ impl DataThread {
             match self.commands.try_recv() {
                 Ok(Command::Open { number, socket, group }) => {
                     let listener = Listener { socket, group };
-                    let key = self.listeners.insert(Accepting { number, listener, at_once: 1 });
+                    let key = self.listeners.insert(Accepting { number, listener, at_once: 1, full_times: 0 });
                     self.watch_listener(key);
                 }
                 Ok(Command::Close { number, done }) => {

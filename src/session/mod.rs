@@ -34,7 +34,6 @@ pub struct TcpProxySession {
 
 /// What a session is doing.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "the large one is what nearly every session is nearly always in")]
 enum Stage {
     Connecting(Box<Connecting>),
     Relaying {
@@ -216,6 +215,6 @@ mod tests {
     #[test]
     fn an_idle_session_stays_small() {
         let sizes = (size_of::<TcpProxySession>(), size_of::<SessionRecord>());
-        assert!(sizes.0 <= 384 && sizes.1 <= 160, "{sizes:?}");
+        assert!(sizes.0 <= 256 && sizes.1 <= 160, "{sizes:?}");
     }
 }

@@ -40,6 +40,20 @@ enum State {
     Over,
 }
 
+/// Bytes that wait for the sink; never none.
+#[derive(Debug)]
+struct Pending {
+    bytes: Vec<u8>,
+    /// How many of them have been written.
+    at: usize,
+}
+
+impl Pending {
+    fn of(bytes: Vec<u8>) -> Option<Box<Self>> {
+        (!bytes.is_empty()).then(|| Box::new(Self { bytes, at: 0 }))
+    }
+}
+
 /// One direction of a session.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
@@ -47,18 +61,17 @@ pub(super) struct Flow {
     pub(super) bytes: u64,
     state: State,
     large_reads: u8,
-    /// What was read and did not fit into the sink; empty (and without memory) nearly always.
-    pending: Vec<u8>,
-    pending_at: usize,
+    /// What was read and did not fit into the sink, before what is in the pipe.
+    pending: Option<Box<Pending>>,
     pipe: Option<Pipe>,
     in_pipe: usize,
 }
 
 impl Flow {
     /// A direction whose first bytes, and perhaps its end, have been read already.
-    pub(super) fn start_with(pending: Vec<u8>, has_ended: bool) -> Self {
+    pub(super) fn start_with(unsent: Vec<u8>, has_ended: bool) -> Self {
         let state = if has_ended { State::Ending(FlowEnd::Finished) } else { State::Open };
-        Self { pending, state, ..Self::default() }
+        Self { pending: Pending::of(unsent), state, ..Self::default() }
     }
 
     /// True when nothing will move in this direction any more.
@@ -69,13 +82,13 @@ impl Flow {
     /// Nothing will move in this direction any more.
     pub(super) fn close(&mut self) {
         // What the sink did not take would be sent to it again.
-        self.pending = Vec::new();
+        self.pending = None;
         self.state = State::Over;
     }
 
     /// The sink takes no more: reads the source on and throws away what it sends.
     pub(super) fn discard(&mut self) {
-        self.pending = Vec::new();
+        self.pending = None;
         self.state = State::Discarding;
     }
 
@@ -156,34 +169,37 @@ impl Flow {
 
     /// Writes what is pending and what is in the pipe. True when nothing of it is left.
     fn deliver<B: Socket>(&mut self, sink: &mut B) -> io::Result<bool> {
-        while self.pending_at < self.pending.len() || self.in_pipe > 0 {
-            if !sink.is_writable() {
-                return Ok(false);
-            }
-            let sent = match &self.pipe {
-                Some(pipe) if self.in_pipe > 0 => sink.splice_out(&pipe.reader, self.in_pipe),
-                _ => sink.send(&self.pending[self.pending_at..], false),
+        loop {
+            let sent = match (&self.pipe, &self.pending) {
+                (_, None) if self.in_pipe == 0 => return Ok(true),
+                _ if !sink.is_writable() => return Ok(false),
+                (_, Some(pending)) => sink.send(&pending.bytes[pending.at..], false),
+                (pipe, None) => sink.splice_out(&pipe.as_ref().expect("bytes are in it").reader, self.in_pipe),
             };
             match sent {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(sent) if self.in_pipe > 0 => {
-                    self.in_pipe -= sent;
-                    self.bytes += sent as u64;
-                }
                 Ok(sent) => {
-                    self.pending_at += sent;
                     self.bytes += sent as u64;
+                    self.delivered(sent);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => sink.write_blocked(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        if !self.pending.is_empty() {
-            self.pending = Vec::new();
-            self.pending_at = 0;
+    }
+
+    /// The sink took so much of what waits for it.
+    fn delivered(&mut self, sent: usize) {
+        match &mut self.pending {
+            None => self.in_pipe -= sent,
+            Some(pending) => {
+                pending.at += sent;
+                if pending.at == pending.bytes.len() {
+                    self.pending = None;
+                }
+            }
         }
-        Ok(true)
     }
 
     /// True when the next bytes shall go through a pipe, and there is one.
@@ -238,7 +254,7 @@ impl Flow {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 // The sink has room, so no event would tell of it: the rest is sent at once.
-                self.pending = scratch[..read].to_vec();
+                self.pending = Pending::of(scratch[..read].to_vec());
                 return Ok(Ok(moved));
             }
             Err(error) => return Err(error),
@@ -246,7 +262,7 @@ impl Flow {
         self.bytes += sent as u64;
         if sent < read {
             sink.write_blocked();
-            self.pending = scratch[sent..read].to_vec();
+            self.pending = Pending::of(scratch[sent..read].to_vec());
         }
         Ok(Ok(moved))
     }
