@@ -60,10 +60,7 @@ fn a_generated_module_is_fit_and_everything_about_it_is_told() {
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     assert!(stdout.ends_with("x.wat: fit\n") && !stdout.contains('\x1b') && !stdout.contains('█'), "{stdout}");
     let (code, report) = report(&path, &["--config", "{ }"]);
-    assert_eq!(
-        (code, &report["fit"], &report["reasons"], &report["notes"]),
-        (Some(0), &json!(true), &json!([]), &json!([]))
-    );
+    assert_eq!((code, &report["fit"], &report["reasons"]), (Some(0), &json!(true), &json!([])));
     for (key, value) in [
         ("name", json!("x")),
         ("version", json!("0.1.0")),
@@ -93,7 +90,12 @@ fn a_generated_module_is_fit_and_everything_about_it_is_told() {
         let [min, median, p99] = ["min_ns", "median_ns", "p99_ns"].map(|key| cost[key].as_f64().unwrap());
         assert!(0.0 < min && min <= median && median <= p99, "{cost}");
     }
-    assert_eq!(report["spread"], json!({ "clients": 100_000, "servers": vec![10_000; 10] }));
+    let clients = report["spread"]["clients"].as_u64().unwrap();
+    let spread: Vec<_> = report["spread"]["servers"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+    assert_eq!((spread.len(), spread.iter().sum::<u64>()), (10, clients));
+    assert!(spread.iter().all(|count| count.abs_diff(clients / 10) <= 1), "in turn: {spread:?}");
+    // A busy machine gets less far, and says so; there is nothing else to say.
+    assert_eq!(report["notes"].as_array().unwrap().len(), usize::from(clients < 100_000), "{report}");
     assert!(report["leaving"]["clients"].as_u64() > report["leaving"]["moved"].as_u64());
     assert!(
         report["checks"]
