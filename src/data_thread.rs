@@ -124,7 +124,11 @@ impl DataThread {
     fn told(&mut self, key: SessionKey, side: Side, ready: Ready) {
         self.with_session(key, |mut session, workspace| {
             session.told(side, ready);
-            session.advance(workspace)
+            match session.waits_for_turn() {
+                // It goes on with it, and only once.
+                true => Some((session, Pause::UntilEvent)),
+                false => session.advance(workspace),
+            }
         });
     }
 

@@ -30,6 +30,8 @@ pub struct TcpProxySession {
     client: TcpSocket,
     stage: Stage,
     guard: SessionGuard,
+    /// It has to go on without an event, when the others of its thread have had their turn.
+    waits_for_turn: bool,
 }
 
 /// What a session is doing.
@@ -90,7 +92,7 @@ impl TcpProxySession {
     /// `None` when the session is over already.
     pub(crate) fn start(client: OwnedFd, guard: SessionGuard, workspace: &mut Workspace) -> Option<(Box<Self>, Pause)> {
         match Self::begin(client, &guard, workspace) {
-            Ok((client, stage)) => Box::new(Self { client, stage, guard }).advance(workspace),
+            Ok((client, stage)) => Box::new(Self { client, stage, guard, waits_for_turn: false }).advance(workspace),
             Err(end) => {
                 guard.finish(end.reason, end.error);
                 None
@@ -129,7 +131,10 @@ impl TcpProxySession {
     /// Does what can be done now. `None` when the session is over.
     pub(crate) fn advance(mut self: Box<Self>, workspace: &mut Workspace) -> Option<(Box<Self>, Pause)> {
         match self.step(workspace) {
-            Ok(pause) => Some((self, pause)),
+            Ok(pause) => {
+                self.waits_for_turn = pause == Pause::ForOthers;
+                Some((self, pause))
+            }
             Err(end) => {
                 self.close(end, workspace);
                 None
@@ -152,6 +157,11 @@ impl TcpProxySession {
             socket.rearm(&workspace.reactor).map_err(connect::out_of_descriptors)?;
         }
         Ok(pause)
+    }
+
+    /// True while it is to advance in its turn, whatever happens until then.
+    pub(crate) fn waits_for_turn(&self) -> bool {
+        self.waits_for_turn
     }
 
     /// Looks after a session to which nothing happens.
@@ -177,7 +187,7 @@ impl TcpProxySession {
 
     /// Closes both sockets the way the session ended, and then tells everybody that it did.
     fn close(self: Box<Self>, end: RelayEnd, workspace: &mut Workspace) {
-        let Self { client, mut stage, guard } = *self;
+        let Self { client, mut stage, guard, .. } = *self;
         if let Stage::Relaying { server, relay, .. } = &mut stage {
             relay.release(workspace);
             match end.reset {
