@@ -100,25 +100,30 @@ impl DataThread {
     /// Serves until there is nobody left to command it.
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Events::new();
-        loop {
-            self.workspace.reactor.wait(&mut events, self.again.is_empty())?;
-            let again = std::mem::take(&mut self.again);
-            for (token, ready) in events.iter() {
-                match token.source() {
-                    Source::Client(key) => self.told(key, Side::Client, ready),
-                    Source::Server(key) => self.told(key, Side::Server, ready),
-                    Source::Listener(key) => self.accept(key as usize),
-                    Source::Bell => {
-                        if !self.obey() {
-                            return Ok(());
-                        }
+        while self.turn(&mut events)? {}
+        Ok(())
+    }
+
+    /// One wait, and what it brought. False when there is nobody left to command it.
+    fn turn(&mut self, events: &mut Events) -> io::Result<bool> {
+        self.workspace.reactor.wait(events, self.again.is_empty())?;
+        let again = std::mem::take(&mut self.again);
+        for (token, ready) in events.iter() {
+            match token.source() {
+                Source::Client(key) => self.told(key, Side::Client, ready),
+                Source::Server(key) => self.told(key, Side::Server, ready),
+                Source::Listener(key) => self.accept(key as usize),
+                Source::Bell => {
+                    if !self.obey() {
+                        return Ok(false);
                     }
                 }
             }
-            for key in again {
-                self.with_session(key, TcpProxySession::advance);
-            }
         }
+        for key in again {
+            self.with_session(key, TcpProxySession::advance);
+        }
+        Ok(true)
     }
 
     fn told(&mut self, key: SessionKey, side: Side, ready: Ready) {
@@ -275,5 +280,53 @@ impl DataThread {
             session.end(reason, workspace);
             None
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+    use crate::group::{Group, GroupSettings};
+    use crate::server::{Origin, ServerSettings};
+
+    const BUSY_TURNS: usize = 20;
+
+    /// Both its sockets nearly always have more than it may move at once, and events come besides.
+    #[test]
+    fn a_busy_session_waits_for_one_turn_however_many_events_come() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let servers = vec![ServerSettings::new(addr.to_string().parse().unwrap(), Origin::File)];
+        let group = Arc::new(Group::for_tests(GroupSettings::for_tests("round_robin"), servers));
+        let service = Arc::new(ProxySessionService::new(1, 10));
+        let (_commands, receiver) = mpsc::channel();
+        let mut data_thread = DataThread::new(0, &service, receiver).unwrap();
+
+        let clients = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(clients.local_addr().unwrap()).unwrap();
+        let (ours, from) = clients.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        data_thread.start(ours.into(), service.register(0, from, &group));
+        let (server, _) = listener.accept().unwrap();
+        thread::scope(|scope| {
+            for stream in [&client, &server] {
+                // Until the session is gone.
+                scope.spawn(move || while (&mut &*stream).write_all(&[0; 1 << 18]).is_ok() {});
+                scope.spawn(move || while (&mut &*stream).read(&mut [0; 1 << 18]).is_ok_and(|read| read > 0) {});
+            }
+            let (mut events, mut busy_turns) = (Events::new(), 0);
+            while busy_turns < BUSY_TURNS {
+                assert!(data_thread.turn(&mut events).unwrap());
+                assert!(data_thread.again.len() <= 1, "{} turns for one session", data_thread.again.len());
+                busy_turns += data_thread.again.len();
+            }
+            drop(data_thread);
+        });
+        assert_eq!(service.active(), 0);
     }
 }
