@@ -111,6 +111,6 @@ impl SessionEvent {
 }
 
 /// With the fraction: most connects take less than one millisecond.
-fn as_ms(micros: u64) -> f64 {
+pub(super) fn as_ms(micros: u64) -> f64 {
     micros as f64 / 1_000.0
 }

@@ -1,14 +1,15 @@
 //! Log lines, written off every thread that has something better to do.
 //!
 //! One thread owns stderr. Lines of `tracing` are formatted where they are written and handed to it;
-//! a session's events are handed to it as plain structs by [`session()`] and become `tracing` events
-//! there, so level, format and time stamps are one mechanism and no data thread formats anything.
+//! a session's events are handed to it as plain structs by [`session()`] and become the same lines there
+//! (`tracing` makes them, or `json`, which is faster), so no data thread formats anything.
 //!
 //! Nobody ever waits for stderr: what does not fit into the bounded queue, or cannot be written, is
 //! dropped and counted, and a line says how many were as soon as lines flow again. Choosing format and
 //! level is the configuration's business; [`LogGuard`] belongs to `main`.
 
 mod event;
+mod json;
 mod queue;
 mod thread;
 
@@ -105,7 +106,7 @@ pub fn init(format: LogFormat, level: LogLevel, color: bool) -> LogGuard {
     let (dispatch, filter) = subscriber(&QUEUE, format, level, color);
     tracing::dispatcher::set_global_default(dispatch).expect("logging is started once");
     FILTER.set(filter).ok().expect("logging is started once");
-    let log = LogThread::new(&QUEUE, std::io::stderr());
+    let log = LogThread::new(&QUEUE, format, std::io::stderr());
     std::thread::Builder::new().name("log".into()).spawn(|| log.run()).expect("a thread can be started");
     std::panic::set_hook(Box::new(|panic| report_panic(&QUEUE, panic)));
     LogGuard { queue: &QUEUE }

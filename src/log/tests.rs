@@ -3,8 +3,10 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use proptest::prelude::*;
 use serde_json::Value;
 
+use super::json::JsonLines;
 use super::queue::{Entry, SHARD_ENTRIES_MAX, What};
 use super::*;
 
@@ -75,7 +77,7 @@ impl TestLog {
         let queue: &'static Queue = Box::leak(Box::new(Queue::new()));
         let sink = FakeSink::default();
         let (dispatch, filter) = subscriber(queue, format, level, false);
-        let log = LogThread::new(queue, sink.clone());
+        let log = LogThread::new(queue, format, sink.clone());
         let scope = dispatch.clone();
         std::thread::spawn(move || tracing::dispatcher::with_default(&scope, || log.run()));
         Self { queue, dispatch, filter, sink, _guard: LogGuard { queue } }
@@ -329,4 +331,55 @@ fn child_logs_more_than_a_pipe_holds() {
     }
     assert!(dropped_total() > 0, "one shard cannot hold them all, and nobody waits");
     drop(guard);
+}
+
+fn event() -> impl Strategy<Value = SessionEvent> {
+    let client =
+        prop_oneof![any::<([u8; 4], u16)>().prop_map(Into::into), any::<([u8; 16], u16)>().prop_map(Into::into)];
+    let texts = (any::<String>(), prop::option::of(any::<String>()), prop::option::of(any::<String>()));
+    let numbers = (any::<u64>(), any::<u16>(), any::<u32>(), any::<[u64; 4]>(), prop::option::of(any::<u32>()));
+    (0..3, client, texts, numbers).prop_map(|(which, client, (policy, server, error), numbers)| {
+        let (id, group, attempts, [bytes_up, bytes_down, elapsed_ms, micros], connect_us) = numbers;
+        match which {
+            0 => SessionEvent::ClientConnected { id, group, client },
+            1 => {
+                let (server, connect_us) = (policy.into(), micros >> 20);
+                SessionEvent::ServerConnected { id, group, client, server, attempt: attempts, connect_us }
+            }
+            _ => SessionEvent::SessionClosed {
+                id,
+                group,
+                policy: policy.into(),
+                client,
+                server: server.map(Into::into),
+                attempts,
+                end: "client_closed",
+                bytes_up,
+                bytes_down,
+                connect_us: connect_us.map(Into::into),
+                elapsed_ms,
+                error: error.map(Into::into),
+            },
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn json_lines_of_sessions_are_what_tracing_would_write(
+        events in prop::collection::vec((event(), 0..2_000_000_000_000_000_000_u64, 0..3_000_000_u64), 1..20),
+    ) {
+        let log = TestLog::start(LogFormat::Json, LogLevel::Info);
+        let (mut lines, mut written) = (JsonLines::default(), Vec::new());
+        for (event, nanos, later) in &events {
+            for nanos in [*nanos, nanos + later] {
+                let at = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
+                log.in_scope(|| thread::emit(event, at));
+                lines.write(event, at, &mut written);
+            }
+        }
+        prop_assert_eq!(String::from_utf8(written).unwrap(), log.flushed());
+    }
 }

@@ -9,6 +9,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
+use super::LogFormat;
+use super::SessionEvent;
+use super::json::JsonLines;
 use super::queue::{self, Entry, PAUSE, Queue, What};
 
 /// Bytes gathered before they are written.
@@ -64,6 +67,18 @@ impl Write for LineWriter {
     }
 }
 
+/// Has `tracing` write the line of an event that happened `at` that time.
+pub(super) fn emit(event: &SessionEvent, at: SystemTime) {
+    EVENT_AT.set(Some(at));
+    event.emit();
+    EVENT_AT.set(None);
+}
+
+/// Adds to what is written next. Only the log thread has that.
+fn with_out(add: impl FnOnce(&mut Out)) {
+    OUT.with_borrow_mut(|out| out.as_mut().map(add));
+}
+
 impl Out {
     fn add(&mut self, line: &[u8]) {
         self.bytes.extend_from_slice(line);
@@ -71,29 +86,37 @@ impl Out {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds, of the event and not of its formatting.
+/// The time of the event and not of its formatting.
 pub(super) struct EventTime;
 
 impl FormatTime for EventTime {
     fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
         let at = EVENT_AT.get().unwrap_or_else(SystemTime::now);
-        let at = jiff::Timestamp::try_from(at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        write!(w, "{at:.3}")
+        w.write_str(&stamp(at))
     }
+}
+
+/// RFC 3339 in UTC with milliseconds.
+pub(super) fn stamp(at: SystemTime) -> String {
+    let at = jiff::Timestamp::try_from(at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{at:.3}")
 }
 
 /// Empties the queue into `sink` until the queue is stopped.
 pub(super) struct LogThread<W> {
     queue: &'static Queue,
     sink: W,
+    /// Writes the lines of sessions, when they are JSON; otherwise `tracing` does.
+    json: Option<JsonLines>,
     batch: Vec<Entry>,
     spare: Vec<Entry>,
     dropped_reported: u64,
 }
 
 impl<W: Write> LogThread<W> {
-    pub(super) fn new(queue: &'static Queue, sink: W) -> Self {
-        Self { queue, sink, batch: Vec::new(), spare: Vec::new(), dropped_reported: 0 }
+    pub(super) fn new(queue: &'static Queue, format: LogFormat, sink: W) -> Self {
+        let json = (format == LogFormat::Json).then(JsonLines::default);
+        Self { queue, sink, json, batch: Vec::new(), spare: Vec::new(), dropped_reported: 0 }
     }
 
     /// Ends after the pass that began when the queue was already stopped.
@@ -130,14 +153,9 @@ impl<W: Write> LogThread<W> {
         let has_lines = !batch.is_empty();
         for entry in batch.drain(..) {
             match entry.what {
-                What::Line(line) => OUT.with_borrow_mut(|out| out.as_mut().map(|out| out.add(&line))),
-                What::Session(event) => {
-                    EVENT_AT.set(Some(entry.at));
-                    event.emit();
-                    EVENT_AT.set(None);
-                    Some(())
-                }
-            };
+                What::Line(line) => with_out(|out| out.add(&line)),
+                What::Session(event) => self.write_session(&event, entry.at),
+            }
             if OUT.with_borrow(|out| out.as_ref().is_some_and(|out| out.bytes.len() >= WRITE_SIZE)) {
                 self.write_out();
             }
@@ -148,6 +166,18 @@ impl<W: Write> LogThread<W> {
         queue::shrink(&mut batch);
         self.batch = batch;
         has_lines
+    }
+
+    fn write_session(&mut self, event: &SessionEvent, at: SystemTime) {
+        match &mut self.json {
+            // The level may have changed since.
+            Some(json) if tracing::enabled!(tracing::Level::INFO) => with_out(|out| {
+                json.write(event, at, &mut out.bytes);
+                out.lines += 1;
+            }),
+            Some(_) => {}
+            None => emit(event, at),
+        }
     }
 
     /// Says how many lines were lost, but only when the last write went well: this one would be lost too.
