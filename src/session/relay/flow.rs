@@ -8,8 +8,12 @@ use super::{Pause, SCRATCH_SIZE, Socket, Workspace};
 /// A read of this much is a sign of bulk: moving it through a pipe costs less than copying it twice.
 pub(super) const LARGE_READ: usize = 64 << 10;
 
-/// Large reads in a row: from here on it is bulk.
-const LARGE_READS_FOR_SPLICE: u8 = 2;
+/// How sure a direction must be that it is bulk to be spliced: two large reads in a row.
+const BULK_LIKELY: u8 = 2;
+
+/// How sure it can be. A large splice makes it so, and each small one takes one off: the odd small piece of a stream
+/// that goes on must not lead to large ones that are copied.
+const BULK_SURE: u8 = 6;
 
 /// A splice that moves less than this costs more than copying would have.
 const SPLICE_WORTH: usize = 4 << 10;
@@ -60,7 +64,8 @@ pub(super) struct Flow {
     /// Bytes written to the sink.
     pub(super) bytes: u64,
     state: State,
-    large_reads: u8,
+    /// How sure it is that this is bulk: from [`BULK_LIKELY`] on it is taken to be.
+    bulk: u8,
     /// What was read and did not fit into the sink, before what is in the pipe.
     pending: Option<Box<Pending>>,
     pipe: Option<Pipe>,
@@ -204,7 +209,7 @@ impl Flow {
 
     /// True when the next bytes shall go through a pipe, and there is one.
     fn is_bulk(&mut self, workspace: &mut Workspace) -> bool {
-        if self.large_reads < LARGE_READS_FOR_SPLICE {
+        if self.bulk < BULK_LIKELY {
             return false;
         }
         if self.pipe.is_none() {
@@ -218,8 +223,10 @@ impl Flow {
         let pipe = self.pipe.as_ref().expect("bulk has a pipe");
         let moved = source.splice_in(&pipe.writer, PIPE_SIZE)?;
         self.in_pipe = moved;
-        if moved < SPLICE_WORTH {
-            self.large_reads = 0;
+        match moved {
+            LARGE_READ.. => self.bulk = BULK_SURE,
+            SPLICE_WORTH.. => {}
+            _ => self.bulk -= 1,
         }
         Ok(if moved == 0 { Moved::End } else { Moved::Some })
     }
@@ -240,7 +247,7 @@ impl Flow {
             Ok(read) => read,
             Err(error) => return Ok(Err(error)),
         };
-        self.large_reads = if read < LARGE_READ { 0 } else { self.large_reads.saturating_add(1) };
+        self.bulk = if read < LARGE_READ { 0 } else { (self.bulk + 1).min(BULK_SURE) };
         let mut moved = Moved::Some;
         if read < scratch.len() && !source.has_exception() {
             // Not filled: the socket is empty now, and a read to be told so, or to be told of the end, can be saved.

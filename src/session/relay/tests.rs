@@ -436,15 +436,25 @@ fn a_reset_found_while_writing_is_passed_on_after_what_that_side_had_sent() {
 }
 
 #[test]
-fn bulk_goes_through_a_pipe_after_two_large_reads_and_until_little_comes() {
-    let spliced = |up: &[In]| {
+fn bulk_goes_through_a_pipe_after_two_large_reads_and_until_only_little_comes() {
+    let counts = |up: &[In]| {
         let (bench, _) = Bench::run(Scripted::new(up.to_vec()), Scripted::new([In::Pause, In::End]));
         assert!(bench.server.written == whole(up));
-        bench.client.splices
+        (bench.client.recvs, bench.client.splices)
     };
-    // Two large reads; the rest by splice, one more to be told that it was all, and the small piece that shows that
-    // bulk is over.
-    assert_eq!(spliced(&[some(3 * SCRATCH_SIZE), In::Pause, some(100), In::Pause, some(100), In::End]), 3);
+    let spliced = |up: &[In]| counts(up).1;
+    let then = |head: usize, tail: &[usize]| {
+        let mut up = vec![some(head)];
+        up.extend(tail.iter().flat_map(|size| [In::Pause, some(*size)]));
+        [up, vec![In::End]].concat()
+    };
+    // Two large reads; the rest is spliced, small pieces between large ones as well.
+    let bulk = 3 * SCRATCH_SIZE;
+    assert_eq!(counts(&then(bulk, &[100, LARGE_READ, 100, 100, LARGE_READ])).0, 2);
+    // Small pieces alone are soon copied again.
+    let (recvs, splices) = counts(&then(bulk, &[100; 20]));
+    assert_eq!(counts(&then(bulk, &[100; 40])).1, splices);
+    assert!(recvs > 10, "{recvs} reads");
     // They may come in pauses, but in a row.
     let (large, small) = (LARGE_READ, LARGE_READ - 1);
     assert!(spliced(&[some(large), In::Pause, some(large), In::Pause, some(large), In::End]) > 0);
