@@ -5,7 +5,7 @@ use std::path::Path;
 use super::cost::cost;
 use super::report::{Check, Report, Sizes};
 use super::rig::{Rig, Subject, Tally, servers};
-use super::scenes::{CLIENTS_MAX, SCENES, leaving, replays, spread};
+use super::scenes::{CLIENTS_MAX, SCENES, answers, leaving, spread};
 use super::style;
 use crate::clock;
 use crate::policy::spec::{ModuleSpec, is_module_name};
@@ -67,27 +67,22 @@ fn measure<T>(
     tally: &mut Tally,
     subject: Subject<'_>,
     name: &'static str,
-    scene: impl FnOnce(&mut Rig) -> Result<T, String>,
+    scene: impl FnMut(&mut Rig) -> Result<T, String>,
 ) -> Option<T> {
-    let found = Rig::new(subject).and_then(|mut rig| {
-        let found = scene(&mut rig);
-        add(tally, rig.tally());
-        found
-    });
+    let (asked, found) = subject.play(scene);
+    add(tally, asked);
     found.map_err(|text| report.refuse(&text, name)).ok()
 }
 
 fn replay(report: &mut Report, subject: Subject<'_>) {
-    let played = Rig::new(subject).and_then(|mut a| {
-        let is_same = replays(&mut a, &mut Rig::new(subject)?)?;
-        Ok((is_same, a.tally()))
-    });
-    if let Ok((false, _)) = played {
+    let (asked, first) = subject.play(answers);
+    let played = first.and_then(|first| Ok((first, subject.play(answers).1?)));
+    // The slower one may have been asked less.
+    if played.as_ref().is_ok_and(|(first, second)| first.iter().zip(second).any(|(first, second)| first != second)) {
         let text = "two instances that were told the same answer differently: after a fault, or on several proxies, \
                     clients are placed otherwise";
         report.notes.push(text.to_owned());
     }
-    let asked = played.as_ref().map_or_else(|_| Tally::default(), |(_, asked)| *asked);
     note(report, "replay", "takes the same configuration and servers again", asked, played.map(|_| ()));
 }
 

@@ -3,8 +3,12 @@
 use std::path::Path;
 
 use super::report::{Report, Spread};
+use super::rig::{Subject, client, servers};
 use super::style::Style;
+use crate::clock;
 use crate::policy::spec::{MODULE_NAME_LEN_MAX, ModuleSpec};
+use crate::policy::wasm::guests::{self, Parts};
+use crate::policy::wasm::trial::Trial;
 
 #[test]
 fn bars_and_colors_are_for_terminals() {
@@ -26,8 +30,30 @@ fn a_generated_text_describes_itself_whatever_its_name() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["a", &"x".repeat(MODULE_NAME_LEN_MAX), "with-a_dash"] {
         let path = super::create(folder.path(), name, super::Lang::Wat).unwrap();
-        let trial = crate::policy::wasm::trial::Trial::load(&path, 8 << 20).unwrap();
+        let trial = Trial::load(&path, 8 << 20).unwrap();
         let made = trial.policy(&ModuleSpec::new(name), 1).unwrap();
         assert_eq!((made.name.as_str(), made.version.as_str()), (name, "0.1.0"));
     }
+}
+
+#[test]
+fn a_module_that_was_too_slow_is_given_two_more_chances() {
+    let slow_at_retries = format!("(if (local.get $attempt) (then (loop $ever (br $ever)))) {}", Parts::default().pick);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("slow.wat");
+    std::fs::write(&path, guests::policy(Parts { pick: &slow_at_retries, ..Parts::default() })).unwrap();
+    let (trial, spec) = (Trial::load(&path, 8 << 20).unwrap(), ModuleSpec::new("slow"));
+    let subject = Subject { trial: &trial, spec: &spec, start_ms: clock::coarse_ms() };
+    let play = |slow_times: usize| {
+        let mut times = 0;
+        let (asked, played) = subject.play(|rig| {
+            times += 1;
+            rig.show(servers(0..3))?;
+            let tried = [rig.servers()[2].id];
+            rig.ask(client(0), if times <= slow_times { &tried } else { &[] })
+        });
+        (times, played.is_ok(), asked.picks)
+    };
+    assert_eq!((play(0), play(2)), ((1, true, 1), (3, true, 1)));
+    assert_eq!(play(3), (3, false, 0));
 }
