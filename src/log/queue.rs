@@ -19,8 +19,12 @@ pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 const SHARDS: usize = 8;
 
-/// Larger vectors are freed after use, so that one burst does not hold memory for good.
+/// A larger vector is freed after use when little of it was used, so that one burst does not hold memory for good, and
+/// lasting load does not ask for it anew each time.
 const CAPACITY_KEPT_MAX: usize = 1_024;
+
+/// Little is less than one in so many.
+const USED_PART_MIN: usize = 4;
 
 static THREADS_SEEN: AtomicUsize = AtomicUsize::new(0);
 
@@ -165,9 +169,19 @@ impl Queue {
     /// that each is locked for one swap only.
     pub(super) fn collect(&self, batch: &mut Vec<Entry>, spare: &mut Vec<Entry>) {
         for shard in &self.shards {
-            std::mem::swap(&mut *lock(&shard.0), spare);
+            let mut entries = lock(&shard.0);
+            if entries.is_empty() {
+                shrink(&mut entries, 0);
+                continue;
+            }
+            std::mem::swap(&mut *entries, spare);
+            drop(entries);
+            let used = spare.len();
             batch.append(spare);
-            shrink(spare);
+            shrink(spare, used);
+        }
+        if batch.is_empty() {
+            shrink(spare, 0);
         }
         batch.sort_by_key(|entry| entry.at);
     }
@@ -182,9 +196,9 @@ impl Queue {
     }
 }
 
-/// Frees what a burst has left behind.
-pub(super) fn shrink(entries: &mut Vec<Entry>) {
-    if entries.capacity() > CAPACITY_KEPT_MAX {
+/// Frees what a burst has left behind of a vector that is empty now, and of which so much was `used`.
+pub(super) fn shrink(entries: &mut Vec<Entry>, used: usize) {
+    if entries.capacity() > CAPACITY_KEPT_MAX.max(used * USED_PART_MIN) {
         *entries = Vec::new();
     }
 }
@@ -192,4 +206,35 @@ pub(super) fn shrink(entries: &mut Vec<Entry>) {
 /// A panic elsewhere leaves vectors and counters valid, so poison means nothing here.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANY: usize = 4 * CAPACITY_KEPT_MAX;
+
+    #[test]
+    fn lasting_load_keeps_its_memory_and_a_burst_leaves_none() {
+        let queue = Queue::new();
+        let (mut batch, mut spare) = (Vec::new(), Vec::new());
+        let mut capacities = |entries: usize| {
+            for _ in 0..entries {
+                queue.push(What::Line(Box::default()));
+            }
+            queue.collect(&mut batch, &mut spare);
+            assert_eq!(batch.len(), entries);
+            batch.clear();
+            shrink(&mut batch, entries);
+            let shards = queue.shards.iter().map(|shard| lock(&shard.0).capacity());
+            (batch.capacity(), shards.sum::<usize>() + spare.capacity())
+        };
+        for _ in 0..3 {
+            let (of_batch, of_shards) = capacities(MANY);
+            assert!(of_batch >= MANY && of_shards >= MANY, "{of_batch} {of_shards}");
+        }
+        capacities(1);
+        let (of_batch, of_shards) = capacities(0);
+        assert!(of_batch <= CAPACITY_KEPT_MAX && of_shards <= 2 * CAPACITY_KEPT_MAX, "{of_batch} {of_shards}");
+    }
 }

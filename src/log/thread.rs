@@ -150,7 +150,7 @@ impl<W: Write> LogThread<W> {
     fn pass(&mut self) -> bool {
         let mut batch = std::mem::take(&mut self.batch);
         self.queue.collect(&mut batch, &mut self.spare);
-        let has_lines = !batch.is_empty();
+        let lines = batch.len();
         for entry in batch.drain(..) {
             match entry.what {
                 What::Line(line) => with_out(|out| out.add(&line)),
@@ -160,12 +160,12 @@ impl<W: Write> LogThread<W> {
                 self.write_out();
             }
         }
-        if has_lines && self.write_out() {
+        if lines > 0 && self.write_out() {
             self.report_dropped();
         }
-        queue::shrink(&mut batch);
+        queue::shrink(&mut batch, lines);
         self.batch = batch;
-        has_lines
+        lines > 0
     }
 
     fn write_session(&mut self, event: &SessionEvent, at: SystemTime) {
