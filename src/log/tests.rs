@@ -311,7 +311,7 @@ fn run_child(test: &str, stderr: Stdio) -> String {
 }
 
 #[test]
-#[ignore = "needs a process of its own; others start it"]
+#[ignore = "the tests above run it, in a process of its own"]
 fn child_logs_and_panics() {
     let guard = init(LogFormat::Json, LogLevel::Error, false);
     set_level(LogLevel::Info);
@@ -323,7 +323,7 @@ fn child_logs_and_panics() {
 }
 
 #[test]
-#[ignore = "needs a process of its own; others start it"]
+#[ignore = "the tests above run it, in a process of its own"]
 fn child_logs_more_than_a_pipe_holds() {
     let guard = init(LogFormat::Text, LogLevel::Info, false);
     for id in 0..40_000 {
