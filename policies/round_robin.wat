@@ -18,9 +18,10 @@
 ;; This module's memory
 ;;       0   return area of `describe`: name (address, length), version (address, length)
 ;;      16   return area of `configure`: 0 = ok, 1 = error; the error's text at +4 (address, length)
-;;      32   return area of `pick`: 0 = none, 1 = some; the server's id at +4
 ;;      64   the texts of `describe`
-;;    1024   the ids of the available servers, 4 bytes each, in the order of the list
+;;    1024   return area of `pick`: 0 = none, 1 = some; the server's id at +4. What a pick needs lies side by side, for the
+;;           processor fetches memory in lines of 64 bytes
+;;    1032   the ids of the available servers, 4 bytes each, in the order of the list
 ;;   65536   what the proxy passes in, or behind the ids when there are so many that they reach beyond
 (module
   (import "goproxy:balance/host@1.0.0" "already-tried" (func $already_tried (param $server i32) (result i32)))
@@ -79,7 +80,7 @@
         (br_if $done (i32.eqz (local.get $length)))
         (if (i32.load8_u offset=24 (local.get $server))
           (then
-            (i32.store offset=1024 (i32.shl (global.get $count) (i32.const 2)) (i32.load (local.get $server)))
+            (i32.store offset=1032 (i32.shl (global.get $count) (i32.const 2)) (i32.load (local.get $server)))
             (global.set $count (i32.add (global.get $count) (i32.const 1)))))
         (local.set $server (i32.add (local.get $server) (i32.const 36)))
         (local.set $length (i32.sub (local.get $length) (i32.const 1)))
@@ -90,9 +91,9 @@
     ;; Everything is taken in: the room is free again, but for what the ids reach into.
     (global.set $heap_start
       (select
-        (i32.add (i32.const 1024) (i32.shl (global.get $count) (i32.const 2)))
+        (i32.add (i32.const 1032) (i32.shl (global.get $count) (i32.const 2)))
         (i32.const 65536)
-        (i32.gt_u (global.get $count) (i32.const 16128))))    ;; (65536 - 1024) / 4
+        (i32.gt_u (global.get $count) (i32.const 16126))))    ;; (65536 - 1032) / 4
     (global.set $heap (global.get $heap_start)))
 
   ;; pick: func(connection: connection) -> option<u32>
@@ -101,13 +102,13 @@
     (param $family i32) (param $ip_high i64) (param $ip_low i64)
     (param $client_port i32) (param $listener_port i32) (param $attempt i32) (result i32)
     (local $left i32) (local $server i32)
-    (i32.store8 (i32.const 32) (i32.const 0))
+    (i32.store8 (i32.const 1024) (i32.const 0))
     (local.set $left (global.get $count))
     (block $done
       (loop $turn
         (br_if $done (i32.eqz (local.get $left)))
         (local.set $left (i32.sub (local.get $left) (i32.const 1)))
-        (local.set $server (i32.load offset=1024 (i32.shl (global.get $next) (i32.const 2))))
+        (local.set $server (i32.load offset=1032 (i32.shl (global.get $next) (i32.const 2))))
         (global.set $next (i32.add (global.get $next) (i32.const 1)))
         (if (i32.eq (global.get $next) (global.get $count))
           (then (global.set $next (i32.const 0))))
@@ -115,6 +116,6 @@
         ;; nothing: nobody has been tried, and each question costs as much as half a pick.
         (if (local.get $attempt)
           (then (br_if $turn (call $already_tried (local.get $server)))))
-        (i32.store8 (i32.const 32) (i32.const 1))
-        (i32.store (i32.const 36) (local.get $server))))
-    (i32.const 32)))
+        (i32.store8 (i32.const 1024) (i32.const 1))
+        (i32.store (i32.const 1028) (local.get $server))))
+    (i32.const 1024)))

@@ -93,18 +93,20 @@ impl Unit {
     }
 }
 
-/// Durations counted by size, without a lock.
+/// Durations counted by size, without a lock. In this order, and from the start of a cache line on, all but rare
+/// durations touch a single one.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Histogram {
     bounds: &'static Bounds,
-    counts: [AtomicU64; BOUNDS + 1],
     sum: AtomicU64,
+    counts: [AtomicU64; BOUNDS + 1],
 }
 
 impl Histogram {
     /// Counts into the buckets of `bounds`.
     pub fn new(bounds: &'static Bounds) -> Self {
-        Self { bounds, counts: Default::default(), sum: AtomicU64::default() }
+        Self { bounds, sum: AtomicU64::default(), counts: Default::default() }
     }
 
     /// Counts one duration in the histogram's unit.

@@ -8,15 +8,16 @@ use super::GroupSettings;
 use crate::policy::{IBalancePolicy, PickRequest, ServerSet};
 use crate::server::Server;
 
-/// A group at one moment: its settings, and the servers a policy is shown.
+/// A group at one moment: its settings, and the servers a policy is shown. In the order in which sessions need it.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Snapshot {
+    /// The servers that are online, then the backups that are.
+    pub(super) tiers: [Tier; 2],
     /// The group's settings.
     pub settings: GroupSettings,
     /// Grows with every change of the servers.
     pub generation: u64,
-    /// The servers that are online, then the backups that are.
-    pub(super) tiers: [Tier; 2],
 }
 
 /// Servers that are shown to the policy together, and the policy prepared for them.

@@ -150,8 +150,11 @@ pub trait IBalancePolicy: Send + Sync {
     /// Why there can be none now, for people.
     fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String>;
 
-    /// Hears what became of a pick of this server, by its id. Called on the data path.
-    fn heed(&self, _server: u32, _outcome: Outcome) {}
+    /// Hears what became of a pick of this server, by its id. False when the policy does not listen: of a session
+    /// whose connect it did not hear of, it does not hear the end either. Called on the data path.
+    fn heed(&self, _server: u32, _outcome: Outcome) -> bool {
+        false
+    }
 
     /// The index, in `request.servers`, of an open server; `None` when no server will do.
     ///

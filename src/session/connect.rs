@@ -188,11 +188,20 @@ enum Step {
     Connecting(TcpSocket),
 }
 
+/// Where to reach a server.
+#[derive(Debug)]
+enum Addresses {
+    /// As it is configured: then it needs not be looked up.
+    Literal(SocketAddr),
+    /// What its name was resolved to when its turn began; none when it was not yet.
+    Resolved(Arc<Vec<SocketAddr>>),
+}
+
 /// One server's turn.
 #[derive(Debug)]
 struct Turn {
     slot: ServerSlot,
-    addresses: Arc<Vec<SocketAddr>>,
+    addresses: Addresses,
     /// Addresses tried before this one.
     tried: usize,
     started_us: u64,
@@ -243,7 +252,7 @@ impl Dialer {
         }
         let mut turn = self.turn.take().expect("an address fails in its server's turn");
         turn.tried += 1;
-        if turn.tried < turn.addresses.len() && clock::coarse_ms() < turn.until_ms {
+        if turn.tried < turn.addresses.all().len() && clock::coarse_ms() < turn.until_ms {
             self.turn = Some(turn);
         } else {
             self.server_failed(&turn.slot.server, &error, record);
@@ -283,7 +292,10 @@ impl Dialer {
             group.counters.connect_retries.fetch_add(1, Relaxed);
         }
         record.set_attempts(attempt + 1);
-        let addresses = slot.server.live.addresses();
+        let addresses = match slot.server.settings.addr.literal() {
+            Some(addr) => Addresses::Literal(addr),
+            None => Addresses::Resolved(slot.server.live.addresses()),
+        };
         Ok(Turn {
             slot,
             addresses,
@@ -304,7 +316,7 @@ impl Dialer {
     fn address_until_ms(&self) -> u64 {
         let turn = self.turn.as_ref().expect("a connect under way has a turn");
         let now_ms = clock::coarse_ms();
-        let addresses_left = turn.addresses.len().saturating_sub(turn.tried).max(1) as u64;
+        let addresses_left = turn.addresses.all().len().saturating_sub(turn.tried).max(1) as u64;
         now_ms + turn.until_ms.saturating_sub(now_ms) / addresses_left
     }
 
@@ -314,10 +326,10 @@ impl Dialer {
         let live = &turn.slot.server.live;
         live.connected(micros);
         let outcome = Outcome::Connected { micros: u32::try_from(micros).unwrap_or(u32::MAX) };
-        record.group().heed(&turn.slot.server, outcome);
+        let policy_listens = record.group().heed(&turn.slot.server, outcome);
         live.prefer(turn.index());
         record.group().counters.connect_time.observe(micros);
-        record.set_connected(&turn.slot.server, micros);
+        record.set_connected(&turn.slot.server, micros, policy_listens);
         turn.slot
     }
 }
@@ -325,11 +337,20 @@ impl Dialer {
 impl Turn {
     /// The address that answered last time first, then the others in order, round and round.
     fn index(&self) -> usize {
-        (self.slot.server.live.preferred() + self.tried) % self.addresses.len().max(1)
+        (self.slot.server.live.preferred() + self.tried) % self.addresses.all().len().max(1)
     }
 
     fn address(&self) -> Option<SocketAddr> {
-        self.addresses.get(self.index()).copied()
+        self.addresses.all().get(self.index()).copied()
+    }
+}
+
+impl Addresses {
+    fn all(&self) -> &[SocketAddr] {
+        match self {
+            Self::Literal(addr) => std::slice::from_ref(addr),
+            Self::Resolved(addresses) => addresses,
+        }
     }
 }
 

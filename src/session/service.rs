@@ -72,6 +72,8 @@ pub struct SessionRecord {
     counted_down: AtomicU64,
     active_ms: AtomicU64,
     is_half_closed: AtomicBool,
+    /// The policy has heard of its connect, and shall hear of its end.
+    policy_listens: AtomicBool,
 }
 
 /// A registered session. Dropping it un-registers, on whatever path that happens.
@@ -117,6 +119,7 @@ impl ProxySessionService {
             counted_down: AtomicU64::new(0),
             active_ms: AtomicU64::new(now_ms),
             is_half_closed: AtomicBool::new(false),
+            policy_listens: AtomicBool::new(false),
         });
         let key = self.shards[shard].records().insert(Arc::clone(&record));
         self.active.fetch_add(1, Relaxed);
@@ -247,8 +250,9 @@ impl SessionRecord {
         self.attempts.store(attempts, Relaxed);
     }
 
-    /// The session has reached a server.
-    pub(crate) fn set_connected(&self, server: &Arc<Server>, micros: u64) {
+    /// The session has reached a server, and the policy has heard of it or not.
+    pub(crate) fn set_connected(&self, server: &Arc<Server>, micros: u64, policy_listens: bool) {
+        self.policy_listens.store(policy_listens, Relaxed);
         let micros = u32::try_from(micros).unwrap_or(u32::MAX).max(1);
         self.connect_us.store(micros, Relaxed);
         // The relay, and with it the idle time, starts now.
@@ -342,7 +346,10 @@ impl Drop for SessionGuard {
         counters.sessions_active.fetch_sub(1, Relaxed);
         counters.session_ended(self.end, elapsed_ms * 1_000);
         let connect_us = record.connect_us.load(Relaxed);
-        if let Some(server) = record.server.get() {
+        // Most do not: then nothing of the policy has to be fetched into the processor's caches once more.
+        if record.policy_listens.load(Relaxed)
+            && let Some(server) = record.server.get()
+        {
             let bytes = record.bytes_up.load(Relaxed) + record.bytes_down.load(Relaxed);
             record.group.heed(server, Outcome::Closed { millis: elapsed_ms, bytes });
         }

@@ -77,6 +77,41 @@ fn a_module_hears_what_became_of_each_of_its_picks() {
 }
 
 #[test]
+fn a_module_does_not_hear_the_end_of_a_session_that_began_before_anybody_listened() {
+    // Picks the server whose place in the list is the number of ends it has heard of.
+    let hearing = policy(Parts {
+        fields: r#"(global $ends (mut i32) (i32.const 0))
+            (func (export "goproxy:balance/feedback@1.0.0#on-connected") (param i32 i32))
+            (func (export "goproxy:balance/feedback@1.0.0#on-failed") (param i32))
+            (func (export "goproxy:balance/feedback@1.0.0#on-closed") (param i32 i64 i64)
+              (global.set $ends (i32.add (global.get $ends) (i32.const 1))))"#,
+        set_servers: "(i32.store offset=4096 (i32.const 0) (i32.load (local.get $ptr)))
+            (i32.store offset=4100 (i32.const 0) (i32.load offset=36 (local.get $ptr)))
+            (i32.store offset=4104 (i32.const 0) (i32.load offset=72 (local.get $ptr)))
+            (global.set $heap (i32.const 65536))",
+        pick: "(i32.store8 (i32.const 32) (i32.const 1))
+            (i32.store (i32.const 36) (i32.load offset=4096 (i32.shl (global.get $ends) (i32.const 2))))
+            (i32.const 32)",
+        ..Parts::default()
+    });
+    let servers = three();
+    let (folder, proxy) = start(&nth(2), group_of(patient(), &servers));
+    let (early, server) = connect(proxy.addr());
+    assert_eq!(server, 'C');
+    folder.drop_in("x.wat", &hearing);
+    takes_over(&proxy, &hearing);
+    let (late, server) = connect(proxy.addr());
+    assert_eq!(server, 'A');
+    drop(early);
+    eventually("the early session is over", || proxy.sessions() == 1);
+    let (later, server) = connect(proxy.addr());
+    assert_eq!(server, 'A', "told of an end whose beginning it was not told");
+    drop(late);
+    eventually("told of an end", || connect(proxy.addr()).1 != 'A');
+    drop(later);
+}
+
+#[test]
 fn a_module_knows_which_servers_are_full() {
     let [a, b] = ['A', 'B'].map(named);
     let group = Group::new("", &[]).server(&a, json!({ "max_sessions": 1 })).server(&b, json!({}));

@@ -25,8 +25,13 @@ const TEXT_LEN_MAX: usize = 1 << 10;
 /// A module may write so many lines at once, and one more each second.
 const LINES_MAX: u64 = 20;
 
-/// The data of an instance's store.
+/// The data of an instance's store; what a pick needs stands first, and together.
+#[repr(C)]
 pub(super) struct Guest {
+    now_ms: u64,
+    random: u64,
+    tried: Vec<u32>,
+    places: Places,
     pub(super) limits: Limits,
     /// The guest's memory, for a core module once that has started; a component's is the engine's business.
     pub(super) room: Option<Room>,
@@ -34,11 +39,15 @@ pub(super) struct Guest {
     pub(super) may_leave: bool,
     voice: Arc<Voice>,
     servers: Arc<ServerSet>,
-    /// Ids of the servers, sorted, and where they are in the set.
-    places: Vec<(u32, u32)>,
-    tried: Vec<u32>,
-    now_ms: u64,
-    random: u64,
+}
+
+/// Where the servers of a set are, by their ids.
+#[derive(Debug)]
+enum Places {
+    /// Ids are given out one after the other, so they mostly are so many in a row, from this one on.
+    Row { first: u32, count: u32 },
+    /// Ids, sorted, and where they are.
+    Sorted(Vec<(u32, u32)>),
 }
 
 /// How a module's instances for one group speak in the log, together bounded in rate.
@@ -67,7 +76,7 @@ impl Guest {
             may_leave: true,
             voice,
             servers: Arc::default(),
-            places: Vec::new(),
+            places: Places::Row { first: 0, count: 0 },
             tried: Vec::new(),
             now_ms: clock::coarse_ms(),
             random: fastrand::u64(..),
@@ -76,8 +85,7 @@ impl Guest {
 
     /// From now on these are the servers.
     pub(super) fn set_servers(&mut self, servers: &Arc<ServerSet>) {
-        self.places = servers.servers.iter().map(|server| server.id).zip(0..).collect();
-        self.places.sort_unstable();
+        self.places = Places::of(servers);
         self.servers = Arc::clone(servers);
     }
 
@@ -92,14 +100,7 @@ impl Guest {
 
     /// Where the server of this id is in the set.
     pub(super) fn index_of(&self, id: u32) -> Option<usize> {
-        // Ids are given out one after the other, so most often there is no gap between the first and this one.
-        let first = self.places.first()?.0;
-        let guess = id.wrapping_sub(first) as usize;
-        let place = match self.places.get(guess) {
-            Some(place) if place.0 == id => guess,
-            _ => self.places.binary_search_by_key(&id, |(id, _)| *id).ok()?,
-        };
-        Some(self.places[place].1 as usize)
+        self.places.index_of(id)
     }
 
     /// Writes a line of the guest's, if it may write one now.
@@ -109,6 +110,31 @@ impl Guest {
 
     fn live(&self, id: u32) -> Option<&Live> {
         self.index_of(id).map(|index| &*self.servers.servers[index].live)
+    }
+}
+
+impl Places {
+    fn of(servers: &ServerSet) -> Self {
+        let ids = || servers.servers.iter().map(|server| server.id);
+        let first = ids().next().unwrap_or_default();
+        if ids().zip(first..).all(|(id, next)| id == next) {
+            return Self::Row { first, count: servers.servers.len() as u32 };
+        }
+        let mut places: Vec<_> = ids().zip(0..).collect();
+        places.sort_unstable();
+        Self::Sorted(places)
+    }
+
+    fn index_of(&self, id: u32) -> Option<usize> {
+        match self {
+            Self::Row { first, count } => {
+                id.checked_sub(*first).filter(|index| index < count).map(|index| index as usize)
+            }
+            Self::Sorted(places) => {
+                let place = places.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+                Some(places[place].1 as usize)
+            }
+        }
     }
 }
 

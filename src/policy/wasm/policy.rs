@@ -67,7 +67,7 @@ impl IBalancePolicy for WasmPolicy {
         }
     }
 
-    fn heed(&self, server: u32, outcome: Outcome) {
-        self.slot().heed(server, outcome);
+    fn heed(&self, server: u32, outcome: Outcome) -> bool {
+        self.slot().heed(server, outcome)
     }
 }

@@ -253,10 +253,10 @@ impl Slot {
         self.shared.counters.picks.fetch_add(picks, Relaxed);
     }
 
-    /// Tells the module what became of a pick.
-    pub(super) fn heed(self: &Arc<Self>, server: u32, outcome: Outcome) {
+    /// Tells the module what became of a pick. False when it does not want to hear it.
+    pub(super) fn heed(self: &Arc<Self>, server: u32, outcome: Outcome) -> bool {
         if !self.wants_feedback.load(Relaxed) {
-            return;
+            return false;
         }
         let mut inner = self.inner();
         if let Some(work) = &mut inner.work
@@ -264,6 +264,7 @@ impl Slot {
         {
             self.fail(&mut inner, fault);
         }
+        true
     }
 
     fn count_good(&self, inner: &mut Inner) {
