@@ -77,7 +77,7 @@ impl Proxy {
         let sessions_max = sessions_max(threads as u64, open_groups as u64);
         tracing::info!(threads, sessions_max, config = %path.display(), "goproxy starts");
         let service = Arc::new(ProxySessionService::new(threads, sessions_max));
-        let data = Arc::new(DataThreads::start(threads, &service).map_err(StartError::Threads)?);
+        let data = Arc::new(DataThreads::start(threads, config.pin_threads, &service).map_err(StartError::Threads)?);
         let failed = data.failed().clone();
         let (control, runner) = Runner::start(path.clone(), text, config, service, Arc::clone(&data)).await?;
         let proxy = Self {

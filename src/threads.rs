@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -41,12 +42,12 @@ struct Thread {
 pub(crate) struct ListenerId(u64);
 
 impl DataThreads {
-    /// Starts `count` threads.
+    /// Starts `count` threads, each of which stays on one core when they are `pinned`.
     ///
     /// # Errors
     ///
     /// The system refuses a thread or the descriptors it needs.
-    pub(crate) fn start(count: usize, service: &Arc<ProxySessionService>) -> io::Result<Self> {
+    pub(crate) fn start(count: usize, pinned: bool, service: &Arc<ProxySessionService>) -> io::Result<Self> {
         let failed = CancellationToken::new();
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
@@ -55,6 +56,9 @@ impl DataThreads {
             let (bell, failed) = (thread.bell(), failed.clone());
             let handle = std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
                 let by_surprise = failed.drop_guard();
+                if pinned && let Err(error) = pin(index) {
+                    tracing::warn!(thread = index, %error, "cannot stay on one core");
+                }
                 match thread.run() {
                     Ok(()) => drop(by_surprise.disarm()),
                     Err(error) => tracing::error!(thread = index, %error, "cannot wait for events"),
@@ -114,6 +118,16 @@ impl Thread {
             self.bell.ring();
         }
     }
+}
+
+/// Keeps this thread on one of the cores that it may use: the `index`th, round and round.
+fn pin(index: usize) -> io::Result<()> {
+    let allowed = sched_getaffinity(None)?;
+    let count = allowed.count() as usize;
+    let mut own = CpuSet::new();
+    let core = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).nth(index % count.max(1));
+    own.set(core.ok_or(io::ErrorKind::NotFound)?);
+    Ok(sched_setaffinity(None, &own)?)
 }
 
 impl Drop for DataThreads {

@@ -47,6 +47,7 @@ fn render(config: &Config, policies_dir: &str) -> String {
         "policies_dir": policies_dir,
         "drain_timeout": time_text(config.drain_timeout),
         "threads": config.threads,
+        "pin_threads": config.pin_threads,
         "policy_max_bytes": size_text(config.policy_max_bytes),
     });
     let head = serde_json::to_string_pretty(&head).expect("a JSON value is printable");

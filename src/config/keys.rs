@@ -97,6 +97,13 @@ pub(super) const ROOT: &[Key] = &[
     key("drain_timeout", Shape::Time(true, 1, YEAR_MS), "\"30s\"", "How long sessions may go on after a TERM."),
     key("threads", Shape::Whole(0, 1_024), "0", "Threads that carry data; 0 for one per core. Takes effect at start."),
     key(
+        "pin_threads",
+        Shape::Switch,
+        "false",
+        "True: each thread that carries data stays on a core of its own, or shares one where there are more threads than cores. \
+         Takes effect at start.",
+    ),
+    key(
         "policy_max_bytes",
         Shape::Size(1 << 10, 1 << 30),
         "\"8MiB\"",

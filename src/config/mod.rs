@@ -66,6 +66,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Data threads; 0 for one per core.
     pub threads: usize,
+    /// Each data thread stays on one core.
+    pub pin_threads: bool,
     /// The groups in the order of the file; ports are unique.
     pub groups: Vec<GroupConfig>,
     /// True when the file had the flat form of the old program.

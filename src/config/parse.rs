@@ -89,6 +89,7 @@ impl Parser<'_> {
         let policies_dir = f.get_or(p, "policies_dir", None, value::text);
         let drain_timeout = f.get_or(p, "drain_timeout", None, value::time);
         let threads = f.get_or(p, "threads", None, value::whole_u32) as usize;
+        let pin_threads = f.get_or(p, "pin_threads", None, value::switch);
         let policy_max_bytes = f.get_or(p, "policy_max_bytes", None, value::size);
         f.get(p, "$schema", value::text);
         let admin = self.section(&f, "admin", ADMIN, Self::admin);
@@ -97,8 +98,17 @@ impl Parser<'_> {
         let groups = self.groups(&f, &base, &admin);
         check_listeners(&mut self.problems, &self.listeners);
         let policies_dir = self.folder.join(policies_dir);
-        let config =
-            Config { admin, log, policies_dir, policy_max_bytes, drain_timeout, threads, groups, is_legacy: false };
+        let config = Config {
+            admin,
+            log,
+            policies_dir,
+            policy_max_bytes,
+            drain_timeout,
+            threads,
+            pin_threads,
+            groups,
+            is_legacy: false,
+        };
         Some(Parsed { config, base })
     }
 

@@ -68,6 +68,7 @@ fn at_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("policies_dir", old.policies_dir != new.policies_dir),
         ("policy_max_bytes", old.policy_max_bytes != new.policy_max_bytes),
         ("threads", old.threads != new.threads),
+        ("pin_threads", old.pin_threads != new.pin_threads),
     ])
 }
 

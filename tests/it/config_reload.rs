@@ -283,18 +283,19 @@ fn a_reload_of_settings_beside_the_groups_is_told_and_in_force() {
     let edited = text
         .replace("\"admin\": {", "\"admin\": { \"allow_get_changes\": false, \"pprof_listen\": \"127.0.0.1:9\",")
         .replace("\"0s\"", "\"1h\", \"level\": \"debug\"")
-        .replace("\"groups\"", "\"drain_timeout\": \"1s\", \"threads\": 7, \"groups\"");
+        .replace("\"groups\"", "\"drain_timeout\": \"1s\", \"threads\": 7, \"pin_threads\": true, \"groups\"");
     fs::write(&proxy.path, edited).unwrap();
     let settings = "settings=[\"admin.allow_get_changes\", \"log.level\", \"log.status_interval\", \"drain_timeout\"]";
     eventually("the reload is logged", || proxy.log_lines(settings) == 1);
-    eventually("what needs a restart is told", || proxy.log_lines("takes effect at the next start") == 2);
+    eventually("what needs a restart is told", || proxy.log_lines("takes effect at the next start") == 3);
     proxy.refused("/config-reload.do", 405, "method_not_allowed");
     // Asking is faster than the watcher, nearly always.
     fs::write(&proxy.path, &text).unwrap();
     let json = proxy.request("POST", "/config-reload.do", "", b"").json();
     if json["msg"] != "nothing has changed" {
         let keys = ["admin.allow_get_changes", "log.level", "log.status_interval", "drain_timeout"];
-        assert_eq!((&json["settings"], &json["at_restart"]), (&json!(keys), &json!(["admin.pprof_listen", "threads"])));
+        let at_restart = ["admin.pprof_listen", "threads", "pin_threads"];
+        assert_eq!((&json["settings"], &json["at_restart"]), (&json!(keys), &json!(at_restart)));
     }
     proxy.ok("/config-reload.do");
 }

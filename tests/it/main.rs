@@ -21,6 +21,7 @@ mod layers;
 mod memory;
 mod persist_changes;
 mod persist_kill;
+mod pinned_threads;
 mod policy_dropped_in;
 mod policy_explain;
 mod policy_files;

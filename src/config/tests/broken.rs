@@ -101,8 +101,8 @@ const FILES: &[(&str, &[&str])] = &[
         "1:62: groups[0].servers[3]: addr is missing; expected host:port",
     ]),
     ("{\"admni\": {}, \"zzz\": 1}", &[
-        "1:2: admni: unknown key \"admni\"; expected one of $schema, admin, log, policies_dir, drain_timeout, threads, policy_max_bytes, defaults, groups (did you mean admin?)",
-        "1:15: zzz: unknown key \"zzz\"; expected one of $schema, admin, log, policies_dir, drain_timeout, threads, policy_max_bytes, defaults, groups",
+        "1:2: admni: unknown key \"admni\"; expected one of $schema, admin, log, policies_dir, drain_timeout, threads, pin_threads, policy_max_bytes, defaults, groups (did you mean admin?)",
+        "1:15: zzz: unknown key \"zzz\"; expected one of $schema, admin, log, policies_dir, drain_timeout, threads, pin_threads, policy_max_bytes, defaults, groups",
     ]),
     ("{\"threads\": 1, \"threads\": 2}", &[
         "1:16: threads: the key threads is there twice; expected it once",
@@ -327,7 +327,7 @@ const FILES: &[(&str, &[&str])] = &[
     ]),
     ("{\r\n  \"threads\": \"x\",\r\n  // äöü\r\n  /* ä */ \"ö\": 1\r\n}", &[
         "2:14: threads: \"x\" is no number; expected a whole number of 0 to 1024",
-        "4:11: ö: unknown key \"ö\"; expected one of $schema, admin, log, policies_dir, drain_timeout, threads, policy_max_bytes, defaults, groups",
+        "4:11: ö: unknown key \"ö\"; expected one of $schema, admin, log, policies_dir, drain_timeout, threads, pin_threads, policy_max_bytes, defaults, groups",
     ]),
 ];
 

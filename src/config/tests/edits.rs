@@ -395,6 +395,7 @@ proptest! {
         config.drain_timeout = time(0);
         config.log = LogSettings { format: LogFormat::Json, level: LogLevel::Trace, status_interval: Duration::from_millis(100) + time(1) };
         config.threads = sizes[0] as usize;
+        config.pin_threads = switches[1];
         config.policy_max_bytes = 1_024 + u64::from(sizes[1]);
         config.policies_dir = if switches[0] { "/var/lib/policies".into() } else { "/etc/goproxy/p".into() };
         config.admin = AdminSettings {
