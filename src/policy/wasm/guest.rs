@@ -271,6 +271,23 @@ fn take(left: &mut usize, current: usize, desired: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::{Origin, Server, ServerSettings};
+
+    #[test]
+    fn a_server_is_found_by_its_id_in_a_row_of_ids_and_out_of_order() {
+        for ids in [vec![], vec![1], vec![4, 5, 6], vec![4, 6, 7], vec![5, 4], vec![9, 1, 5]] {
+            let server = |id: &u32| Server {
+                live: Arc::new(Live::new(Vec::new())),
+                id: *id,
+                settings: ServerSettings::new("a:1".parse().unwrap(), Origin::File),
+            };
+            let servers = ids.iter().map(|id| Arc::new(server(id))).collect();
+            let places = Places::of(&ServerSet { generation: 1, backup: false, servers });
+            for id in (0..12).chain([u32::MAX]) {
+                assert_eq!(places.index_of(id), ids.iter().position(|own| *own == id), "{id} in {ids:?}");
+            }
+        }
+    }
 
     #[test]
     fn lines_come_in_a_burst_and_then_one_a_second() {
