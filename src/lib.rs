@@ -4,24 +4,19 @@
 //! `ARCHITECTURE.md` leads to the place to change. Modules are layers: each imports only from those
 //! that stand above it in this list.
 
-pub mod clock;
+pub mod base;
+
 pub mod counters;
 pub mod log;
-mod reactor;
 pub mod server;
-pub mod watch;
 
 pub mod policy;
 
 pub mod group;
 
-pub mod session;
+mod net;
 
-mod listener;
-
-mod data_thread;
-
-mod threads;
+pub mod data;
 
 pub mod config;
 
@@ -29,12 +24,12 @@ pub mod control;
 
 pub mod admin;
 pub mod metrics;
-pub mod report;
 mod resolve;
+pub mod status;
 
 pub mod proxy;
 
-pub mod workbench;
+pub mod lab;
 
 pub mod cli;
 

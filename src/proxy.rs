@@ -14,15 +14,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{AdminContext, AdminServer};
+use crate::base::watch;
 use crate::config::{AdminListen, Config};
 use crate::control::{ChangeError, Control, Runner};
 use crate::counters::EndReason;
+use crate::data::session::ProxySessionService;
+use crate::data::threads::DataThreads;
 use crate::metrics::{self, GroupSample};
-use crate::report::{self, Online};
 use crate::resolve;
-use crate::session::ProxySessionService;
-use crate::threads::DataThreads;
-use crate::watch;
+use crate::status::{self, Online};
 
 /// Descriptors a session needs: the client's and the server's.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
@@ -152,7 +152,7 @@ impl Proxy {
         };
         self.spawn("watch", stop, watch::watch_file(path, control.last_read(), reload, stop.clone()));
         self.spawn("policies", stop, policies(control.clone(), stop.clone()));
-        self.spawn("report", stop, status(control.clone(), stop.clone()));
+        self.spawn("status", stop, write_status(control.clone(), stop.clone()));
         let scraped = control.clone();
         let context =
             AdminContext { control: Arc::new(control.clone()), metrics: Arc::new(move || metrics_text(&scraped)) };
@@ -217,13 +217,13 @@ async fn policies(control: Control, stop: CancellationToken) {
 }
 
 /// Writes the status line, at the interval that is in force, until `stop`.
-async fn status(control: Control, stop: CancellationToken) {
-    report::run(control.status_interval(), || online(&control), stop).await;
+async fn write_status(control: Control, stop: CancellationToken) {
+    status::run(control.status_interval(), || online(&control), stop).await;
 }
 
 fn online(control: &Control) -> Online {
     let groups = control.groups().values().map(|group| (group.view(), group.servers())).collect();
-    Online { groups, sessions: control.sessions().list(None, report::NAMED_MAX) }
+    Online { groups, sessions: control.sessions().list(None, status::NAMED_MAX) }
 }
 
 fn metrics_text(control: &Control) -> String {

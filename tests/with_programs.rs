@@ -169,6 +169,6 @@ fn go_reads_both_profiles_and_names_files_of_ours() {
         is_done.store(true, Relaxed);
         (cpu, heap)
     });
-    assert!(cpu.contains("Type: cpu") && cpu.contains("src/threads.rs"), "{cpu}");
+    assert!(cpu.contains("Type: cpu") && cpu.contains("src/data/threads.rs"), "{cpu}");
     assert!(heap.contains("Type: inuse_space") && heap.contains("src/main.rs"), "{heap}");
 }

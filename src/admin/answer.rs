@@ -96,7 +96,7 @@ fn log(method: &Method, path: &str, peer: Option<SocketAddr>, status: StatusCode
                 server.addr = note.server.as_deref(),
                 status = status.as_u16(),
                 code = note.code.unwrap_or("ok"),
-                elapsed_ms = crate::clock::as_ms(elapsed),
+                elapsed_ms = crate::base::clock::as_ms(elapsed),
                 "admin request"
             )
         };

@@ -99,7 +99,7 @@ pub(super) async fn keepalive(app: Arc<App>, params: Params) -> Answer {
     let ttl_ms = view.lease_ms.unwrap_or_else(|| {
         let config = control.config();
         let group = config.groups.iter().find(|known| known.settings.listen.port() == group);
-        group.map_or(0, |group| crate::clock::as_ms(group.settings.heartbeat_timeout))
+        group.map_or(0, |group| crate::base::clock::as_ms(group.settings.heartbeat_timeout))
     });
     let msg = view.cause.as_ref().map(|cause| format!("known, but not online: {cause}"));
     let body = Heartbeat { server: &view.addr, state: view.state, ttl_ms, sessions: view.sessions };

@@ -1,4 +1,4 @@
-//! `goproxy policy`: flags, streams and exit codes; the work is done in [`crate::workbench`].
+//! `goproxy policy`: flags, streams and exit codes; the work is done in [`crate::lab`].
 //!
 //! What was asked for goes to stdout, as text or as one line of JSON, and why a module is unfit to stderr, a
 //! reason a line. A module that is unfit is exit code 1, not an error of ours.
@@ -11,8 +11,8 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{FileArgs, Loaded, complain, load, print};
 use crate::config::flags;
+use crate::lab::{self, Lang, Style};
 use crate::policy::spec::ModuleSpec;
-use crate::workbench::{self, Lang, Style};
 
 /// What may be done with policies.
 #[derive(Debug, Subcommand)]
@@ -87,8 +87,8 @@ pub fn policy(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
                 LangArg::Rust => Lang::Rust,
                 LangArg::Wat => Lang::Wat,
             };
-            let made = workbench::create(dir, name, lang)?;
-            let next = workbench::next_steps(&made, name, lang);
+            let made = lab::create(dir, name, lang)?;
+            let next = lab::next_steps(&made, name, lang);
             print(&format!("{} is written; next:\n{next}", made.display()))?;
             Ok(ExitCode::SUCCESS)
         }
@@ -103,7 +103,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         memory: args.memory,
         ..ModuleSpec::new(&name)
     };
-    let report = workbench::check(&args.file, &spec, args.max_bytes);
+    let report = lab::check(&args.file, &spec, args.max_bytes);
     if args.json {
         print(&format!("{}\n", report.json()))?;
     } else {
@@ -115,7 +115,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 
 fn list(file: &FileArgs, json: bool) -> anyhow::Result<ExitCode> {
     let Loaded { config, .. } = load(file)?;
-    let listing = workbench::list(&config);
+    let listing = lab::list(&config);
     print(&if json { format!("{}\n", listing.json()) } else { listing.text(Style::of_stdout()) })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,16 +1,16 @@
 //! The only place where running state changes, one change at a time.
 //!
 //! [`Control`] is the handle that everybody holds: it reads what runs, renews leases at once, and sends
-//! everything else to one runner (`apply`), which reads the file, edits it, checks the result, prepares
+//! everything else to one `runner`, which reads the file, edits it, checks the result, prepares
 //! what can fail (ports), saves, and only then changes what runs. So a change is in the file and in effect
 //! when its caller hears of it, and a refused one leaves everything as it was. A reload is the same without
 //! the edit.
 
-mod apply;
 mod difference;
 mod keepalive;
 mod plan;
 mod rules;
+mod runner;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,20 +21,20 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-pub(crate) use apply::Runner;
 pub use difference::Difference;
 pub use keepalive::{Keepalive, REGISTERED_MAX};
+pub(crate) use runner::Runner;
 
-use crate::clock;
+use crate::base::clock;
 use crate::config::{Config, Edit, Problem};
 use crate::counters::{EndReason, ProcessCounters};
+use crate::data::session::ProxySessionService;
 use crate::group::Group;
 use crate::group::view::{GroupView, ServerView};
 use crate::policy::factory::Factory;
 use crate::policy::spec::PolicySpec;
 use crate::policy::wasm::ModuleError;
 use crate::server::{ServerAddr, State};
-use crate::session::ProxySessionService;
 
 /// The groups by port, in order.
 pub type Groups = BTreeMap<u16, Arc<Group>>;

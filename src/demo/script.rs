@@ -15,7 +15,7 @@ use super::clients::{Clients, Phase, Tally};
 use super::screen::{Row, Screen, size};
 use super::{SERVERS, Stage};
 use crate::config;
-use crate::workbench::grouped;
+use crate::lab::grouped;
 
 /// Clients at a time, and the longest pause of each between two sessions.
 const CLIENTS: usize = 16;

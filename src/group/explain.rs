@@ -13,7 +13,7 @@ use super::Group;
 use super::members::full;
 use super::snapshot::{PickError, Question, Snapshot};
 use super::view::Candidate;
-use crate::clock;
+use crate::base::clock;
 use crate::policy::factory;
 use crate::policy::spec::PolicySpec;
 use crate::server::{Server, ServerAddr};

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::clock;
+use crate::base::clock;
 
 /// With fewer silent servers than this, each is believed to be gone.
 const SILENT_MIN: usize = 3;

@@ -63,7 +63,7 @@ impl Members {
     /// Takes the list of the file. What is known of a server that stays is kept; servers with a lease that
     /// has not run out stay even when the list has forgotten them, at the end.
     pub(super) fn merge(&mut self, servers: Vec<ServerSettings>, timeout: Duration, new_lease: NewLease) {
-        let now_ms = crate::clock::coarse_ms();
+        let now_ms = crate::base::clock::coarse_ms();
         let mut old: HashMap<ServerAddr, Member> = std::mem::take(&mut self.list)
             .into_iter()
             .map(|member| (member.server.settings.addr.clone(), member))
@@ -91,7 +91,7 @@ impl Members {
     /// Adds a server that has just registered itself, or gives the one that is there other settings and a
     /// whole lease.
     pub(super) fn add(&mut self, settings: ServerSettings, addresses: Vec<SocketAddr>, timeout: Duration) {
-        let now_ms = crate::clock::coarse_ms();
+        let now_ms = crate::base::clock::coarse_ms();
         match self.by_addr.get(&settings.addr) {
             Some(&at) => {
                 let mut member = self.list.remove(at).with_settings(settings, now_ms, timeout);

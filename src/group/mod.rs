@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::clock;
+use crate::base::clock;
 use crate::counters::GroupCounters;
 use crate::policy::spec::PolicySpec;
 use crate::policy::{IBalancePolicy, Outcome};

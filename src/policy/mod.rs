@@ -74,7 +74,7 @@ pub struct PickRequest<'a> {
     pub tried: &'a [u32],
     /// True to keep suspect servers out; the group asks again with false when nobody else is left.
     pub avoid_suspects: bool,
-    /// Milliseconds on the clock of [`crate::clock::coarse_ms`].
+    /// Milliseconds on the clock of [`crate::base::clock::coarse_ms`].
     pub now_ms: u64,
     /// A fresh random number, so that a recorded run repeats exactly.
     pub random: u64,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::clock;
+use crate::base::clock;
 
 /// How long a server stays suspect after its first failure to answer a connect.
 pub const SUSPECT_FIRST: Duration = Duration::from_secs(1);

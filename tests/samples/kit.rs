@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use goproxy::clock;
+use goproxy::base::clock;
 use goproxy::policy::spec::ModuleSpec;
 use goproxy::policy::wasm::trial::{Trial, TrialPolicy};
 use goproxy::policy::{IBalancePolicy, Outcome, PickRequest, ServerSet};

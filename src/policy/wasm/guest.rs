@@ -12,7 +12,7 @@ use wasmtime::ResourceLimiter;
 
 use super::bare::Room;
 use super::bindings::goproxy::balance::{host, types};
-use crate::clock;
+use crate::base::clock;
 use crate::policy::ServerSet;
 use crate::server::Live;
 

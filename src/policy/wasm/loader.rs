@@ -161,7 +161,7 @@ impl Candidate {
             servers: &set,
             tried: &[],
             avoid_suspects: true,
-            now_ms: crate::clock::coarse_ms(),
+            now_ms: crate::base::clock::coarse_ms(),
             random: fastrand::u64(..),
         })?;
         match picked.filter(|id| instance.index_of(*id).is_none()) {

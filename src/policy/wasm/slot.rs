@@ -16,7 +16,7 @@ use super::engine::Compiled;
 use super::guest::{Budget, Voice};
 use super::instance::{Fault, Instance};
 use super::modules::Job;
-use crate::clock;
+use crate::base::clock;
 use crate::counters::{FaultKind, ModuleCounters};
 use crate::policy::spec::ModuleSpec;
 use crate::policy::{Closed, Outcome, PickRequest, ServerSet};

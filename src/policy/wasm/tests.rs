@@ -330,7 +330,7 @@ fn a_server_that_becomes_full_is_no_fault_of_the_module_and_shown_as_not_availab
     let bench = Bench::with(&guests::policy(Parts::default()));
     let servers = set_of([server(0, 1, 1), server(1, 1, 0)].into_iter());
     let policy = bench.policy(&servers);
-    let at = |now_ms| PickRequest { now_ms: crate::clock::coarse_ms() + now_ms, ..request(&servers) };
+    let at = |now_ms| PickRequest { now_ms: crate::base::clock::coarse_ms() + now_ms, ..request(&servers) };
     assert_eq!(policy.pick(&at(0)), Some(0));
     assert!(servers.servers[0].live.try_acquire(1));
     assert_eq!(policy.pick(&at(100)), Some(1), "told at once, as it was long ago");
@@ -345,7 +345,7 @@ fn a_server_that_becomes_full_is_no_fault_of_the_module_and_shown_as_not_availab
 fn suspects_are_shown_when_nobody_else_is_left() {
     let bench = Bench::with(&guests::policy(Parts::default()));
     let servers = set(&[1; 2]);
-    let now_ms = crate::clock::coarse_ms() + 1_000;
+    let now_ms = crate::base::clock::coarse_ms() + 1_000;
     assert!(servers.servers.iter().all(|server| server.live.connect_failed(now_ms)));
     let policy = bench.policy(&servers);
     assert_eq!(policy.pick(&PickRequest { now_ms, ..request(&servers) }), None);

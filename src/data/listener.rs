@@ -4,20 +4,16 @@
 //! stays on the thread that accepted it. The sockets are bound before anything is told that the group is
 //! open, and closed together: closing one alone would reset the clients queued on it.
 
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::net::SocketFlags;
 
-use crate::clock;
+use crate::base::clock;
 use crate::group::Group;
-
-/// Connections the kernel may hold for us; `net.core.somaxconn` may say less.
-pub(crate) const BACKLOG: i32 = 4096;
 
 /// How often to say so.
 const SAY_EVERY_MS: u64 = 10_000;
@@ -37,42 +33,6 @@ pub(crate) enum Accepted {
     Nobody,
     /// No descriptor or memory is left for more. Trying again at once would spin.
     Exhausted,
-}
-
-/// Binds `threads` sockets to `addr` and listens on them.
-///
-/// `SO_REUSEPORT` would let a second process take half of the clients without an error, so an exclusive bind
-/// is tried first, unless the port is known to be ours already.
-///
-/// # Errors
-///
-/// Whatever the system says: the address is in use, not ours, or needs a privilege.
-pub(crate) fn bind(addr: SocketAddr, threads: usize, is_ours: bool) -> io::Result<Vec<OwnedFd>> {
-    if !is_ours {
-        let probe = socket(addr)?;
-        rustix::net::bind(&probe, &addr)?;
-        rustix::net::listen(&probe, 1)?;
-    }
-    (0..threads)
-        .map(|_| {
-            let socket = socket(addr)?;
-            sockopt::set_socket_reuseport(&socket, true)?;
-            // Accepted sockets inherit it, which saves a call for each.
-            sockopt::set_tcp_nodelay(&socket, true)?;
-            rustix::net::bind(&socket, &addr)?;
-            rustix::net::listen(&socket, BACKLOG)?;
-            Ok(socket)
-        })
-        .collect()
-}
-
-fn socket(addr: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    // Connections of an earlier run that linger in TIME_WAIT do not keep the port.
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    Ok(socket)
 }
 
 impl Listener {
@@ -102,6 +62,6 @@ fn say_exhausted(group: u16, error: Errno) {
     static SAY_AGAIN_MS: AtomicU64 = AtomicU64::new(0);
     let now_ms = clock::coarse_ms();
     if SAY_AGAIN_MS.fetch_update(Relaxed, Relaxed, |at| (now_ms >= at).then_some(now_ms + SAY_EVERY_MS)).is_ok() {
-        tracing::warn!(group, error = %io::Error::from(error), "cannot accept clients for a moment");
+        tracing::warn!(group, error = %std::io::Error::from(error), "cannot accept clients for a moment");
     }
 }

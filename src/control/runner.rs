@@ -20,14 +20,14 @@ use super::plan::{self, persist};
 use super::{Change, ChangeError, Control, Groups, JOBS_MAX, Job, Shared};
 use crate::config::{self, Config, Edit};
 use crate::counters::ProcessCounters;
+use crate::data::session::ProxySessionService;
+use crate::data::threads::{DataThreads, ListenerId};
 use crate::group::{Group, GroupSettings, Registration};
-use crate::listener;
 use crate::log;
+use crate::net;
 use crate::policy::IBalancePolicy;
 use crate::policy::factory::Factory;
 use crate::server::{ServerAddr, ServerSettings};
-use crate::session::ProxySessionService;
-use crate::threads::{DataThreads, ListenerId};
 
 /// Changes that are saved together at most.
 const BATCH_MAX: usize = 256;
@@ -197,7 +197,7 @@ impl Runner {
             let (listen, port) = (settings.listen, settings.listen.port());
             let current = self.listeners.get(&port).map(|(addr, _)| *addr);
             if current != Some(listen) {
-                let sockets = listener::bind(listen, self.threads.count(), current.is_some())
+                let sockets = net::bind(listen, self.threads.count(), current.is_some())
                     .map_err(|source| ChangeError::Listen { listen, source: Arc::new(source) })?;
                 bound.insert(port, (listen, sockets));
             }

@@ -9,8 +9,8 @@ use rustix::io::Errno;
 
 use super::super::{Pause, Relay, RelayEnd, Side, Socket, Workspace};
 use crate::counters::EndReason;
+use crate::data::session::ProxySessionService;
 use crate::group::{Group, GroupSettings};
-use crate::session::ProxySessionService;
 
 /// What a socket's peer does, in order.
 #[derive(Clone, Debug)]

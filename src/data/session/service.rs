@@ -13,12 +13,12 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::{SessionList, SessionView};
-use crate::clock;
+use crate::base::clock;
 use crate::counters::EndReason;
+use crate::data::poll::{Bell, SessionKey};
 use crate::group::Group;
 use crate::log::{self, SessionEvent};
 use crate::policy::Outcome;
-use crate::reactor::{Bell, SessionKey};
 use crate::server::Server;
 
 /// The scan for silent sessions runs this often where every time-out is long.

@@ -11,12 +11,12 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 use super::relay::Socket;
 use super::service::SessionRecord;
-use super::socket::TcpSocket;
-use crate::clock;
+use super::stream::TcpSocket;
+use crate::base::clock;
 use crate::counters::EndReason;
+use crate::data::poll::{Reactor, Ready, Token};
 use crate::group::{PickError, ServerSlot};
 use crate::policy::Outcome;
-use crate::reactor::{Reactor, Ready, Token};
 use crate::server::Server;
 
 /// Bytes of the client's that are taken before a server is found. Enough for a request, and little enough that

@@ -15,10 +15,10 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::data_thread::{Command, DataThread};
+use crate::data::poll::Bell;
+use crate::data::session::ProxySessionService;
+use crate::data::thread::{Command, DataThread};
 use crate::group::Group;
-use crate::reactor::Bell;
-use crate::session::ProxySessionService;
 
 /// The data threads of the process. Dropping it ends them, and with them every session that is left.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl DataThreads {
         &self.failed
     }
 
-    /// Starts accepting for `group` on sockets from [`listener::bind`], one per thread.
+    /// Starts accepting for `group` on sockets from [`net::bind`](crate::net::bind), one per thread.
     pub(crate) fn open(&self, sockets: Vec<OwnedFd>, group: &Arc<Group>) -> ListenerId {
         let id = self.next_id.fetch_add(1, Relaxed);
         for (thread, socket) in self.threads.iter().zip(sockets) {

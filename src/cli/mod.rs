@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, Problem};
-use crate::workbench;
+use crate::lab;
 
 pub use policy::{PolicyCommand, policy};
 
@@ -109,10 +109,8 @@ pub fn load(file: &FileArgs) -> anyhow::Result<Loaded> {
 /// As [`load`]; with `strict` also for what is merely doubtful.
 pub fn check(file: &FileArgs, dump: bool, strict: bool) -> anyhow::Result<()> {
     let Loaded { path, text, config } = load(file)?;
-    let mut problems: Vec<Problem> = workbench::unusable(&config)
-        .into_iter()
-        .map(|(index, error)| config::policy_problem(&text, index, &error))
-        .collect();
+    let mut problems: Vec<Problem> =
+        lab::unusable(&config).into_iter().map(|(index, error)| config::policy_problem(&text, index, &error)).collect();
     // Groups that share a policy share its mistake.
     problems.dedup();
     if !problems.is_empty() {

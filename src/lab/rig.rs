@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use crate::clock;
+use crate::base::clock;
 use crate::counters::FaultKind;
 use crate::policy::spec::ModuleSpec;
 use crate::policy::wasm::trial::{Trial, TrialPolicy};

@@ -20,7 +20,7 @@ use pipe::PipePool;
 
 use super::service::SessionRecord;
 use crate::counters::EndReason;
-use crate::reactor::Reactor;
+use crate::data::poll::Reactor;
 
 /// Bytes of the scratch buffer that all sessions of a thread share.
 pub(crate) const SCRATCH_SIZE: usize = 256 << 10;

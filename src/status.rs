@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::data::session::SessionList;
 use crate::group::view::{GroupView, ServerView};
-use crate::session::SessionList;
 
 /// How many addresses, and how many groups, one line names.
 pub const NAMED_MAX: usize = 20;
@@ -122,8 +122,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::data::session::SessionView;
     use crate::server::{Origin, State};
-    use crate::session::SessionView;
 
     fn server(n: usize, online: bool) -> ServerView {
         ServerView {

@@ -1,28 +1,28 @@
 //! One client's life, and the service that knows all sessions.
 //!
-//! [`TcpProxySession`] is a client from accept to close: a server is found for it (`connect`), bytes are
+//! [`TcpProxySession`] is a client from accept to close: a server is found for it (`dial`), bytes are
 //! moved both ways until both have ended (`relay`), and it ends for exactly one reason. It lives on the
 //! data thread that accepted it and never leaves it: that thread tells it what has happened to its sockets
 //! and lets it advance. [`ProxySessionService`] knows all of them.
 
-mod connect;
+mod dial;
 mod relay;
 mod service;
-mod socket;
+mod stream;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-use connect::{Connected, Connecting, Means, NotConnected, Search};
+use dial::{Connected, Connecting, Means, NotConnected, Search};
 pub(crate) use relay::{Pause, Side, Workspace};
 use relay::{Relay, RelayEnd};
 pub(crate) use service::SessionGuard;
 pub use service::{ProxySessionService, SessionRecord};
-use socket::TcpSocket;
+use stream::TcpSocket;
 
 use crate::counters::EndReason;
+use crate::data::poll::{Ready, SessionKey, Token};
 use crate::group::ServerSlot;
-use crate::reactor::{Ready, SessionKey, Token};
 
 /// One client's connection and its server's, as one. The name is given.
 #[derive(Debug)]
@@ -111,12 +111,12 @@ impl TcpProxySession {
         }
         let reactor = &workspace.reactor;
         let means = Means { record: guard.record(), token: Token::server(guard.key()), reactor };
-        let stage = match connect::search(&client, means, &mut workspace.scratch)? {
+        let stage = match dial::search(&client, means, &mut workspace.scratch)? {
             Search::Over(connected) => Stage::relaying(connected, guard.record()),
             Search::Connecting(connecting) => Stage::Connecting(connecting),
         };
         let client = TcpSocket::accepted(client, Token::client(guard.key()), reactor);
-        Ok((client.map_err(connect::out_of_descriptors)?, stage))
+        Ok((client.map_err(dial::out_of_descriptors)?, stage))
     }
 
     /// Keeps what the reactor says of one of its sockets.
@@ -154,7 +154,7 @@ impl TcpProxySession {
         let Stage::Relaying { server, relay, .. } = &mut self.stage else { unreachable!("it has become so above") };
         let pause = relay.advance(&mut self.client, server, workspace, record)?;
         for socket in [&mut self.client, server] {
-            socket.rearm(&workspace.reactor).map_err(connect::out_of_descriptors)?;
+            socket.rearm(&workspace.reactor).map_err(dial::out_of_descriptors)?;
         }
         Ok(pause)
     }

@@ -8,7 +8,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
 use rustix::pipe::{SpliceFlags, splice};
 
 use super::relay::Socket;
-use crate::reactor::{Reactor, Ready, Token};
+use crate::data::poll::{Reactor, Ready, Token};
 
 /// One end of a session.
 ///

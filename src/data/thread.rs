@@ -14,12 +14,13 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use slab::Slab;
 use tokio::sync::oneshot;
 
-use crate::clock;
+use crate::base::clock;
 use crate::counters::EndReason;
+use crate::data::listener::{Accepted, Listener};
+use crate::data::poll::{Bell, Events, Ready, SessionKey, Source, Token};
+use crate::data::session::{Need, Pause, ProxySessionService, SessionGuard, Side, TcpProxySession, Workspace};
 use crate::group::Group;
-use crate::listener::{Accepted, BACKLOG, Listener};
-use crate::reactor::{Bell, Events, Ready, SessionKey, Source, Token};
-use crate::session::{Need, Pause, ProxySessionService, SessionGuard, Side, TcpProxySession, Workspace};
+use crate::net::BACKLOG;
 
 /// The most clients of a listener that are accepted before the sessions of this thread get a turn.
 const ACCEPTS_MAX: usize = 64;

@@ -7,7 +7,7 @@ use super::report::{Check, Report, Sizes};
 use super::rig::{Rig, Subject, Tally, servers};
 use super::scenes::{CLIENTS_MAX, SCENES, answers, leaving, spread};
 use super::style;
-use crate::clock;
+use crate::base::clock;
 use crate::policy::spec::{ModuleSpec, is_module_name};
 use crate::policy::wasm::source;
 use crate::policy::wasm::trial::Trial;

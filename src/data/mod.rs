@@ -1,0 +1,10 @@
+//! The data plane: threads that accept clients and carry their sessions.
+//!
+//! `threads` is what management sees of it; `thread` is the loop of one of them, which waits in `poll`, accepts
+//! with `listener` and advances the sessions of `session`. Nothing here waits for management.
+
+pub(crate) mod listener;
+pub(crate) mod poll;
+pub mod session;
+pub(crate) mod thread;
+pub(crate) mod threads;
