@@ -26,7 +26,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{Bencher, BenchmarkId, Criterion, criterion_group, criterion_main};
-use goproxy::policy::factory::{BUILT_IN, built_in};
+use goproxy::policy::built_in::{self, BUILT_IN};
 use goproxy::policy::spec::ModuleSpec;
 use goproxy::policy::wasm::trial::Trial;
 use goproxy::policy::{IBalancePolicy, PickRequest, ServerSet};
@@ -45,7 +45,7 @@ fn set(count: u32, weight: impl Fn(u32) -> u32) -> Arc<ServerSet> {
 }
 
 fn policy(name: &str) -> Arc<dyn IBalancePolicy> {
-    built_in(name).expect("a listed name is known")
+    built_in::make(name).expect("a listed name is known")
 }
 
 /// Memory that a thread walks over between two picks: more than the second cache of most processors has.

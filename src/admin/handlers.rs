@@ -18,7 +18,7 @@ use crate::control::{ChangeError, Keepalive};
 use crate::counters::ModuleCounters;
 use crate::group::view::{Candidate, GroupView, ServerView};
 use crate::group::{ExplainError, Explanation, PickError};
-use crate::policy::factory;
+use crate::policy::built_in;
 use crate::policy::wasm::view::{ModuleState, ModuleView};
 use crate::server::State;
 
@@ -171,7 +171,7 @@ pub(super) async fn policy_list(app: Arc<App>, _params: Params) -> Answer {
     let control = Arc::clone(&app.context.control);
     let modules = blocking("internal", "the list of policies", move || control.policies().modules().views()).await?;
     let groups: Vec<GroupView> = app.context.control.groups().values().map(|group| group.view()).collect();
-    let built_in = factory::BUILT_IN.iter().map(|name| built_in(name, &groups));
+    let built_in = built_in::BUILT_IN.iter().map(|name| built_in(name, &groups));
     let policies: Vec<PolicyView> = built_in.chain(modules.into_iter().map(|module| wasm(module, &groups))).collect();
     Ok(granted(&format!("policies: {}", policies.len()), Policies { policies }))
 }

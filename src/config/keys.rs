@@ -4,7 +4,7 @@
 //! is printed from it, and the tests hold `config/README.md` against it.
 
 use super::{LogFormat, LogLevel};
-use crate::policy::factory::BUILT_IN;
+use crate::policy::built_in::BUILT_IN;
 use crate::policy::spec::{DEADLINE_RANGE, MEMORY_RANGE};
 use crate::server::WEIGHT_RANGE;
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::keys::{self, Key, LABEL_LEN_MAX, LABELS_MAX, MODULE_CONFIG_LEN_MAX, ROOT, Shape};
 use super::units::{SIZE_PATTERN, TIME_PATTERN, size_text, time_text};
-use crate::policy::factory::BUILT_IN;
+use crate::policy::built_in::BUILT_IN;
 use crate::policy::spec::{MODULE_NAME_LEN_MAX, MODULE_PREFIX};
 
 /// The schema (draft 2020-12), pretty, with a newline at its end. The old program's flat form is not in it.

@@ -16,7 +16,7 @@ use super::problem::{did_you_mean, shortened};
 use super::schema::range;
 use super::units;
 use super::{AdminListen, Secret};
-use crate::policy::factory::BUILT_IN;
+use crate::policy::built_in::BUILT_IN;
 use crate::policy::spec::{MODULE_PREFIX, PolicySpec, is_module_name};
 use crate::server::ServerAddr;
 

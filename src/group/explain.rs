@@ -14,7 +14,7 @@ use super::members::full;
 use super::snapshot::{PickError, Question, Snapshot};
 use super::view::Candidate;
 use crate::base::clock;
-use crate::policy::factory;
+use crate::policy::built_in;
 use crate::policy::spec::PolicySpec;
 use crate::server::{Server, ServerAddr};
 
@@ -124,7 +124,7 @@ impl Group {
                 "a fresh instance of the module was asked, which knows the servers but no earlier client".to_owned(),
             );
         }
-        if factory::describe().iter().any(|known| known.name == asked && known.is_by_chance) {
+        if built_in::describe().iter().any(|known| known.name == asked && known.is_by_chance) {
             notes.push("the policy goes by chance: asked again, it may answer otherwise".to_owned());
         }
         if !settings.open {

@@ -113,8 +113,8 @@ impl Group {
     }
 
     /// Tells the policy what became of a pick of this server. False when it does not listen.
-    pub fn heed(&self, server: &Server, outcome: Outcome) -> bool {
-        self.snapshot().tiers[usize::from(server.settings.backup)].policy.heed(server.id, outcome)
+    pub fn report(&self, server: &Server, outcome: Outcome) -> bool {
+        self.snapshot().tiers[usize::from(server.settings.backup)].policy.report(server.id, outcome)
     }
 
     /// Takes other settings, another list of servers, and another policy where the settings name another;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::policy::factory::built_in;
+use crate::policy::built_in;
 use crate::server::State;
 
 const CLIENT: &str = "10.0.0.1:1000";
@@ -27,7 +27,7 @@ impl GroupSettings {
 impl Group {
     /// A group whose policy is built in.
     pub(crate) fn for_tests(settings: GroupSettings, servers: Vec<ServerSettings>) -> Self {
-        let policy = built_in(settings.policy.name()).unwrap();
+        let policy = built_in::make(settings.policy.name()).unwrap();
         Self::new(settings, servers, policy)
     }
 }

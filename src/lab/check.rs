@@ -26,7 +26,7 @@ pub fn check(path: &Path, spec: &ModuleSpec, file_bytes_max: u64) -> Report {
     match Trial::load(path, file_bytes_max) {
         Err(error) => report.refuse(&error.0, "load"),
         Ok(trial) => {
-            report.source(trial.source(), source::hex(&trial.source().sha256), trial.compile_time());
+            report.source(trial.file(), source::hex(&trial.file().sha256), trial.compile_time());
             let start_ms = clock::coarse_ms() + RUN_MAX_MS;
             run(&mut report, Subject { trial: &trial, spec, start_ms });
         }

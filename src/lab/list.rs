@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::rig::GROUP;
 use super::style::Style;
 use crate::config::Config;
-use crate::policy::factory;
+use crate::policy::built_in;
 use crate::policy::spec::{MODULE_PREFIX, ModuleSpec};
 use crate::policy::wasm::trial::Trial;
 use crate::policy::wasm::view::ModuleState;
@@ -55,7 +55,7 @@ pub fn list(config: &Config) -> Listing {
         let groups = config.groups.iter().filter(|group| group.settings.policy.name() == name);
         groups.map(|group| group.settings.listen.port()).collect::<Vec<_>>()
     };
-    let built_in = factory::describe().iter().map(|built_in| Entry {
+    let built_in = built_in::describe().iter().map(|built_in| Entry {
         name: built_in.name.to_owned(),
         kind: "built_in",
         promise: Some(built_in.promise),
@@ -143,7 +143,7 @@ impl<'c> Trials<'c> {
                 Err(_) => {}
             }
         }
-        let sha256 = self.loaded(name).as_ref().ok().map(|trial| source::hex(&trial.source().sha256));
+        let sha256 = self.loaded(name).as_ref().ok().map(|trial| source::hex(&trial.file().sha256));
         // Each has an engine of its own, and there may be many in the folder.
         self.loaded.remove(name);
         Entry {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::style::{self, Style};
 use crate::policy::spec::ModuleSpec;
-use crate::policy::wasm::source::Source;
+use crate::policy::wasm::source::ModuleFile;
 
 /// The longest bar, in characters.
 const BAR_WIDTH: u64 = 40;
@@ -163,7 +163,7 @@ impl Report {
         }
     }
 
-    pub(super) fn source(&mut self, source: &Source, sha256: String, compile_time: Duration) {
+    pub(super) fn source(&mut self, source: &ModuleFile, sha256: String, compile_time: Duration) {
         self.format = Some(source.format.to_string());
         self.file_bytes = Some(source.file_bytes);
         self.sha256 = Some(sha256);

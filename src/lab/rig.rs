@@ -150,8 +150,8 @@ impl Rig {
     }
 
     /// Tells the module what became of a pick.
-    pub(super) fn heed(&mut self, id: u32, outcome: Outcome) -> Result<(), String> {
-        self.policy.heed(id, outcome);
+    pub(super) fn report(&mut self, id: u32, outcome: Outcome) -> Result<(), String> {
+        self.policy.report(id, outcome);
         self.judge()
     }
 

@@ -87,7 +87,7 @@ fn retries(rig: &mut Rig) -> Result<(), String> {
         let mut tried = Vec::new();
         while let Some(index) = rig.ask(client(number), &tried)? {
             let id = rig.servers()[index].id;
-            rig.heed(id, Outcome::Failed)?;
+            rig.report(id, Outcome::Failed)?;
             tried.push(id);
             // Others come meanwhile, so that whoever only takes turns comes round again.
             for other in 0..number % 10 {
@@ -157,13 +157,13 @@ pub(super) fn spread(rig: &mut Rig) -> Result<Spread, String> {
         let live = &all[index].live;
         live.try_acquire(0);
         live.connected(500);
-        rig.heed(all[index].id, Outcome::Connected { micros: 500 })?;
+        rig.report(all[index].id, Outcome::Connected { micros: 500 })?;
         held.push_back(index);
         if held.len() > SESSIONS_HELD
             && let Some(index) = held.pop_front()
         {
             all[index].live.release();
-            rig.heed(all[index].id, Outcome::Closed { millis: 10_000, bytes: 10_000 })?;
+            rig.report(all[index].id, Outcome::Closed { millis: 10_000, bytes: 10_000 })?;
         }
     }
     Ok(spread)

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::factory::BUILT_IN;
+use super::built_in::BUILT_IN;
 
 /// What stands before a module's name.
 pub const MODULE_PREFIX: &str = "wasm:";

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::factory::built_in;
-use super::{IBalancePolicy, PickRequest, ServerSet};
+use super::balance::{IBalancePolicy, PickRequest, ServerSet};
+use super::built_in;
 use crate::server::{Live, Origin, Server, ServerSettings};
 
 /// A server as the tests want it; ids are not indexes, so that mixing them up shows.
@@ -26,7 +26,7 @@ pub(super) fn set_of(servers: impl Iterator<Item = Arc<Server>>) -> Arc<ServerSe
 
 /// A built-in policy, ready for `set`.
 pub(super) fn prepared(name: &str, set: &Arc<ServerSet>) -> Arc<dyn IBalancePolicy> {
-    built_in(name).unwrap().for_servers(set)
+    built_in::make(name).unwrap().for_servers(set)
 }
 
 /// A first request; tests change what they are about.

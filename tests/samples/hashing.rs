@@ -14,7 +14,7 @@ fn client_hash_sends_a_client_to_the_same_server_from_any_port() {
     promise(FILE, "{}", |group| {
         group.show(servers(0..10));
         let first = group.picks(CLIENTS);
-        group.heed(3, Outcome::Failed);
+        group.report(3, Outcome::Failed);
         assert_eq!(group.picks(CLIENTS), first);
         let from = |group: &mut Group, port: u16| -> Vec<_> {
             (0..CLIENTS).map(|number| group.pick(SocketAddr::new(client(number).ip(), port)).unwrap()).collect()

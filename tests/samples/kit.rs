@@ -142,8 +142,8 @@ impl Group {
     }
 
     /// The module hears what became of a pick.
-    pub(crate) fn heed(&self, number: u32, outcome: Outcome) {
-        self.policy.heed(id(number), outcome);
+    pub(crate) fn report(&self, number: u32, outcome: Outcome) {
+        self.policy.report(id(number), outcome);
         self.assert_no_fault();
     }
 

@@ -12,7 +12,7 @@ fn shares_of(group: &mut Group, micros: [Option<u32>; 3]) -> Vec<usize> {
     let mut picks = Vec::new();
     for _ in 0..CLIENTS {
         let [number] = group.picks(1)[..] else { unreachable!("one client has one server") };
-        group.heed(number, micros[number as usize].map_or(Outcome::Failed, |micros| Outcome::Connected { micros }));
+        group.report(number, micros[number as usize].map_or(Outcome::Failed, |micros| Outcome::Connected { micros }));
         picks.push(number);
     }
     shares(3, &picks)
@@ -47,8 +47,8 @@ fn least_latency_weighs_time_by_sessions() {
     promise(FILE, "{}", |group| {
         let all = servers(0..2);
         group.show(all.clone());
-        group.heed(0, Outcome::Connected { micros: 100 });
-        group.heed(1, Outcome::Connected { micros: 300 });
+        group.report(0, Outcome::Connected { micros: 100 });
+        group.report(1, Outcome::Connected { micros: 300 });
         add_sessions(&all[0], 1);
         assert_eq!(group.picks(10), [0; 10], "200 is less than 300");
         add_sessions(&all[0], 2);
@@ -72,9 +72,9 @@ fn least_latency_begins_with_what_the_proxy_has_measured() {
 fn least_latency_remembers_while_the_list_changes() {
     promise(FILE, "{}", |group| {
         group.show(servers(0..3));
-        group.heed(0, Outcome::Connected { micros: 900 });
-        group.heed(1, Outcome::Connected { micros: 900 });
-        group.heed(2, Outcome::Connected { micros: 50 });
+        group.report(0, Outcome::Connected { micros: 900 });
+        group.report(1, Outcome::Connected { micros: 900 });
+        group.report(2, Outcome::Connected { micros: 50 });
         group.show(servers(1..3));
         assert_eq!(group.picks(10), [2; 10]);
     });

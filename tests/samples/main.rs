@@ -94,7 +94,7 @@ fn a_client_meets_every_server_once_and_then_none() {
                 let mut tried = Vec::new();
                 while let Some(number) = group.pick_again(client(1), &tried) {
                     tried.push(number);
-                    group.heed(number, Outcome::Failed);
+                    group.report(number, Outcome::Failed);
                 }
                 tried.sort();
                 assert_eq!(tried, Vec::from_iter(0..size));
@@ -129,10 +129,10 @@ fn what_became_of_a_pick_is_taken_in_by_every_sample() {
         promise(file, config, |group| {
             group.show(servers(0..10));
             for number in group.picks(100) {
-                group.heed(number, Outcome::Connected { micros: 500 });
-                group.heed(number, Outcome::Closed { millis: u64::MAX, bytes: u64::MAX });
+                group.report(number, Outcome::Connected { micros: 500 });
+                group.report(number, Outcome::Closed { millis: u64::MAX, bytes: u64::MAX });
                 // Of a server that nobody knows, too: it may have left the group meanwhile.
-                group.heed(77, Outcome::Failed);
+                group.report(77, Outcome::Failed);
             }
             group.picks(100);
         });

@@ -307,7 +307,7 @@ fn any_edit() -> impl Strategy<Value = Edit> {
     });
     let state = prop_oneof![Just(State::Ready), Just(State::Drain), Just(State::Maint)];
     let labels = proptest::collection::btree_map("[a-z/,]{1,3}", "[a-z\"\\\\/*ä]{0,4}", 0..3);
-    let names = crate::policy::factory::BUILT_IN.into_iter().chain(["wasm:mine", "wasm:other"]).collect::<Vec<_>>();
+    let names = crate::policy::built_in::BUILT_IN.into_iter().chain(["wasm:mine", "wasm:other"]).collect::<Vec<_>>();
     let policy = proptest::sample::select(names).prop_map(|name| PolicySpec::parse(name).unwrap());
     (group, server, 1_u32..4, state, labels, policy, 0..7_u8).prop_map(
         |(group, addr, weight, state, labels, policy, kind)| match kind {

@@ -265,7 +265,7 @@ impl Dialer {
         let group = record.group();
         group.counters.connect_errors.fetch_add(1, Relaxed);
         self.tried.push(server.id);
-        group.heed(server, Outcome::Failed);
+        group.report(server, Outcome::Failed);
         // Having no port left towards this server is not its fault.
         if error.kind() != io::ErrorKind::AddrNotAvailable && server.live.connect_failed(clock::coarse_ms()) {
             tracing::warn!(
@@ -326,7 +326,7 @@ impl Dialer {
         let live = &turn.slot.server.live;
         live.connected(micros);
         let outcome = Outcome::Connected { micros: u32::try_from(micros).unwrap_or(u32::MAX) };
-        let policy_listens = record.group().heed(&turn.slot.server, outcome);
+        let policy_listens = record.group().report(&turn.slot.server, outcome);
         live.prefer(turn.index());
         record.group().counters.connect_time.observe(micros);
         record.set_connected(&turn.slot.server, micros, policy_listens);

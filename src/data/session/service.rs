@@ -351,7 +351,7 @@ impl Drop for SessionGuard {
             && let Some(server) = record.server.get()
         {
             let bytes = record.bytes_up.load(Relaxed) + record.bytes_down.load(Relaxed);
-            record.group.heed(server, Outcome::Closed { millis: elapsed_ms, bytes });
+            record.group.report(server, Outcome::Closed { millis: elapsed_ms, bytes });
         }
         log::session(|| SessionEvent::SessionClosed {
             id: record.id,

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::tests::{file, server, settings, shown, suspect};
 use super::super::{GroupSettings, ServerSlot};
 use super::*;
-use crate::policy::factory::{BUILT_IN, describe};
+use crate::policy::built_in::{BUILT_IN, describe};
 use crate::policy::{IBalancePolicy, PickRequest, ServerSet};
 use crate::server::{Origin, State};
 

@@ -14,14 +14,7 @@ use std::time::Duration;
 
 use rustix::thread::set_current_timer_slack;
 use rustix::time::{ClockId, clock_gettime};
-use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, EngineWeak, RegallocAlgorithm};
-
-use super::bare;
-use super::bindings::{BalancePolicy, BalancePolicyPre};
-use super::calls::Pre;
-use super::guest::Guest;
-use super::source::Source;
 
 /// How often the epoch advances, and so how exactly a deadline is kept: a call is stopped up to two ticks after it.
 /// Each tick takes a processor from a session for a moment; with one a millisecond that cost 2 % on a busy machine.
@@ -52,14 +45,8 @@ pub(super) enum Time {
 
 /// Compiles modules and runs their clock.
 pub(super) struct Runtime {
-    engine: Engine,
-    linker: Linker<Guest>,
-    ticker: Arc<Ticker>,
-}
-
-/// A module, compiled and checked against the interface: instances are made of it.
-pub(super) struct Compiled {
-    pub(super) pre: Pre,
+    pub(super) engine: Engine,
+    /// Its clock.
     pub(super) ticker: Arc<Ticker>,
 }
 
@@ -86,27 +73,8 @@ impl Runtime {
             // The other allocator takes time that grows faster than a function's size: seconds for one of 200 KB.
             .cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
         let engine = Engine::new(&config)?;
-        let mut linker = Linker::new(&engine);
-        BalancePolicy::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest: &mut Guest| guest)?;
         let ticker = Ticker::start(engine.weak(), time)?;
-        Ok(Self { engine, linker, ticker })
-    }
-
-    /// Compiles what was found in a file. Takes up to about a second for the largest that [`super::source`] lets
-    /// through.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it, as the engine puts it.
-    pub(super) fn compile(&self, source: &Source) -> wasmtime::Result<Compiled> {
-        let pre = match &source.bare {
-            Some(bare) => Pre::Bare(bare::Pre::new(&self.engine, &source.component[bare.range.clone()], bare)?),
-            None => {
-                let component = Component::new(&self.engine, &source.component)?;
-                Pre::Component(BalancePolicyPre::new(self.linker.instantiate_pre(&component)?)?)
-            }
-        };
-        Ok(Compiled { pre, ticker: Arc::clone(&self.ticker) })
+        Ok(Self { engine, ticker })
     }
 }
 

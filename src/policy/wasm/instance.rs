@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use wasmtime::{Store, Trap, WasmBacktrace};
 
+use super::abi::Functions;
 use super::bindings::exports::goproxy::balance::policy as exported;
 use super::bindings::goproxy::balance::types;
-use super::calls::Calls;
-use super::engine::{Compiled, Ticker, ticks};
-use super::guest::{Guest, Voice, shortened};
+use super::compiled::Compiled;
+use super::engine::{Ticker, ticks};
+use super::host::{GuestLog, HostState, shortened};
 use crate::counters::FaultKind;
+use crate::policy::balance::{Outcome, PickRequest, ServerSet};
 use crate::policy::spec::ModuleSpec;
-use crate::policy::{Outcome, PickRequest, ServerSet};
 use crate::server::ServerSettings;
 
 /// How long a module may take to start, to describe itself and to take its configuration; each.
@@ -30,8 +31,8 @@ const SERVER_TIME_MAX: Duration = Duration::from_micros(20);
 
 /// A module at work for one group.
 pub(super) struct Instance {
-    store: Store<Guest>,
-    calls: Calls,
+    store: Store<HostState>,
+    functions: Functions,
     ticker: Arc<Ticker>,
     deadline: Duration,
 }
@@ -51,13 +52,13 @@ pub(super) struct Fault {
     pub(super) text: String,
 }
 
-/// So often is a module given another chance that took too long while nobody waited for it.
-const CHANCES: u32 = 4;
+/// How often a call that took too long is retried where no client waits for it.
+const RETRIES_MAX: u32 = 4;
 
-/// Tries again what a module took too long for. Off the data path only: the thread that looks after modules is
-/// the last to get a busy processor, and time goes on while it waits for one, which is no fault of the module.
-pub(super) fn patiently<T>(mut attempt: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
-    for _ in 0..CHANCES {
+/// Retries what took too long. Off the data path only: the thread that looks after modules runs at low priority, and
+/// the deadline passes also while it waits for a processor, which is not the module's fault.
+pub(super) fn with_retries<T>(mut attempt: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    for _ in 0..RETRIES_MAX {
         match attempt() {
             Err(Fault { kind: FaultKind::Deadline, .. }) => {}
             done => return done,
@@ -72,14 +73,15 @@ impl Instance {
     /// # Errors
     ///
     /// The module traps or takes too long, wants more memory than it may have, or refuses its configuration.
-    pub(super) fn new(compiled: &Compiled, spec: &ModuleSpec, group: u16, voice: Arc<Voice>) -> Result<Self, Fault> {
-        let mut store = Store::new(compiled.pre.engine(), Guest::new(voice, spec.memory));
+    pub(super) fn new(compiled: &Compiled, spec: &ModuleSpec, group: u16, log: Arc<GuestLog>) -> Result<Self, Fault> {
+        let mut store = Store::new(compiled.linked.engine(), HostState::new(log, spec.memory));
         store.limiter(|guest| &mut guest.limits);
         let ticker = Arc::clone(&compiled.ticker);
         // Before anything of the module runs: its start function may loop, too.
         allow(&mut store, &ticker, CONFIGURE_TIME_MAX);
-        let calls = compiled.pre.start(&mut store).map_err(|error| Fault::of("start", CONFIGURE_TIME_MAX, &error))?;
-        let mut instance = Self { store, calls, ticker, deadline: spec.deadline };
+        let functions =
+            compiled.linked.start(&mut store).map_err(|error| Fault::of("start", CONFIGURE_TIME_MAX, &error))?;
+        let mut instance = Self { store, functions, ticker, deadline: spec.deadline };
         instance.configure(group, &spec.config)?;
         Ok(instance)
     }
@@ -87,14 +89,14 @@ impl Instance {
     /// What the module says of itself.
     pub(super) fn describe(&mut self) -> Result<Description, Fault> {
         self.allow(CONFIGURE_TIME_MAX);
-        let described = self.calls.describe(&mut self.store);
+        let described = self.functions.describe(&mut self.store);
         let described = described.map_err(|error| Fault::of("describe", CONFIGURE_TIME_MAX, &error))?;
         Ok(Description { name: shortened(&described.name), version: shortened(&described.version) })
     }
 
     fn configure(&mut self, group: u16, params: &str) -> Result<(), Fault> {
         self.allow(CONFIGURE_TIME_MAX);
-        match self.calls.configure(&mut self.store, &group.to_string(), params) {
+        match self.functions.configure(&mut self.store, &group.to_string(), params) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(why)) => Err(Fault::unfit(format!("configure refused {}: {}", shown(params), shortened(&why)))),
             Err(error) => Err(Fault::of("configure", CONFIGURE_TIME_MAX, &error)),
@@ -118,7 +120,7 @@ impl Instance {
                 labels,
             })
             .collect();
-        let told = self.calls.set_servers(&mut self.store, &servers);
+        let told = self.functions.set_servers(&mut self.store, &servers);
         told.map_err(|error| Fault::of("set-servers", time_max, &error))
     }
 
@@ -132,7 +134,7 @@ impl Instance {
             listener_port: request.group,
             attempt: request.attempt,
         };
-        let picked = self.calls.pick(&mut self.store, connection);
+        let picked = self.functions.pick(&mut self.store, connection);
         picked.map_err(|error| Fault::of("pick", self.deadline, &error))
     }
 
@@ -148,14 +150,14 @@ impl Instance {
 
     /// True when the module wants to hear what became of its picks.
     pub(super) fn wants_feedback(&self) -> bool {
-        self.calls.wants_feedback()
+        self.functions.wants_feedback()
     }
 
-    /// Tells the module what became of a pick, if it wants to hear it.
-    pub(super) fn heed(&mut self, server: u32, outcome: Outcome) -> Result<(), Fault> {
+    /// Tells a module that exports `feedback` what became of a pick.
+    pub(super) fn report(&mut self, server: u32, outcome: Outcome) -> Result<(), Fault> {
         self.allow(self.deadline);
-        let heard = self.calls.heed(&mut self.store, server, outcome);
-        heard.map_err(|error| Fault::of("feedback", self.deadline, &error))
+        let reported = self.functions.report(&mut self.store, server, outcome);
+        reported.map_err(|error| Fault::of("feedback", self.deadline, &error))
     }
 
     fn allow(&mut self, time: Duration) {
@@ -164,7 +166,7 @@ impl Instance {
 }
 
 /// Sets the time that the next call may take. It counts from now, so it is set before each.
-fn allow(store: &mut Store<Guest>, ticker: &Ticker, time: Duration) {
+fn allow(store: &mut Store<HostState>, ticker: &Ticker, time: Duration) {
     ticker.keep_running();
     store.set_epoch_deadline(ticks(time));
 }

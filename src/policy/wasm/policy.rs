@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::guest::Voice;
+use super::answers::Asked;
+use super::host::GuestLog;
 use super::instance::Instance;
-use super::slot::{Asked, Shared, Slot};
-use crate::policy::{IBalancePolicy, Outcome, PickRequest, ServerSet};
+use super::slot::{ModuleRecord, Slot};
+use crate::policy::balance::{IBalancePolicy, Outcome, PickRequest, ServerSet};
+use crate::policy::built_in;
+use crate::policy::spec::ModuleSpec;
 
 /// A module at work for one group. The backups have a slot of their own, so that each instance sees one set
 /// of servers and what it has learned of them is not lost when the other set is asked.
@@ -16,6 +19,11 @@ pub(super) struct WasmPolicy {
     at: usize,
     /// Prepared for the same servers.
     fallback: Arc<dyn IBalancePolicy>,
+}
+
+/// The policy that answers when a module cannot.
+pub(super) fn fallback(spec: &ModuleSpec) -> Arc<dyn IBalancePolicy> {
+    built_in::make(spec.fallback).expect("the fallback of a spec is built in")
 }
 
 impl WasmPolicy {
@@ -45,10 +53,10 @@ impl IBalancePolicy for WasmPolicy {
         let slot = self.slot();
         // Without an instance the fallback serves.
         let Some(compiled) = slot.compiled() else { return self.fallback.rehearsal() };
-        let shared = Arc::new(Shared::new(Arc::clone(&slot.shared.policy)));
+        let shared = Arc::new(ModuleRecord::new(Arc::clone(&slot.shared.policy)));
         let own = || {
             let own = Arc::new(Slot::new(slot.group, Arc::clone(&slot.spec), Arc::clone(&shared), None));
-            let instance = Instance::new(&compiled, &slot.spec, slot.group, Arc::new(Voice::mute()))?;
+            let instance = Instance::new(&compiled, &slot.spec, slot.group, Arc::new(GuestLog::silent()))?;
             own.put(instance, &compiled).map(|()| own)
         };
         let slots = [own().map_err(|fault| fault.text)?, own().map_err(|fault| fault.text)?];
@@ -67,7 +75,7 @@ impl IBalancePolicy for WasmPolicy {
         }
     }
 
-    fn heed(&self, server: u32, outcome: Outcome) -> bool {
-        self.slot().heed(server, outcome)
+    fn report(&self, server: u32, outcome: Outcome) -> bool {
+        self.slot().report(server, outcome)
     }
 }

@@ -11,13 +11,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::loader::{self, Candidate, LoadError, Loader};
-use super::modules::{Common, Job, Known, ModuleError, Version};
-use super::policy::WasmPolicy;
-use super::slot::{Shared, Slot};
+use super::compiled::Compiled;
+use super::error::ModuleError;
+use super::files::{self, LoadError};
+use super::loader::Loader;
+use super::policy::{WasmPolicy, fallback};
+use super::slot::{ModuleRecord, Replace, Replacement, Slot};
 use super::source;
+use super::status::{Common, Job, ModuleStatus, Version};
+use crate::policy::balance::IBalancePolicy;
 use crate::policy::spec::ModuleSpec;
-use crate::policy::{IBalancePolicy, factory};
 
 /// A file that ends in the middle is looked at again after this time before it is called broken.
 const INCOMPLETE_TIME: Duration = Duration::from_secs(1);
@@ -38,18 +41,21 @@ pub(super) struct Registry {
 
 /// A module in use.
 struct Module {
-    known: Known,
+    status: ModuleStatus,
     /// The version that is loaded.
-    candidate: Option<Candidate>,
+    compiled: Option<Arc<Compiled>>,
     /// The content that was refused last.
     refused: Option<[u8; 32]>,
     /// The content that ended in the middle when it was seen last.
     incomplete: Option<[u8; 32]>,
 }
 
-/// The policy that answers when a module cannot.
-pub(super) fn fallback(spec: &ModuleSpec) -> Arc<dyn IBalancePolicy> {
-    factory::built_in(spec.fallback).expect("the fallback of a spec is built in")
+/// Requests other instances from the thread with this queue.
+fn replace_by(jobs: Sender<Job>) -> Replace {
+    Box::new(move |replacement| {
+        // The queue has gone only when the process ends.
+        let _ = jobs.send(Job::Replace(replacement));
+    })
 }
 
 impl Registry {
@@ -84,7 +90,7 @@ impl Registry {
                 // Whoever asked may be gone.
                 let _ = reply.send(made);
             }
-            Job::Remake { slot, dead, pause } => {
+            Job::Replace(Replacement { slot, dead, pause }) => {
                 drop(dead);
                 self.due.push((Instant::now() + pause, slot));
             }
@@ -118,7 +124,12 @@ impl Registry {
         let Some(common) = self.common.upgrade() else { return Err(ModuleError("the proxy is stopping".to_owned())) };
         let module = self.modules.entry(spec.name.clone()).or_insert_with(|| Module::new(&spec.name));
         let slot = |jobs: &Sender<Job>| {
-            Arc::new(Slot::new(group, Arc::clone(spec), Arc::clone(&module.known.shared), Some(jobs.clone())))
+            Arc::new(Slot::new(
+                group,
+                Arc::clone(spec),
+                Arc::clone(&module.status.shared),
+                Some(replace_by(jobs.clone())),
+            ))
         };
         let slots = [slot(&jobs), slot(&jobs)];
         let made = module.load_if_needed(&mut self.loader, &common).and_then(|()| module.put(&slots[0]));
@@ -126,10 +137,10 @@ impl Registry {
             if !anyway {
                 return Err(error);
             }
-            tracing::error!(group, policy = &*module.known.shared.policy, %error, fallback = spec.fallback, "policy cannot be used: its fallback serves");
-            module.known.error = Some(error.0);
+            tracing::error!(group, policy = &*module.status.shared.policy, %error, fallback = spec.fallback, "policy cannot be used: its fallback serves");
+            module.status.error = Some(error.0);
         }
-        module.known.slots.extend(slots.iter().map(Arc::downgrade));
+        module.status.slots.extend(slots.iter().map(Arc::downgrade));
         Ok(Arc::new(WasmPolicy::new(slots, fallback(spec))))
     }
 
@@ -139,10 +150,10 @@ impl Registry {
         if !slot.is_awaiting() {
             return;
         }
-        let candidate = self.modules.get(&slot.spec.name).and_then(|module| module.candidate.as_ref());
+        let compiled = self.modules.get(&slot.spec.name).and_then(|module| module.compiled.as_ref());
         // Without one the slot waits for the file to become another.
-        let Some(candidate) = candidate.filter(|candidate| candidate.is_wanted(&slot.spec)) else { return slot.wait() };
-        if let Err(fault) = candidate.put(None, slot) {
+        let Some(compiled) = compiled.filter(|compiled| compiled.is_wanted(&slot.spec)) else { return slot.wait() };
+        if let Err(fault) = compiled.put(None, slot) {
             slot.failed(fault);
         }
     }
@@ -160,43 +171,43 @@ impl Registry {
     /// Forgets what no group uses, and shows the rest to those who look.
     fn publish(&mut self) {
         self.modules.retain(|_, module| {
-            module.known.slots.retain(|slot| slot.strong_count() > 0);
-            !module.known.slots.is_empty()
+            module.status.slots.retain(|slot| slot.strong_count() > 0);
+            !module.status.slots.is_empty()
         });
         if let Some(common) = self.common.upgrade() {
-            common.show(self.modules.iter().map(|(name, module)| (name.clone(), module.known.clone())).collect());
+            common.show(self.modules.iter().map(|(name, module)| (name.clone(), module.status.clone())).collect());
         }
     }
 }
 
 impl Module {
     fn new(name: &str) -> Self {
-        Self { known: Known::new(name), candidate: None, refused: None, incomplete: None }
+        Self { status: ModuleStatus::new(name), compiled: None, refused: None, incomplete: None }
     }
 
     fn load_if_needed(&mut self, loader: &mut Loader, common: &Common) -> Result<(), ModuleError> {
-        if self.candidate.is_some() {
+        if self.compiled.is_some() {
             return Ok(());
         }
         let mut load = |name: &str| {
-            let path = loader::find(&common.folder, name)?;
-            let bytes = loader::read(&path, common.file_bytes_max)?;
+            let path = files::find(&common.folder, name)?;
+            let bytes = files::read(&path, common.file_bytes_max)?;
             loader.load(&path, &bytes, common.file_bytes_max)
         };
-        let candidate = load(self.known.name()).map_err(|error: LoadError| ModuleError(error.text))?;
-        self.candidate = Some(candidate);
+        let compiled = load(self.status.name()).map_err(|error: LoadError| ModuleError(error.text))?;
+        self.compiled = Some(Arc::new(compiled));
         Ok(())
     }
 
     /// Puts an instance of the loaded version into a slot of a policy that is being made.
     fn put(&mut self, slot: &Slot) -> Result<(), ModuleError> {
-        let candidate = self.candidate.as_ref().expect("loaded before");
-        let (instance, description) = candidate.instance(&slot.spec, slot.group, &slot.voice)?;
-        candidate.put(Some(instance), slot).map_err(|fault| ModuleError(fault.text))?;
-        if self.known.version.is_none() {
-            let version = Version::new(candidate, description.version);
-            version.log(&self.known.shared, candidate, "policy loaded");
-            self.known.version = Some(version);
+        let compiled = self.compiled.as_ref().expect("loaded before");
+        let (instance, description) = compiled.instance(&slot.spec, slot.group, &slot.log)?;
+        compiled.put(Some(instance), slot).map_err(|fault| ModuleError(fault.text))?;
+        if self.status.version.is_none() {
+            let version = Version::new(compiled, description.version);
+            version.log(&self.status.shared, compiled, "policy loaded");
+            self.status.version = Some(version);
         }
         Ok(())
     }
@@ -204,7 +215,7 @@ impl Module {
     /// Looks at the file. True when it has to be looked at again soon.
     fn look(&mut self, name: &str, loader: &mut Loader, common: &Common) -> bool {
         let read =
-            loader::find(&common.folder, name).and_then(|path| Ok((loader::read(&path, common.file_bytes_max)?, path)));
+            files::find(&common.folder, name).and_then(|path| Ok((files::read(&path, common.file_bytes_max)?, path)));
         let (bytes, path) = match read {
             Ok(read) => read,
             Err(error) => {
@@ -213,11 +224,11 @@ impl Module {
             }
         };
         let sha256 = source::sha256(&bytes);
-        if self.known.version.as_ref().is_some_and(|version| version.sha256 == sha256) {
+        if self.status.version.as_ref().is_some_and(|version| version.sha256 == sha256) {
             (self.refused, self.incomplete) = (None, None);
-            if self.known.error.take().is_some() {
+            if self.status.error.take().is_some() {
                 tracing::info!(
-                    policy = &*self.known.shared.policy,
+                    policy = &*self.status.shared.policy,
                     "the policy's file is the one that is loaded again"
                 );
             }
@@ -233,8 +244,9 @@ impl Module {
         {
             return true;
         }
-        let taken =
-            loaded.map_err(|error| error.text).and_then(|candidate| self.take_over(candidate).map_err(|error| error.0));
+        let taken = loaded
+            .map_err(|error| error.text)
+            .and_then(|compiled| self.take_over(Arc::new(compiled)).map_err(|error| error.0));
         if let Err(text) = taken {
             self.refuse(Some(sha256), text);
         }
@@ -242,45 +254,45 @@ impl Module {
     }
 
     /// Puts another version to work in every slot, or in none.
-    fn take_over(&mut self, candidate: Candidate) -> Result<(), ModuleError> {
+    fn take_over(&mut self, compiled: Arc<Compiled>) -> Result<(), ModuleError> {
         let slots: Vec<Arc<Slot>> =
-            self.known.slots.iter().filter_map(Weak::upgrade).filter(|slot| slot.is_needed()).collect();
+            self.status.slots.iter().filter_map(Weak::upgrade).filter(|slot| slot.is_needed()).collect();
         let mut ready = Vec::with_capacity(slots.len());
         let mut said = None;
         for slot in slots {
-            let (instance, description) = candidate.instance(&slot.spec, slot.group, &slot.voice)?;
+            let (instance, description) = compiled.instance(&slot.spec, slot.group, &slot.log)?;
             said = Some(description.version);
             ready.push((slot, instance));
         }
         for (slot, instance) in ready {
             slot.forgive();
-            if let Err(fault) = candidate.put(Some(instance), &slot) {
+            if let Err(fault) = compiled.put(Some(instance), &slot) {
                 // It took two servers and fails on those of the group: as if it had failed later.
                 slot.failed(fault);
             }
         }
-        let version = Version::new(&candidate, said.unwrap_or_default());
-        let is_first = self.known.version.is_none();
-        version.log(&self.known.shared, &candidate, if is_first { "policy loaded" } else { "policy swapped" });
-        self.known.shared.counters.swaps.fetch_add(u64::from(!is_first), Relaxed);
-        self.known.version = Some(version);
-        self.known.error = None;
+        let version = Version::new(&compiled, said.unwrap_or_default());
+        let is_first = self.status.version.is_none();
+        version.log(&self.status.shared, &compiled, if is_first { "policy loaded" } else { "policy swapped" });
+        self.status.shared.counters.swaps.fetch_add(u64::from(!is_first), Relaxed);
+        self.status.version = Some(version);
+        self.status.error = None;
         (self.refused, self.incomplete) = (None, None);
-        self.candidate = Some(candidate);
+        self.compiled = Some(compiled);
         Ok(())
     }
 
     /// The file as it is cannot be used; what is loaded stays.
     fn refuse(&mut self, sha256: Option<[u8; 32]>, text: String) {
         let is_another = sha256.is_some() && self.refused != sha256;
-        self.known.shared.counters.refusals.fetch_add(u64::from(is_another), Relaxed);
+        self.status.shared.counters.refusals.fetch_add(u64::from(is_another), Relaxed);
         self.refused = sha256;
         self.incomplete = None;
-        if self.known.error.as_ref() == Some(&text) {
+        if self.status.error.as_ref() == Some(&text) {
             return;
         }
-        let (policy, error) = (&*self.known.shared.policy, text.as_str());
-        match &self.known.version {
+        let (policy, error) = (&*self.status.shared.policy, text.as_str());
+        match &self.status.version {
             Some(version) => tracing::warn!(
                 policy,
                 error,
@@ -289,19 +301,19 @@ impl Module {
             ),
             None => tracing::warn!(policy, error, "policy file refused: the fallback serves"),
         }
-        self.known.error = Some(text);
+        self.status.error = Some(text);
     }
 }
 
 impl Version {
-    fn new(candidate: &Candidate, version: String) -> Self {
-        let file = candidate.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        Self { file, version, sha256: candidate.source.sha256 }
+    fn new(compiled: &Compiled, version: String) -> Self {
+        let file = compiled.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Self { file, version, sha256: compiled.file.sha256 }
     }
 
-    fn log(&self, shared: &Shared, candidate: &Candidate, message: &'static str) {
+    fn log(&self, shared: &ModuleRecord, compiled: &Compiled, message: &'static str) {
         let (version, sha256) = (&self.version, source::hex(&self.sha256));
-        let compile_ms = candidate.compile_time.as_millis() as u64;
+        let compile_ms = compiled.compile_time.as_millis() as u64;
         tracing::info!(policy = &*shared.policy, version, sha256, compile_ms, "{message}");
     }
 }

@@ -2,47 +2,39 @@
 //!
 //! A slot answers picks with its instance, or says that the fallback has to. It trusts no answer: one that
 //! is no open server counts as a fault, unless the module could not know better because the server became
-//! full or suspect since it was told. After a fault the instance is thrown away and [`super::modules`] makes
-//! another on its own thread; a module that keeps failing is left alone for a while. Sessions wait for a
+//! full or suspect since it was told. After a fault the instance is thrown away and another is requested
+//! ([`Replace`]); a module that keeps failing is quarantined for a while. Sessions wait for a
 //! slot only while another session is being answered: one deadline at most.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use super::engine::Compiled;
-use super::guest::{Budget, Voice};
+use super::answers::{Asked, Work};
+use super::compiled::Compiled;
+use super::host::{GuestLog, RateLimit};
 use super::instance::{Fault, Instance};
-use super::modules::Job;
 use crate::base::clock;
-use crate::counters::{FaultKind, ModuleCounters};
+use crate::counters::ModuleCounters;
+use crate::policy::balance::{Outcome, PickRequest, ServerSet};
 use crate::policy::spec::ModuleSpec;
-use crate::policy::{Closed, Outcome, PickRequest, ServerSet};
 
-/// So many faults, without [`GOOD_PICKS`] between them, and the module is left alone.
+/// After so many faults without [`GOOD_PICKS`] between them the module is quarantined.
 const FAULTS_MAX: u32 = 5;
 
 /// After so many good picks, faults are forgotten.
 const GOOD_PICKS: u32 = 100;
 
-/// How long a module is left alone at first; twice as long each time, up to [`PAUSE_MAX`].
+/// How long the first quarantine lasts; each further one twice as long, up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 
-/// The longest time for which a module is left alone.
+/// The longest quarantine.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// Telling an instance which servers are available costs about half a microsecond for each of them, so for servers
-/// that have become full or suspect, or are so no longer, it is done at most this often for each thousand of them.
-const TELL_INTERVAL_MS: u64 = 10;
-
-/// One pick in so many is timed: looking at the clock twice costs half as much as a pick.
-const PICKS_PER_TIMED: u32 = 16;
-
-/// What is known of a module for all its slots.
+/// What all slots of one module share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct ModuleRecord {
     /// `wasm:NAME`.
     pub(super) policy: Arc<str>,
     pub(super) counters: Arc<ModuleCounters>,
@@ -50,26 +42,38 @@ pub(super) struct Shared {
     last_fault: Mutex<Option<String>>,
 }
 
-/// An instance's place.
+/// A request for another instance.
+pub(super) struct Replacement {
+    pub(super) slot: Weak<Slot>,
+    /// The instance that failed, to be dropped by somebody for whom no client waits.
+    pub(super) dead: Option<Box<Instance>>,
+    /// How long to wait first.
+    pub(super) pause: Duration,
+}
+
+/// Called with the slot locked; passes the request on and does not block.
+pub(super) type Replace = Box<dyn Fn(Replacement) + Send + Sync>;
+
+/// The place of one instance.
 pub(super) struct Slot {
     pub(super) group: u16,
     pub(super) spec: Arc<ModuleSpec>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) voice: Arc<Voice>,
+    pub(super) shared: Arc<ModuleRecord>,
+    pub(super) log: Arc<GuestLog>,
     /// Lines about faults of this slot.
-    budget: Budget,
-    /// Where to ask for another instance; none for a rehearsal, which is thrown away.
-    jobs: Option<Sender<Job>>,
+    rate_limit: RateLimit,
+    /// Requests another instance; none for a rehearsal, which is thrown away.
+    replace: Option<Replace>,
     wants_feedback: AtomicBool,
     is_quarantined: AtomicBool,
-    inner: Alone,
+    inner: Padded,
 }
 
 /// Guards the instance and what it was told. On cache lines of its own: data threads write to it in turns, and the
 /// rest of the slot is only read, several times for each session.
 #[derive(Default)]
 #[repr(align(128))]
-struct Alone(Mutex<Inner>);
+struct Padded(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -79,39 +83,15 @@ struct Inner {
     /// Faults without enough good picks between them.
     faults: u32,
     good_picks: u32,
-    /// How often the module was left alone without enough good picks between.
+    /// Quarantines without enough good picks between them.
     pauses: u32,
-    /// Somebody was asked for another instance.
+    /// Another instance was requested and has not come yet.
     is_awaited: bool,
-    /// Picks that are not in the counters yet, which all slots share: each touch of them is felt.
+    /// Picks that are not in the counters yet: all slots share those, and each write to a shared cache line costs.
     picks: u64,
 }
 
-/// An instance and what it was told.
-struct Work {
-    instance: Instance,
-    compiled: Arc<Compiled>,
-    /// The set it was told, by its generation.
-    generation: u64,
-    /// Indexes of the servers it was told are not available, in order.
-    hidden: Vec<u32>,
-    told_ms: u64,
-    /// Picks since one was timed.
-    picks: u32,
-}
-
-/// What a slot answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// This server, by its index.
-    Server(usize),
-    /// No server will do.
-    Nobody,
-    /// The module cannot tell.
-    Unanswered,
-}
-
-impl Shared {
+impl ModuleRecord {
     pub(super) fn new(policy: Arc<str>) -> Self {
         Self { policy, counters: Arc::default(), last_fault: Mutex::default() }
     }
@@ -129,22 +109,22 @@ impl Shared {
 }
 
 impl Slot {
-    pub(super) fn new(group: u16, spec: Arc<ModuleSpec>, shared: Arc<Shared>, jobs: Option<Sender<Job>>) -> Self {
-        let voice = Arc::new(Voice::new(Arc::clone(&shared.policy), group));
+    pub(super) fn new(group: u16, spec: Arc<ModuleSpec>, shared: Arc<ModuleRecord>, replace: Option<Replace>) -> Self {
+        let log = Arc::new(GuestLog::new(Arc::clone(&shared.policy), group));
         Self {
             group,
             spec,
             shared,
-            voice,
-            budget: Budget::default(),
-            jobs,
+            log,
+            rate_limit: RateLimit::default(),
+            replace,
             wants_feedback: AtomicBool::new(false),
             is_quarantined: AtomicBool::new(false),
-            inner: Alone::default(),
+            inner: Padded::default(),
         }
     }
 
-    /// True while the module is left alone because it failed too often.
+    /// True while the module is not asked because it failed too often.
     pub(super) fn is_quarantined(&self) -> bool {
         self.is_quarantined.load(Relaxed)
     }
@@ -155,12 +135,12 @@ impl Slot {
         inner.work.is_some() || !inner.set.servers.is_empty()
     }
 
-    /// True when another instance was asked for and has not come yet.
+    /// True when another instance was requested and has not come yet.
     pub(super) fn is_awaiting(&self) -> bool {
         self.inner().is_awaited
     }
 
-    /// There is nothing to make an instance of; somebody will put one when there is.
+    /// No instance can be made now; one will be put here when the file has become another.
     pub(super) fn wait(&self) {
         self.inner().is_awaited = false;
     }
@@ -189,7 +169,7 @@ impl Slot {
             Some(Err(fault)) => self.fail(&mut inner, fault),
             Some(Ok(())) => {}
             None if set.servers.is_empty() => {}
-            None => self.ask_for_another(&mut inner, None, Duration::ZERO),
+            None => self.request_another(&mut inner, None, Duration::ZERO),
         }
     }
 
@@ -201,8 +181,7 @@ impl Slot {
     pub(super) fn put(&self, instance: Instance, compiled: &Arc<Compiled>) -> Result<(), Fault> {
         let mut inner = self.inner();
         let wants_feedback = instance.wants_feedback();
-        let mut work =
-            Work { instance, compiled: Arc::clone(compiled), generation: 0, hidden: Vec::new(), told_ms: 0, picks: 0 };
+        let mut work = Work::new(instance, compiled);
         inner.is_awaited = false;
         work.tell(&inner.set, true, clock::coarse_ms())?;
         inner.work = Some(work);
@@ -254,13 +233,13 @@ impl Slot {
     }
 
     /// Tells the module what became of a pick. False when it does not want to hear it.
-    pub(super) fn heed(self: &Arc<Self>, server: u32, outcome: Outcome) -> bool {
+    pub(super) fn report(self: &Arc<Self>, server: u32, outcome: Outcome) -> bool {
         if !self.wants_feedback.load(Relaxed) {
             return false;
         }
         let mut inner = self.inner();
         if let Some(work) = &mut inner.work
-            && let Err(fault) = work.instance.heed(server, outcome)
+            && let Err(fault) = work.instance.report(server, outcome)
         {
             self.fail(&mut inner, fault);
         }
@@ -285,7 +264,7 @@ impl Slot {
             true => PAUSE_MAX.min(PAUSE_FIRST * (1 << inner.pauses.min(8))),
             false => Duration::ZERO,
         };
-        if self.budget.take(clock::coarse_ms()) {
+        if self.rate_limit.take(clock::coarse_ms()) {
             let (policy, group, fallback, fault) = (&*self.shared.policy, self.group, self.spec.fallback, fault.text);
             match is_too_often {
                 false => tracing::warn!(policy, group, fault, fallback, "policy failed: its fallback answers"),
@@ -301,17 +280,16 @@ impl Slot {
         }
         if is_too_often {
             inner.pauses += 1;
-            self.is_quarantined.store(self.jobs.is_some(), Relaxed);
+            self.is_quarantined.store(self.replace.is_some(), Relaxed);
         }
         let dead = inner.work.take().map(|work| Box::new(work.instance));
-        self.ask_for_another(inner, dead, pause);
+        self.request_another(inner, dead, pause);
     }
 
-    fn ask_for_another(self: &Arc<Self>, inner: &mut Inner, dead: Option<Box<Instance>>, pause: Duration) {
-        let Some(jobs) = &self.jobs else { return };
+    fn request_another(self: &Arc<Self>, inner: &mut Inner, dead: Option<Box<Instance>>, pause: Duration) {
+        let Some(replace) = &self.replace else { return };
         if !std::mem::replace(&mut inner.is_awaited, true) {
-            // Only a process that ends has nobody who makes instances.
-            let _ = jobs.send(Job::Remake { slot: Arc::downgrade(self), dead, pause });
+            replace(Replacement { slot: Arc::downgrade(self), dead, pause });
         }
     }
 
@@ -330,112 +308,4 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.count();
     }
-}
-
-impl Work {
-    /// Tells the instance the servers of `set`, and which of them may be picked at this moment.
-    fn tell(&mut self, set: &Arc<ServerSet>, avoid_suspects: bool, now_ms: u64) -> Result<(), Fault> {
-        self.hidden.clear();
-        let servers = set.servers.iter().zip(0..);
-        let is_hidden =
-            |server: &crate::server::Server| server.is_full() || (avoid_suspects && server.live.is_suspect(now_ms));
-        self.hidden.extend(servers.filter(|(server, _)| is_hidden(server)).map(|(_, index)| index));
-        self.generation = set.generation;
-        self.told_ms = now_ms;
-        self.instance.set_servers(set, &self.hidden)
-    }
-
-    fn ask(
-        &mut self,
-        request: &PickRequest<'_>,
-        set: &Arc<ServerSet>,
-        counters: &ModuleCounters,
-    ) -> Result<Asked, Fault> {
-        // Nobody to choose from is no question. Only a retry, or a server that is not available, makes that likely.
-        if (request.attempt > 0 || !self.hidden.is_empty()) && is_nobody_open(request) {
-            return Ok(Asked::Nobody);
-        }
-        // A session may still see the servers of a moment ago, or not see yet those that the instance knows.
-        let is_same_set = self.generation == request.servers.generation;
-        let is_outdated = is_same_set && self.hidden.iter().any(|&index| request.is_open(index as usize));
-        if is_outdated && self.may_tell(request) {
-            self.tell(set, request.avoid_suspects, request.now_ms)?;
-        }
-        let asked = self.ask_once(request, is_same_set, counters)?;
-        match asked {
-            Answer::Good(index) => Ok(Asked::Server(index)),
-            Answer::Nobody if is_outdated => Ok(Asked::Unanswered),
-            Answer::Nobody => Ok(Asked::Nobody),
-            Answer::Outdated if is_nobody_open(request) => Ok(Asked::Nobody),
-            Answer::Outdated if is_same_set && self.may_tell(request) => {
-                self.tell(set, request.avoid_suspects, request.now_ms)?;
-                match self.ask_once(request, is_same_set, counters)? {
-                    Answer::Good(index) => Ok(Asked::Server(index)),
-                    Answer::Nobody => Ok(Asked::Nobody),
-                    Answer::Outdated => Ok(Asked::Unanswered),
-                }
-            }
-            Answer::Outdated => Ok(Asked::Unanswered),
-        }
-    }
-
-    fn may_tell(&self, request: &PickRequest<'_>) -> bool {
-        let thousands = request.len().div_ceil(1_000) as u64;
-        request.now_ms >= self.told_ms + thousands * TELL_INTERVAL_MS
-    }
-
-    fn ask_once(
-        &mut self,
-        request: &PickRequest<'_>,
-        is_same_set: bool,
-        counters: &ModuleCounters,
-    ) -> Result<Answer, Fault> {
-        let is_timed = self.picks == 0;
-        self.picks = (self.picks + 1) % PICKS_PER_TIMED;
-        let picked = if is_timed {
-            let began_ns = clock::precise_ns();
-            let picked = self.instance.pick(request);
-            counters.pick_time.observe(clock::precise_ns() - began_ns);
-            picked
-        } else {
-            self.instance.pick(request)
-        };
-        let Some(id) = picked? else { return Ok(Answer::Nobody) };
-        let index = match is_same_set {
-            true => self.instance.index_of(id),
-            false => request.servers.servers.iter().position(|server| server.id == id),
-        };
-        let bad = |text: String| Fault { kind: FaultKind::BadAnswer, text: format!("pick answered {id}, {text}") };
-        let Some(index) = index else {
-            // Only of the very servers it was told does the module have to know.
-            return if is_same_set {
-                Err(bad("which is no server of the group".to_owned()))
-            } else {
-                Ok(Answer::Outdated)
-            };
-        };
-        let addr = &request.servers.servers[index].settings.addr;
-        match request.why_closed(index) {
-            None => Ok(Answer::Good(index)),
-            Some(Closed::Tried) => Err(bad(format!("which is {addr} and was tried already"))),
-            Some(Closed::Full | Closed::Suspect)
-                if is_same_set && self.hidden.binary_search(&(index as u32)).is_ok() =>
-            {
-                Err(bad(format!("which is {addr} and not available")))
-            }
-            Some(Closed::Full | Closed::Suspect) => Ok(Answer::Outdated),
-        }
-    }
-}
-
-fn is_nobody_open(request: &PickRequest<'_>) -> bool {
-    !(0..request.len()).any(|index| request.is_open(index))
-}
-
-/// What an instance answered, checked.
-enum Answer {
-    Good(usize),
-    Nobody,
-    /// A server that may not be picked any more, which the module was not told.
-    Outdated,
 }

@@ -66,7 +66,7 @@ impl Bench {
 }
 
 fn spec() -> ModuleSpec {
-    // Room enough for a machine that is busy with other tests.
+    // GuestMemory enough for a machine that is busy with other tests.
     ModuleSpec { deadline: Duration::from_millis(500), ..ModuleSpec::new("x") }
 }
 
@@ -376,8 +376,8 @@ fn backups_have_an_instance_of_their_own_when_there_are_any() {
     let backup_policy = root.for_servers(&backups);
     assert_eq!(policy.pick(&request(&servers)), Some(0));
     // Made on another thread; the fallback answers until it is there.
-    let calls = || bench.view().counters.unwrap().picks.load(Relaxed);
-    eventually("an instance for the backups", || backup_policy.pick(&request(&backups)).is_some() && calls() > 1);
+    let functions = || bench.view().counters.unwrap().picks.load(Relaxed);
+    eventually("an instance for the backups", || backup_policy.pick(&request(&backups)).is_some() && functions() > 1);
     assert_eq!(policy.pick(&request(&servers)), Some(1), "not shared with the backups");
 }
 

@@ -5,20 +5,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::guest::Voice;
-use super::loader::{self, Candidate, Loader};
-use super::modules::ModuleError;
-use super::policy::WasmPolicy;
-use super::registry::fallback;
-use super::slot::{Shared, Slot};
-use super::source::Source;
+use super::compiled::Compiled;
+use super::error::ModuleError;
+use super::files;
+use super::host::GuestLog;
+use super::loader::Loader;
+use super::policy::{WasmPolicy, fallback};
+use super::slot::{ModuleRecord, Slot};
+use super::source::ModuleFile;
 use crate::counters::ModuleCounters;
-use crate::policy::IBalancePolicy;
+use crate::policy::balance::IBalancePolicy;
 use crate::policy::spec::ModuleSpec;
 
 /// A file that was compiled and fits the interface.
 pub struct Trial {
-    candidate: Candidate,
+    compiled: Arc<Compiled>,
     /// The engine it was compiled with, and its clock.
     _loader: Loader,
 }
@@ -41,9 +42,9 @@ impl Trial {
     ///
     /// It cannot be read, is no module, or is none that fits.
     pub fn load(path: &Path, file_bytes_max: u64) -> Result<Self, ModuleError> {
-        let mut loader = Loader::patient();
-        let candidate = loader::read(path, file_bytes_max).and_then(|bytes| loader.load(path, &bytes, file_bytes_max));
-        Ok(Self { candidate: candidate.map_err(|error| ModuleError(error.text))?, _loader: loader })
+        let mut loader = Loader::by_processor_time();
+        let compiled = loader.load(path, &files::read(path, file_bytes_max)?, file_bytes_max)?;
+        Ok(Self { compiled: Arc::new(compiled), _loader: loader })
     }
 
     /// Loads the module of this name from a folder as the proxy would.
@@ -52,18 +53,17 @@ impl Trial {
     ///
     /// As [`Trial::load`], or there is none.
     pub fn find(folder: &Path, name: &str, file_bytes_max: u64) -> Result<Self, ModuleError> {
-        let path = loader::find(folder, name).map_err(|error| ModuleError(error.text))?;
-        Self::load(&path, file_bytes_max)
+        Self::load(&files::find(folder, name)?, file_bytes_max)
     }
 
     /// What was found in the file.
-    pub fn source(&self) -> &Source {
-        &self.candidate.source
+    pub fn file(&self) -> &ModuleFile {
+        &self.compiled.file
     }
 
     /// How long it took to look through the file and to compile it.
     pub fn compile_time(&self) -> Duration {
-        self.candidate.compile_time
+        self.compiled.compile_time
     }
 
     /// Puts an instance to work for a group, as the proxy would.
@@ -72,13 +72,13 @@ impl Trial {
     ///
     /// The module refuses its configuration or fails in its first calls.
     pub fn policy(&self, spec: &ModuleSpec, group: u16) -> Result<TrialPolicy, ModuleError> {
-        let shared = Arc::new(Shared::new(format!("wasm:{}", spec.name).into()));
+        let shared = Arc::new(ModuleRecord::new(format!("wasm:{}", spec.name).into()));
         let slot = || Arc::new(Slot::new(group, Arc::new(spec.clone()), Arc::clone(&shared), None));
         let slots = [slot(), slot()];
-        let voice = Arc::new(Voice::new(Arc::clone(&shared.policy), group));
-        let (instance, said) = self.candidate.instance(spec, group, &voice)?;
+        let log = Arc::new(GuestLog::new(Arc::clone(&shared.policy), group));
+        let (instance, said) = self.compiled.instance(spec, group, &log)?;
         let slot = Arc::clone(&slots[0]);
-        slot.put(instance, &self.candidate.compiled).map_err(|fault| ModuleError(fault.text))?;
+        slot.put(instance, &self.compiled).map_err(|fault| ModuleError(fault.text))?;
         let policy = Arc::new(WasmPolicy::new(slots, fallback(spec)));
         Ok(TrialPolicy { name: said.name, version: said.version, policy, slot })
     }

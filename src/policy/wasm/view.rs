@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::counters::ModuleCounters;
+use crate::policy::spec::MODULE_PREFIX;
 
 /// A module at one moment.
 #[derive(Clone, Debug)]
@@ -22,6 +23,21 @@ pub struct ModuleView {
     pub error: Option<String>,
     /// What it did; `None` when no group names it.
     pub counters: Option<Arc<ModuleCounters>>,
+}
+
+impl ModuleView {
+    /// A file that no group names.
+    pub(super) fn available(name: &str, file: String) -> Self {
+        Self {
+            name: format!("{MODULE_PREFIX}{name}").into(),
+            file,
+            version: None,
+            sha256: None,
+            state: ModuleState::Available,
+            error: None,
+            counters: None,
+        }
+    }
 }
 
 /// What has become of a module.

@@ -11,9 +11,7 @@ use wit_component::StringEncoding;
 use wit_parser::abi::{AbiVariant, WasmSignature, WasmType};
 use wit_parser::{Function, PackageId, Resolve};
 
-use super::check;
 use super::error::{SourceError, unfit};
-use super::scan::Scan;
 
 const WIT: &str = include_str!("../../../../wit/balance.wit");
 
@@ -80,9 +78,9 @@ pub(super) fn export_signature(interface: &str, function: &str) -> Option<Signat
     signature(interface, function, AbiVariant::GuestExport)
 }
 
-/// The custom section that says of a core module for which world it is made; for modules that have none.
-pub(super) fn metadata(module: &Scan<'_>) -> Result<Vec<u8>, SourceError> {
-    let (version, has_feedback) = check::made_for(module);
+/// The custom section that says of a core module for which world, in which version, it is made; for modules that have
+/// none.
+pub(super) fn metadata(version: Option<&str>, has_feedback: bool) -> Result<Vec<u8>, SourceError> {
     let world = if has_feedback { "balance-policy-with-feedback" } else { "balance-policy" };
     let wit = match version {
         None | Some(VERSION) => Cow::Borrowed(WIT),

@@ -26,7 +26,7 @@ pub(super) fn check(sections: &[&[u8]]) -> Result<(), SourceError> {
         for payload in Parser::new(0).parse_all(section) {
             if let Payload::ComponentTypeSection(types) = payload.map_err(malformed)? {
                 for ty in types {
-                    names.heed_type(&ty.map_err(malformed)?, 0)?;
+                    names.visit_type(&ty.map_err(malformed)?, 0)?;
                 }
             }
         }
@@ -40,22 +40,22 @@ struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn heed_type(&mut self, ty: &ComponentType<'a>, depth: usize) -> Result<(), SourceError> {
+    fn visit_type(&mut self, ty: &ComponentType<'a>, depth: usize) -> Result<(), SourceError> {
         match ty {
             ComponentType::Component(declarations) => {
                 declarations.iter().try_for_each(|declaration| match declaration {
-                    Component::Type(ty) => self.heed_type(ty, depth + 1),
+                    Component::Type(ty) => self.visit_type(ty, depth + 1),
                     // The outermost name is that of the world.
                     Component::Export { .. } if depth == 0 => Ok(()),
-                    Component::Export { name, .. } => self.heed(name),
-                    Component::Import(import) => self.heed(&import.name),
+                    Component::Export { name, .. } => self.visit(name),
+                    Component::Import(import) => self.visit(&import.name),
                     Component::CoreType(_) | Component::Alias(_) => Ok(()),
                 })
             }
             ComponentType::Instance(declarations) => {
                 declarations.iter().try_for_each(|declaration| match declaration {
-                    Instance::Type(ty) => self.heed_type(ty, depth + 1),
-                    Instance::Export { name, .. } => self.heed(name),
+                    Instance::Type(ty) => self.visit_type(ty, depth + 1),
+                    Instance::Export { name, .. } => self.visit(name),
                     Instance::CoreType(_) | Instance::Alias(_) => Ok(()),
                 })
             }
@@ -63,7 +63,7 @@ impl<'a> Names<'a> {
         }
     }
 
-    fn heed(&mut self, name: &ComponentExternName<'a>) -> Result<(), SourceError> {
+    fn visit(&mut self, name: &ComponentExternName<'a>) -> Result<(), SourceError> {
         let unfit = |name: &str| Err(SourceError::Metadata { name: clip_name(name) });
         if let Some(other) = name.implements {
             return unfit(other);

@@ -10,9 +10,11 @@ use wasmparser::{CanonicalFunction, CanonicalOption};
 use wasmparser::{Chunk, FunctionBody, MemoryType, Parser, Payload, TypeRef, ValidPayload, Validator, WasmFeatures};
 use wasmparser::{ComponentType, ComponentTypeDeclaration, InstanceTypeDeclaration};
 
-use super::FUNCTION_BYTES_MAX;
 use super::cost::cost;
 use super::error::{SourceError, clip};
+
+/// Largest function in bytes: compiling takes more than linear time in the size of a function.
+pub const FUNCTION_BYTES_MAX: usize = 128 << 10;
 
 /// Deepest nesting; what tools make has two or three levels.
 const NESTING_MAX: usize = 32;
@@ -71,7 +73,7 @@ pub(super) fn scan_with<'a>(
             Chunk::NeedMoreData(_) => return Err(SourceError::Cut { bytes: bytes.len() }),
         };
         rest = &rest[consumed..];
-        walk.heed(&payload, outer.len())?;
+        walk.visit(&payload, outer.len())?;
         match validator.payload(&payload).map_err(fail)? {
             ValidPayload::Ok | ValidPayload::Func(..) => {}
             ValidPayload::Parser(_) if outer.len() == NESTING_MAX => {
@@ -101,7 +103,7 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// Takes note of one part. `depth` is 0 in the outermost module or component.
-    fn heed(&mut self, payload: &Payload<'a>, depth: usize) -> Result<(), SourceError> {
+    fn visit(&mut self, payload: &Payload<'a>, depth: usize) -> Result<(), SourceError> {
         match payload {
             Payload::Version { encoding, .. } if depth == 0 => {
                 self.is_component = *encoding == wasmparser::Encoding::Component;
@@ -147,13 +149,13 @@ impl<'a> Walk<'a> {
                     refuse_shared(memory.map_err(malformed)?)?;
                 }
             }
-            Payload::CodeSectionEntry(body) => self.heed_function(body)?,
+            Payload::CodeSectionEntry(body) => self.visit_function(body)?,
             _ => {}
         }
         Ok(())
     }
 
-    fn heed_function(&mut self, body: &FunctionBody<'_>) -> Result<(), SourceError> {
+    fn visit_function(&mut self, body: &FunctionBody<'_>) -> Result<(), SourceError> {
         let bytes = body.range().len();
         if bytes > FUNCTION_BYTES_MAX {
             return Err(SourceError::FunctionTooLarge { index: self.functions, bytes, max: FUNCTION_BYTES_MAX });

@@ -1,12 +1,16 @@
 use proptest::prelude::*;
 
-use super::super::guests::{self, Parts};
+use std::path::Path;
+
+use rustix::fs::Mode;
+
 use super::*;
+use crate::policy::wasm::guests::{self, Parts};
 
 const CODE_BYTES_MAX: u64 = 8 << 20;
 const FILE: &str = "policies/x.wat";
 
-fn from_text(text: &str) -> Result<Source, SourceError> {
+fn from_text(text: &str) -> Result<ModuleFile, SourceError> {
     source(FILE, text.as_bytes(), CODE_BYTES_MAX)
 }
 
@@ -74,9 +78,7 @@ fn every_1_x_is_spoken_and_no_other_version() {
 #[test]
 fn a_module_that_says_itself_what_it_is_made_for_is_believed() {
     let mut binary = wat::parse_str(guest()).unwrap();
-    let found = scan::scan(&binary, CODE_BYTES_MAX).unwrap();
-    let section = contract::metadata(&found).unwrap();
-    drop(found);
+    let section = contract::metadata(Some("1.0.0"), false).unwrap();
     binary.extend(&section);
     let source = source("x.wasm", &binary, CODE_BYTES_MAX).unwrap();
     assert_eq!(source.component, from_text(&guest()).unwrap().component);
@@ -85,7 +87,7 @@ fn a_module_that_says_itself_what_it_is_made_for_is_believed() {
 /// A module that says of itself that it is made for our world, with the names of our package replaced.
 pub(super) fn with_metadata(replace: impl Fn(&str) -> String) -> Vec<u8> {
     let mut binary = wat::parse_str(guest()).unwrap();
-    let section = contract::metadata(&scan::scan(&binary, CODE_BYTES_MAX).unwrap()).unwrap();
+    let section = contract::metadata(Some("1.0.0"), false).unwrap();
     let shown: String = section.iter().map(|byte| char::from(*byte)).collect();
     binary.extend(replace(&shown).chars().map(|c| u8::try_from(c).unwrap()));
     binary

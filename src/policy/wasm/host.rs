@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use wasmtime::ResourceLimiter;
+use wasmtime::{Memory, ResourceLimiter, TypedFunc};
 
-use super::bare::Room;
 use super::bindings::goproxy::balance::{host, types};
 use crate::base::clock;
-use crate::policy::ServerSet;
+use crate::policy::balance::ServerSet;
 use crate::server::Live;
 
 /// Tables of one instance hold so many entries together.
@@ -27,56 +26,63 @@ const LINES_MAX: u64 = 20;
 
 /// The data of an instance's store; what a pick needs stands first, and together.
 #[repr(C)]
-pub(super) struct Guest {
+pub(super) struct HostState {
     now_ms: u64,
     random: u64,
     tried: Vec<u32>,
-    places: Places,
+    index: ServerIndex,
     pub(super) limits: Limits,
     /// The guest's memory, for a core module once that has started; a component's is the engine's business.
-    pub(super) room: Option<Room>,
+    pub(super) memory: Option<GuestMemory>,
     /// False while a core module may not call the host.
     pub(super) may_leave: bool,
-    voice: Arc<Voice>,
+    log: Arc<GuestLog>,
     servers: Arc<ServerSet>,
 }
 
-/// Where the servers of a set are, by their ids.
+/// A guest's memory, and the function by which it allocates in it.
+#[derive(Clone)]
+pub(super) struct GuestMemory {
+    pub(super) memory: Memory,
+    pub(super) realloc: TypedFunc<(u32, u32, u32, u32), u32>,
+}
+
+/// Where in its set each server is, by its id.
 #[derive(Debug)]
-enum Places {
+enum ServerIndex {
     /// Ids are given out one after the other, so they mostly are so many in a row, from this one on.
     Row { first: u32, count: u32 },
     /// Ids, sorted, and where they are.
     Sorted(Vec<(u32, u32)>),
 }
 
-/// How a module's instances for one group speak in the log, together bounded in rate.
+/// Writes the lines of a module's instances for one group to the log. They share one rate limit.
 #[derive(Debug)]
-pub(super) struct Voice {
+pub(super) struct GuestLog {
     policy: Arc<str>,
     group: u16,
-    /// True for a trial, whose servers nobody has: what is said of them would mislead.
-    is_mute: bool,
-    budget: Budget,
+    /// True for a trial run: lines about servers that do not exist would mislead.
+    is_silent: bool,
+    rate_limit: RateLimit,
 }
 
-/// Lines that may be written now, and one more each second.
+/// A rate limit for lines of log: a token bucket that gains one token each second.
 #[derive(Debug, Default)]
-pub(super) struct Budget {
-    /// When the budget would be whole again, in milliseconds: each line moves that by a second.
-    whole_at_ms: AtomicU64,
+pub(super) struct RateLimit {
+    /// When the bucket will be full again, in milliseconds: each line moves that by a second.
+    full_at_ms: AtomicU64,
 }
 
-impl Guest {
-    pub(super) fn new(voice: Arc<Voice>, memory_max: u64) -> Self {
+impl HostState {
+    pub(super) fn new(log: Arc<GuestLog>, memory_max: u64) -> Self {
         let memory_left = usize::try_from(memory_max).unwrap_or(usize::MAX);
         Self {
             limits: Limits { memory_max: memory_left, memory_left, table_left: TABLE_ENTRIES_MAX },
-            room: None,
+            memory: None,
             may_leave: true,
-            voice,
+            log,
             servers: Arc::default(),
-            places: Places::Row { first: 0, count: 0 },
+            index: ServerIndex::Row { first: 0, count: 0 },
             tried: Vec::new(),
             now_ms: clock::coarse_ms(),
             random: fastrand::u64(..),
@@ -85,7 +91,7 @@ impl Guest {
 
     /// From now on these are the servers.
     pub(super) fn set_servers(&mut self, servers: &Arc<ServerSet>) {
-        self.places = Places::of(servers);
+        self.index = ServerIndex::of(servers);
         self.servers = Arc::clone(servers);
     }
 
@@ -100,12 +106,12 @@ impl Guest {
 
     /// Where the server of this id is in the set.
     pub(super) fn index_of(&self, id: u32) -> Option<usize> {
-        self.places.index_of(id)
+        self.index.index_of(id)
     }
 
     /// Writes a line of the guest's, if it may write one now.
     pub(super) fn say(&self, level: types::LogLevel, message: &str) {
-        self.voice.say(level, message);
+        self.log.say(level, message);
     }
 
     fn live(&self, id: u32) -> Option<&Live> {
@@ -113,7 +119,7 @@ impl Guest {
     }
 }
 
-impl Places {
+impl ServerIndex {
     fn of(servers: &ServerSet) -> Self {
         let ids = || servers.servers.iter().map(|server| server.id);
         let first = ids().next().unwrap_or_default();
@@ -138,9 +144,9 @@ impl Places {
     }
 }
 
-impl types::Host for Guest {}
+impl types::Host for HostState {}
 
-impl host::Host for Guest {
+impl host::Host for HostState {
     fn active_connections(&mut self, server: u32) -> u32 {
         self.live(server).map_or(0, Live::sessions)
     }
@@ -176,18 +182,18 @@ impl host::Host for Guest {
     }
 }
 
-impl Voice {
+impl GuestLog {
     pub(super) fn new(policy: Arc<str>, group: u16) -> Self {
-        Self { policy, group, is_mute: false, budget: Budget::default() }
+        Self { policy, group, is_silent: false, rate_limit: RateLimit::default() }
     }
 
-    /// A voice that nobody hears.
-    pub(super) fn mute() -> Self {
-        Self { policy: "".into(), group: 0, is_mute: true, budget: Budget::default() }
+    /// A log whose lines are dropped.
+    pub(super) fn silent() -> Self {
+        Self { policy: "".into(), group: 0, is_silent: true, rate_limit: RateLimit::default() }
     }
 
     fn say(&self, level: types::LogLevel, message: &str) {
-        if self.is_mute || !self.budget.take(clock::coarse_ms()) {
+        if self.is_silent || !self.rate_limit.take(clock::coarse_ms()) {
             return;
         }
         let (policy, group, message) = (&*self.policy, self.group, shortened(message));
@@ -200,14 +206,14 @@ impl Voice {
     }
 }
 
-impl Budget {
+impl RateLimit {
     /// True when a line may be written.
     pub(super) fn take(&self, now_ms: u64) -> bool {
-        let take = |whole_at_ms: u64| {
-            let next = whole_at_ms.max(now_ms) + 1_000;
+        let take = |full_at_ms: u64| {
+            let next = full_at_ms.max(now_ms) + 1_000;
             (next <= now_ms + LINES_MAX * 1_000).then_some(next)
         };
-        self.whole_at_ms.fetch_update(Relaxed, Relaxed, take).is_ok()
+        self.full_at_ms.fetch_update(Relaxed, Relaxed, take).is_ok()
     }
 }
 
@@ -282,7 +288,7 @@ mod tests {
                 settings: ServerSettings::new("a:1".parse().unwrap(), Origin::File),
             };
             let servers = ids.iter().map(|id| Arc::new(server(id))).collect();
-            let places = Places::of(&ServerSet { generation: 1, backup: false, servers });
+            let places = ServerIndex::of(&ServerSet { generation: 1, backup: false, servers });
             for id in (0..12).chain([u32::MAX]) {
                 assert_eq!(places.index_of(id), ids.iter().position(|own| *own == id), "{id} in {ids:?}");
             }
@@ -291,16 +297,16 @@ mod tests {
 
     #[test]
     fn lines_come_in_a_burst_and_then_one_a_second() {
-        let budget = Budget::default();
-        let written = |now_ms: u64| (0..100).filter(|_| budget.take(now_ms)).count();
+        let rate_limit = RateLimit::default();
+        let written = |now_ms: u64| (0..100).filter(|_| rate_limit.take(now_ms)).count();
         assert_eq!((written(5_000), written(5_999), written(6_000), written(8_000)), (20, 0, 1, 2));
         assert_eq!(written(1_000_000), 20);
     }
 
     #[test]
     fn all_memories_of_an_instance_share_one_limit() {
-        let voice = Arc::new(Voice::new("wasm:x".into(), 1));
-        let mut limits = Guest::new(voice, 100).limits;
+        let log = Arc::new(GuestLog::new("wasm:x".into(), 1));
+        let mut limits = HostState::new(log, 100).limits;
         assert!(limits.memory_growing(0, 60, None).unwrap());
         assert!(!limits.memory_growing(0, 41, None).unwrap());
         assert!(limits.memory_growing(60, 100, None).unwrap());

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, ServerSet};
 
 /// Always the first open server in order.
 #[derive(Debug, Default)]

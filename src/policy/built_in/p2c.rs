@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::alias::Weighted;
 use super::choose::{PROBES, fair_open, probe};
 use super::hash::Draws;
-use super::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, ServerSet};
 use crate::server::Server;
 
 /// One pick in so many is not compared with a second server.

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use super::choose::by_client;
-use super::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, ServerSet};
 
 /// The hash of the client's IP modulo the number of servers.
 #[derive(Debug, Default)]

@@ -13,10 +13,11 @@ use wasmparser::component_types::{ComponentItem, SubtypeCx};
 
 use super::contract::{self, Interface};
 use super::scan::{self, Scan};
+use super::wrap::wrap;
 
 /// A core module within the component that was made of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bare {
+pub struct CoreModule {
     /// Where in the component it stands.
     pub range: Range<usize>,
     /// What stands before the names of the functions: `goproxy:balance/policy@1.0.0`.
@@ -31,7 +32,7 @@ const OTHER_MEANINGS: [&str; 4] = ["_initialize", "__wasm_init_", "cm32p2", "[as
 static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let module = wat::parse_str(whole_module()).expect("our own text is well-formed");
     let found = scan::scan(&module, u64::MAX).expect("our own module is valid");
-    super::wrap(&module, &found).expect("our own module fits the contract")
+    wrap(&module, &found).expect("our own module fits the contract")
 });
 
 /// The component of a module that imports and exports all that the contract knows.
@@ -40,7 +41,7 @@ pub(super) fn whole() -> &'static [u8] {
 }
 
 /// Looks at a core module and the component made of it, which went through the same validator as [`whole`].
-pub(super) fn bare(module: &Scan<'_>, component: &Scan<'_>, whole: &Scan<'static>) -> Option<Bare> {
+pub(super) fn core(module: &Scan<'_>, component: &Scan<'_>, whole: &Scan<'static>) -> Option<CoreModule> {
     let types = module.types.as_ref();
     let exports: Vec<&str> = types.core_exports().into_iter().flatten().map(|(name, _)| name).collect();
     let is_plain = exports.iter().all(|name| match name.ends_with("realloc") {
@@ -57,7 +58,7 @@ pub(super) fn bare(module: &Scan<'_>, component: &Scan<'_>, whole: &Scan<'static
         return None;
     }
     let (policy, feedback) = (policy.to_owned(), feedback.map(str::to_owned));
-    Some(Bare { range: component.first_module.clone()?, policy, feedback })
+    Some(CoreModule { range: component.first_module.clone()?, policy, feedback })
 }
 
 fn is_of(name: &str, interface: &str) -> bool {
@@ -106,16 +107,16 @@ fn whole_module() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Bare;
+    use super::CoreModule;
     use crate::policy::wasm::guests::{self, Parts};
     use crate::policy::wasm::source::tests::with_metadata;
-    use crate::policy::wasm::source::{Source, source};
+    use crate::policy::wasm::source::{ModuleFile, source};
 
-    fn bare(bytes: &[u8]) -> Option<Bare> {
-        source("x.wasm", bytes, 8 << 20).unwrap().bare
+    fn core(bytes: &[u8]) -> Option<CoreModule> {
+        source("x.wasm", bytes, 8 << 20).unwrap().core
     }
 
-    fn from_text(fields: &str) -> Source {
+    fn from_text(fields: &str) -> ModuleFile {
         let text = guests::policy(Parts { fields, ..Parts::default() });
         source("x.wat", text.as_bytes(), 8 << 20).unwrap()
     }
@@ -123,29 +124,29 @@ mod tests {
     #[test]
     fn a_module_is_found_within_its_component() {
         let source = from_text(guests::FEEDBACK);
-        let Bare { range, policy, feedback } = source.bare.unwrap();
+        let CoreModule { range, policy, feedback } = source.core.unwrap();
         assert_eq!(source.component[range][..8], *b"\0asm\x01\0\0\0");
         assert_eq!(policy, "goproxy:balance/policy@1.0.0");
         assert_eq!(feedback.as_deref(), Some("goproxy:balance/feedback@1.0.0"));
         let newer = guests::policy(Parts { version: "1.7.3", ..Parts::default() });
-        let Bare { policy, feedback, .. } = bare(newer.as_bytes()).unwrap();
+        let CoreModule { policy, feedback, .. } = core(newer.as_bytes()).unwrap();
         assert_eq!((policy.as_str(), feedback), ("goproxy:balance/policy@1.7.3", None));
-        assert_eq!(bare(&source.component), None, "a component is what it is");
+        assert_eq!(core(&source.component), None, "a component is what it is");
     }
 
     #[test]
     fn exports_that_only_a_component_takes_note_of_keep_a_module_in_one() {
         for name in ["_initialize", "__wasm_init_task"] {
-            assert_eq!(from_text(&format!(r#"(func (export "{name}"))"#)).bare, None, "{name}");
+            assert_eq!(from_text(&format!(r#"(func (export "{name}"))"#)).core, None, "{name}");
         }
         let realloc = r#"(func (export "cabi_export_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0))"#;
-        assert_eq!(from_text(realloc).bare, None);
-        assert!(from_text(r#"(func (export "initialize"))"#).bare.is_some());
+        assert_eq!(from_text(realloc).core, None);
+        assert!(from_text(r#"(func (export "initialize"))"#).core.is_some());
     }
 
     #[test]
     fn what_a_module_says_of_itself_has_to_be_what_we_say() {
-        assert!(bare(&with_metadata(str::to_owned)).is_some());
+        assert!(core(&with_metadata(str::to_owned)).is_some());
         for (ours, theirs) in [
             ("weight", "height"),
             ("attempt", "attempz"),
@@ -155,7 +156,7 @@ mod tests {
                 assert!(text.contains(ours), "{ours:?}");
                 text.replace(ours, theirs)
             });
-            assert_eq!(bare(&other), None, "{theirs:?}");
+            assert_eq!(core(&other), None, "{theirs:?}");
         }
     }
 }

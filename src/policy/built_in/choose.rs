@@ -8,8 +8,8 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::PickRequest;
 use super::hash::{Draws, below, client_hash};
+use crate::policy::balance::PickRequest;
 
 /// How many candidates are looked at before every server is: with half of the servers closed, one pick
 /// in 65,536 needs the walk.

@@ -1,13 +1,13 @@
 //! Values in a guest's memory, laid out as the canonical ABI wants them: numbers little-endian and aligned to their
 //! size, a text or list as address and length, a variant as its case and then what that holds.
 //!
-//! Whatever is passed in is written to room that the guest gives. While it is asked for room it may not call back,
-//! as that would find it in the middle of something.
+//! Whatever is passed in is written to memory that the guest allocates. While its allocator runs it may not call the
+//! host, as that would find it in the middle of something.
 
-use wasmtime::{AsContextMut, Instance, Memory, Store, StoreContextMut, TypedFunc, bail, format_err};
+use wasmtime::{AsContextMut, Instance, Store, StoreContextMut, bail, format_err};
 
 use crate::policy::wasm::bindings::goproxy::balance::types::Server;
-use crate::policy::wasm::guest::Guest;
+use crate::policy::wasm::host::{GuestMemory, HostState};
 
 /// Alignment of whatever holds addresses and numbers.
 const ALIGN: u32 = 4;
@@ -18,13 +18,6 @@ const PAIR_BYTES: usize = 8;
 /// Bytes of a `server`, and of one of its labels.
 const SERVER_BYTES: usize = 36;
 const LABEL_BYTES: usize = 2 * PAIR_BYTES;
-
-/// A guest's memory, and the function by which it gives room in it.
-#[derive(Clone)]
-pub(in crate::policy::wasm) struct Room {
-    pub(super) memory: Memory,
-    realloc: TypedFunc<(u32, u32, u32, u32), u32>,
-}
 
 /// What a function answers that answers more than a number: `N` words at the address that it gives.
 pub(super) fn area<const N: usize>(memory: &[u8], at: u32) -> wasmtime::Result<[u32; N]> {
@@ -48,8 +41,8 @@ pub(super) fn text(memory: &[u8], at: u32, len: u32) -> wasmtime::Result<&str> {
     Ok(str::from_utf8(bytes)?)
 }
 
-impl Room {
-    pub(super) fn find(store: &mut Store<Guest>, instance: &Instance) -> wasmtime::Result<Self> {
+impl GuestMemory {
+    pub(super) fn find(store: &mut Store<HostState>, instance: &Instance) -> wasmtime::Result<Self> {
         let memory = instance.get_memory(&mut *store, "memory");
         Ok(Self {
             memory: memory.ok_or_else(|| format_err!("exports no memory"))?,
@@ -60,11 +53,11 @@ impl Room {
     /// Passes in a text: where it is, and its length.
     pub(super) fn put_text(
         &self,
-        mut store: impl AsContextMut<Data = Guest>,
+        mut store: impl AsContextMut<Data = HostState>,
         text: &str,
     ) -> wasmtime::Result<(u32, u32)> {
         let mut store = store.as_context_mut();
-        let at = self.get(&mut store, 1, text.len())?;
+        let at = self.allocate(&mut store, 1, text.len())?;
         self.memory.write(&mut store, at as usize, text.as_bytes())?;
         Ok((at, text.len() as u32))
     }
@@ -72,12 +65,12 @@ impl Room {
     /// Passes in a list of numbers.
     pub(super) fn put_numbers(
         &self,
-        mut store: impl AsContextMut<Data = Guest>,
+        mut store: impl AsContextMut<Data = HostState>,
         numbers: &[u32],
     ) -> wasmtime::Result<(u32, u32)> {
         let mut store = store.as_context_mut();
         let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-        let at = self.get(&mut store, ALIGN, bytes.len())?;
+        let at = self.allocate(&mut store, ALIGN, bytes.len())?;
         self.memory.write(&mut store, at as usize, &bytes)?;
         Ok((at, numbers.len() as u32))
     }
@@ -85,11 +78,11 @@ impl Room {
     /// Passes in a list of servers.
     pub(super) fn put_servers(
         &self,
-        mut store: impl AsContextMut<Data = Guest>,
+        mut store: impl AsContextMut<Data = HostState>,
         servers: &[Server<'_>],
     ) -> wasmtime::Result<(u32, u32)> {
         let mut store = store.as_context_mut();
-        let list = self.get(&mut store, ALIGN, servers.len() * SERVER_BYTES)?;
+        let list = self.allocate(&mut store, ALIGN, servers.len() * SERVER_BYTES)?;
         for (server, at) in servers.iter().zip((list as usize..).step_by(SERVER_BYTES)) {
             let name = self.put_text(&mut store, server.name)?;
             let address = self.put_text(&mut store, server.address)?;
@@ -103,10 +96,10 @@ impl Room {
 
     fn put_labels(
         &self,
-        store: &mut StoreContextMut<'_, Guest>,
+        store: &mut StoreContextMut<'_, HostState>,
         labels: &[(&str, &str)],
     ) -> wasmtime::Result<(u32, u32)> {
-        let list = self.get(store, ALIGN, labels.len() * LABEL_BYTES)?;
+        let list = self.allocate(store, ALIGN, labels.len() * LABEL_BYTES)?;
         for ((key, value), at) in labels.iter().zip((list as usize..).step_by(LABEL_BYTES)) {
             let (key, value) = (self.put_text(&mut *store, key)?, self.put_text(&mut *store, value)?);
             self.put_words(store, at, &[key.0, key.1, value.0, value.1])?;
@@ -114,18 +107,18 @@ impl Room {
         Ok((list, labels.len() as u32))
     }
 
-    /// Writes words to where there is room for them.
+    /// Writes words to memory that was allocated for them.
     pub(super) fn put_words<const N: usize>(
         &self,
-        store: &mut StoreContextMut<'_, Guest>,
+        store: &mut StoreContextMut<'_, HostState>,
         at: usize,
         words: &[u32; N],
     ) -> wasmtime::Result<()> {
         Ok(self.memory.write(store, at, words.map(u32::to_le_bytes).as_flattened())?)
     }
 
-    /// Has the guest give room.
-    fn get(&self, store: &mut StoreContextMut<'_, Guest>, align: u32, bytes: usize) -> wasmtime::Result<u32> {
+    /// Has the guest allocate.
+    fn allocate(&self, store: &mut StoreContextMut<'_, HostState>, align: u32, bytes: usize) -> wasmtime::Result<u32> {
         store.data_mut().may_leave = false;
         let at = self.realloc.call(&mut *store, (0, 0, align, u32::try_from(bytes)?))?;
         store.data_mut().may_leave = true;

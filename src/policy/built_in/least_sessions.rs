@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::order::Turns;
-use super::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, ServerSet};
 
 /// The fewest sessions per weight.
 #[derive(Debug, Default)]

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::factory::BUILT_IN;
-use super::testing::{client, ids, prepared, request, server, set, set_of};
-use super::{PickRequest, ServerSet};
+use super::BUILT_IN;
+use crate::policy::balance::{PickRequest, ServerSet};
+use crate::policy::testing::{client, ids, prepared, request, server, set, set_of};
 
 /// How a server of a test is closed, if it is.
 #[derive(Clone, Copy, Debug)]

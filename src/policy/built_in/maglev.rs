@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::choose::by_client;
 use super::order::Order;
-use super::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, ServerSet};
 
 /// Numbers of slots, all prime: the first with 100 for each server is taken, or the last.
 const SLOTS: [usize; 3] = [65_537, 262_147, 1_000_003];

@@ -1,43 +1,31 @@
-//! A core module called as it is, without the component that was made of it.
-//!
-//! The engine's way into a component goes through a chain of tables, which are out of the processor's caches by the
-//! next pick and cost several times what the pick does; a core function is one jump away. What the component would do
-//! for values that are no plain numbers is done here and in `memory`, as the canonical ABI says, for the few types of
-//! `wit/balance.wit`: <https://github.com/WebAssembly/component-model/blob/main/design/mvp/CanonicalABI.md>.
-//! That the module's types are those is known from [`super::source`]. Nothing that it answers is trusted: an address
-//! out of range, a number without a meaning and a text that is no UTF-8 are errors, in the words of the engine.
-
-mod host;
-mod memory;
-#[cfg(test)]
-mod tests;
+//! The functions of a core module: what goes in is laid out in its memory, what comes out is read from there.
 
 use std::collections::BTreeSet;
 
 use wasmtime::{Engine, Instance, InstancePre, Linker, Module, Store, TypedFunc, WasmParams, WasmResults};
 
-use super::bindings::exports::goproxy::balance::policy::{Connection, Description};
-use super::bindings::goproxy::balance::types::{IpAddress, Server};
-use super::guest::Guest;
-use super::source::Bare;
-use crate::policy::Outcome;
-pub(super) use memory::Room;
+use super::{host, memory};
+use crate::policy::balance::Outcome;
+use crate::policy::wasm::bindings::exports::goproxy::balance::policy::{Connection, Description};
+use crate::policy::wasm::bindings::goproxy::balance::types::{IpAddress, Server};
+use crate::policy::wasm::host::{GuestMemory, HostState};
+use crate::policy::wasm::source::CoreModule;
 
 /// A module, compiled and linked: instances are made of it.
-pub(super) struct Pre {
-    instance: InstancePre<Guest>,
-    names: Bare,
+pub(in crate::policy::wasm) struct Linked {
+    instance: InstancePre<HostState>,
+    names: CoreModule,
 }
 
 /// The functions of an instance. What a pick needs stands together, the rest apart.
-pub(super) struct Calls {
+pub(in crate::policy::wasm) struct Functions {
     pick: Function<(u32, u64, u64, u32, u32, u32), u32>,
     memory: wasmtime::Memory,
     others: Box<Others>,
 }
 
 struct Others {
-    room: Room,
+    guest_memory: GuestMemory,
     describe: Function<(), u32>,
     configure: Function<(u32, u32, u32, u32), u32>,
     set_servers: Function<(u32, u32), ()>,
@@ -58,13 +46,17 @@ struct Function<P, R> {
     post: Option<Box<TypedFunc<R, ()>>>,
 }
 
-impl Pre {
+impl Linked {
     /// Compiles and links.
     ///
     /// # Errors
     ///
     /// What is wrong with the module, as the engine puts it.
-    pub(super) fn new(engine: &Engine, module: &[u8], names: &Bare) -> wasmtime::Result<Self> {
+    pub(in crate::policy::wasm::abi) fn new(
+        engine: &Engine,
+        module: &[u8],
+        names: &CoreModule,
+    ) -> wasmtime::Result<Self> {
         let module = Module::new(engine, module)?;
         let mut linker = Linker::new(engine);
         // Each version of the interface has a name of its own.
@@ -74,7 +66,7 @@ impl Pre {
     }
 
     /// The engine it was compiled with.
-    pub(super) fn engine(&self) -> &Engine {
+    pub(in crate::policy::wasm::abi) fn engine(&self) -> &Engine {
         self.instance.module().engine()
     }
 
@@ -83,28 +75,28 @@ impl Pre {
     /// # Errors
     ///
     /// It wants more than it may have, or its start function traps or takes too long.
-    pub(super) fn start(&self, store: &mut Store<Guest>) -> wasmtime::Result<Calls> {
+    pub(in crate::policy::wasm::abi) fn start(&self, store: &mut Store<HostState>) -> wasmtime::Result<Functions> {
         let instance = self.instance.instantiate(&mut *store)?;
-        let room = Room::find(store, &instance)?;
-        store.data_mut().room = Some(room.clone());
+        let guest_memory = GuestMemory::find(store, &instance)?;
+        store.data_mut().memory = Some(guest_memory.clone());
         let policy = &self.names.policy;
         let feedback = self.names.feedback.as_ref();
-        Ok(Calls {
+        Ok(Functions {
             pick: Function::find(store, &instance, policy, "pick")?,
-            memory: room.memory,
+            memory: guest_memory.memory,
             others: Box::new(Others {
                 describe: Function::find(store, &instance, policy, "describe")?,
                 configure: Function::find(store, &instance, policy, "configure")?,
                 set_servers: Function::find(store, &instance, policy, "set-servers")?,
                 feedback: feedback.map(|name| Feedback::find(store, &instance, name)).transpose()?,
-                room,
+                guest_memory,
             }),
         })
     }
 }
 
-impl Calls {
-    pub(super) fn describe(&self, store: &mut Store<Guest>) -> wasmtime::Result<Description> {
+impl Functions {
+    pub(in crate::policy::wasm::abi) fn describe(&self, store: &mut Store<HostState>) -> wasmtime::Result<Description> {
         self.others.describe.call(store, self.memory, (), |memory, at| {
             let [name, name_len, version, version_len] = memory::area(memory, at)?;
             let text = |at, len| memory::text(memory, at, len).map(str::to_owned);
@@ -112,15 +104,15 @@ impl Calls {
         })
     }
 
-    pub(super) fn configure(
+    pub(in crate::policy::wasm::abi) fn configure(
         &self,
-        store: &mut Store<Guest>,
+        store: &mut Store<HostState>,
         group: &str,
         params: &str,
     ) -> wasmtime::Result<Result<(), String>> {
-        let Others { room, configure, .. } = &*self.others;
-        let (group, group_len) = room.put_text(&mut *store, group)?;
-        let (params, params_len) = room.put_text(&mut *store, params)?;
+        let Others { guest_memory, configure, .. } = &*self.others;
+        let (group, group_len) = guest_memory.put_text(&mut *store, group)?;
+        let (params, params_len) = guest_memory.put_text(&mut *store, params)?;
         configure.call(store, self.memory, (group, group_len, params, params_len), |memory, at| {
             let [which, error, error_len] = memory::area(memory, at)?;
             Ok(match memory::case(which) {
@@ -131,13 +123,21 @@ impl Calls {
         })
     }
 
-    pub(super) fn set_servers(&self, store: &mut Store<Guest>, servers: &[Server<'_>]) -> wasmtime::Result<()> {
-        let Others { room, set_servers, .. } = &*self.others;
-        let list = room.put_servers(&mut *store, servers)?;
+    pub(in crate::policy::wasm::abi) fn set_servers(
+        &self,
+        store: &mut Store<HostState>,
+        servers: &[Server<'_>],
+    ) -> wasmtime::Result<()> {
+        let Others { guest_memory, set_servers, .. } = &*self.others;
+        let list = guest_memory.put_servers(&mut *store, servers)?;
         set_servers.call(store, self.memory, list, |_, ()| Ok(()))
     }
 
-    pub(super) fn pick(&self, store: &mut Store<Guest>, connection: &Connection) -> wasmtime::Result<Option<u32>> {
+    pub(in crate::policy::wasm::abi) fn pick(
+        &self,
+        store: &mut Store<HostState>,
+        connection: &Connection,
+    ) -> wasmtime::Result<Option<u32>> {
         let (family, high, low) = match connection.client_ip {
             IpAddress::V4(ip) => (0, u64::from(ip), 0),
             IpAddress::V6((high, low)) => (1, high, low),
@@ -155,11 +155,16 @@ impl Calls {
     }
 
     /// True when the module wants to hear what became of its picks.
-    pub(super) fn wants_feedback(&self) -> bool {
+    pub(in crate::policy::wasm::abi) fn wants_feedback(&self) -> bool {
         self.others.feedback.is_some()
     }
 
-    pub(super) fn heed(&self, store: &mut Store<Guest>, server: u32, outcome: Outcome) -> wasmtime::Result<()> {
+    pub(in crate::policy::wasm::abi) fn report(
+        &self,
+        store: &mut Store<HostState>,
+        server: u32,
+        outcome: Outcome,
+    ) -> wasmtime::Result<()> {
         let Some(feedback) = &self.others.feedback else { return Ok(()) };
         let done = |_: &[u8], ()| Ok(());
         match outcome {
@@ -173,7 +178,7 @@ impl Calls {
 }
 
 impl Feedback {
-    fn find(store: &mut Store<Guest>, instance: &Instance, name: &str) -> wasmtime::Result<Self> {
+    fn find(store: &mut Store<HostState>, instance: &Instance, name: &str) -> wasmtime::Result<Self> {
         Ok(Self {
             on_connected: Function::find(store, instance, name, "on-connected")?,
             on_failed: Function::find(store, instance, name, "on-failed")?,
@@ -183,7 +188,12 @@ impl Feedback {
 }
 
 impl<P: WasmParams, R: WasmParams + WasmResults + Copy> Function<P, R> {
-    fn find(store: &mut Store<Guest>, instance: &Instance, interface: &str, function: &str) -> wasmtime::Result<Self> {
+    fn find(
+        store: &mut Store<HostState>,
+        instance: &Instance,
+        interface: &str,
+        function: &str,
+    ) -> wasmtime::Result<Self> {
         let call = instance.get_typed_func(&mut *store, &format!("{interface}#{function}"))?;
         let post = instance.get_func(&mut *store, &format!("cabi_post_{interface}#{function}"));
         Ok(Self { call, post: post.map(|post| post.typed(&*store).map(Box::new)).transpose()? })
@@ -192,7 +202,7 @@ impl<P: WasmParams, R: WasmParams + WasmResults + Copy> Function<P, R> {
     /// Calls it and has `lift` read the answer, out of the guest's memory if need be, before the guest frees that.
     fn call<T>(
         &self,
-        store: &mut Store<Guest>,
+        store: &mut Store<HostState>,
         memory: wasmtime::Memory,
         params: P,
         lift: impl FnOnce(&[u8], R) -> wasmtime::Result<T>,

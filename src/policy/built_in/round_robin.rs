@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::choose::{fair_open, probe};
 use super::hash::Draws;
 use super::order::Turns;
-use super::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, ServerSet};
 
 /// The servers in turn.
 #[derive(Debug, Default)]

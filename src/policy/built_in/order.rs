@@ -15,7 +15,7 @@ use std::hint::select_unpredictable;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::ServerSet;
+use crate::policy::balance::ServerSet;
 
 /// The smooth weighted order of some servers.
 #[derive(Clone, Debug, Default)]

@@ -1,15 +1,18 @@
 //! Each test runs a module twice, as it is and as the component that was made of it: whatever goes in and comes out,
 //! and whatever goes wrong, has to be the same.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::policy::spec::ModuleSpec;
 use crate::policy::testing::{server, set_of};
-use crate::policy::wasm::engine::{Compiled, Runtime, Time};
-use crate::policy::wasm::guest::Voice;
+use crate::policy::wasm::compiled::Compiled;
+use crate::policy::wasm::engine::{Runtime, Time};
 use crate::policy::wasm::guests::{self, Parts};
+use crate::policy::wasm::host::GuestLog;
 use crate::policy::wasm::instance::{Fault, Instance};
-use crate::policy::wasm::source::{Source, source};
+use crate::policy::wasm::source::{ModuleFile, source};
 use crate::policy::{Outcome, PickRequest, ServerSet};
 use crate::server::{Server, ServerSettings};
 
@@ -19,15 +22,19 @@ type Answers = (String, Vec<Option<u32>>);
 /// Asks a module and the component made of it.
 fn both(text: &str) -> [Result<Answers, Fault>; 2] {
     let runtime = Runtime::start(Time::Processor).unwrap();
-    let bare = source("x.wat", text.as_bytes(), 8 << 20).unwrap();
-    assert!(bare.bare.is_some(), "{text}");
-    let component = Source { bare: None, ..bare.clone() };
-    [bare, component].map(|source| answers(&runtime.compile(&source).unwrap()))
+    let core = source("x.wat", text.as_bytes(), 8 << 20).unwrap();
+    assert!(core.core.is_some(), "{text}");
+    let component = ModuleFile { core: None, ..core.clone() };
+    [core, component].map(|file| answers(&compile(&runtime, file).unwrap()))
+}
+
+fn compile(runtime: &Runtime, file: ModuleFile) -> wasmtime::Result<Compiled> {
+    Compiled::new(runtime, Path::new("x.wat"), file, Instant::now())
 }
 
 fn answers(compiled: &Compiled) -> Result<Answers, Fault> {
     let spec = ModuleSpec { config: "{\"ä\": 1}".to_owned(), ..ModuleSpec::new("x") };
-    let mut instance = Instance::new(compiled, &spec, 8_081, Arc::new(Voice::mute()))?;
+    let mut instance = Instance::new(compiled, &spec, 8_081, Arc::new(GuestLog::silent()))?;
     let said = instance.describe()?;
     let set = servers();
     instance.set_servers(&set, &[1])?;
@@ -44,9 +51,9 @@ fn answers(compiled: &Compiled) -> Result<Answers, Fault> {
             random: 5,
         };
         picked.push(instance.pick(&request)?);
-        instance.heed(7, Outcome::Connected { micros: 90 })?;
-        instance.heed(7, Outcome::Failed)?;
-        instance.heed(7, Outcome::Closed { millis: 1 << 40, bytes: 1 << 50 })?;
+        instance.report(7, Outcome::Connected { micros: 90 })?;
+        instance.report(7, Outcome::Failed)?;
+        instance.report(7, Outcome::Closed { millis: 1 << 40, bytes: 1 << 50 })?;
     }
     Ok((format!("{} {}", said.name, said.version), picked))
 }
@@ -71,11 +78,11 @@ fn servers() -> Arc<ServerSet> {
 /// a module that stands between; that is a frame more.
 #[track_caller]
 fn fault(parts: Parts<'_>) -> String {
-    let [bare, component] = both(&guests::policy(parts)).map(Result::unwrap_err);
+    let [core, component] = both(&guests::policy(parts)).map(Result::unwrap_err);
     let text =
         component.text.replace(", in function 1, called by ", ", in ").replace(", in function 0, called by ", ", in ");
-    assert_eq!((bare.kind, &bare.text), (component.kind, &text));
-    bare.text
+    assert_eq!((core.kind, &core.text), (component.kind, &text));
+    core.text
 }
 
 /// Names all functions of the host.
@@ -90,13 +97,13 @@ const HOST: &str = r#"
 
 /// A digest of all that is put in, for [`Parts::fields`].
 const DIGEST: &str = "(global $digest (mut i64) (i64.const 1))
-    (func $heed (param $number i64)
+    (func $note (param $number i64)
       (global.set $digest (i64.add (local.get $number) (i64.mul (i64.const 1000003) (global.get $digest)))))
-    (func $heed_memory (param $at i32) (param $end i32)
+    (func $note_memory (param $at i32) (param $end i32)
       (block $done
         (loop $each
           (br_if $done (i32.ge_u (local.get $at) (local.get $end)))
-          (call $heed (i64.load8_u (local.get $at)))
+          (call $note (i64.load8_u (local.get $at)))
           (local.set $at (i32.add (local.get $at) (i32.const 1)))
           (br $each))))
     (func $answer (result i32)
@@ -109,42 +116,42 @@ const DIGEST: &str = "(global $digest (mut i64) (i64.const 1))
 fn what_goes_in_and_comes_out_is_the_same_to_the_last_byte() {
     let feedback = r#"
       (func (export "goproxy:balance/feedback@1.0.0#on-connected") (param i32 i32)
-        (call $heed (i64.extend_i32_u (local.get 0))) (call $heed (i64.extend_i32_u (local.get 1))))
+        (call $note (i64.extend_i32_u (local.get 0))) (call $note (i64.extend_i32_u (local.get 1))))
       (func (export "goproxy:balance/feedback@1.0.0#on-failed") (param i32)
-        (call $heed (i64.extend_i32_u (local.get 0))))
+        (call $note (i64.extend_i32_u (local.get 0))))
       (func (export "goproxy:balance/feedback@1.0.0#on-closed") (param i32 i64 i64)
-        (call $heed (i64.extend_i32_u (local.get 0))) (call $heed (local.get 1)) (call $heed (local.get 2)))"#;
-    let [bare, component] = both(&guests::policy(Parts {
+        (call $note (i64.extend_i32_u (local.get 0))) (call $note (local.get 1)) (call $note (local.get 2)))"#;
+    let [core, component] = both(&guests::policy(Parts {
         imports: HOST,
         fields: &format!("{DIGEST}{feedback}"),
-        configure: "(call $heed_memory (local.get $group) (i32.add (local.get $group) (local.get $group_len)))
-            (call $heed_memory (local.get $params) (i32.add (local.get $params) (local.get $params_len)))
+        configure: "(call $note_memory (local.get $group) (i32.add (local.get $group) (local.get $group_len)))
+            (call $note_memory (local.get $params) (i32.add (local.get $params) (local.get $params_len)))
             (i32.store8 (i32.const 16) (i32.const 0)) (i32.const 16)",
-        set_servers: "(call $heed (i64.extend_i32_u (local.get $len)))
-            (call $heed_memory (local.get $ptr) (global.get $heap))",
-        pick: "(call $heed (i64.extend_i32_u (local.get $family)))
-            (call $heed (local.get $ip_high))
-            (call $heed (local.get $ip_low))
-            (call $heed (i64.extend_i32_u (local.get $client_port)))
-            (call $heed (i64.extend_i32_u (local.get $listener_port)))
-            (call $heed (i64.extend_i32_u (local.get $attempt)))
-            (call $heed (i64.extend_i32_u (call $active (i32.const 1001))))
-            (call $heed (i64.extend_i32_u (call $latency (i32.const 1001))))
-            (call $heed (i64.extend_i32_u (call $tried (i32.const 1001))))
-            (call $heed (i64.extend_i32_u (call $tried (i32.const 1000))))
-            (call $heed (call $random))
-            (call $heed (call $now))
+        set_servers: "(call $note (i64.extend_i32_u (local.get $len)))
+            (call $note_memory (local.get $ptr) (global.get $heap))",
+        pick: "(call $note (i64.extend_i32_u (local.get $family)))
+            (call $note (local.get $ip_high))
+            (call $note (local.get $ip_low))
+            (call $note (i64.extend_i32_u (local.get $client_port)))
+            (call $note (i64.extend_i32_u (local.get $listener_port)))
+            (call $note (i64.extend_i32_u (local.get $attempt)))
+            (call $note (i64.extend_i32_u (call $active (i32.const 1001))))
+            (call $note (i64.extend_i32_u (call $latency (i32.const 1001))))
+            (call $note (i64.extend_i32_u (call $tried (i32.const 1001))))
+            (call $note (i64.extend_i32_u (call $tried (i32.const 1000))))
+            (call $note (call $random))
+            (call $note (call $now))
             (call $all_active (i32.const 200))
-            (call $heed_memory (i32.const 200) (i32.const 208))
-            (call $heed_memory (i32.load (i32.const 200)) (global.get $heap))
+            (call $note_memory (i32.const 200) (i32.const 208))
+            (call $note_memory (i32.load (i32.const 200)) (global.get $heap))
             (call $log (i32.const 3) (i32.const 64) (i32.const 5))
             (call $answer)",
         ..Parts::default()
     }))
     .map(Result::unwrap);
-    assert_eq!(bare, component);
-    assert_eq!(bare.0, "guest 1.0.0");
-    assert!(bare.1.iter().all(Option::is_some) && bare.1[0] != bare.1[1], "{bare:?}");
+    assert_eq!(core, component);
+    assert_eq!(core.0, "guest 1.0.0");
+    assert!(core.1.iter().all(Option::is_some) && core.1[0] != core.1[1], "{core:?}");
 }
 
 #[test]
@@ -204,9 +211,9 @@ fn numbers_without_a_meaning_are_faults_and_only_the_lowest_byte_of_a_case_has_o
     assert!(text.starts_with("pick failed: unexpected discriminant: 4, in function"), "{text}");
 
     let pick = "(i64.store (i32.const 32) (i64.const 0x2a_ffffff01)) (i32.const 32)";
-    let [bare, component] = both(&guests::policy(Parts { pick, ..Parts::default() })).map(Result::unwrap);
-    assert_eq!(bare, component);
-    assert_eq!(bare.1, [Some(42), Some(42)]);
+    let [core, component] = both(&guests::policy(Parts { pick, ..Parts::default() })).map(Result::unwrap);
+    assert_eq!(core, component);
+    assert_eq!(core.1, [Some(42), Some(42)]);
 }
 
 #[test]
@@ -246,9 +253,9 @@ fn room_that_is_no_room_is_a_fault() {
     let text = fault(Parts { cabi_realloc: "(loop $for_ever (br $for_ever)) (unreachable)", ..Parts::default() });
     assert_eq!(text, "configure took longer than 100 ms and was stopped");
     // Anywhere, even on top of what was passed in before.
-    let [bare, component] =
+    let [core, component] =
         both(&guests::policy(Parts { cabi_realloc: "(i32.const 1024)", ..Parts::default() })).map(Result::unwrap);
-    assert_eq!(bare.0, component.0);
+    assert_eq!(core.0, component.0);
 }
 
 #[test]
@@ -280,14 +287,14 @@ fn an_answer_is_freed_after_it_was_read() {
         )
     };
     let fields = [freed("describe", 1), freed("configure", 2), freed("pick", 3)].concat();
-    let [bare, component] = both(&guests::policy(Parts {
+    let [core, component] = both(&guests::policy(Parts {
         fields: &fields,
         set_servers: "(global.set $some (i32.const 1))",
         ..Parts::default()
     }))
     .map(Result::unwrap);
-    assert_eq!(bare, component);
-    assert_eq!(bare, ("guest 1.0.0".to_owned(), vec![Some(1), Some(3)]));
+    assert_eq!(core, component);
+    assert_eq!(core, ("guest 1.0.0".to_owned(), vec![Some(1), Some(3)]));
 }
 
 #[test]
@@ -306,13 +313,13 @@ fn a_start_function_runs_within_the_limits() {
 fn what_the_engine_does_not_offer_is_refused_in_the_same_words() {
     let runtime = Runtime::start(Time::Processor).unwrap();
     for fields in ["(tag $exception)", "(type (struct (field i32)))"] {
-        let bare = source("x.wat", guests::policy(Parts { fields, ..Parts::default() }).as_bytes(), 8 << 20).unwrap();
-        let component = Source { bare: None, ..bare.clone() };
-        assert!(bare.bare.is_some());
-        let [bare, component] =
-            [bare, component].map(|source| format!("{:#}", runtime.compile(&source).err().unwrap()));
+        let core = source("x.wat", guests::policy(Parts { fields, ..Parts::default() }).as_bytes(), 8 << 20).unwrap();
+        let component = ModuleFile { core: None, ..core.clone() };
+        assert!(core.core.is_some());
+        let [core, component] =
+            [core, component].map(|source| format!("{:#}", compile(&runtime, source).err().unwrap()));
         let words = |text: &str| text.split(" (at offset").next().unwrap().to_owned();
-        assert_eq!(words(&bare), words(&component));
-        assert!(bare.starts_with("failed to parse WebAssembly module: "), "{bare}");
+        assert_eq!(words(&core), words(&component));
+        assert!(core.starts_with("failed to parse WebAssembly module: "), "{core}");
     }
 }

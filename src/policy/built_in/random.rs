@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::alias::Weighted;
 use super::choose::{fair_open, probe};
 use super::hash::Draws;
-use super::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, ServerSet};
 
 /// A weighted draw.
 #[derive(Debug, Default)]

@@ -1,0 +1,131 @@
+//! What a policy is, what it is asked, and what it hears.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::server::{Live, Server};
+
+/// Servers that a policy may be shown together, immutable: those of a group that are online.
+#[derive(Debug, Default)]
+pub struct ServerSet {
+    /// Grows with every change of the group's servers; 0 only for the empty set of a new group.
+    pub generation: u64,
+    /// True for the set of backups, which is asked only when no other server will do.
+    pub backup: bool,
+    /// In the order of the file, then of registration.
+    pub servers: Vec<Arc<Server>>,
+}
+
+/// Why a server of the set is closed to this session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// This session has already tried it.
+    Tried,
+    /// It holds as many sessions as it may.
+    Full,
+    /// It recently failed to answer a connect, and others are left to try.
+    Suspect,
+}
+
+/// One session's question: who shall serve this client?
+#[derive(Clone, Copy)]
+pub struct PickRequest<'a> {
+    /// The client's address as accepted. Policies that hash take the IP only.
+    pub client: SocketAddr,
+    /// The group's port.
+    pub group: u16,
+    /// 0 for the first try, then 1, 2, … as servers fail to answer.
+    pub attempt: u32,
+    /// The servers to choose from; the same set the policy was prepared for.
+    pub servers: &'a ServerSet,
+    /// Ids of the servers this session has tried.
+    pub tried: &'a [u32],
+    /// True to keep suspect servers out; the group asks again with false when nobody else is left.
+    pub avoid_suspects: bool,
+    /// Milliseconds on the clock of [`crate::base::clock::coarse_ms`].
+    pub now_ms: u64,
+    /// A fresh random number, so that a recorded run repeats exactly.
+    pub random: u64,
+}
+
+impl PickRequest<'_> {
+    /// True when the server at `index` may be the answer.
+    pub fn is_open(&self, index: usize) -> bool {
+        self.why_closed(index).is_none()
+    }
+
+    /// Why the server at `index` may not be the answer; `None` when it may.
+    pub fn why_closed(&self, index: usize) -> Option<Closed> {
+        let server = &self.servers.servers[index];
+        let live: &Live = &server.live;
+        if self.tried.contains(&server.id) {
+            Some(Closed::Tried)
+        } else if server.is_full() {
+            Some(Closed::Full)
+        } else if self.avoid_suspects && live.is_suspect(self.now_ms) {
+            Some(Closed::Suspect)
+        } else {
+            None
+        }
+    }
+
+    /// The number of servers in the set, open or not.
+    pub fn len(&self) -> usize {
+        self.servers.servers.len()
+    }
+
+    /// True when there is nothing to choose from.
+    pub fn is_empty(&self) -> bool {
+        self.servers.servers.is_empty()
+    }
+}
+
+/// What became of a pick: for policies that learn from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The server was reached.
+    Connected {
+        /// Microseconds it took.
+        micros: u32,
+    },
+    /// The server was not reached.
+    Failed,
+    /// The session that had reached the server is over.
+    Closed {
+        /// Milliseconds from accepting the client.
+        millis: u64,
+        /// Bytes moved, both ways.
+        bytes: u64,
+    },
+}
+
+/// How a server is picked. The name is given.
+pub trait IBalancePolicy: Send + Sync {
+    /// The name in the file and in the log: `round_robin`.
+    fn name(&self) -> &str;
+
+    /// The same policy, its counters kept, prepared for another set of servers.
+    ///
+    /// Called off the data path. Sessions may go on asking the old one while this runs, so counters
+    /// are shared between the two, not copied.
+    fn for_servers(&self, servers: &Arc<ServerSet>) -> Arc<dyn IBalancePolicy>;
+
+    /// The same policy with counters of its own, which start where these are: what it is asked changes
+    /// nothing here. It answers the next request as this one would, as far as the policy's state can be copied.
+    ///
+    /// # Errors
+    ///
+    /// Why there can be none now, for people.
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String>;
+
+    /// Hears what became of a pick of this server, by its id. False when the policy does not listen: of a session
+    /// whose connect it did not hear of, it does not hear the end either. Called on the data path.
+    fn report(&self, _server: u32, _outcome: Outcome) -> bool {
+        false
+    }
+
+    /// The index, in `request.servers`, of an open server; `None` when no server will do.
+    ///
+    /// Called on the data path by several threads at once.
+    fn pick(&self, request: &PickRequest<'_>) -> Option<usize>;
+}

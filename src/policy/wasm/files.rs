@@ -1,0 +1,81 @@
+//! The files of modules: their names, which of them there are, reading them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::ModuleError;
+use super::source::{self, SourceError};
+use crate::policy::spec::is_module_name;
+
+/// The ending of a module's file that comes first.
+pub(super) const PREFERRED_ENDING: &str = "wasm";
+
+/// The endings of a module's file.
+const ENDINGS: [&str; 2] = [PREFERRED_ENDING, "wat"];
+
+/// Why a file cannot be loaded.
+#[derive(Debug)]
+pub(super) struct LoadError {
+    /// With the file's name in front.
+    pub(super) text: String,
+    /// The file ends in the middle: somebody may still be writing it.
+    pub(super) is_incomplete: bool,
+}
+
+/// The file of the module called `name`; the preferred one where it has two.
+///
+/// # Errors
+///
+/// There is none.
+pub(super) fn find(folder: &Path, name: &str) -> Result<PathBuf, LoadError> {
+    let paths = paths(folder, name);
+    let found = paths.iter().find(|path| path.exists()).cloned();
+    found.ok_or_else(|| {
+        let text = format!("{}: there is no such file, nor {name}.wat; expected a policy module", paths[0].display());
+        LoadError { text, is_incomplete: false }
+    })
+}
+
+/// Reads the file, at most so many bytes of it.
+///
+/// # Errors
+///
+/// It cannot be read, is no file, or has more bytes.
+pub(super) fn read(path: &Path, file_bytes_max: u64) -> Result<Vec<u8>, LoadError> {
+    source::read(path, file_bytes_max).map_err(|error| LoadError::new(path, &error))
+}
+
+impl LoadError {
+    pub(super) fn new(path: &Path, error: &SourceError) -> Self {
+        Self { text: format!("{}: {error}", path.display()), is_incomplete: error.is_incomplete() }
+    }
+}
+
+impl From<LoadError> for ModuleError {
+    fn from(error: LoadError) -> Self {
+        Self(error.text)
+    }
+}
+
+/// The paths that a module of this name may have.
+pub(super) fn paths(folder: &Path, name: &str) -> [PathBuf; 2] {
+    ENDINGS.map(|ending| folder.join(format!("{name}.{ending}")))
+}
+
+/// Names and files of the modules in a folder; where a name has two files, the preferred one.
+pub(super) fn in_folder(folder: &Path) -> BTreeMap<String, String> {
+    // A folder that is not there has no modules.
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found = BTreeMap::new();
+    for file in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+        let Some((name, ending)) = file.rsplit_once('.') else { continue };
+        if is_module_name(name)
+            && ENDINGS.contains(&ending)
+            && (ending == PREFERRED_ENDING || !found.contains_key(name))
+        {
+            found.insert(name.to_owned(), file.clone());
+        }
+    }
+    found
+}

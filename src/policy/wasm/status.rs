@@ -1,0 +1,163 @@
+//! What the thread that looks after modules and those who ask it share.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::error::ModuleError;
+use super::files::PREFERRED_ENDING;
+use super::slot::{ModuleRecord, Replacement, Slot};
+use super::source;
+use super::view::{ModuleState, ModuleView};
+use crate::policy::balance::IBalancePolicy;
+use crate::policy::spec::{MODULE_PREFIX, ModuleSpec};
+
+/// State shared by the thread that looks after modules and the handles to it.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) folder: PathBuf,
+    pub(super) file_bytes_max: u64,
+    /// Guards the status of each module in use, by its name in the folder.
+    in_use: Mutex<BTreeMap<String, ModuleStatus>>,
+    /// Guards the name of the module that was asked for last and could not be used.
+    missed: Mutex<Option<String>>,
+    /// Notified when the set of files that matter changes.
+    pub(super) files_changed: Arc<Notify>,
+    /// Guards the queue of the thread, which is started with the first module.
+    pub(super) jobs: Mutex<Option<Sender<Job>>>,
+}
+
+/// A module in use.
+#[derive(Clone)]
+pub(super) struct ModuleStatus {
+    pub(super) shared: Arc<ModuleRecord>,
+    /// The version that is loaded; none until one could be.
+    pub(super) version: Option<Version>,
+    /// Why the file as it is cannot be used.
+    pub(super) error: Option<String>,
+    pub(super) slots: Vec<Weak<Slot>>,
+}
+
+/// A version of a module as it is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    /// The file's name.
+    pub(super) file: String,
+    /// What the module says of itself.
+    pub(super) version: String,
+    pub(super) sha256: [u8; 32],
+}
+
+/// A policy, or why there is none.
+pub(super) type Made = Result<Arc<dyn IBalancePolicy>, ModuleError>;
+
+/// What the thread is asked to do.
+pub(super) enum Job {
+    /// Make a policy; `anyway`: even if the module cannot be used now.
+    Make { spec: Arc<ModuleSpec>, group: u16, anyway: bool, jobs: Sender<Self>, reply: oneshot::Sender<Made> },
+    /// Make another instance after a while, and drop the one that failed.
+    Replace(Replacement),
+    /// A file may have changed.
+    Look { reply: oneshot::Sender<()> },
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Make { .. } => "Make",
+            Self::Replace(_) => "Replace",
+            Self::Look { .. } => "Look",
+        };
+        f.write_str(name)
+    }
+}
+
+impl fmt::Debug for ModuleStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModuleStatus")
+            .field("version", &self.version)
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Common {
+    pub(super) fn new(folder: PathBuf, file_bytes_max: u64) -> Self {
+        Self {
+            folder,
+            file_bytes_max,
+            in_use: Mutex::default(),
+            missed: Mutex::default(),
+            files_changed: Arc::default(),
+            jobs: Mutex::default(),
+        }
+    }
+
+    /// Shows what is in use.
+    pub(super) fn show(&self, modules: BTreeMap<String, ModuleStatus>) {
+        let mut in_use = self.in_use();
+        let is_other_set = !in_use.keys().eq(modules.keys());
+        *in_use = modules;
+        drop(in_use);
+        if is_other_set {
+            self.files_changed.notify_one();
+        }
+    }
+
+    /// This module was asked for and cannot be used.
+    pub(super) fn miss(&self, name: &str) {
+        let is_news = self.missed().replace(name.to_owned()).as_deref() != Some(name);
+        if is_news {
+            self.files_changed.notify_one();
+        }
+    }
+
+    pub(super) fn missed(&self) -> MutexGuard<'_, Option<String>> {
+        // The name is replaced whole.
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn in_use(&self) -> MutexGuard<'_, BTreeMap<String, ModuleStatus>> {
+        // The map is replaced whole.
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ModuleStatus {
+    pub(super) fn new(name: &str) -> Self {
+        let shared = ModuleRecord::new(format!("{MODULE_PREFIX}{name}").into());
+        Self { shared: Arc::new(shared), version: None, error: None, slots: Vec::new() }
+    }
+
+    /// The name in the folder.
+    pub(super) fn name(&self) -> &str {
+        self.shared.policy.strip_prefix(MODULE_PREFIX).expect("a module's policy is named so")
+    }
+
+    pub(super) fn view(&self) -> ModuleView {
+        let slots: Vec<Arc<Slot>> = self.slots.iter().filter_map(Weak::upgrade).collect();
+        slots.iter().for_each(|slot| slot.count());
+        let state = match &self.version {
+            None => ModuleState::Refused,
+            Some(_) if slots.iter().any(|slot| slot.is_quarantined()) => ModuleState::Quarantined,
+            Some(_) => ModuleState::Loaded,
+        };
+        let last_fault = (state == ModuleState::Quarantined).then(|| self.shared.last_fault()).flatten();
+        ModuleView {
+            name: Arc::clone(&self.shared.policy),
+            file: self
+                .version
+                .as_ref()
+                .map_or_else(|| format!("{}.{}", self.name(), PREFERRED_ENDING), |version| version.file.clone()),
+            version: self.version.as_ref().map(|version| version.version.clone()),
+            sha256: self.version.as_ref().map(|version| source::hex(&version.sha256)),
+            state,
+            error: self.error.clone().or(last_fault),
+            counters: Some(Arc::clone(&self.shared.counters)),
+        }
+    }
+}
