@@ -178,7 +178,7 @@ fn pick_cold(c: &mut Criterion) {
     let module = Trial::load(file.as_ref(), 8 << 20).expect("a sample loads");
     let folder = tempfile::tempdir().expect("there is room");
     let path = folder.path().join("round_robin.wasm");
-    std::fs::write(&path, &module.source().component).expect("there is room");
+    std::fs::write(&path, &module.file().component).expect("there is room");
     let component = Trial::load(&path, 8 << 20).expect("a sample loads");
     for (name, shared) in [("alone", false), ("shared", true)] {
         let id = |policy: &str| BenchmarkId::new(policy, name);

@@ -59,7 +59,7 @@ fn module(problems: &mut Problems, value: &Value, place: &Place) -> Option<Modul
     let sha256 = f.get(problems, "sha256", value::sha256);
     let config = f.value("config").map(|value| config(problems, value, &Place::Key(f.place, "config")));
     let config = config.unwrap_or_else(|| "{}".to_owned());
-    Some(ModuleSpec { name: name?, config, fallback, deadline, memory, sha256 })
+    Some(ModuleSpec { name: name?.as_str().into(), config, fallback, deadline, memory, sha256 })
 }
 
 /// What the module is told, as JSON text. Of what is wrong within it, only the first is reported.

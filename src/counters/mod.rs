@@ -30,11 +30,11 @@ pub enum EndReason {
     IdleTimeout,
     /// One side had finished and the other was silent for `half_close_timeout`.
     HalfCloseTimeout,
-    /// No server might be picked.
+    /// No server was open to this client: none is online, or all that are were full.
     NoServer,
     /// Every server that was tried refused or did not answer.
     ConnectFailed,
-    /// The policy named none of the servers it was shown, though there were some.
+    /// The policy named none of the servers it was shown, although one was open and untried.
     PolicyFailed,
     /// The group, or the process, holds as many sessions as it may.
     Limit,

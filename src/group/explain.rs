@@ -80,7 +80,7 @@ impl Group {
         let Seen { snapshot, servers, tried } = self.see(tried)?;
         let question = Question { client, tried: &tried, now_ms, random };
         let rehearsal = snapshot.rehearsal().map_err(ExplainError::CannotRehearse)?;
-        let found = rehearsal.find(question, |request, server| {
+        let found = rehearsal.find(question, |request, server, _| {
             (!server.is_full()).then(|| Chosen {
                 server: Arc::clone(server),
                 avoided_suspects: request.avoid_suspects,
@@ -160,7 +160,6 @@ fn why(
             (false, "suspect: failed to answer lately, kept out while others are left".to_owned())
         }
         (Ok(_), _) => (true, "not chosen: the policy preferred another".to_owned()),
-        (Err(PickError::NoServer), _) => (true, "not chosen: the policy named no server".to_owned()),
         (Err(error), _) => (true, format!("not chosen: {error}")),
     }
 }

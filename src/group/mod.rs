@@ -8,6 +8,7 @@
 mod explain;
 mod lease;
 mod members;
+mod outcome;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -22,13 +23,14 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::base::clock;
 use crate::counters::GroupCounters;
+use crate::policy::IBalancePolicy;
 use crate::policy::spec::PolicySpec;
-use crate::policy::{IBalancePolicy, Outcome};
-use crate::server::{Origin, Server, ServerAddr, ServerSettings};
+use crate::server::{Origin, ServerAddr, ServerSettings};
 use members::Members;
 
 pub use explain::{ExplainError, Explanation};
 pub use lease::LeaseCheck;
+pub use outcome::Outcome;
 pub use snapshot::{PickError, ServerSlot, Snapshot};
 
 /// The settings of a group that a session needs, and those of its leases. Those first that every session needs, as
@@ -110,11 +112,6 @@ impl Group {
     /// No server may be picked, or the policy answered with one that may not.
     pub fn pick(&self, client: SocketAddr, tried: &[u32]) -> Result<ServerSlot, PickError> {
         self.snapshot().pick(client, tried, clock::coarse_ms(), fastrand::u64(..))
-    }
-
-    /// Tells the policy what became of a pick of this server. False when it does not listen.
-    pub fn report(&self, server: &Server, outcome: Outcome) -> bool {
-        self.snapshot().tiers[usize::from(server.settings.backup)].policy.report(server.id, outcome)
     }
 
     /// Takes other settings, another list of servers, and another policy where the settings name another;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::GroupSettings;
-use crate::policy::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::{Epoch, IBalancePolicy, PickRequest, Picked, ServerSet};
 use crate::server::Server;
 
 /// A group at one moment: its settings, and the servers a policy is shown. In the order in which sessions need it.
@@ -39,6 +39,9 @@ pub enum PickError {
     /// None is online, or all that are have been tried or are full.
     #[error("no server is online")]
     NoServer,
+    /// The policy named none of the servers it was shown, although one was open and untried.
+    #[error("the policy named no server")]
+    NamedNobody,
     /// The policy answered with a server that may not be picked.
     #[error("the policy answered with a server that may not be picked")]
     BadAnswer,
@@ -49,6 +52,8 @@ pub enum PickError {
 pub struct ServerSlot {
     /// The server that was picked.
     pub server: Arc<Server>,
+    /// Who is to hear what becomes of the session; see [`Group::report`](super::Group::report).
+    pub epoch: Option<Epoch>,
 }
 
 impl Drop for ServerSlot {
@@ -73,9 +78,9 @@ impl Snapshot {
     ///
     /// See [`PickError`].
     pub fn pick(&self, client: SocketAddr, tried: &[u32], now_ms: u64, random: u64) -> Result<ServerSlot, PickError> {
-        self.find(Question { client, tried, now_ms, random }, |_, server| {
+        self.find(Question { client, tried, now_ms, random }, |_, server, epoch| {
             let is_taken = server.live.try_acquire(server.settings.max_sessions);
-            is_taken.then(|| ServerSlot { server: Arc::clone(server) })
+            is_taken.then(|| ServerSlot { server: Arc::clone(server), epoch })
         })
     }
 
@@ -104,27 +109,51 @@ impl Snapshot {
     pub(super) fn find<T>(
         &self,
         question: Question<'_>,
-        take: impl Fn(&PickRequest<'_>, &Arc<Server>) -> Option<T>,
+        take: impl Fn(&PickRequest<'_>, &Arc<Server>, Option<Epoch>) -> Option<T>,
     ) -> Result<T, PickError> {
-        let Question { client, tried, now_ms, random } = question;
         for avoid_suspects in [true, false] {
             for tier in self.tiers.iter().filter(|tier| !tier.set.servers.is_empty()) {
-                let request = PickRequest {
-                    client,
-                    group: self.settings.listen.port(),
-                    attempt: tried.len() as u32,
-                    servers: &tier.set,
-                    tried,
-                    avoid_suspects,
-                    now_ms,
-                    random,
-                };
-                if let Some(taken) = tier.pick(&request, &take)? {
+                let request = self.request(tier, question, avoid_suspects);
+                if let Some(taken) = tier.pick(&request, &take, |policy| policy.pick(&request))? {
                     return Ok(taken);
                 }
             }
         }
-        Err(PickError::NoServer)
+        self.named_nobody(question, take)
+    }
+
+    /// What follows when nobody was named in either pass. Rare, so it is kept out of the way of those who are served.
+    #[cold]
+    fn named_nobody<T>(
+        &self,
+        question: Question<'_>,
+        take: impl Fn(&PickRequest<'_>, &Arc<Server>, Option<Epoch>) -> Option<T>,
+    ) -> Result<T, PickError> {
+        let is_any_open = |request: &PickRequest<'_>| (0..request.len()).any(|index| request.is_open(index));
+        let requests = || self.tiers.iter().map(|tier| (tier, self.request(tier, question, false)));
+        let Some((tier, request)) = requests().find(|(_, request)| is_any_open(request)) else {
+            return Err(PickError::NoServer);
+        };
+        match tier.pick(&request, &take, |policy| policy.named_nobody(&request))? {
+            Some(taken) => Ok(taken),
+            // It may have filled up meanwhile.
+            None if requests().any(|(_, request)| is_any_open(&request)) => Err(PickError::NamedNobody),
+            None => Err(PickError::NoServer),
+        }
+    }
+
+    fn request<'a>(&self, tier: &'a Tier, question: Question<'a>, avoid_suspects: bool) -> PickRequest<'a> {
+        let Question { client, tried, now_ms, random } = question;
+        PickRequest {
+            client,
+            group: self.settings.listen.port(),
+            attempt: tried.len() as u32,
+            servers: &tier.set,
+            tried,
+            avoid_suspects,
+            now_ms,
+            random,
+        }
     }
 }
 
@@ -133,13 +162,14 @@ impl Tier {
     fn pick<T>(
         &self,
         request: &PickRequest<'_>,
-        take: impl Fn(&PickRequest<'_>, &Arc<Server>) -> Option<T>,
+        take: impl Fn(&PickRequest<'_>, &Arc<Server>, Option<Epoch>) -> Option<T>,
+        ask: impl Fn(&dyn IBalancePolicy) -> Option<Picked>,
     ) -> Result<Option<T>, PickError> {
         for _ in 0..=request.len() {
-            let Some(index) = self.policy.pick(request) else { return Ok(None) };
+            let Some(Picked { index, epoch }) = ask(&*self.policy) else { return Ok(None) };
             // The one place where an answer is checked.
             let Some(server) = self.set.servers.get(index) else { return Err(PickError::BadAnswer) };
-            if let Some(taken) = take(request, server) {
+            if let Some(taken) = take(request, server, epoch) {
                 // The place is taken, so only a full server may have changed its mind; suspicion may come at any time.
                 return match request.tried.contains(&server.id) {
                     true => Err(PickError::BadAnswer),

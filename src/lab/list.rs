@@ -106,7 +106,8 @@ impl<'c> Trials<'c> {
     /// Every module there is or should be.
     fn names(&self) -> Vec<String> {
         let named = self.config.groups.iter().filter_map(|group| group.settings.policy.as_module());
-        let mut names: Vec<String> = self.files.keys().cloned().chain(named.map(|spec| spec.name.clone())).collect();
+        let mut names: Vec<String> =
+            self.files.keys().cloned().chain(named.map(|spec| spec.name.to_string())).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -128,7 +129,7 @@ impl<'c> Trials<'c> {
     fn entry(&mut self, name: &str, groups: Vec<u16>) -> Entry {
         let config = self.config;
         let of_groups = config.groups.iter().filter_map(|group| {
-            let spec = group.settings.policy.as_module().filter(|spec| spec.name == name)?;
+            let spec = group.settings.policy.as_module().filter(|spec| *spec.name == *name)?;
             Some((spec.as_ref().clone(), group.settings.listen.port()))
         });
         let mut specs: Vec<(ModuleSpec, u16)> = of_groups.collect();

@@ -123,7 +123,7 @@ impl Rig {
         self.now_ms += STEP_MS;
         let random = self.random.u64(..);
         let request = PickRequest { client, attempt: tried.len() as u32, tried, random, ..self.request() };
-        let picked = self.policy.pick(&request);
+        let picked = self.policy.pick(&request).map(|picked| picked.index);
         self.judge()?;
         if picked.is_some_and(|index| !request.is_open(index)) {
             return Err(format!("pick answered server {picked:?} of the list, which may not be picked"));
@@ -151,7 +151,7 @@ impl Rig {
 
     /// Tells the module what became of a pick.
     pub(super) fn report(&mut self, id: u32, outcome: Outcome) -> Result<(), String> {
-        self.policy.report(id, outcome);
+        self.module.report(id, outcome);
         self.judge()
     }
 

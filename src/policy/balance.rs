@@ -1,7 +1,9 @@
 //! What a policy is, what it is asked, and what it hears.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::server::{Live, Server};
 
@@ -80,6 +82,46 @@ impl PickRequest<'_> {
     }
 }
 
+/// Which instance of a policy made a pick. Unique in the process and never used again, so that what became of the pick
+/// is told to nobody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch(NonZeroU64);
+
+impl Epoch {
+    /// One that nobody has had before.
+    pub fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let next = LAST.fetch_add(1, Relaxed) + 1;
+        Self(NonZeroU64::new(next).expect("nobody counts to 2⁶⁴"))
+    }
+
+    /// As a number, which is never 0.
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The epoch of this number; `None` for 0.
+    pub fn from_number(number: u64) -> Option<Self> {
+        NonZeroU64::new(number).map(Self)
+    }
+}
+
+/// A policy's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picked {
+    /// The index of an open server in [`PickRequest::servers`].
+    pub index: usize,
+    /// Who is to hear what becomes of the pick; `None` when nobody wants to.
+    pub epoch: Option<Epoch>,
+}
+
+impl Picked {
+    /// An answer of a policy that does not learn from what becomes of it.
+    pub fn new(index: usize) -> Self {
+        Self { index, epoch: None }
+    }
+}
+
 /// What became of a pick: for policies that learn from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -118,14 +160,20 @@ pub trait IBalancePolicy: Send + Sync {
     /// Why there can be none now, for people.
     fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String>;
 
-    /// Hears what became of a pick of this server, by its id. False when the policy does not listen: of a session
-    /// whose connect it did not hear of, it does not hear the end either. Called on the data path.
-    fn report(&self, _server: u32, _outcome: Outcome) -> bool {
-        false
-    }
-
-    /// The index, in `request.servers`, of an open server; `None` when no server will do.
+    /// An open server; `None` when no server will do.
     ///
     /// Called on the data path by several threads at once.
-    fn pick(&self, request: &PickRequest<'_>) -> Option<usize>;
+    fn pick(&self, request: &PickRequest<'_>) -> Option<Picked>;
+
+    /// Called when the policy has named none of the servers it was shown although one of these is open: what now?
+    /// `None` refuses the client. Called on the data path.
+    ///
+    /// A built-in policy names nobody only while all servers are closed; one has opened since, so it is asked again.
+    fn named_nobody(&self, request: &PickRequest<'_>) -> Option<Picked> {
+        self.pick(request)
+    }
+
+    /// Hears what became of a pick that was made with this epoch, of the server with this id. Ignores an epoch that is
+    /// not its own. Called on the data path.
+    fn report(&self, _epoch: Epoch, _server: u32, _outcome: Outcome) {}
 }

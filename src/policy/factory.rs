@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::balance::IBalancePolicy;
 use super::built_in;
-use super::spec::PolicySpec;
+use super::spec::{BuiltInName, PolicySpec};
 use super::wasm::{ModuleError, Modules};
 
 /// Makes policies, built-in ones and modules. Cheap to clone.
@@ -31,22 +31,22 @@ impl Factory {
     ///
     /// The module is not there, or is unfit; a built-in policy is always made.
     pub async fn make(&self, spec: &PolicySpec, group: u16) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
-        match spec.as_module() {
-            None => Ok(make_built_in(spec)),
-            Some(module) => Ok(self.modules.make(module, group).await?),
+        match spec {
+            PolicySpec::BuiltIn(name) => Ok(make_built_in(name)),
+            PolicySpec::Module(module) => Ok(self.modules.make(module, group).await?),
         }
     }
 
     /// The same, but for a module that cannot be used its fallback serves until it can. For the start, which
     /// nobody is there to repeat.
     pub async fn make_anyway(&self, spec: &PolicySpec, group: u16) -> Arc<dyn IBalancePolicy> {
-        match spec.as_module() {
-            None => make_built_in(spec),
-            Some(module) => self.modules.make_anyway(module, group).await,
+        match spec {
+            PolicySpec::BuiltIn(name) => make_built_in(name),
+            PolicySpec::Module(module) => self.modules.make_anyway(module, group).await,
         }
     }
 }
 
-fn make_built_in(spec: &PolicySpec) -> Arc<dyn IBalancePolicy> {
-    built_in::make(spec.name()).expect("a spec without a module holds a name of the table")
+fn make_built_in(name: &BuiltInName) -> Arc<dyn IBalancePolicy> {
+    built_in::make(name).expect("it is a name of the table")
 }

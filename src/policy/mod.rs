@@ -20,4 +20,4 @@ mod balance;
 #[cfg(test)]
 mod testing;
 
-pub use balance::{Closed, IBalancePolicy, Outcome, PickRequest, ServerSet};
+pub use balance::{Closed, Epoch, IBalancePolicy, Outcome, PickRequest, Picked, ServerSet};

@@ -4,7 +4,7 @@
 //! `policies_dir` when [`super::factory`] makes it.
 
 use std::fmt;
-use std::ops::RangeInclusive;
+use std::ops::{Deref, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,16 +24,29 @@ pub const MEMORY_RANGE: RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 
 /// A policy as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicySpec {
-    name: Arc<str>,
-    module: Option<Arc<ModuleSpec>>,
+pub enum PolicySpec {
+    /// One that needs no module.
+    BuiltIn(BuiltInName),
+    /// A module from `policies_dir`.
+    Module(Arc<ModuleSpec>),
+}
+
+/// The name of a built-in policy: one of [`BUILT_IN`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuiltInName(Arc<str>);
+
+/// The name of a module; it reads as that of its file in `policies_dir`, without the ending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleName {
+    /// With [`MODULE_PREFIX`] in front, as the policy is called.
+    policy: Arc<str>,
 }
 
 /// A policy in WebAssembly as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleSpec {
     /// The file in `policies_dir` without its ending; see [`is_module_name`].
-    pub name: String,
+    pub name: ModuleName,
     /// What the module is configured with, as JSON text; `{}` for nothing.
     pub config: String,
     /// The built-in policy that answers when the module cannot.
@@ -71,41 +84,85 @@ impl PolicySpec {
         let unknown = || UnknownPolicy { name: name.chars().take(64).collect() };
         match name.strip_prefix(MODULE_PREFIX) {
             Some(module) if is_module_name(module) => Ok(Self::module(ModuleSpec::new(module))),
-            None if BUILT_IN.contains(&name) => Ok(Self { name: name.into(), module: None }),
+            None if BUILT_IN.contains(&name) => Ok(Self::BuiltIn(BuiltInName(name.into()))),
             _ => Err(unknown()),
         }
     }
 
     /// The policy of a module.
     pub fn module(module: ModuleSpec) -> Self {
-        Self { name: format!("{MODULE_PREFIX}{}", module.name).into(), module: Some(Arc::new(module)) }
+        Self::Module(Arc::new(module))
     }
 
     /// The configured name: `round_robin` or `wasm:NAME`.
     pub fn name(&self) -> &str {
-        &self.name
+        match self {
+            Self::BuiltIn(name) => name,
+            Self::Module(module) => &module.name.policy,
+        }
     }
 
     /// The same name, shared: for log records.
     pub fn shared_name(&self) -> Arc<str> {
-        Arc::clone(&self.name)
+        match self {
+            Self::BuiltIn(name) => Arc::clone(&name.0),
+            Self::Module(module) => module.name.policy(),
+        }
     }
 
     /// The module, when it is not a built-in policy.
     pub fn as_module(&self) -> Option<&Arc<ModuleSpec>> {
-        self.module.as_ref()
+        match self {
+            Self::BuiltIn(_) => None,
+            Self::Module(module) => Some(module),
+        }
+    }
+}
+
+impl Deref for BuiltInName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl ModuleName {
+    /// The name of the policy: `wasm:NAME`.
+    pub fn policy(&self) -> Arc<str> {
+        Arc::clone(&self.policy)
+    }
+}
+
+impl From<&str> for ModuleName {
+    fn from(name: &str) -> Self {
+        Self { policy: format!("{MODULE_PREFIX}{name}").into() }
+    }
+}
+
+impl Deref for ModuleName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.policy[MODULE_PREFIX.len()..]
+    }
+}
+
+impl fmt::Display for ModuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
     }
 }
 
 impl Default for PolicySpec {
     fn default() -> Self {
-        Self { name: "round_robin".into(), module: None }
+        Self::BuiltIn(BuiltInName("round_robin".into()))
     }
 }
 
 impl fmt::Display for PolicySpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
+        f.write_str(self.name())
     }
 }
 
@@ -113,7 +170,7 @@ impl ModuleSpec {
     /// A module of which only the name is known.
     pub fn new(name: &str) -> Self {
         Self {
-            name: name.to_owned(),
+            name: name.into(),
             config: "{}".to_owned(),
             fallback: "round_robin",
             deadline: Duration::from_millis(5),
@@ -147,6 +204,7 @@ mod tests {
             let spec = PolicySpec::parse(name).unwrap();
             assert_eq!(spec.name(), name);
             assert_eq!(format!("wasm:{}", spec.as_module().unwrap().name), name);
+            assert_eq!(&*spec.shared_name(), name);
         }
         let long = format!("wasm:{}", "x".repeat(MODULE_NAME_LEN_MAX + 1));
         for name in ["wasm:", "wasm:..", "wasm:../x", "wasm:a/b", "wasm:.x", "wasm:a b", "wasm:ä", "wasm:a\0", &long] {

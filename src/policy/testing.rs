@@ -7,6 +7,18 @@ use super::balance::{IBalancePolicy, PickRequest, ServerSet};
 use super::built_in;
 use crate::server::{Live, Origin, Server, ServerSettings};
 
+/// For tests to which only the server matters.
+pub(super) trait PickIndex {
+    /// The index of the server that is picked.
+    fn pick_index(&self, request: &PickRequest<'_>) -> Option<usize>;
+}
+
+impl<P: IBalancePolicy + ?Sized> PickIndex for P {
+    fn pick_index(&self, request: &PickRequest<'_>) -> Option<usize> {
+        self.pick(request).map(|picked| picked.index)
+    }
+}
+
 /// A server as the tests want it; ids are not indexes, so that mixing them up shows.
 pub(super) fn server(index: u32, weight: u32, max_sessions: u32) -> Arc<Server> {
     let addr = SocketAddr::from((Ipv4Addr::from(0x0a01_0000 + index), 9_000));

@@ -3,7 +3,7 @@
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
-use crate::policy_kit::guests::{Parts, policy, turns};
+use crate::policy_kit::guests::{Parts, STRICT_FEEDBACK, policy, turns};
 use crate::policy_kit::{
     Folder, LOOP, connect, counted, group_of, later, listed, named, nth, patient, served_by, takes_over, three,
 };
@@ -109,6 +109,73 @@ fn a_module_does_not_hear_the_end_of_a_session_that_began_before_anybody_listene
     drop(late);
     eventually("told of an end", || connect(proxy.addr()).1 != 'A');
     drop(later);
+}
+
+/// Names the first server once, and then nobody.
+fn once() -> String {
+    policy(Parts {
+        fields: "(global $asked (mut i32) (i32.const 0))",
+        // The trial is not a client.
+        pick: "(if (i64.ne (local.get $ip_high) (i64.const 0xc0000201)) (then
+              (global.set $some (i32.eqz (global.get $asked)))
+              (global.set $asked (i32.const 1))))
+            (i32.store8 (i32.const 32) (global.get $some))
+            (i32.store (i32.const 36) (global.get $first))
+            (i32.const 32)",
+        ..Parts::default()
+    })
+}
+
+#[test]
+fn a_policy_that_names_nobody_though_a_server_is_open_has_failed() {
+    let [a, b] = ['A', 'B'].map(named);
+    let group = Group::new("", &[]).server(&a, json!({ "max_sessions": 1 })).server(&b, json!({ "max_sessions": 1 }));
+    let (_folder, proxy) = start(&once(), group);
+    let (first, server) = connect(proxy.addr());
+    assert_eq!(server, 'A');
+    assert_eq!(Client::connect(proxy.addr()).receive_all().0, b"", "B is open and was not named");
+    let line = proxy.log.wait_for_end("policy_failed");
+    assert!(line["server.addr"].is_null(), "{line}");
+    assert_eq!((proxy.ended("policy_failed"), proxy.ended("no_server")), (1, 0));
+    drop(first);
+}
+
+#[test]
+fn a_policy_that_has_no_open_server_to_name_has_not_failed() {
+    let a = named('A');
+    let (_folder, proxy) =
+        start(&policy(Parts::default()), Group::new("", &[]).server(&a, json!({ "max_sessions": 1 })));
+    let (first, _) = connect(proxy.addr());
+    assert_eq!(Client::connect(proxy.addr()).receive_all().0, b"");
+    proxy.log.wait_for_end("no_server");
+    assert_eq!((proxy.ended("policy_failed"), proxy.ended("no_server")), (0, 1));
+    drop(first);
+}
+
+/// Whichever way another instance comes to work for the group, it is not told of sessions that it knows nothing of.
+#[test]
+fn no_module_hears_the_end_of_a_session_whose_connect_it_did_not_hear() {
+    let strict =
+        |version: &str| policy(Parts { fields: &format!("{STRICT_FEEDBACK} ;; {version}\n"), ..Parts::default() });
+    let servers = three();
+    let folder = Folder::with("x.wat", strict("1"));
+    folder.drop_in("y.wat", strict("1"));
+    let proxy = folder.setup().group(group_of(patient(), &servers)).start();
+    let (first, _) = connect(proxy.addr());
+    folder.drop_in("x.wat", strict("2"));
+    takes_over(&proxy, strict("2"));
+    let (second, _) = connect(proxy.addr());
+    drop(first);
+    eventually("the first session is over", || proxy.sessions() == 1);
+    assert_eq!(listed(&proxy, "wasm:x")["faults"], 0, "another version");
+    proxy.admin(&format!("/group-policy.do?group={}&policy=wasm:y", proxy.addr().port()));
+    drop(second);
+    eventually("the second session is over", || proxy.sessions() == 0);
+    assert_eq!(listed(&proxy, "wasm:y")["faults"], 0, "another module");
+    // It does hear of those that it picked.
+    served_by(proxy.addr());
+    eventually("the third session is over", || proxy.sessions() == 0);
+    assert_eq!(listed(&proxy, "wasm:y")["faults"], 0);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use goproxy::base::clock;
 use goproxy::policy::spec::ModuleSpec;
 use goproxy::policy::wasm::trial::{Trial, TrialPolicy};
-use goproxy::policy::{IBalancePolicy, Outcome, PickRequest, ServerSet};
+use goproxy::policy::{IBalancePolicy, Outcome, PickRequest, Picked, ServerSet};
 use goproxy::server::{Live, Origin, Server, ServerSettings};
 
 /// How large a file is read.
@@ -135,7 +135,7 @@ impl Group {
         self.assert_no_fault();
         let is_left = (0..request.len()).any(|index| request.is_open(index));
         assert_eq!(picked.is_some(), is_left, "{tried:?} of {} servers were tried", request.len());
-        picked.map(|index| {
+        picked.map(|Picked { index, .. }| {
             assert!(request.is_open(index), "{index} of {} is {:?}", request.len(), request.why_closed(index));
             self.set.servers[index].id - id(0)
         })
@@ -143,7 +143,7 @@ impl Group {
 
     /// The module hears what became of a pick.
     pub(crate) fn report(&self, number: u32, outcome: Outcome) {
-        self.policy.report(id(number), outcome);
+        self.module.report(id(number), outcome);
         self.assert_no_fault();
     }
 

@@ -15,9 +15,7 @@ use super::stream::TcpSocket;
 use crate::base::clock;
 use crate::counters::EndReason;
 use crate::data::poll::{Reactor, Ready, Token};
-use crate::group::{PickError, ServerSlot};
-use crate::policy::Outcome;
-use crate::server::Server;
+use crate::group::{Outcome, PickError, ServerSlot};
 
 /// Bytes of the client's that are taken before a server is found. Enough for a request, and little enough that
 /// thousands of clients may wait for a server that does not answer.
@@ -255,26 +253,11 @@ impl Dialer {
         if turn.tried < turn.addresses.all().len() && clock::coarse_ms() < turn.until_ms {
             self.turn = Some(turn);
         } else {
-            self.server_failed(&turn.slot.server, &error, record);
+            self.tried.push(turn.slot.server.id);
+            record.group().report(&turn.slot.server, turn.slot.epoch, Outcome::Failed { error: &error });
             self.last = Some(error);
         }
         Ok(())
-    }
-
-    fn server_failed(&mut self, server: &Arc<Server>, error: &io::Error, record: &SessionRecord) {
-        let group = record.group();
-        group.counters.connect_errors.fetch_add(1, Relaxed);
-        self.tried.push(server.id);
-        group.report(server, Outcome::Failed);
-        // Having no port left towards this server is not its fault.
-        if error.kind() != io::ErrorKind::AddrNotAvailable && server.live.connect_failed(clock::coarse_ms()) {
-            tracing::warn!(
-                group = group.port(),
-                server.addr = server.settings.addr.as_str(),
-                error = %error,
-                "server suspect"
-            );
-        }
     }
 
     fn next_turn(&mut self, record: &SessionRecord) -> Result<Turn, NotConnected> {
@@ -286,7 +269,9 @@ impl Dialer {
         let slot = match group.pick(record.client(), &self.tried) {
             Ok(slot) => slot,
             Err(PickError::NoServer) => return Err(self.give_up()),
-            Err(PickError::BadAnswer) => return Err(NotConnected::because(EndReason::PolicyFailed)),
+            Err(PickError::NamedNobody | PickError::BadAnswer) => {
+                return Err(NotConnected::because(EndReason::PolicyFailed));
+            }
         };
         if attempt > 0 {
             group.counters.connect_retries.fetch_add(1, Relaxed);
@@ -323,13 +308,10 @@ impl Dialer {
     fn succeeded(&mut self, record: &SessionRecord) -> ServerSlot {
         let turn = self.turn.take().expect("a connect succeeds in its server's turn");
         let micros = clock::precise_us().saturating_sub(turn.started_us);
-        let live = &turn.slot.server.live;
-        live.connected(micros);
-        let outcome = Outcome::Connected { micros: u32::try_from(micros).unwrap_or(u32::MAX) };
-        let policy_listens = record.group().report(&turn.slot.server, outcome);
-        live.prefer(turn.index());
-        record.group().counters.connect_time.observe(micros);
-        record.set_connected(&turn.slot.server, micros, policy_listens);
+        let ServerSlot { server, epoch } = &turn.slot;
+        record.group().report(server, *epoch, Outcome::Connected { micros });
+        server.live.prefer(turn.index());
+        record.set_connected(server, micros, *epoch);
         turn.slot
     }
 }

@@ -16,9 +16,9 @@ use super::{SessionList, SessionView};
 use crate::base::clock;
 use crate::counters::EndReason;
 use crate::data::poll::{Bell, SessionKey};
-use crate::group::Group;
+use crate::group::{Group, Outcome};
 use crate::log::{self, SessionEvent};
-use crate::policy::Outcome;
+use crate::policy::Epoch;
 use crate::server::Server;
 
 /// The scan for silent sessions runs this often where every time-out is long.
@@ -71,9 +71,9 @@ pub struct SessionRecord {
     counted_up: AtomicU64,
     counted_down: AtomicU64,
     active_ms: AtomicU64,
+    /// Which instance of the policy is to hear of its end; 0 for none.
+    epoch: AtomicU64,
     is_half_closed: AtomicBool,
-    /// The policy has heard of its connect, and shall hear of its end.
-    policy_listens: AtomicBool,
 }
 
 /// A registered session. Dropping it un-registers, on whatever path that happens.
@@ -118,8 +118,8 @@ impl ProxySessionService {
             counted_up: AtomicU64::new(0),
             counted_down: AtomicU64::new(0),
             active_ms: AtomicU64::new(now_ms),
+            epoch: AtomicU64::new(0),
             is_half_closed: AtomicBool::new(false),
-            policy_listens: AtomicBool::new(false),
         });
         let key = self.shards[shard].records().insert(Arc::clone(&record));
         self.active.fetch_add(1, Relaxed);
@@ -250,9 +250,9 @@ impl SessionRecord {
         self.attempts.store(attempts, Relaxed);
     }
 
-    /// The session has reached a server, and the policy has heard of it or not.
-    pub(crate) fn set_connected(&self, server: &Arc<Server>, micros: u64, policy_listens: bool) {
-        self.policy_listens.store(policy_listens, Relaxed);
+    /// The session has reached a server, which was picked with this epoch.
+    pub(crate) fn set_connected(&self, server: &Arc<Server>, micros: u64, epoch: Option<Epoch>) {
+        self.epoch.store(epoch.map_or(0, Epoch::get), Relaxed);
         let micros = u32::try_from(micros).unwrap_or(u32::MAX).max(1);
         self.connect_us.store(micros, Relaxed);
         // The relay, and with it the idle time, starts now.
@@ -346,12 +346,10 @@ impl Drop for SessionGuard {
         counters.sessions_active.fetch_sub(1, Relaxed);
         counters.session_ended(self.end, elapsed_ms * 1_000);
         let connect_us = record.connect_us.load(Relaxed);
-        // Most do not: then nothing of the policy has to be fetched into the processor's caches once more.
-        if record.policy_listens.load(Relaxed)
-            && let Some(server) = record.server.get()
-        {
+        if let Some(server) = record.server.get() {
+            let epoch = Epoch::from_number(record.epoch.load(Relaxed));
             let bytes = record.bytes_up.load(Relaxed) + record.bytes_down.load(Relaxed);
-            record.group.report(server, Outcome::Closed { millis: elapsed_ms, bytes });
+            record.group.report(server, epoch, Outcome::Closed { millis: elapsed_ms, bytes });
         }
         log::session(|| SessionEvent::SessionClosed {
             id: record.id,

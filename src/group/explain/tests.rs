@@ -6,7 +6,7 @@ use super::super::tests::{file, server, settings, shown, suspect};
 use super::super::{GroupSettings, ServerSlot};
 use super::*;
 use crate::policy::built_in::{BUILT_IN, describe};
-use crate::policy::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::{IBalancePolicy, PickRequest, Picked, ServerSet};
 use crate::server::{Origin, State};
 
 /// A moment at which whoever is suspect in a test stays so for as long as the test may take.
@@ -231,8 +231,8 @@ impl IBalancePolicy for Odd {
         }
     }
 
-    fn pick(&self, _request: &PickRequest<'_>) -> Option<usize> {
-        self.answer
+    fn pick(&self, _request: &PickRequest<'_>) -> Option<Picked> {
+        self.answer.map(Picked::new)
     }
 }
 
@@ -250,7 +250,7 @@ fn a_policy_that_cannot_be_rehearsed_is_not_asked() {
 #[test]
 fn an_answer_that_is_no_good_costs_a_client_its_server_and_is_told() {
     for (answer, error, why) in [
-        (None, PickError::NoServer, "not chosen: the policy named no server"),
+        (None, PickError::NamedNobody, "not chosen: the policy named no server"),
         (Some(2), PickError::BadAnswer, "not chosen: the policy answered with a server that may not be picked"),
     ] {
         let group = odd(answer, true);

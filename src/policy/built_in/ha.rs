@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::policy::balance::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
 
 /// Always the first open server in order.
 #[derive(Debug, Default)]
@@ -23,7 +23,13 @@ impl IBalancePolicy for Ha {
         Ok(Arc::new(Self))
     }
 
-    fn pick(&self, request: &PickRequest<'_>) -> Option<usize> {
+    fn pick(&self, request: &PickRequest<'_>) -> Option<Picked> {
+        self.choose(request).map(Picked::new)
+    }
+}
+
+impl Ha {
+    fn choose(&self, request: &PickRequest<'_>) -> Option<usize> {
         (0..request.len()).find(|&index| request.is_open(index))
     }
 }
@@ -31,15 +37,15 @@ impl IBalancePolicy for Ha {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::testing::{ids, request, set};
+    use crate::policy::testing::{PickIndex, ids, request, set};
 
     #[test]
     fn everybody_goes_to_the_first_server_until_it_drops() {
         let set = set(&[1, 256, 1]);
         for random in 0..50 {
-            assert_eq!(Ha.pick(&PickRequest { random, ..request(&set) }), Some(0));
+            assert_eq!(Ha.pick_index(&PickRequest { random, ..request(&set) }), Some(0));
         }
         let tried = ids(&set, [0, 1]);
-        assert_eq!(Ha.pick(&PickRequest { tried: &tried, ..request(&set) }), Some(2));
+        assert_eq!(Ha.pick_index(&PickRequest { tried: &tried, ..request(&set) }), Some(2));
     }
 }

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use super::choose::by_client;
-use crate::policy::balance::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
 
 /// The hash of the client's IP modulo the number of servers.
 #[derive(Debug, Default)]
@@ -31,7 +31,13 @@ impl IBalancePolicy for IpHash {
         Ok(Arc::new(Self))
     }
 
-    fn pick(&self, request: &PickRequest<'_>) -> Option<usize> {
+    fn pick(&self, request: &PickRequest<'_>) -> Option<Picked> {
+        self.choose(request).map(Picked::new)
+    }
+}
+
+impl IpHash {
+    fn choose(&self, request: &PickRequest<'_>) -> Option<usize> {
         let count = request.len().max(1) as u64;
         by_client(request, |hash| (hash % count) as usize)
     }
@@ -40,20 +46,22 @@ impl IBalancePolicy for IpHash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::testing::{assert_shares, client, counts, ids, request, set};
+    use crate::policy::testing::{PickIndex, assert_shares, client, counts, ids, request, set};
 
     #[test]
     fn every_version_sends_a_client_to_the_same_server() {
         let set = set(&[1; 10]);
-        let picks = ["10.0.0.7:1", "192.168.1.1:1", "[2001:db8::7]:1", "[::1]:1"]
-            .map(|client| IpHash.pick(&PickRequest { client: client.parse().unwrap(), ..request(&set) }).unwrap());
+        let picks = ["10.0.0.7:1", "192.168.1.1:1", "[2001:db8::7]:1", "[::1]:1"].map(|client| {
+            IpHash.pick_index(&PickRequest { client: client.parse().unwrap(), ..request(&set) }).unwrap()
+        });
         assert_eq!(picks, [5, 3, 6, 3]);
     }
 
     #[test]
     fn clients_spread_evenly_whatever_the_weights() {
         let set = set(&[256, 1, 1, 1, 1, 1, 1, 1]);
-        let picks = (0..80_000).map(|n| IpHash.pick(&PickRequest { client: client(n), ..request(&set) }).unwrap());
+        let picks =
+            (0..80_000).map(|n| IpHash.pick_index(&PickRequest { client: client(n), ..request(&set) }).unwrap());
         assert_shares(&counts(8, picks), &[1; 8]);
     }
 
@@ -65,9 +73,9 @@ mod tests {
         for n in 0..80_000 {
             let all_open = PickRequest { client: client(n), ..request(&set) };
             let one_closed = PickRequest { tried: &tried, ..all_open };
-            match IpHash.pick(&all_open).unwrap() {
-                3 => moved.push(IpHash.pick(&one_closed).unwrap()),
-                other => assert_eq!(IpHash.pick(&one_closed), Some(other)),
+            match IpHash.pick_index(&all_open).unwrap() {
+                3 => moved.push(IpHash.pick_index(&one_closed).unwrap()),
+                other => assert_eq!(IpHash.pick_index(&one_closed), Some(other)),
             }
         }
         assert_shares(&counts(8, moved), &[1, 1, 1, 0, 1, 1, 1, 1]);

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::order::Turns;
-use crate::policy::balance::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
 
 /// The fewest sessions per weight.
 #[derive(Debug, Default)]
@@ -28,7 +28,13 @@ impl IBalancePolicy for LeastSessions {
         Ok(Arc::new(Self { turns: self.turns.rehearsal() }))
     }
 
-    fn pick(&self, request: &PickRequest<'_>) -> Option<usize> {
+    fn pick(&self, request: &PickRequest<'_>) -> Option<Picked> {
+        self.choose(request).map(Picked::new)
+    }
+}
+
+impl LeastSessions {
+    fn choose(&self, request: &PickRequest<'_>) -> Option<usize> {
         let start = self.turns.take().unwrap_or(0).min(request.len());
         let mut best: Option<(usize, u64, u64)> = None;
         for index in (start..request.len()).chain(0..start) {
@@ -50,13 +56,13 @@ impl IBalancePolicy for LeastSessions {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::policy::testing::{counts, prepared, request, set};
+    use crate::policy::testing::{PickIndex, counts, prepared, request, set};
 
     #[test]
     fn an_idle_group_spreads_its_clients_by_weight() {
         let set = set(&[1, 1, 2]);
         let policy = prepared("least_sessions", &set);
-        let picks = (0..400).filter_map(|_| policy.pick(&request(&set)));
+        let picks = (0..400).filter_map(|_| policy.pick_index(&request(&set)));
         assert_eq!(counts(3, picks), [100, 100, 200]);
     }
 
@@ -66,7 +72,7 @@ mod tests {
         let set = set(&weights);
         let policy = prepared("least_sessions", &set);
         for _ in 0..20 * 50 {
-            let index = policy.pick(&request(&set)).unwrap();
+            let index = policy.pick_index(&request(&set)).unwrap();
             set.servers[index].live.try_acquire(0);
         }
         let sessions: Vec<u32> = set.servers.iter().map(|server| server.live.sessions()).collect();
@@ -86,7 +92,7 @@ mod tests {
             for (server, &(_, sessions)) in set.servers.iter().zip(&servers) {
                 (0..sessions).for_each(|_| assert!(server.live.try_acquire(0)));
             }
-            let picked = prepared("least_sessions", &set).pick(&request(&set)).unwrap();
+            let picked = prepared("least_sessions", &set).pick_index(&request(&set)).unwrap();
             let load = |index: usize| f64::from(servers[index].1) / f64::from(servers[index].0);
             prop_assert!((0..servers.len()).all(|index| load(picked) <= load(index)));
         }

@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::choose::by_client;
 use super::order::Order;
-use crate::policy::balance::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
 
 /// Numbers of slots, all prime: the first with 100 for each server is taken, or the last.
 const SLOTS: [usize; 3] = [65_537, 262_147, 1_000_003];
@@ -51,7 +51,13 @@ impl IBalancePolicy for Maglev {
         Ok(Arc::new(Self { table: self.table.clone() }))
     }
 
-    fn pick(&self, request: &PickRequest<'_>) -> Option<usize> {
+    fn pick(&self, request: &PickRequest<'_>) -> Option<Picked> {
+        self.choose(request).map(Picked::new)
+    }
+}
+
+impl Maglev {
+    fn choose(&self, request: &PickRequest<'_>) -> Option<usize> {
         let slots = self.table.len().max(1) as u64;
         by_client(request, |hash| self.table.get((hash % slots) as usize).map_or(usize::MAX, |&index| index as usize))
     }
@@ -113,7 +119,7 @@ impl Walk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::testing::{assert_shares, client, counts, ids, prepared, request, set, set_of};
+    use crate::policy::testing::{PickIndex, assert_shares, client, counts, ids, prepared, request, set, set_of};
 
     /// The address that each slot leads to, so that tables of different sets can be compared.
     fn addresses(servers: &ServerSet) -> Vec<&str> {
@@ -171,8 +177,9 @@ mod tests {
     fn every_version_sends_a_client_to_the_same_server() {
         let set = set(&[1; 10]);
         let policy = prepared("maglev", &set);
-        let picks = ["10.0.0.7:1", "192.168.1.1:1", "[2001:db8::7]:1", "[::1]:1"]
-            .map(|client| policy.pick(&PickRequest { client: client.parse().unwrap(), ..request(&set) }).unwrap());
+        let picks = ["10.0.0.7:1", "192.168.1.1:1", "[2001:db8::7]:1", "[::1]:1"].map(|client| {
+            policy.pick_index(&PickRequest { client: client.parse().unwrap(), ..request(&set) }).unwrap()
+        });
         assert_eq!(picks, [6, 9, 6, 1]);
     }
 
@@ -185,9 +192,9 @@ mod tests {
         for n in 0..50_000 {
             let all_open = PickRequest { client: client(n), ..request(&set) };
             let one_closed = PickRequest { tried: &tried, ..all_open };
-            match policy.pick(&all_open).unwrap() {
-                2 => moved.push(policy.pick(&one_closed).unwrap()),
-                other => assert_eq!(policy.pick(&one_closed), Some(other)),
+            match policy.pick_index(&all_open).unwrap() {
+                2 => moved.push(policy.pick_index(&one_closed).unwrap()),
+                other => assert_eq!(policy.pick_index(&one_closed), Some(other)),
             }
         }
         assert_shares(&counts(4, moved), &[1, 2, 0, 2]);

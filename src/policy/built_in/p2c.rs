@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::alias::Weighted;
 use super::choose::{PROBES, fair_open, probe};
 use super::hash::Draws;
-use crate::policy::balance::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
 use crate::server::Server;
 
 /// One pick in so many is not compared with a second server.
@@ -40,7 +40,13 @@ impl IBalancePolicy for P2c {
         Ok(Arc::new(Self { weighted: self.weighted.clone() }))
     }
 
-    fn pick(&self, request: &PickRequest<'_>) -> Option<usize> {
+    fn pick(&self, request: &PickRequest<'_>) -> Option<Picked> {
+        self.choose(request).map(Picked::new)
+    }
+}
+
+impl P2c {
+    fn choose(&self, request: &PickRequest<'_>) -> Option<usize> {
         let mut draws = Draws::new(request.random);
         let is_compared = !draws.draw().is_multiple_of(UNCOMPARED);
         let mut drawn = draws.clone().map_while(|random| self.weighted.draw(random));
@@ -70,11 +76,11 @@ fn is_better(one: &Server, other: &Server) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::testing::{assert_shares, counts, prepared, request, set};
+    use crate::policy::testing::{PickIndex, assert_shares, counts, prepared, request, set};
 
     fn picks(set: &Arc<ServerSet>, times: u64) -> Vec<usize> {
         let policy = prepared("p2c", set);
-        let picks = (0..times).filter_map(|random| policy.pick(&PickRequest { random, ..request(set) }));
+        let picks = (0..times).filter_map(|random| policy.pick_index(&PickRequest { random, ..request(set) }));
         counts(set.servers.len(), picks)
     }
 
@@ -83,7 +89,7 @@ mod tests {
         let set = set(&[1, 2, 1, 4, 2]);
         let policy = prepared("p2c", &set);
         for random in 0..10_000 {
-            let index = policy.pick(&PickRequest { random, ..request(&set) }).unwrap();
+            let index = policy.pick_index(&PickRequest { random, ..request(&set) }).unwrap();
             set.servers[index].live.try_acquire(0);
         }
         let sessions: Vec<usize> = set.servers.iter().map(|server| server.live.sessions() as usize).collect();

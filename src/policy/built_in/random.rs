@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::alias::Weighted;
 use super::choose::{fair_open, probe};
 use super::hash::Draws;
-use crate::policy::balance::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
 
 /// A weighted draw.
 #[derive(Debug, Default)]
@@ -30,7 +30,13 @@ impl IBalancePolicy for Random {
         Ok(Arc::new(Self { weighted: self.weighted.clone() }))
     }
 
-    fn pick(&self, request: &PickRequest<'_>) -> Option<usize> {
+    fn pick(&self, request: &PickRequest<'_>) -> Option<Picked> {
+        self.choose(request).map(Picked::new)
+    }
+}
+
+impl Random {
+    fn choose(&self, request: &PickRequest<'_>) -> Option<usize> {
         let mut draws = Draws::new(request.random);
         probe(request, draws.by_ref().map_while(|random| self.weighted.draw(random)))
             .or_else(|| fair_open(request, &mut draws))
@@ -40,14 +46,14 @@ impl IBalancePolicy for Random {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::testing::{assert_shares, counts, ids, prepared, request, set};
+    use crate::policy::testing::{PickIndex, assert_shares, counts, ids, prepared, request, set};
 
     #[test]
     fn clients_spread_in_proportion_to_the_weights() {
         let weights = [1, 2, 3, 10];
         let set = set(&weights);
         let policy = prepared("random", &set);
-        let picks = (0..100_000).filter_map(|random| policy.pick(&PickRequest { random, ..request(&set) }));
+        let picks = (0..100_000).filter_map(|random| policy.pick_index(&PickRequest { random, ..request(&set) }));
         assert_shares(&counts(4, picks), &weights);
     }
 
@@ -58,7 +64,7 @@ mod tests {
         let policy = prepared("random", &set);
         let tried = ids(&set, [1, 3, 4, 6]);
         let request = PickRequest { tried: &tried, ..request(&set) };
-        let picks = (0..60_000).filter_map(|random| policy.pick(&PickRequest { random, ..request }));
+        let picks = (0..60_000).filter_map(|random| policy.pick_index(&PickRequest { random, ..request }));
         assert_shares(&counts(7, picks), &[1, 0, 2, 0, 0, 3, 0]);
     }
 
@@ -67,7 +73,7 @@ mod tests {
         let set = set(&[1, 5, 9]);
         for random in [0, 1, u64::MAX, 0x1234_5678_9abc_def0] {
             let request = PickRequest { random, ..request(&set) };
-            assert_eq!(prepared("random", &set).pick(&request), prepared("random", &set).pick(&request));
+            assert_eq!(prepared("random", &set).pick_index(&request), prepared("random", &set).pick_index(&request));
         }
     }
 }

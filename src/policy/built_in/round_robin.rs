@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::choose::{fair_open, probe};
 use super::hash::Draws;
 use super::order::Turns;
-use crate::policy::balance::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
 
 /// The servers in turn.
 #[derive(Debug, Default)]
@@ -32,7 +32,13 @@ impl IBalancePolicy for RoundRobin {
         Ok(Arc::new(Self { turns: self.turns.rehearsal() }))
     }
 
-    fn pick(&self, request: &PickRequest<'_>) -> Option<usize> {
+    fn pick(&self, request: &PickRequest<'_>) -> Option<Picked> {
+        self.choose(request).map(Picked::new)
+    }
+}
+
+impl RoundRobin {
+    fn choose(&self, request: &PickRequest<'_>) -> Option<usize> {
         probe(request, iter::from_fn(|| self.turns.take()))
             .or_else(|| fair_open(request, &mut Draws::new(request.random)))
     }
@@ -43,13 +49,13 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::policy::testing::{counts, ids, prepared, request, set};
+    use crate::policy::testing::{PickIndex, counts, ids, prepared, request, set};
 
     #[test]
     fn servers_are_picked_in_order_and_again() {
         let set = set(&[1, 1, 1]);
         let policy = prepared("round_robin", &set);
-        let picks: Vec<_> = (0..6).filter_map(|_| policy.pick(&request(&set))).collect();
+        let picks: Vec<_> = (0..6).filter_map(|_| policy.pick_index(&request(&set))).collect();
         assert_eq!(picks, [0, 1, 2, 0, 1, 2]);
     }
 
@@ -60,7 +66,7 @@ mod tests {
         const ROUNDS: usize = 1_000;
         let picks: Vec<usize> = thread::scope(|scope| {
             // A round has 12 turns; each thread takes 3 of every round, in whatever order they run.
-            let pick = || (0..3 * ROUNDS).map(|_| policy.pick(&request(&set)).unwrap()).collect::<Vec<_>>();
+            let pick = || (0..3 * ROUNDS).map(|_| policy.pick_index(&request(&set)).unwrap()).collect::<Vec<_>>();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(pick)).collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
@@ -71,11 +77,11 @@ mod tests {
     fn a_change_of_servers_goes_on_where_the_old_set_was_and_both_share_the_counter() {
         let (three, four) = (set(&[1; 3]), set(&[1; 4]));
         let old = prepared("round_robin", &three);
-        assert_eq!(old.pick(&request(&three)), Some(0));
+        assert_eq!(old.pick_index(&request(&three)), Some(0));
         let new = old.for_servers(&four);
-        assert_eq!(new.pick(&request(&four)), Some(1));
-        assert_eq!(old.pick(&request(&three)), Some(2));
-        assert_eq!(new.pick(&request(&four)), Some(3));
+        assert_eq!(new.pick_index(&request(&four)), Some(1));
+        assert_eq!(old.pick_index(&request(&three)), Some(2));
+        assert_eq!(new.pick_index(&request(&four)), Some(3));
     }
 
     #[test]
@@ -84,7 +90,7 @@ mod tests {
         let policy = prepared("round_robin", &set);
         let tried = ids(&set, [1]);
         let request = PickRequest { tried: &tried, ..request(&set) };
-        let picks = (0..4_000).filter_map(|_| policy.pick(&request));
+        let picks = (0..4_000).filter_map(|_| policy.pick_index(&request));
         assert_eq!(counts(5, picks), [1_000, 0, 1_000, 1_000, 1_000]);
     }
 }

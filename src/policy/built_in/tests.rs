@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::BUILT_IN;
 use crate::policy::balance::{PickRequest, ServerSet};
-use crate::policy::testing::{client, ids, prepared, request, server, set, set_of};
+use crate::policy::testing::{PickIndex, client, ids, prepared, request, server, set, set_of};
 
 /// How a server of a test is closed, if it is.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ proptest! {
                 let client = client(random as u32);
                 let request = PickRequest { client, random, tried: &tried, avoid_suspects, ..request(&servers) };
                 let any_open = (0..servers.servers.len()).any(|index| request.is_open(index));
-                match policy.pick(&request) {
+                match policy.pick_index(&request) {
                     Some(index) => {
                         prop_assert!(index < servers.servers.len(), "{name}");
                         prop_assert_eq!(request.why_closed(index), None, "{}", name);
@@ -76,7 +76,7 @@ proptest! {
         let servers = set(&weights);
         for name in BUILT_IN {
             let [one, other] = [one, other].map(|port| {
-                prepared(name, &servers).pick(&PickRequest { client: (ip, port).into(), ..request(&servers) })
+                prepared(name, &servers).pick_index(&PickRequest { client: (ip, port).into(), ..request(&servers) })
             });
             prop_assert_eq!(one, other, "{}", name);
         }
@@ -88,7 +88,7 @@ proptest! {
         for name in ["ip_hash", "maglev"] {
             let policy = prepared(name, &servers);
             let [plain, mapped] = [ip.into(), std::net::IpAddr::from(ip.to_ipv6_mapped())]
-                .map(|ip| policy.pick(&PickRequest { client: (ip, 1).into(), ..request(&servers) }));
+                .map(|ip| policy.pick_index(&PickRequest { client: (ip, 1).into(), ..request(&servers) }));
             prop_assert_eq!(plain, mapped, "{}", name);
         }
     }
@@ -97,7 +97,7 @@ proptest! {
 #[test]
 fn without_servers_there_is_no_answer() {
     for name in BUILT_IN {
-        assert_eq!(prepared(name, &set(&[])).pick(&request(&set(&[]))), None, "{name}");
+        assert_eq!(prepared(name, &set(&[])).pick_index(&request(&set(&[]))), None, "{name}");
     }
 }
 
@@ -109,8 +109,8 @@ fn a_lone_server_is_the_answer_until_it_closes() {
         let policy = prepared(name, &servers);
         for n in 0..20 {
             let request = PickRequest { client: client(n), random: n.into(), ..request(&servers) };
-            assert_eq!(policy.pick(&request), Some(0), "{name}");
-            assert_eq!(policy.pick(&PickRequest { tried: &tried, ..request }), None, "{name}");
+            assert_eq!(policy.pick_index(&request), Some(0), "{name}");
+            assert_eq!(policy.pick_index(&PickRequest { tried: &tried, ..request }), None, "{name}");
         }
     }
 }
@@ -127,9 +127,9 @@ fn among_ten_thousand_servers_the_only_open_one_is_found_and_none_when_it_closes
         let policy = prepared(name, &servers);
         for n in 0..2 {
             let request = PickRequest { client: client(n), random: n.into(), ..request(&servers) };
-            assert_eq!(policy.pick(&request), Some(7_000), "{name}");
-            assert_eq!(policy.pick(&PickRequest { tried: &tried, ..request }), None, "{name}");
-            assert!(policy.pick(&PickRequest { avoid_suspects: false, ..request }).is_some(), "{name}");
+            assert_eq!(policy.pick_index(&request), Some(7_000), "{name}");
+            assert_eq!(policy.pick_index(&PickRequest { tried: &tried, ..request }), None, "{name}");
+            assert!(policy.pick_index(&PickRequest { avoid_suspects: false, ..request }).is_some(), "{name}");
         }
     }
 }
@@ -141,7 +141,11 @@ fn two_instances_agree_on_every_client_where_the_client_decides() {
         let [one, other] = [prepared(name, &servers), prepared(name, &set(&[])).for_servers(&servers)];
         for n in 0..200 {
             let request = PickRequest { client: client(n), ..request(&servers) };
-            assert_eq!(one.pick(&request), other.pick(&PickRequest { random: n.into(), ..request }), "{name}");
+            assert_eq!(
+                one.pick_index(&request),
+                other.pick_index(&PickRequest { random: n.into(), ..request }),
+                "{name}"
+            );
         }
     }
 }
@@ -154,7 +158,7 @@ fn a_policy_asked_about_another_set_than_its_own_still_answers_with_an_open_serv
             let policy = prepared(name, own);
             for n in 0..50 {
                 let request = PickRequest { client: client(n), random: n.into(), ..request(shown) };
-                assert!(policy.pick(&request).is_some_and(|index| index < shown.servers.len()), "{name}");
+                assert!(policy.pick_index(&request).is_some_and(|index| index < shown.servers.len()), "{name}");
             }
         }
     }

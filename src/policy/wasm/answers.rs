@@ -9,7 +9,7 @@ use super::compiled::Compiled;
 use super::instance::{Fault, Instance};
 use crate::base::clock;
 use crate::counters::{FaultKind, ModuleCounters};
-use crate::policy::balance::{Closed, PickRequest, ServerSet};
+use crate::policy::balance::{Closed, Epoch, PickRequest, Picked, ServerSet};
 use crate::server::Server;
 
 /// Telling an instance which servers are available costs about half a microsecond for each of them, so for servers
@@ -21,6 +21,8 @@ const PICKS_PER_TIMED: u32 = 16;
 
 /// An instance and what it was told.
 pub(super) struct Work {
+    /// Of the instance, if it wants to hear what becomes of its picks.
+    pub(super) epoch: Option<Epoch>,
     pub(super) instance: Instance,
     pub(super) compiled: Arc<Compiled>,
     /// The set it was told, by its generation.
@@ -35,8 +37,8 @@ pub(super) struct Work {
 /// What a slot answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// This server, by its index.
-    Server(usize),
+    /// This server.
+    Server(Picked),
     /// No server will do.
     Nobody,
     /// The module cannot tell.
@@ -45,7 +47,15 @@ pub(super) enum Asked {
 
 impl Work {
     pub(super) fn new(instance: Instance, compiled: &Arc<Compiled>) -> Self {
-        Self { instance, compiled: Arc::clone(compiled), generation: 0, hidden: Vec::new(), told_ms: 0, picks: 0 }
+        Self {
+            epoch: instance.wants_feedback().then(Epoch::next),
+            instance,
+            compiled: Arc::clone(compiled),
+            generation: 0,
+            hidden: Vec::new(),
+            told_ms: 0,
+            picks: 0,
+        }
     }
 
     /// Tells the instance the servers of `set`, and which of them may be picked at this moment.
@@ -77,14 +87,14 @@ impl Work {
         }
         let asked = self.ask_once(request, is_same_set, counters)?;
         match asked {
-            Answer::Good(index) => Ok(Asked::Server(index)),
+            Answer::Good(index) => Ok(Asked::Server(Picked { index, epoch: self.epoch })),
             Answer::Nobody if is_outdated => Ok(Asked::Unanswered),
             Answer::Nobody => Ok(Asked::Nobody),
             Answer::Outdated if is_nobody_open(request) => Ok(Asked::Nobody),
             Answer::Outdated if is_same_set && self.may_tell(request) => {
                 self.tell(set, request.avoid_suspects, request.now_ms)?;
                 match self.ask_once(request, is_same_set, counters)? {
-                    Answer::Good(index) => Ok(Asked::Server(index)),
+                    Answer::Good(index) => Ok(Asked::Server(Picked { index, epoch: self.epoch })),
                     Answer::Nobody => Ok(Asked::Nobody),
                     Answer::Outdated => Ok(Asked::Unanswered),
                 }

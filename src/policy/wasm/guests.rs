@@ -104,11 +104,22 @@ pub(crate) fn turns() -> String {
     })
 }
 
-/// The optional interface, for [`Parts::fields`]; it heeds nothing.
+/// The optional interface, for [`Parts::fields`]; it does nothing.
 pub(crate) const FEEDBACK: &str = r#"
   (func (export "goproxy:balance/feedback@1.0.0#on-connected") (param i32 i32))
   (func (export "goproxy:balance/feedback@1.0.0#on-failed") (param i32))
   (func (export "goproxy:balance/feedback@1.0.0#on-closed") (param i32 i64 i64))
+"#;
+
+/// The optional interface, for [`Parts::fields`]; it traps when it hears of an end without having heard of a connect.
+pub(crate) const STRICT_FEEDBACK: &str = r#"
+  (global $open (mut i32) (i32.const 0))
+  (func (export "goproxy:balance/feedback@1.0.0#on-connected") (param i32 i32)
+    (global.set $open (i32.add (global.get $open) (i32.const 1))))
+  (func (export "goproxy:balance/feedback@1.0.0#on-failed") (param i32))
+  (func (export "goproxy:balance/feedback@1.0.0#on-closed") (param i32 i64 i64)
+    (if (i32.eqz (global.get $open)) (then (unreachable)))
+    (global.set $open (i32.sub (global.get $open) (i32.const 1))))
 "#;
 
 const BUMP: &str = "(func $bump (param $align i32) (param $size i32) (result i32)

@@ -7,7 +7,7 @@ use super::answers::Asked;
 use super::host::GuestLog;
 use super::instance::Instance;
 use super::slot::{ModuleRecord, Slot};
-use crate::policy::balance::{IBalancePolicy, Outcome, PickRequest, ServerSet};
+use crate::policy::balance::{Epoch, IBalancePolicy, Outcome, PickRequest, Picked, ServerSet};
 use crate::policy::built_in;
 use crate::policy::spec::ModuleSpec;
 
@@ -64,9 +64,9 @@ impl IBalancePolicy for WasmPolicy {
         Ok(Arc::new(Self { slots, at: self.at, fallback: self.fallback.rehearsal()? }))
     }
 
-    fn pick(&self, request: &PickRequest<'_>) -> Option<usize> {
+    fn pick(&self, request: &PickRequest<'_>) -> Option<Picked> {
         match self.slot().ask(request) {
-            Asked::Server(index) => Some(index),
+            Asked::Server(picked) => Some(picked),
             Asked::Nobody => None,
             Asked::Unanswered => {
                 self.slot().shared.counters.fallbacks.fetch_add(1, Relaxed);
@@ -75,7 +75,11 @@ impl IBalancePolicy for WasmPolicy {
         }
     }
 
-    fn report(&self, server: u32, outcome: Outcome) -> bool {
-        self.slot().report(server, outcome)
+    fn named_nobody(&self, _request: &PickRequest<'_>) -> Option<Picked> {
+        None
+    }
+
+    fn report(&self, epoch: Epoch, server: u32, outcome: Outcome) {
+        self.slot().report(epoch, server, outcome);
     }
 }

@@ -122,7 +122,7 @@ impl Registry {
         jobs: Sender<Job>,
     ) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
         let Some(common) = self.common.upgrade() else { return Err(ModuleError("the proxy is stopping".to_owned())) };
-        let module = self.modules.entry(spec.name.clone()).or_insert_with(|| Module::new(&spec.name));
+        let module = self.modules.entry(spec.name.to_string()).or_insert_with(|| Module::new(&spec.name));
         let slot = |jobs: &Sender<Job>| {
             Arc::new(Slot::new(
                 group,
@@ -150,7 +150,7 @@ impl Registry {
         if !slot.is_awaiting() {
             return;
         }
-        let compiled = self.modules.get(&slot.spec.name).and_then(|module| module.compiled.as_ref());
+        let compiled = self.modules.get(&*slot.spec.name).and_then(|module| module.compiled.as_ref());
         // Without one the slot waits for the file to become another.
         let Some(compiled) = compiled.filter(|compiled| compiled.is_wanted(&slot.spec)) else { return slot.wait() };
         if let Err(fault) = compiled.put(None, slot) {

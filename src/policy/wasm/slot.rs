@@ -6,8 +6,8 @@
 //! ([`Replace`]); a module that keeps failing is quarantined for a while. Sessions wait for a
 //! slot only while another session is being answered: one deadline at most.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::host::{GuestLog, RateLimit};
 use super::instance::{Fault, Instance};
 use crate::base::clock;
 use crate::counters::ModuleCounters;
-use crate::policy::balance::{Outcome, PickRequest, ServerSet};
+use crate::policy::balance::{Epoch, Outcome, PickRequest, ServerSet};
 use crate::policy::spec::ModuleSpec;
 
 /// After so many faults without [`GOOD_PICKS`] between them the module is quarantined.
@@ -64,7 +64,9 @@ pub(super) struct Slot {
     rate_limit: RateLimit,
     /// Requests another instance; none for a rehearsal, which is thrown away.
     replace: Option<Replace>,
-    wants_feedback: AtomicBool,
+    /// The epoch of the instance at work if it wants to hear what becomes of its picks, otherwise 0. Spares those who
+    /// report to an instance that has gone the lock.
+    listening: AtomicU64,
     is_quarantined: AtomicBool,
     inner: Padded,
 }
@@ -118,7 +120,7 @@ impl Slot {
             log,
             rate_limit: RateLimit::default(),
             replace,
-            wants_feedback: AtomicBool::new(false),
+            listening: AtomicU64::new(0),
             is_quarantined: AtomicBool::new(false),
             inner: Padded::default(),
         }
@@ -180,12 +182,11 @@ impl Slot {
     /// It cannot be told the servers; the one that is there stays.
     pub(super) fn put(&self, instance: Instance, compiled: &Arc<Compiled>) -> Result<(), Fault> {
         let mut inner = self.inner();
-        let wants_feedback = instance.wants_feedback();
         let mut work = Work::new(instance, compiled);
         inner.is_awaited = false;
         work.tell(&inner.set, true, clock::coarse_ms())?;
+        self.listening.store(work.epoch.map_or(0, Epoch::get), Relaxed);
         inner.work = Some(work);
-        self.wants_feedback.store(wants_feedback, Relaxed);
         if self.is_quarantined.swap(false, Relaxed) {
             tracing::info!(policy = &*self.shared.policy, group = self.group, "policy is given another try");
         }
@@ -232,18 +233,23 @@ impl Slot {
         self.shared.counters.picks.fetch_add(picks, Relaxed);
     }
 
-    /// Tells the module what became of a pick. False when it does not want to hear it.
-    pub(super) fn report(self: &Arc<Self>, server: u32, outcome: Outcome) -> bool {
-        if !self.wants_feedback.load(Relaxed) {
-            return false;
+    /// The epoch of the instance at work, if it wants to hear what becomes of its picks.
+    pub(super) fn listening(&self) -> Option<Epoch> {
+        Epoch::from_number(self.listening.load(Relaxed))
+    }
+
+    /// Tells the instance that made a pick what became of it, if it is still at work.
+    pub(super) fn report(self: &Arc<Self>, epoch: Epoch, server: u32, outcome: Outcome) {
+        if self.listening.load(Relaxed) != epoch.get() {
+            return;
         }
         let mut inner = self.inner();
         if let Some(work) = &mut inner.work
+            && work.epoch == Some(epoch)
             && let Err(fault) = work.instance.report(server, outcome)
         {
             self.fail(&mut inner, fault);
         }
-        true
     }
 
     fn count_good(&self, inner: &mut Inner) {
@@ -282,6 +288,7 @@ impl Slot {
             inner.pauses += 1;
             self.is_quarantined.store(self.replace.is_some(), Relaxed);
         }
+        self.listening.store(0, Relaxed);
         let dead = inner.work.take().map(|work| Box::new(work.instance));
         self.request_another(inner, dead, pause);
     }

@@ -14,8 +14,8 @@ use super::view::{ModuleState, ModuleView};
 use super::{ModuleError, Modules};
 use crate::counters::FaultKind;
 use crate::policy::spec::ModuleSpec;
-use crate::policy::testing::{request, server, set, set_of};
-use crate::policy::{IBalancePolicy, PickRequest, ServerSet};
+use crate::policy::testing::{PickIndex, request, server, set, set_of};
+use crate::policy::{IBalancePolicy, Outcome, PickRequest, Picked, ServerSet};
 
 /// A folder of modules and what looks after it.
 struct Bench {
@@ -66,7 +66,7 @@ impl Bench {
 }
 
 fn spec() -> ModuleSpec {
-    // GuestMemory enough for a machine that is busy with other tests.
+    // Enough for a machine that is busy with other tests.
     ModuleSpec { deadline: Duration::from_millis(500), ..ModuleSpec::new("x") }
 }
 
@@ -107,9 +107,9 @@ fn a_module_answers_for_its_group_and_a_change_of_servers_goes_on_where_it_was()
     );
     let policy = bench.policy(&three);
     assert_eq!(policy.name(), "wasm:x");
-    assert_eq!([(); 4].map(|()| policy.pick(&request(&three)).unwrap()), [0, 1, 2, 0]);
+    assert_eq!([(); 4].map(|()| policy.pick_index(&request(&three)).unwrap()), [0, 1, 2, 0]);
     let policy = policy.for_servers(&four);
-    assert_eq!([(); 4].map(|()| policy.pick(&request(&four)).unwrap()), [0, 1, 2, 3]);
+    assert_eq!([(); 4].map(|()| policy.pick_index(&request(&four)).unwrap()), [0, 1, 2, 3]);
     let view = bench.view();
     assert_eq!(
         (view.state, view.version.as_deref(), view.file.as_str()),
@@ -124,9 +124,9 @@ fn each_group_has_an_instance_of_its_own() {
     let bench = Bench::with(&guests::turns());
     let servers = set(&[1; 2]);
     let (one, other) = (bench.policy(&servers), bench.policy(&servers));
-    assert_eq!(one.pick(&request(&servers)), Some(0));
-    assert_eq!(other.pick(&request(&servers)), Some(0));
-    assert_eq!(one.pick(&request(&servers)), Some(1));
+    assert_eq!(one.pick_index(&request(&servers)), Some(0));
+    assert_eq!(other.pick_index(&request(&servers)), Some(0));
+    assert_eq!(one.pick_index(&request(&servers)), Some(1));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn the_fallback_answers_for_a_module_that_traps_loops_or_names_a_server_that_may
         bench.look();
         assert_eq!(bench.view().error, None);
         let request = PickRequest { tried: &tried, attempt: 1, ..request(&servers) };
-        let picked: Vec<_> = (0..4).map(|_| policy.pick(&request)).collect();
+        let picked: Vec<_> = (0..4).map(|_| policy.pick_index(&request)).collect();
         assert!(picked.iter().all(|index| matches!(index, Some(1 | 2))), "{kind}: {picked:?}");
         assert!(bench.faults(kind) >= 1 && bench.fallbacks() >= 1, "{kind}: {:?}", bench.view());
     }
@@ -186,17 +186,17 @@ fn a_module_that_fails_too_often_is_left_alone_and_tried_again_later() {
     let servers = set(&[1; 3]);
     let policy = bench.policy(&servers);
     let retry = PickRequest { attempt: 1, ..request(&servers) };
-    eventually("quarantine", || policy.pick(&retry).is_some() && bench.view().state == ModuleState::Quarantined);
+    eventually("quarantine", || policy.pick_index(&retry).is_some() && bench.view().state == ModuleState::Quarantined);
     assert_eq!(bench.faults(FaultKind::Trap), 5);
     let view = bench.view();
     assert!(view.error.unwrap().contains("unreachable"), "the last fault is shown");
     // Nobody asks it meanwhile.
-    assert!((0..100).all(|_| policy.pick(&retry).is_some()));
+    assert!((0..100).all(|_| policy.pick_index(&retry).is_some()));
     assert_eq!(bench.faults(FaultKind::Trap), 5);
     eventually("another try", || bench.view().state == ModuleState::Loaded);
-    assert_eq!(policy.pick(&request(&servers)), Some(0));
+    assert_eq!(policy.pick_index(&request(&servers)), Some(0));
     // One more and it is left alone for longer.
-    policy.pick(&retry);
+    policy.pick_index(&retry);
     assert_eq!((bench.view().state, bench.faults(FaultKind::Trap)), (ModuleState::Quarantined, 6));
 }
 
@@ -207,11 +207,11 @@ fn a_version_that_takes_over_while_the_old_one_is_left_alone_keeps_what_it_learn
     let servers = set(&[1; 3]);
     let policy = bench.policy(&servers);
     let retry = PickRequest { attempt: 1, ..request(&servers) };
-    eventually("quarantine", || policy.pick(&retry).is_some() && bench.view().state == ModuleState::Quarantined);
+    eventually("quarantine", || policy.pick_index(&retry).is_some() && bench.view().state == ModuleState::Quarantined);
     let since = Instant::now();
     bench.write(&guests::turns());
     bench.look();
-    let next = || policy.pick(&request(&servers)).unwrap();
+    let next = || policy.pick_index(&request(&servers)).unwrap();
     assert_eq!([next(), next()], [0, 1]);
     // The other try that the old one would have been given.
     eventually("its pause is over", || since.elapsed() > Duration::from_millis(1_200));
@@ -232,19 +232,19 @@ fn a_new_file_takes_over_and_a_bad_one_changes_nothing() {
     let view = bench.view();
     assert_eq!((view.state, &view.sha256), (ModuleState::Loaded, &first));
     assert!(view.error.as_ref().unwrap().contains("x.wat: "), "{view:?}");
-    assert_eq!([(); 3].map(|()| policy.pick(&request(&servers)).unwrap()), [0, 1, 2]);
+    assert_eq!([(); 3].map(|()| policy.pick_index(&request(&servers)).unwrap()), [0, 1, 2]);
     bench.write(&always(1_002));
     bench.look();
     assert!(bench.view().error.unwrap().contains("pick answered 1002"), "the trial shows it");
     bench.write(&pick("(i32.store8 (i32.const 32) (i32.const 0)) (i32.const 32)"));
     bench.look();
     assert_eq!((bench.view().error, bench.view().counters.unwrap().swaps.load(Relaxed)), (None, 1));
-    assert_eq!(policy.pick(&request(&servers)), None);
+    assert_eq!(policy.pick_index(&request(&servers)), None);
     fs::remove_file(bench.folder.path().join("x.wat")).unwrap();
     bench.look();
     let view = bench.view();
     assert!(view.error.unwrap().contains("there is no such file"));
-    assert_eq!(policy.pick(&request(&servers)), None, "what is loaded stays");
+    assert_eq!(policy.pick_index(&request(&servers)), None, "what is loaded stays");
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn a_file_that_ends_in_the_middle_is_looked_at_again_before_it_is_refused() {
     bench.look();
     assert_eq!(bench.view().error, None, "somebody may be writing it");
     eventually("the half file is refused", || bench.view().error.is_some());
-    assert_eq!(policy.pick(&request(&servers)), Some(0));
+    assert_eq!(policy.pick_index(&request(&servers)), Some(0));
     fs::write(&path, &whole).unwrap();
     bench.look();
     assert_eq!((bench.view().error, bench.view().file.as_str()), (None, "x.wasm"));
@@ -285,12 +285,12 @@ fn a_group_is_served_by_the_fallback_until_its_module_can_be_used() {
     assert_eq!(bench.modules.files().len(), 2, "watched, so that whoever was refused can try again");
     let spec = Arc::new(ModuleSpec { fallback: "ha", ..spec() });
     let policy = wait(bench.modules.make_anyway(&spec, 8081)).for_servers(&servers);
-    assert_eq!([(); 2].map(|()| policy.pick(&request(&servers)).unwrap()), [0, 0]);
+    assert_eq!([(); 2].map(|()| policy.pick_index(&request(&servers)).unwrap()), [0, 0]);
     assert_eq!(bench.view().state, ModuleState::Refused);
     assert_eq!(bench.modules.files().len(), 2);
     bench.write(&guests::turns());
     bench.look();
-    assert_eq!([(); 3].map(|()| policy.pick(&request(&servers)).unwrap()), [0, 1, 2]);
+    assert_eq!([(); 3].map(|()| policy.pick_index(&request(&servers)).unwrap()), [0, 1, 2]);
     assert_eq!((bench.view().state, bench.view().error), (ModuleState::Loaded, None));
     drop(policy);
     bench.look();
@@ -322,7 +322,7 @@ fn only_the_content_that_the_configuration_wants_is_used() {
     bench.write(&guests::policy(Parts::default()));
     bench.look();
     assert!(bench.view().error.unwrap().contains("expected"));
-    assert_eq!([(); 3].map(|()| policy.pick(&request(&servers)).unwrap()), [0, 1, 2]);
+    assert_eq!([(); 3].map(|()| policy.pick_index(&request(&servers)).unwrap()), [0, 1, 2]);
 }
 
 #[test]
@@ -331,13 +331,13 @@ fn a_server_that_becomes_full_is_no_fault_of_the_module_and_shown_as_not_availab
     let servers = set_of([server(0, 1, 1), server(1, 1, 0)].into_iter());
     let policy = bench.policy(&servers);
     let at = |now_ms| PickRequest { now_ms: crate::base::clock::coarse_ms() + now_ms, ..request(&servers) };
-    assert_eq!(policy.pick(&at(0)), Some(0));
+    assert_eq!(policy.pick_index(&at(0)), Some(0));
     assert!(servers.servers[0].live.try_acquire(1));
-    assert_eq!(policy.pick(&at(100)), Some(1), "told at once, as it was long ago");
+    assert_eq!(policy.pick_index(&at(100)), Some(1), "told at once, as it was long ago");
     servers.servers[0].live.release();
-    assert_eq!(policy.pick(&at(200)), Some(0));
+    assert_eq!(policy.pick_index(&at(200)), Some(0));
     assert!(servers.servers[0].live.try_acquire(1));
-    assert_eq!(policy.pick(&at(201)), Some(1), "the fallback answers: it was told a moment ago");
+    assert_eq!(policy.pick_index(&at(201)), Some(1), "the fallback answers: it was told a moment ago");
     assert_eq!((bench.view().counters.unwrap().faults_total(), bench.fallbacks()), (0, 1));
 }
 
@@ -348,9 +348,75 @@ fn suspects_are_shown_when_nobody_else_is_left() {
     let now_ms = crate::base::clock::coarse_ms() + 1_000;
     assert!(servers.servers.iter().all(|server| server.live.connect_failed(now_ms)));
     let policy = bench.policy(&servers);
-    assert_eq!(policy.pick(&PickRequest { now_ms, ..request(&servers) }), None);
-    assert!(policy.pick(&PickRequest { now_ms, avoid_suspects: false, ..request(&servers) }).is_some());
+    assert_eq!(policy.pick_index(&PickRequest { now_ms, ..request(&servers) }), None);
+    assert!(policy.pick_index(&PickRequest { now_ms, avoid_suspects: false, ..request(&servers) }).is_some());
     assert_eq!(bench.view().counters.unwrap().faults_total(), 0);
+}
+
+const CONNECTED: Outcome = Outcome::Connected { micros: 100 };
+
+const CLOSED: Outcome = Outcome::Closed { millis: 1_000, bytes: 10 };
+
+/// Picks the first server, and traps at a retry.
+fn strict() -> String {
+    let pick = format!("(if (local.get $attempt) (then (unreachable))) {}", Parts::default().pick);
+    guests::policy(Parts { fields: guests::STRICT_FEEDBACK, pick: &pick, ..Parts::default() })
+}
+
+#[test]
+fn what_becomes_of_a_pick_is_told_to_the_instance_that_made_it() {
+    let bench = Bench::with(&strict());
+    let servers = set(&[1; 2]);
+    let policy = bench.policy(&servers);
+    let Picked { index, epoch } = policy.pick(&request(&servers)).unwrap();
+    let (epoch, id) = (epoch.expect("the module listens"), servers.servers[index].id);
+    policy.report(epoch, id, CONNECTED);
+    policy.report(epoch, id, CLOSED);
+    assert_eq!(bench.faults(FaultKind::Trap), 0);
+    policy.report(epoch, id, CLOSED);
+    assert_eq!(bench.faults(FaultKind::Trap), 1, "it does hear");
+}
+
+#[test]
+fn a_version_that_takes_over_hears_no_end_of_a_session_whose_connect_it_did_not_hear() {
+    let bench = Bench::with(&strict());
+    let servers = set(&[1; 2]);
+    let policy = bench.policy(&servers);
+    let epoch = policy.pick(&request(&servers)).unwrap().epoch.unwrap();
+    policy.report(epoch, servers.servers[0].id, CONNECTED);
+    bench.write(&format!("{} ;; another version", strict()));
+    bench.look();
+    assert_eq!(bench.view().counters.unwrap().swaps.load(Relaxed), 1);
+    policy.report(epoch, servers.servers[0].id, CLOSED);
+    assert_eq!(bench.faults(FaultKind::Trap), 0);
+    assert_ne!(policy.pick(&request(&servers)).unwrap().epoch.unwrap(), epoch);
+}
+
+#[test]
+fn an_instance_that_was_made_anew_hears_no_end_of_a_session_whose_connect_it_did_not_hear() {
+    let bench = Bench::with(&strict());
+    let servers = set(&[1; 2]);
+    let policy = bench.policy(&servers);
+    let epoch = policy.pick(&request(&servers)).unwrap().epoch.unwrap();
+    policy.report(epoch, servers.servers[0].id, CONNECTED);
+    let fallback = policy.pick(&PickRequest { attempt: 1, ..request(&servers) }).unwrap();
+    assert_eq!((fallback.epoch, bench.faults(FaultKind::Trap)), (None, 1), "nobody hears of what the fallback picked");
+    eventually("another instance", || policy.pick(&request(&servers)).unwrap().epoch.is_some());
+    policy.report(epoch, servers.servers[0].id, CLOSED);
+    assert_eq!(bench.faults(FaultKind::Trap), 1);
+}
+
+#[test]
+fn another_module_hears_no_end_of_a_session_whose_connect_it_did_not_hear() {
+    let bench = Bench::with(&strict());
+    fs::write(bench.folder.path().join("y.wat"), strict()).unwrap();
+    let servers = set(&[1; 2]);
+    let (one, other) = (bench.policy(&servers), bench.make(&ModuleSpec { name: "y".into(), ..spec() }).unwrap());
+    let other = other.for_servers(&servers);
+    let epoch = one.pick(&request(&servers)).unwrap().epoch.unwrap();
+    one.report(epoch, servers.servers[0].id, CONNECTED);
+    other.report(epoch, servers.servers[0].id, CLOSED);
+    assert!(bench.modules.views().iter().all(|view| view.counters.as_ref().unwrap().faults_total() == 0));
 }
 
 #[test]
@@ -358,10 +424,10 @@ fn a_rehearsal_changes_nothing() {
     let bench = Bench::with(&guests::turns());
     let servers = set(&[1; 3]);
     let policy = bench.policy(&servers);
-    assert_eq!(policy.pick(&request(&servers)), Some(0));
+    assert_eq!(policy.pick_index(&request(&servers)), Some(0));
     let rehearsal = policy.rehearsal().unwrap();
-    assert_eq!([(); 3].map(|()| rehearsal.pick(&request(&servers)).unwrap()), [0, 1, 2]);
-    assert_eq!(policy.pick(&request(&servers)), Some(1));
+    assert_eq!([(); 3].map(|()| rehearsal.pick_index(&request(&servers)).unwrap()), [0, 1, 2]);
+    assert_eq!(policy.pick_index(&request(&servers)), Some(1));
     assert_eq!(bench.view().counters.unwrap().picks.load(Relaxed), 2);
 }
 
@@ -371,14 +437,16 @@ fn backups_have_an_instance_of_their_own_when_there_are_any() {
     let (servers, none) = (set(&[1; 2]), Arc::new(ServerSet { backup: true, ..ServerSet::default() }));
     let root = bench.make(&spec()).unwrap();
     let policy = root.for_servers(&servers);
-    assert_eq!(root.for_servers(&none).pick(&request(&none)), None);
+    assert_eq!(root.for_servers(&none).pick_index(&request(&none)), None);
     let backups = Arc::new(ServerSet { generation: 2, backup: true, servers: set(&[1; 3]).servers.clone() });
     let backup_policy = root.for_servers(&backups);
-    assert_eq!(policy.pick(&request(&servers)), Some(0));
+    assert_eq!(policy.pick_index(&request(&servers)), Some(0));
     // Made on another thread; the fallback answers until it is there.
     let functions = || bench.view().counters.unwrap().picks.load(Relaxed);
-    eventually("an instance for the backups", || backup_policy.pick(&request(&backups)).is_some() && functions() > 1);
-    assert_eq!(policy.pick(&request(&servers)), Some(1), "not shared with the backups");
+    eventually("an instance for the backups", || {
+        backup_policy.pick_index(&request(&backups)).is_some() && functions() > 1
+    });
+    assert_eq!(policy.pick_index(&request(&servers)), Some(1), "not shared with the backups");
 }
 
 #[test]
@@ -387,7 +455,7 @@ fn the_shipped_samples_load() {
     let modules = Modules::new(folder, 8 << 20);
     for view in modules.views() {
         let mut spec = ModuleSpec::new(view.name.strip_prefix("wasm:").unwrap());
-        if spec.name == "zone_first" {
+        if *spec.name == *"zone_first" {
             spec.config = r#"{"zone":"a"}"#.to_owned();
         }
         let made = wait(modules.make(&Arc::new(spec), 8081));

@@ -14,7 +14,7 @@ use super::policy::{WasmPolicy, fallback};
 use super::slot::{ModuleRecord, Slot};
 use super::source::ModuleFile;
 use crate::counters::ModuleCounters;
-use crate::policy::balance::IBalancePolicy;
+use crate::policy::balance::{IBalancePolicy, Outcome};
 use crate::policy::spec::ModuleSpec;
 
 /// A file that was compiled and fits the interface.
@@ -72,7 +72,7 @@ impl Trial {
     ///
     /// The module refuses its configuration or fails in its first calls.
     pub fn policy(&self, spec: &ModuleSpec, group: u16) -> Result<TrialPolicy, ModuleError> {
-        let shared = Arc::new(ModuleRecord::new(format!("wasm:{}", spec.name).into()));
+        let shared = Arc::new(ModuleRecord::new(spec.name.policy()));
         let slot = || Arc::new(Slot::new(group, Arc::new(spec.clone()), Arc::clone(&shared), None));
         let slots = [slot(), slot()];
         let log = Arc::new(GuestLog::new(Arc::clone(&shared.policy), group));
@@ -88,6 +88,13 @@ impl TrialPolicy {
     /// What it did so far.
     pub fn counters(&self) -> &ModuleCounters {
         &self.slot.shared.counters
+    }
+
+    /// Tells the instance what became of a pick, as if it had made that.
+    pub fn report(&self, server: u32, outcome: Outcome) {
+        if let Some(epoch) = self.slot.listening() {
+            self.slot.report(epoch, server, outcome);
+        }
     }
 
     /// The last thing that went wrong; `None` while all is well.

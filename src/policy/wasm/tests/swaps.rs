@@ -55,7 +55,7 @@ fn a_thousand_swaps_while_sessions_ask_leave_no_pick_to_the_fallback_and_nothing
                 scope.spawn(|| {
                     let mut picks = [0_u64; 3];
                     while !is_over.load(Relaxed) {
-                        picks[policy.pick(&request(&servers)).unwrap()] += 1;
+                        picks[policy.pick_index(&request(&servers)).unwrap()] += 1;
                         // Asking without a pause would leave the processor to nobody else.
                         thread::park_timeout(Duration::from_micros(100));
                     }
@@ -67,7 +67,7 @@ fn a_thousand_swaps_while_sessions_ask_leave_no_pick_to_the_fallback_and_nothing
             bench.write(&from_the_end(number % 2));
             bench.look();
             assert_eq!(bench.view().error, None);
-            assert_eq!(policy.pick(&request(&servers)), Some(2 - (number % 2) as usize), "at once");
+            assert_eq!(policy.pick_index(&request(&servers)), Some(2 - (number % 2) as usize), "at once");
         };
         (1..=SWAPS / 10).for_each(swap);
         let before = resident_kb();

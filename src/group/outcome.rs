@@ -1,0 +1,69 @@
+//! What became of a session's pick, and who is told.
+
+use std::io;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Group;
+use crate::base::clock;
+use crate::policy::{self, Epoch};
+use crate::server::Server;
+
+/// What became of a pick.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome<'a> {
+    /// The server was reached.
+    Connected {
+        /// Microseconds it took.
+        micros: u64,
+    },
+    /// The server was not reached.
+    Failed {
+        /// Why.
+        error: &'a io::Error,
+    },
+    /// The session that had reached the server is over.
+    Closed {
+        /// Milliseconds from accepting the client.
+        millis: u64,
+        /// Bytes moved, both ways.
+        bytes: u64,
+    },
+}
+
+impl Group {
+    /// Tells everybody who has to know: the server's live figures and its suspicion, the group's counters, and the
+    /// instance of the policy that made the pick, if it is still at work. `server` and `epoch` are those of the place
+    /// that was picked.
+    pub fn report(&self, server: &Server, epoch: Option<Epoch>, outcome: Outcome<'_>) {
+        let for_policy = match outcome {
+            Outcome::Connected { micros } => {
+                server.live.connected(micros);
+                self.counters.connect_time.observe(micros);
+                policy::Outcome::Connected { micros: u32::try_from(micros).unwrap_or(u32::MAX) }
+            }
+            Outcome::Failed { error } => {
+                self.counters.connect_errors.fetch_add(1, Relaxed);
+                self.suspect(server, error);
+                policy::Outcome::Failed
+            }
+            Outcome::Closed { millis, bytes } => policy::Outcome::Closed { millis, bytes },
+        };
+        // Without an epoch nobody listens: then nothing of the policy has to be fetched into the processor's caches.
+        if let Some(epoch) = epoch {
+            let snapshot = self.snapshot();
+            snapshot.tiers[usize::from(server.settings.backup)].policy.report(epoch, server.id, for_policy);
+        }
+    }
+
+    fn suspect(&self, server: &Server, error: &io::Error) {
+        // Having no port left towards this server is not its fault.
+        if error.kind() != io::ErrorKind::AddrNotAvailable && server.live.connect_failed(clock::coarse_ms()) {
+            tracing::warn!(
+                group = self.port,
+                server.addr = server.settings.addr.as_str(),
+                error = %error,
+                "server suspect"
+            );
+        }
+    }
+}
