@@ -20,11 +20,12 @@ pub mod data;
 
 pub mod config;
 
+pub mod sources;
+
 pub mod control;
 
 pub mod admin;
 pub mod metrics;
-mod resolve;
 pub mod status;
 
 pub mod proxy;

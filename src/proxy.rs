@@ -21,7 +21,7 @@ use crate::counters::EndReason;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::DataThreads;
 use crate::metrics::{self, GroupSample};
-use crate::resolve;
+use crate::sources::{heartbeat, names};
 use crate::status::{self, Online};
 
 /// Descriptors a session needs: the client's and the server's.
@@ -142,8 +142,8 @@ impl Proxy {
         let (control, stop) = (&self.control, &self.stop);
         // Ends when every handle of `control` is gone, so with the last of the other tasks; waits for no one.
         tokio::spawn(runner.run());
-        self.spawn("leases", stop, leases(control.clone(), stop.clone()));
-        self.spawn("resolve", stop, resolve::run(control.clone(), stop.clone()));
+        self.spawn("leases", stop, heartbeat::leases(Arc::clone(control.running()), stop.clone()));
+        self.spawn("names", stop, names::run(Arc::clone(control.running()), stop.clone()));
         let reloading = control.clone();
         let reload = move || {
             let control = reloading.clone();
@@ -189,16 +189,6 @@ async fn scan(control: Control, data: Arc<DataThreads>, stop: CancellationToken)
             return;
         }
         data.scan();
-    }
-}
-
-/// Lets leases run out until `stop`.
-async fn leases(control: Control, stop: CancellationToken) {
-    loop {
-        let pause = control.check_leases();
-        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            return;
-        }
     }
 }
 

@@ -14,13 +14,14 @@ use super::params::Params;
 use super::profile;
 use super::reply::{self, Answer, Nothing, Refusal, granted};
 use super::routes::App;
-use crate::control::{ChangeError, Keepalive};
+use crate::control::ChangeError;
 use crate::counters::ModuleCounters;
 use crate::group::view::{Candidate, GroupView, ServerView};
 use crate::group::{ExplainError, Explanation, PickError};
 use crate::policy::built_in;
 use crate::policy::wasm::view::{ModuleState, ModuleView};
 use crate::server::State;
+use crate::sources::heartbeat::Keepalive;
 
 /// How many sessions `session-list.do` shows.
 const SESSIONS_SHOWN: usize = 1_000;

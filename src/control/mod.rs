@@ -1,43 +1,39 @@
-//! The only place where running state changes, one change at a time.
+//! Desired state: what an operator or the file says, one change at a time.
 //!
-//! [`Control`] is the handle that everybody holds: it reads what runs, renews leases at once, and sends
-//! everything else to one `runner`, which reads the file, edits it, checks the result, prepares
-//! what can fail (ports), saves, and only then changes what runs. So a change is in the file and in effect
-//! when its caller hears of it, and a refused one leaves everything as it was. A reload is the same without
-//! the edit.
+//! [`Control`] is the handle that everybody holds: it reads what runs and sends every change to one `runner`,
+//! which reads the file, edits it, checks the result, prepares what can fail (ports), saves, and only then changes
+//! what runs. So a change is in the file and in effect when its caller hears of it, and a refused one leaves
+//! everything as it was. A reload is the same without the edit.
+//!
+//! Observed state (leases, the addresses of names) does not come here: [`sources`](crate::sources) tells it to the
+//! group at once, and the file knows nothing of it.
 
 mod difference;
 mod keepalive;
 mod plan;
-mod rules;
 mod runner;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use difference::Difference;
-pub use keepalive::{Keepalive, REGISTERED_MAX};
+pub use keepalive::REGISTERED_MAX;
 pub(crate) use runner::Runner;
 
-use crate::base::clock;
 use crate::config::{Config, Edit, Problem};
 use crate::counters::{EndReason, ProcessCounters};
 use crate::data::session::ProxySessionService;
-use crate::group::Group;
 use crate::group::view::{GroupView, ServerView};
+use crate::group::{Group, Groups};
 use crate::policy::factory::Factory;
 use crate::policy::spec::PolicySpec;
 use crate::policy::wasm::ModuleError;
 use crate::server::{ServerAddr, State};
-
-/// The groups by port, in order.
-pub type Groups = BTreeMap<u16, Arc<Group>>;
+use crate::sources::Running;
 
 /// Changes that may wait; more callers wait to be let in.
 const JOBS_MAX: usize = 1_024;
@@ -51,17 +47,14 @@ pub struct Control {
 
 #[derive(Debug)]
 struct Shared {
-    groups: ArcSwap<Groups>,
+    running: Arc<Running>,
     policies: Factory,
-    config: ArcSwap<Config>,
     sessions: Arc<ProxySessionService>,
     counters: Arc<ProcessCounters>,
     status_interval: watch::Sender<Duration>,
     is_ready: AtomicBool,
     /// Hash of the text that was last read for a reload, good or not, or that we wrote.
     last_read: Arc<AtomicU64>,
-    /// A server may have a name that nobody has resolved yet.
-    names_changed: Notify,
 }
 
 #[derive(Debug)]
@@ -160,7 +153,7 @@ fn first(problems: &[Problem]) -> String {
 impl Control {
     /// The groups that exist now.
     pub fn groups(&self) -> Arc<Groups> {
-        self.shared.groups.load_full()
+        self.shared.running.groups.load_full()
     }
 
     /// The group of this port.
@@ -169,12 +162,12 @@ impl Control {
     ///
     /// [`ChangeError::GroupNotFound`].
     pub fn group(&self, port: u16) -> Result<Arc<Group>, ChangeError> {
-        self.shared.groups.load().get(&port).cloned().ok_or(ChangeError::GroupNotFound(port))
+        self.shared.running.groups.load().get(&port).cloned().ok_or(ChangeError::GroupNotFound(port))
     }
 
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
-        self.shared.config.load_full()
+        self.shared.running.config.load_full()
     }
 
     /// All sessions.
@@ -207,9 +200,9 @@ impl Control {
         self.shared.status_interval.subscribe()
     }
 
-    /// Completes when a server may have a name that nobody has resolved yet.
-    pub(crate) async fn names_changed(&self) {
-        self.shared.names_changed.notified().await;
+    /// What runs, as those see it who observe servers.
+    pub(crate) fn running(&self) -> &Arc<Running> {
+        &self.shared.running
     }
 
     /// Takes a server out of its group; its sessions go on.
@@ -303,17 +296,5 @@ impl Control {
     async fn send<T>(&self, job: Job, answer: oneshot::Receiver<T>) -> Result<T, ChangeError> {
         self.jobs.send(job).await.map_err(|_| ChangeError::Stopping)?;
         answer.await.map_err(|_| ChangeError::Stopping)
-    }
-
-    /// Lets leases run out everywhere. Answers how long nothing will change by itself.
-    pub(crate) fn check_leases(&self) -> Duration {
-        let now_ms = clock::coarse_ms();
-        let groups = self.shared.groups.load();
-        let shortest = groups.values().map(|group| group.snapshot().settings.heartbeat_timeout).min();
-        // A server may register at any moment and its lease must not be overslept.
-        let longest_sleep = (shortest.unwrap_or(Duration::from_secs(4)) / 4).min(Duration::from_secs(1));
-        let next = groups.values().filter_map(|group| group.check_leases().next_ms).min();
-        let sleep = next.map_or(longest_sleep, |next| Duration::from_millis(next.saturating_sub(now_ms)));
-        sleep.clamp(Duration::from_millis(10), longest_sleep.max(Duration::from_millis(10)))
     }
 }

@@ -12,22 +12,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::difference::{Difference, by_port};
 use super::plan::{self, persist};
-use super::{Change, ChangeError, Control, Groups, JOBS_MAX, Job, Shared};
+use super::{Change, ChangeError, Control, JOBS_MAX, Job, Shared};
 use crate::config::{self, Config, Edit};
 use crate::counters::ProcessCounters;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::{DataThreads, ListenerId};
-use crate::group::{Group, GroupSettings, Registration};
+use crate::group::{Group, GroupSettings, Groups, Registration};
 use crate::log;
 use crate::net;
 use crate::policy::IBalancePolicy;
 use crate::policy::factory::Factory;
 use crate::server::{ServerAddr, ServerSettings};
+use crate::sources::Running;
 
 /// Changes that are saved together at most.
 const BATCH_MAX: usize = 256;
@@ -69,15 +69,13 @@ impl Runner {
         let (sender, jobs) = mpsc::channel(JOBS_MAX);
         let empty = Config { groups: Vec::new(), ..config.clone() };
         let shared = Arc::new(Shared {
-            groups: ArcSwap::default(),
+            running: Arc::new(Running::new(empty)),
             policies: Factory::new(config.policies_dir.clone(), config.policy_max_bytes),
-            config: ArcSwap::from_pointee(empty),
             sessions,
             counters: Arc::new(ProcessCounters::default()),
             status_interval: watch::Sender::new(config.log.status_interval),
             is_ready: AtomicBool::new(false),
             last_read: Arc::default(),
-            names_changed: Notify::new(),
         });
         let control = Control { shared: Arc::clone(&shared), jobs: sender };
         let mut runner =
@@ -186,7 +184,7 @@ impl Runner {
 
     /// Servers that live by their leases: they stay in the file even if an old copy of it was put back.
     fn leased(&self) -> Vec<(u16, ServerSettings)> {
-        let groups = self.shared.groups.load();
+        let groups = self.shared.running.groups.load();
         groups.iter().flat_map(|(port, group)| group.leased().into_iter().map(|server| (*port, server))).collect()
     }
 
@@ -207,7 +205,7 @@ impl Runner {
 
     /// Makes the policies that `config` names and the groups do not have yet.
     async fn make_policies(&self, config: &Config) -> Result<Policies, ChangeError> {
-        let running = self.shared.groups.load_full();
+        let running = self.shared.running.groups.load_full();
         let mut policies = Policies::new();
         for settings in config.groups.iter().map(|group| &group.settings) {
             let port = settings.listen.port();
@@ -228,10 +226,10 @@ impl Runner {
         mut policies: Policies,
         done: &[&Change],
     ) -> (Difference, Vec<ListenerId>) {
-        let old = self.shared.config.load_full();
+        let old = self.shared.running.config.load_full();
         let difference = Difference::between(&old, &config);
         let before = by_port(&old);
-        let running = self.shared.groups.load_full();
+        let running = self.shared.running.groups.load_full();
         let mut groups = Groups::new();
         let mut to_close = Vec::new();
         for wanted in &config.groups {
@@ -278,9 +276,7 @@ impl Runner {
         self.shared.status_interval.send_if_modified(|interval| {
             std::mem::replace(interval, config.log.status_interval) != config.log.status_interval
         });
-        self.shared.groups.store(Arc::new(groups));
-        self.shared.config.store(Arc::new(config));
-        self.shared.names_changed.notify_one();
+        self.shared.running.publish(groups, config);
         if self.in_force != in_force {
             self.in_force = in_force;
             self.shared.last_read.store(in_force, Relaxed);

@@ -14,6 +14,7 @@ mod snapshot;
 mod tests;
 pub mod view;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +33,9 @@ pub use explain::{ExplainError, Explanation};
 pub use lease::LeaseCheck;
 pub use outcome::Outcome;
 pub use snapshot::{PickError, ServerSlot, Snapshot};
+
+/// The groups by port, in order.
+pub type Groups = BTreeMap<u16, Arc<Group>>;
 
 /// The settings of a group that a session needs, and those of its leases. Those first that every session needs, as
 /// they are seldom in a near cache where there are many groups.

@@ -5,6 +5,7 @@
 //! stays in use until an answer comes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::Control;
+use super::heartbeat::lookup;
+use super::{Running, rules};
 use crate::group::Group;
 use crate::server::{Origin, ServerAddr};
 
@@ -31,36 +33,36 @@ const LOOKUPS_MAX: usize = 8;
 /// A server of one group: the same name may be allowed in one and not in another.
 type Key = (u16, ServerAddr);
 
-type Answer = (Key, Result<Vec<std::net::SocketAddr>, String>);
+type Answer = (Key, Result<Vec<SocketAddr>, String>);
 
 /// Looks names up until `shutdown`.
-pub(crate) async fn run(control: Control, shutdown: CancellationToken) {
+pub(crate) async fn run(running: Arc<Running>, shutdown: CancellationToken) {
     let mut due: HashMap<Key, Instant> = HashMap::new();
     let mut lookups: JoinSet<Answer> = JoinSet::new();
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = control.names_changed() => {}
+            () = running.names_changed.notified() => {}
             _ = tick.tick() => {}
             Some(answer) = lookups.join_next() => {
                 // A lookup that panicked is due again after its time-out.
                 if let Ok((key, outcome)) = answer {
                     let pause = if outcome.is_ok() { REFRESH } else { RETRY };
                     due.insert(key.clone(), Instant::now() + pause);
-                    if let Ok(group) = control.group(key.0) {
-                        tell(&group, &key.1, outcome);
+                    if let Some(group) = running.groups.load().get(&key.0) {
+                        tell(group, &key.1, outcome);
                     }
                 }
             }
         }
-        start_due(&control, &mut due, &mut lookups);
+        start_due(&running, &mut due, &mut lookups);
     }
 }
 
 /// Starts what is due and forgets names that are gone.
-fn start_due(control: &Control, due: &mut HashMap<Key, Instant>, lookups: &mut JoinSet<Answer>) {
-    let groups = control.groups();
+fn start_due(running: &Arc<Running>, due: &mut HashMap<Key, Instant>, lookups: &mut JoinSet<Answer>) {
+    let groups = running.groups.load();
     let names: BTreeMap<Key, Origin> = groups
         .iter()
         .flat_map(|(port, group)| group.names().into_iter().map(|(name, origin)| ((*port, name), origin)))
@@ -74,9 +76,9 @@ fn start_due(control: &Control, due: &mut HashMap<Key, Instant>, lookups: &mut J
         if due.get(&key).is_none_or(|at| *at <= now) {
             // Not again before this one can be over.
             due.insert(key.clone(), now + LOOKUP_TIMEOUT + RETRY);
-            let control = control.clone();
+            let running = Arc::clone(running);
             lookups.spawn(async move {
-                let lookup = tokio::time::timeout(LOOKUP_TIMEOUT, control.resolve(&key.1, origin)).await;
+                let lookup = tokio::time::timeout(LOOKUP_TIMEOUT, resolve(&running, &key.1, origin)).await;
                 let outcome = lookup.unwrap_or_else(|_| Err(format!("no answer within {LOOKUP_TIMEOUT:?}")));
                 (key, outcome)
             });
@@ -84,7 +86,27 @@ fn start_due(control: &Control, due: &mut HashMap<Key, Instant>, lookups: &mut J
     }
 }
 
-fn tell(group: &Arc<Group>, name: &ServerAddr, outcome: Result<Vec<std::net::SocketAddr>, String>) {
+/// The addresses of `name` that a server may have; those that may not register are left out.
+async fn resolve(running: &Running, name: &ServerAddr, origin: Origin) -> Result<Vec<SocketAddr>, String> {
+    let mut addresses = lookup(name).await.map_err(|error| error.to_string())?;
+    if origin == Origin::Heartbeat {
+        let (groups, config) = (running.groups.load_full(), running.config.load_full());
+        let mut refusal = None;
+        addresses.retain(|addr| match rules::check(*addr, &config.admin, &groups) {
+            Ok(()) => true,
+            Err(why) => {
+                refusal = Some(why);
+                false
+            }
+        });
+        if let (true, Some(why)) = (addresses.is_empty(), refusal) {
+            return Err(why);
+        }
+    }
+    Ok(addresses)
+}
+
+fn tell(group: &Arc<Group>, name: &ServerAddr, outcome: Result<Vec<SocketAddr>, String>) {
     match &outcome {
         Ok(addresses) => {
             tracing::debug!(group = group.port(), server.addr = name.as_str(), ?addresses, "name resolved")

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use super::Groups;
 use crate::config::{AdminListen, AdminSettings};
+use crate::group::Groups;
 
 /// Checks one address that a server wants to register, or that its name resolves to.
 ///

@@ -1,0 +1,141 @@
+//! Heartbeats: what a server says of itself.
+//!
+//! The heartbeat of a known server renews its lease at once. One that brings something new, and the first one of a
+//! server, are proposed to `control`, which writes them into the file. [`leases`] ends what has not been renewed.
+
+use std::collections::HashSet;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::{Running, rules};
+use crate::base::clock;
+use crate::config::Edit;
+use crate::group::view::ServerView;
+use crate::group::{Group, Registration};
+use crate::server::{Origin, ServerAddr, ServerSettings, State};
+
+/// How long a registration waits for its name to resolve; after that it goes on being resolved beside.
+const RESOLVE_WAIT: Duration = Duration::from_secs(1);
+
+/// Names that are looked up at a time, so that those which hang leave threads for everything else.
+const LOOKUPS_MAX: usize = 16;
+
+/// A server's heartbeat.
+#[derive(Clone, Debug, Default)]
+pub struct Keepalive {
+    /// A changed weight is persisted.
+    pub weight: Option<u32>,
+    /// A changed state is persisted.
+    pub state: Option<State>,
+    /// Kept as the label `zone`; a changed one is persisted.
+    pub zone: Option<String>,
+    /// The server's own idea of its load, 0 to 100; kept in memory only.
+    pub load: Option<u32>,
+}
+
+/// What a heartbeat means.
+#[derive(Debug)]
+pub enum Heard {
+    /// The server is known and said nothing new: its lease is renewed.
+    Renewed(Box<ServerView>),
+    /// The server is known and its lease is renewed; what it said is to be written into the file.
+    News(Edit),
+    /// Nobody has heard of it: it is to be registered.
+    Stranger,
+}
+
+/// Takes a heartbeat of a server of this group.
+pub fn hear(group: &Group, server: &ServerAddr, keepalive: &Keepalive) -> Heard {
+    let Some(known) = group.server_settings(server) else { return Heard::Stranger };
+    match (keepalive.edit_of(group.port(), &known), group.renew(server, keepalive.load)) {
+        (Some(edit), _) => Heard::News(edit),
+        (None, Some(view)) => Heard::Renewed(Box::new(view)),
+        // Removed in this moment.
+        (None, None) => Heard::Stranger,
+    }
+}
+
+/// What registers a server nobody has heard of, if its addresses may register.
+///
+/// # Errors
+///
+/// Which rule refuses it, as the end of a sentence.
+pub async fn registration(
+    running: &Running,
+    server: &ServerAddr,
+    keepalive: &Keepalive,
+) -> Result<Registration, String> {
+    let addresses = match server.literal() {
+        Some(addr) => vec![addr],
+        // A name that does not resolve in time registers all the same; it is offline until it does.
+        None => tokio::time::timeout(RESOLVE_WAIT, lookup(server)).await.ok().and_then(Result::ok).unwrap_or_default(),
+    };
+    for addr in &addresses {
+        rules::check(*addr, &running.config.load().admin, &running.groups.load())?;
+    }
+    let mut settings = ServerSettings::new(server.clone(), Origin::Heartbeat);
+    settings.weight = keepalive.weight.unwrap_or(settings.weight);
+    settings.state = keepalive.state.unwrap_or(settings.state);
+    settings.labels.extend(keepalive.zone.iter().map(|zone| ("zone".to_owned(), zone.clone())));
+    Ok(Registration { server: settings, addresses })
+}
+
+/// Lets leases run out in every group until `stop`.
+pub(crate) async fn leases(running: Arc<Running>, stop: CancellationToken) {
+    loop {
+        let pause = check_leases(&running);
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Lets leases run out everywhere. Answers how long nothing will change by itself.
+fn check_leases(running: &Running) -> Duration {
+    let now_ms = clock::coarse_ms();
+    let groups = running.groups.load();
+    let shortest = groups.values().map(|group| group.snapshot().settings.heartbeat_timeout).min();
+    // A server may register at any moment and its lease must not be overslept.
+    let longest_sleep = (shortest.unwrap_or(Duration::from_secs(4)) / 4).min(Duration::from_secs(1));
+    let next = groups.values().filter_map(|group| group.check_leases().next_ms).min();
+    let sleep = next.map_or(longest_sleep, |next| Duration::from_millis(next.saturating_sub(now_ms)));
+    sleep.clamp(Duration::from_millis(10), longest_sleep.max(Duration::from_millis(10)))
+}
+
+impl Keepalive {
+    /// The edit that brings what is known of a server up to date; `None` when nothing is new.
+    fn edit_of(&self, group: u16, known: &ServerSettings) -> Option<Edit> {
+        let weight = self.weight.filter(|weight| *weight != known.weight);
+        let state = self.state.filter(|state| *state != known.state);
+        let zone = self.zone.as_ref().filter(|zone| known.labels.get("zone") != Some(zone));
+        let labels = zone.map(|zone| {
+            let mut labels = known.labels.clone();
+            labels.insert("zone".to_owned(), zone.clone());
+            labels
+        });
+        let is_new = weight.is_some() || state.is_some() || labels.is_some();
+        is_new.then(|| Edit::SetServer { group, addr: known.addr.clone(), weight, state, labels })
+    }
+}
+
+/// Resolves a name the way every program of this machine does, in the order of preference, without doubles.
+///
+/// A lookup cannot be cut short: whoever stops waiting leaves a thread behind for as long as the resolver likes.
+/// So the place among [`LOOKUPS_MAX`] is given back by that thread, not by whoever waits.
+pub(super) async fn lookup(name: &ServerAddr) -> std::io::Result<Vec<SocketAddr>> {
+    static LOOKUPS: Semaphore = Semaphore::const_new(LOOKUPS_MAX);
+    let place = LOOKUPS.acquire().await.map_err(std::io::Error::other)?;
+    let target = (name.host().to_owned(), name.port());
+    let lookup = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        target.to_socket_addrs().map(Iterator::collect)
+    });
+    let mut addresses: Vec<SocketAddr> = lookup.await.map_err(std::io::Error::other)??;
+    let mut seen = HashSet::new();
+    addresses.retain(|addr| seen.insert(*addr));
+    Ok(addresses)
+}
