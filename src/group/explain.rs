@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Group;
-use super::members::full;
+use super::offline::Offline;
 use super::snapshot::{PickError, Question, Snapshot};
 use super::view::Candidate;
 use crate::base::clock;
@@ -53,7 +53,7 @@ struct Chosen {
 struct Seen {
     snapshot: Arc<Snapshot>,
     /// Every server, and why it is not shown to the policy.
-    servers: Vec<(Arc<Server>, Option<String>)>,
+    servers: Vec<(Arc<Server>, Option<Offline>)>,
     /// The ids of those that were tried.
     tried: Vec<u32>,
 }
@@ -88,7 +88,7 @@ impl Group {
             })
         });
         let candidates = servers.iter().map(|(server, offline)| {
-            let (eligible, why) = why(server, offline.as_deref(), &found, question);
+            let (eligible, why) = why(server, offline.as_ref(), &found, question);
             Candidate { addr: server.settings.addr.to_string(), eligible, why }
         });
         Ok(Explanation {
@@ -144,7 +144,7 @@ impl Group {
 /// Whether the policy might have named this server, and why it did or did not.
 fn why(
     server: &Server,
-    offline: Option<&str>,
+    offline: Option<&Offline>,
     found: &Result<Chosen, PickError>,
     question: Question<'_>,
 ) -> (bool, String) {
@@ -152,7 +152,7 @@ fn why(
         (Ok(chosen), _) if chosen.server.id == server.id => (true, "chosen".to_owned()),
         (_, Some(cause)) => (false, format!("offline: {cause}")),
         _ if question.tried.contains(&server.id) => (false, "tried: it did not answer this client".to_owned()),
-        _ if server.is_full() => (false, format!("full: {}", full(&server.settings))),
+        _ if server.is_full() => (false, format!("full: {}", Offline::Full(server.settings.max_sessions))),
         (Ok(chosen), _) if server.settings.backup && !chosen.was_backup => {
             (false, "backup: only when no other server will do".to_owned())
         }

@@ -14,7 +14,7 @@ const SILENT_MIN: usize = 3;
 
 /// The lease of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Lease {
+pub struct Lease {
     until_ms: u64,
     is_kept: bool,
     /// It ran out, and that was noticed: it is not counted among those that fall silent now.
@@ -35,17 +35,20 @@ pub struct LeaseCheck {
 }
 
 impl Lease {
-    pub(super) fn new(now_ms: u64, timeout: Duration) -> Self {
+    /// One whole time-out from now.
+    pub fn new(now_ms: u64, timeout: Duration) -> Self {
         Self { until_ms: now_ms + clock::as_ms(timeout), is_kept: false, has_ended: false, load: None }
     }
 
-    /// A lease that never was: its server is offline until its first heartbeat.
-    pub(super) fn run_out(now_ms: u64) -> Self {
-        Self { until_ms: now_ms, is_kept: false, has_ended: true, load: None }
+    /// One whole time-out from a heartbeat, which told the server's load or did not.
+    pub(super) fn renewed(now_ms: u64, timeout: Duration, load: Option<u32>) -> Self {
+        Self { load, ..Self::new(now_ms, timeout) }
     }
 
-    pub(super) fn renew(&mut self, now_ms: u64, timeout: Duration) {
-        *self = Self { load: self.load, ..Self::new(now_ms, timeout) };
+    /// One that has run out.
+    #[cfg(test)]
+    pub(super) fn ended() -> Self {
+        Self { has_ended: true, ..Self::new(0, Duration::ZERO) }
     }
 
     /// True until a check has ended it: only there is it known whether it is to be kept.
@@ -123,7 +126,7 @@ mod tests {
     #[test]
     fn a_lease_runs_out_one_timeout_after_the_last_heartbeat() {
         let mut all = leases(1);
-        all[0].renew(500, TIMEOUT);
+        all[0] = Lease::new(500, TIMEOUT);
         assert_eq!(check_all(&mut all, 1_499), LeaseCheck { next_ms: Some(1_500), ..LeaseCheck::default() });
         assert_eq!(live(&all), 1);
         assert_eq!(check_all(&mut all, 1_500).next_ms, None);
@@ -133,7 +136,7 @@ mod tests {
     #[test]
     fn one_of_many_that_falls_silent_is_gone() {
         let mut all = leases(4);
-        all[1..].iter_mut().for_each(|lease| lease.renew(900, TIMEOUT));
+        all[1..].iter_mut().for_each(|lease| *lease = Lease::new(900, TIMEOUT));
         assert!(!check_all(&mut all, 1_000).preserving);
         assert_eq!(live(&all), 3);
     }
@@ -142,14 +145,14 @@ mod tests {
     fn when_most_fall_silent_at_once_all_are_kept_until_heartbeats_return() {
         let mut all = leases(4);
         for (at, lease) in all.iter_mut().enumerate() {
-            lease.renew(at as u64 * 100, TIMEOUT);
+            *lease = Lease::new(at as u64 * 100, TIMEOUT);
         }
         for now_ms in [1_000, 1_100, 1_300, 9_000] {
             assert!(check_all(&mut all, now_ms).preserving, "{now_ms}");
             assert_eq!(live(&all), 4, "{now_ms}");
         }
-        all[0].renew(9_000, TIMEOUT);
-        all[1].renew(9_000, TIMEOUT);
+        all[0] = Lease::new(9_000, TIMEOUT);
+        all[1] = Lease::new(9_000, TIMEOUT);
         let check = check_all(&mut all, 9_100);
         assert!(!check.preserving);
         assert_eq!(live(&all), 2, "the two that stayed silent go now");
@@ -165,8 +168,9 @@ mod tests {
     #[test]
     fn servers_gone_long_ago_do_not_count() {
         let mut all = leases(6);
-        all[2..].iter_mut().for_each(|lease| *lease = Lease::run_out(0));
-        assert!(!check_all(&mut all, 1_000).preserving, "two silent of two held");
+        all[..2].iter_mut().for_each(|lease| *lease = Lease::new(2_000, TIMEOUT));
+        all[2..].iter_mut().for_each(|lease| lease.has_ended = true);
+        assert!(!check_all(&mut all, 3_000).preserving, "two silent of two held");
         assert_eq!(live(&all), 0);
     }
 }

@@ -1,38 +1,22 @@
 //! The servers of a group, in order, and what each snapshot shows of them.
+//!
+//! What the file says comes as a list and decides order and settings ([`Members::merge`]); what sources observe comes
+//! server by server ([`Members::claim`], [`Members::renew`], [`Members::resolved`]).
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::GroupSettings;
+use super::claim::{Claim, Standing};
 use super::lease::{Lease, LeaseCheck, check};
+use super::member::Member;
+use super::offline::Offline;
 use super::snapshot::{Snapshot, Tier};
 use super::view::ServerView;
-use super::{GroupSettings, has_lease};
 use crate::policy::{IBalancePolicy, ServerSet};
-use crate::server::{Live, Origin, Server, ServerAddr, ServerSettings, State};
-
-/// What a server that registers itself by being in the file gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NewLease {
-    /// At start: one whole time-out to send its next heartbeat.
-    Whole,
-    /// On a reload: an old copy of the file brings nobody back.
-    None,
-}
-
-/// One server of the group, online or not.
-#[derive(Debug)]
-pub(super) struct Member {
-    pub(super) server: Arc<Server>,
-    /// Only of a server that registered itself.
-    pub(super) lease: Option<Lease>,
-    /// Why its name could not be resolved, while there is no address for it.
-    unresolved: Option<String>,
-    /// False for a server that the file has forgotten: it stays for as long as its lease does.
-    is_in_file: bool,
-    was_online: bool,
-}
+use crate::server::{Origin, Server, ServerAddr, ServerSettings};
 
 pub(super) struct Members {
     port: u16,
@@ -60,62 +44,89 @@ impl Members {
         self.policy = policy;
     }
 
-    /// Takes the list of the file. What is known of a server that stays is kept; servers with a lease that
-    /// has not run out stay even when the list has forgotten them, at the end.
-    pub(super) fn merge(&mut self, servers: Vec<ServerSettings>, timeout: Duration, new_lease: NewLease) {
-        let now_ms = crate::base::clock::coarse_ms();
+    /// Takes the list of the file. What is known of a server that stays is kept. A server that the list has forgotten
+    /// stays, at the end, while somebody else has a live claim to it.
+    pub(super) fn merge(&mut self, servers: Vec<ServerSettings>, now_ms: u64, timeout: Duration) {
+        let port = self.port;
         let mut old: HashMap<ServerAddr, Member> = std::mem::take(&mut self.list)
             .into_iter()
             .map(|member| (member.server.settings.addr.clone(), member))
             .collect();
-        let named: HashSet<ServerAddr> = servers.iter().map(|server| server.addr.clone()).collect();
-        let mut forgotten: Vec<Member> = Vec::new();
-        for (_, member) in old.extract_if(|addr, member| !named.contains(addr) && member.has_live_lease()) {
-            forgotten.push(Member { is_in_file: false, ..member });
-        }
+        let named: HashSet<&ServerAddr> = servers.iter().map(|server| &server.addr).collect();
+        let mut forgotten: Vec<Member> = old.extract_if(|addr, _| !named.contains(addr)).map(|(_, it)| it).collect();
         forgotten.sort_by_key(|member| member.server.id);
         for settings in servers {
-            let member = match old.remove(&settings.addr) {
-                Some(member) => member.with_settings(settings, now_ms, timeout),
-                None => self.new_member(settings, Vec::new(), now_ms, timeout, new_lease),
-            };
-            self.list.push(Member { is_in_file: true, ..member });
+            let mut member =
+                old.remove(&settings.addr).unwrap_or_else(|| self.new_member(settings.clone(), Vec::new()));
+            member.change(port, |member| member.take_settings(settings, now_ms, timeout));
+            self.list.push(member);
         }
-        self.list.append(&mut forgotten);
-        for member in old.into_values() {
-            member.log_gone(self.port);
+        for mut member in forgotten {
+            let was_shown = member.is_shown();
+            member.claims.withdraw(&Claim::File);
+            member.claims.withdraw(&Claim::Remembered);
+            if member.claims.standing() == Standing::Live {
+                self.list.push(member);
+            } else {
+                member.tell_removed(port, was_shown);
+            }
         }
         self.index();
     }
 
-    /// Adds a server that has just registered itself, or gives the one that is there other settings and a
-    /// whole lease.
-    pub(super) fn add(&mut self, settings: ServerSettings, addresses: Vec<SocketAddr>, timeout: Duration) {
-        let now_ms = crate::base::clock::coarse_ms();
-        match self.by_addr.get(&settings.addr) {
-            Some(&at) => {
-                let mut member = self.list.remove(at).with_settings(settings, now_ms, timeout);
-                if let Some(lease) = &mut member.lease {
-                    lease.renew(now_ms, timeout);
-                }
-                self.list.insert(at, member);
-            }
-            None => {
-                let member = self.new_member(settings, addresses, now_ms, timeout, NewLease::Whole);
-                self.by_addr.insert(member.server.settings.addr.clone(), self.list.len());
-                self.list.push(member);
-            }
+    /// Gives the servers that registered themselves in an earlier life of the process one whole lease.
+    pub(super) fn grant_leases(&mut self, now_ms: u64, timeout: Duration) {
+        let port = self.port;
+        for member in self.list.iter_mut().filter(|member| member.claims.is_remembered()) {
+            member.change(port, |member| member.claims.set(Claim::Heartbeat(Lease::new(now_ms, timeout))));
         }
+    }
+
+    /// Takes the claim of a source, and the server itself if it is new; true when policies are shown another list by
+    /// that. The settings of a server that is in the file are the file's.
+    pub(super) fn claim(&mut self, settings: ServerSettings, addresses: Vec<SocketAddr>, claim: Claim) -> bool {
+        let at = match self.by_addr.get(&settings.addr) {
+            Some(&at) => at,
+            None => {
+                let member = self.new_member(settings.clone(), addresses);
+                self.by_addr.insert(settings.addr.clone(), self.list.len());
+                self.list.push(member);
+                self.list.len() - 1
+            }
+        };
+        let member = &mut self.list[at];
+        let has_news = !member.claims.is_in_file() && member.server.settings != settings;
+        let is_changed = member.change(self.port, |member| {
+            member.claims.set(claim);
+            if has_news {
+                member.set_settings(settings);
+            }
+        });
+        is_changed || has_news
+    }
+
+    /// Takes a claim of this kind back; true when policies are shown another list by that.
+    pub(super) fn withdraw(&mut self, addr: &ServerAddr, claim: &Claim) -> bool {
+        let Some(&at) = self.by_addr.get(addr) else { return false };
+        let was_shown = self.list[at].is_shown();
+        self.list[at].claims.withdraw(claim);
+        if self.list[at].claims.standing() > Standing::Over {
+            return self.list[at].tell_change(self.port, was_shown);
+        }
+        self.list.remove(at).tell_removed(self.port, was_shown);
+        self.index();
+        was_shown
     }
 
     pub(super) fn remove(&mut self, addr: &ServerAddr) {
         if let Some(&at) = self.by_addr.get(addr) {
-            self.list.remove(at).log_gone(self.port);
+            let member = self.list.remove(at);
+            member.tell_removed(self.port, member.is_shown());
             self.index();
         }
     }
 
-    /// Renews a lease. `Some(true)` when the server was not online for want of it.
+    /// Renews a lease. `Some(true)` when policies are shown another list by that.
     pub(super) fn renew(
         &mut self,
         addr: &ServerAddr,
@@ -124,29 +135,30 @@ impl Members {
         timeout: Duration,
     ) -> Option<bool> {
         let member = &mut self.list[*self.by_addr.get(addr)?];
-        let Some(lease) = &mut member.lease else { return Some(false) };
-        lease.renew(now_ms, timeout);
-        if load.is_some() {
-            lease.load = load;
+        if member.server.settings.origin != Origin::Heartbeat {
+            return Some(false);
         }
-        Some(!member.was_online && member.offline_cause().is_none())
+        Some(member.change(self.port, |member| {
+            let known = member.claims.lease();
+            let load = load.or_else(|| known?.load);
+            member.claims.set(Claim::Heartbeat(Lease::renewed(now_ms, timeout, load)));
+        }))
     }
 
     pub(super) fn check_leases(&mut self, now_ms: u64, timeout: Duration) -> LeaseCheck {
-        let mut leases: Vec<&mut Lease> = self.list.iter_mut().filter_map(|member| member.lease.as_mut()).collect();
-        let mut outcome = check(&mut leases, now_ms, timeout, self.port);
+        let port = self.port;
+        let were_shown: Vec<bool> = self.list.iter().map(Member::is_shown).collect();
+        let mut leases: Vec<&mut Lease> = self.list.iter_mut().filter_map(|it| it.claims.lease_mut()).collect();
+        let mut outcome = check(&mut leases, now_ms, timeout, port);
+        for (member, was_shown) in self.list.iter().zip(were_shown) {
+            outcome.changed |= member.tell_change(port, was_shown);
+        }
         // Without its lease, nothing is left of a server that the file has forgotten.
-        let is_gone = |member: &mut Member| !member.is_in_file && !member.has_live_lease();
-        let gone: Vec<Member> = self.list.extract_if(.., is_gone).collect();
-        if !gone.is_empty() {
+        let count = self.list.len();
+        self.list.retain(|member| member.claims.standing() > Standing::Over);
+        if self.list.len() < count {
             self.index();
-            outcome.changed = true;
         }
-        for mut member in gone {
-            let cause = member.offline_cause();
-            member.log_change(self.port, cause.as_deref());
-        }
-        outcome.changed |= self.list.iter().any(|member| member.was_online != member.offline_cause().is_none());
         outcome
     }
 
@@ -155,18 +167,10 @@ impl Members {
         servers.filter(|server| server.addr.literal().is_none()).map(|s| (s.addr.clone(), s.origin)).collect()
     }
 
-    /// Takes what a name resolves to. True when that decides whether the server is online.
+    /// Takes what a name resolves to. True when policies are shown another list by that.
     pub(super) fn resolved(&mut self, addr: &ServerAddr, outcome: Result<Vec<SocketAddr>, String>) -> bool {
         let Some(&at) = self.by_addr.get(addr) else { return false };
-        let member = &mut self.list[at];
-        match outcome {
-            Ok(addresses) if !addresses.is_empty() => {
-                member.server.live.resolved(addresses);
-                member.unresolved.take().is_some()
-            }
-            Ok(_) => member.set_unresolved("it has no address"),
-            Err(error) => member.set_unresolved(&error),
-        }
+        self.list[at].change(self.port, |member| member.resolved(outcome))
     }
 
     pub(super) fn settings_of(&self, addr: &ServerAddr) -> Option<ServerSettings> {
@@ -179,9 +183,10 @@ impl Members {
     }
 
     pub(super) fn longest_gone(&self) -> Option<ServerAddr> {
-        let gone = self.list.iter().filter_map(|member| Some((member, member.lease.as_ref()?)));
-        let gone = gone.filter(|(_, lease)| !lease.is_live()).min_by_key(|(_, lease)| lease.until_ms());
-        gone.map(|(member, _)| member.server.settings.addr.clone())
+        let gone = self.list.iter().filter(|member| member.claims.standing() == Standing::Place);
+        // One that was never heard of in this life of the process has been gone for longer than any other.
+        let gone = gone.min_by_key(|member| member.claims.lease().map(Lease::until_ms));
+        gone.map(|member| member.server.settings.addr.clone())
     }
 
     pub(super) fn views(&self, now_ms: u64) -> Vec<ServerView> {
@@ -193,8 +198,8 @@ impl Members {
     }
 
     /// Every server, and why it is not shown to the policy.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&Arc<Server>, Option<String>)> {
-        self.list.iter().map(|member| (&member.server, member.offline_cause()))
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Arc<Server>, Option<Offline>)> {
+        self.list.iter().map(|member| (&member.server, member.hidden()))
     }
 
     pub(super) fn id_of(&self, addr: &ServerAddr) -> Option<u32> {
@@ -203,20 +208,16 @@ impl Members {
 
     /// Servers online, and all.
     pub(super) fn count(&self) -> (usize, usize) {
-        let online = self.list.iter().filter(|member| member.is_online());
+        let online = self.list.iter().filter(|member| member.offline().is_none());
         (online.count(), self.list.len())
     }
 
-    /// Makes the snapshot of this moment and logs who has come and gone since the last.
+    /// Makes the snapshot of this moment.
     pub(super) fn publish(&mut self, settings: GroupSettings) -> Snapshot {
         self.generation += 1;
         let mut tiers: [Vec<Arc<Server>>; 2] = [Vec::new(), Vec::new()];
-        for member in &mut self.list {
-            let cause = member.offline_cause();
-            member.log_change(self.port, cause.as_deref());
-            if cause.is_none() {
-                tiers[usize::from(member.server.settings.backup)].push(Arc::clone(&member.server));
-            }
+        for member in self.list.iter().filter(|member| member.is_shown()) {
+            tiers[usize::from(member.server.settings.backup)].push(Arc::clone(&member.server));
         }
         let [primaries, backups] = tiers;
         let tiers = [(primaries, false), (backups, true)].map(|(servers, backup)| {
@@ -226,121 +227,14 @@ impl Members {
         Snapshot { settings, generation: self.generation, tiers }
     }
 
-    fn new_member(
-        &mut self,
-        settings: ServerSettings,
-        addresses: Vec<SocketAddr>,
-        now_ms: u64,
-        timeout: Duration,
-        new_lease: NewLease,
-    ) -> Member {
-        let addresses = settings.addr.literal().map_or(addresses, |addr| vec![addr]);
-        let unresolved = addresses.is_empty().then(|| "it is being resolved".to_owned());
-        let lease = has_lease(&settings).then(|| match new_lease {
-            NewLease::Whole => Lease::new(now_ms, timeout),
-            NewLease::None => Lease::run_out(now_ms),
-        });
+    fn new_member(&mut self, settings: ServerSettings, addresses: Vec<SocketAddr>) -> Member {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1).max(1);
-        let server = Arc::new(Server { id, settings, live: Arc::new(Live::new(addresses)) });
-        Member { server, lease, unresolved, is_in_file: true, was_online: false }
+        Member::new(id, settings, addresses)
     }
 
     fn index(&mut self) {
         let addrs = self.list.iter().map(|member| member.server.settings.addr.clone());
         self.by_addr = addrs.enumerate().map(|(at, addr)| (addr, at)).collect();
     }
-}
-
-impl Member {
-    /// The same server with other settings; what is known of it stays.
-    fn with_settings(self, settings: ServerSettings, now_ms: u64, timeout: Duration) -> Self {
-        if self.server.settings == settings {
-            return self;
-        }
-        let lease = match (has_lease(&settings), self.lease) {
-            (true, Some(lease)) => Some(lease),
-            (true, None) => Some(Lease::new(now_ms, timeout)),
-            (false, _) => None,
-        };
-        let server = Arc::new(Server { id: self.server.id, settings, live: Arc::clone(&self.server.live) });
-        Self { server, lease, ..self }
-    }
-
-    fn has_live_lease(&self) -> bool {
-        self.lease.as_ref().is_some_and(|lease| lease.is_live())
-    }
-
-    /// Why the server is not shown to policies; any one cause is enough.
-    fn offline_cause(&self) -> Option<String> {
-        match self.server.settings.state {
-            State::Ready => {}
-            State::Drain => return Some("drained by an operator".to_owned()),
-            State::Maint => return Some("in maintenance".to_owned()),
-        }
-        if self.lease.is_some() && !self.has_live_lease() {
-            return Some("no heartbeat within heartbeat_timeout".to_owned());
-        }
-        self.unresolved.as_ref().map(|why| format!("its name is not resolved: {why}"))
-    }
-
-    fn is_online(&self) -> bool {
-        self.offline_cause().is_none() && !self.server.is_full()
-    }
-
-    fn set_unresolved(&mut self, why: &str) -> bool {
-        if self.server.live.addresses().is_empty() {
-            // Shown as the cause; the server was offline before and stays so.
-            self.unresolved = Some(why.chars().take(200).collect());
-        }
-        false
-    }
-
-    fn log_change(&mut self, port: u16, cause: Option<&str>) {
-        let is_online = cause.is_none();
-        if is_online != self.was_online {
-            let addr = self.server.settings.addr.as_str();
-            match cause {
-                None => tracing::info!(group = port, server.addr = addr, "server online"),
-                Some(cause) => tracing::info!(group = port, server.addr = addr, cause, "server offline"),
-            }
-            self.was_online = is_online;
-        }
-    }
-
-    fn log_gone(self, port: u16) {
-        if self.was_online {
-            let addr = self.server.settings.addr.as_str();
-            tracing::info!(group = port, server.addr = addr, cause = "taken out of the group", "server offline");
-        }
-    }
-
-    fn view(&self, now_ms: u64) -> ServerView {
-        let Server { settings, live, .. } = &*self.server;
-        let cause = self.offline_cause().or_else(|| self.server.is_full().then(|| full(settings)));
-        ServerView {
-            addr: settings.addr.to_string(),
-            state: settings.state,
-            online: cause.is_none(),
-            cause,
-            origin: settings.origin,
-            weight: settings.weight,
-            backup: settings.backup,
-            max_sessions: settings.max_sessions,
-            labels: settings.labels.clone(),
-            sessions: live.sessions(),
-            sessions_total: live.sessions_total(),
-            connect_errors: live.connect_errors(),
-            connect_latency_us: live.connect_latency_us(),
-            suspect: live.is_suspect(now_ms),
-            lease_ms: self.lease.as_ref().map(|lease| lease.left_ms(now_ms)),
-            load: self.lease.as_ref().and_then(|lease| lease.load),
-            last_check: None,
-        }
-    }
-}
-
-/// Why a full server is passed over.
-pub(super) fn full(settings: &ServerSettings) -> String {
-    format!("holds max_sessions = {} sessions", settings.max_sessions)
 }

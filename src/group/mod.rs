@@ -2,12 +2,16 @@
 //!
 //! Sessions load one immutable [`Snapshot`] and pick from it. Whatever changes a group (a heartbeat, an
 //! operator, the file, a lease that runs out) changes the list of members under one short lock and
-//! publishes a new snapshot; a session never waits for that. This module decides who is online; what is
-//! written into the file, and in which order things change, is left to `control`.
+//! publishes a new snapshot; a session never waits for that. This module decides who is online, from claims
+//! ([`Claim`]) and verdicts. What an operator or the file wants comes from `control`, one change at a time
+//! ([`Group::apply`]); what is observed comes from `sources` at any moment (all else that changes something).
 
+mod claim;
 mod explain;
 mod lease;
+mod member;
 mod members;
+mod offline;
 mod outcome;
 mod snapshot;
 #[cfg(test)]
@@ -29,8 +33,9 @@ use crate::policy::spec::PolicySpec;
 use crate::server::{Origin, ServerAddr, ServerSettings};
 use members::Members;
 
+pub use claim::Claim;
 pub use explain::{ExplainError, Explanation};
-pub use lease::LeaseCheck;
+pub use lease::{Lease, LeaseCheck};
 pub use outcome::Outcome;
 pub use snapshot::{PickError, ServerSlot, Snapshot};
 
@@ -88,8 +93,10 @@ impl Group {
     /// A group with its servers; those that registered themselves start with a whole lease, so that a
     /// restart costs nothing. `policy` is what [`GroupSettings::policy`] names.
     pub fn new(settings: GroupSettings, servers: Vec<ServerSettings>, policy: Arc<dyn IBalancePolicy>) -> Self {
+        let (now_ms, timeout) = (clock::coarse_ms(), settings.heartbeat_timeout);
         let mut members = Members::new(settings.listen.port(), policy);
-        members.merge(servers, settings.heartbeat_timeout, members::NewLease::Whole);
+        members.merge(servers, now_ms, timeout);
+        members.grant_leases(now_ms, timeout);
         let snapshot = members.publish(settings);
         Self {
             port: snapshot.settings.listen.port(),
@@ -121,9 +128,8 @@ impl Group {
     /// Takes other settings, another list of servers, and another policy where the settings name another;
     /// without one, the policy keeps its object and its counters.
     ///
-    /// Servers that registered themselves and whose lease has not run out stay, whatever the list says,
-    /// unless they are `removed`; one that is only in the list gets no lease by that, unless it has just
-    /// `registered`.
+    /// Servers to which somebody else has a live claim stay, whatever the list says, unless they are `removed`; one
+    /// that registered itself once and is only in the list gets no lease by that, unless it has just `registered`.
     pub fn apply(
         &self,
         settings: GroupSettings,
@@ -132,16 +138,34 @@ impl Group {
         registered: &[Registration],
         removed: &[ServerAddr],
     ) {
+        let (now_ms, timeout) = (clock::coarse_ms(), settings.heartbeat_timeout);
         let mut members = self.members();
         removed.iter().for_each(|addr| members.remove(addr));
         for Registration { server, addresses } in registered {
-            members.add(server.clone(), addresses.clone(), settings.heartbeat_timeout);
+            members.claim(server.clone(), addresses.clone(), Claim::Heartbeat(Lease::new(now_ms, timeout)));
         }
-        members.merge(servers, settings.heartbeat_timeout, members::NewLease::None);
+        members.merge(servers, now_ms, timeout);
         if let Some(policy) = policy {
             members.set_policy(policy);
         }
         self.publish(&mut members, settings);
+    }
+
+    /// Takes the claim of a source: the server exists. What is new of it is `server` and what its name resolves to; the
+    /// settings of a server that is in the file are the file's.
+    pub fn claim(&self, server: ServerSettings, addresses: Vec<SocketAddr>, claim: Claim) {
+        let mut members = self.members();
+        if members.claim(server, addresses, claim) {
+            self.republish(&mut members);
+        }
+    }
+
+    /// Takes back what a source claimed: a claim of the kind of `claim`. Without any other, the server is gone.
+    pub fn withdraw(&self, addr: &ServerAddr, claim: &Claim) {
+        let mut members = self.members();
+        if members.withdraw(addr, claim) {
+            self.republish(&mut members);
+        }
     }
 
     /// Renews the lease of a server that registered itself. `None` when there is no such server; a server of
@@ -150,8 +174,7 @@ impl Group {
         let now_ms = clock::coarse_ms();
         let mut members = self.members();
         let timeout = self.snapshot().settings.heartbeat_timeout;
-        let came_back = members.renew(addr, load, now_ms, timeout)?;
-        if came_back {
+        if members.renew(addr, load, now_ms, timeout)? {
             self.republish(&mut members);
         }
         members.view_of(addr, now_ms)
@@ -236,9 +259,4 @@ impl Group {
         // Every change of the list is complete before anything that could panic is called.
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// True for a server whose presence is decided by its lease.
-fn has_lease(settings: &ServerSettings) -> bool {
-    settings.origin == Origin::Heartbeat
 }

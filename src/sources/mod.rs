@@ -8,6 +8,8 @@
 //! A further source is a file in this folder that gives its servers to [`Group::claim`](crate::group::Group::claim)
 //! and takes them back with `withdraw`, and a variant of [`Claim`](crate::group::Claim).
 
+#[cfg(test)]
+mod discovered;
 pub mod heartbeat;
 pub(crate) mod names;
 mod rules;

@@ -1,0 +1,101 @@
+//! Who says that a server exists, and until when.
+//!
+//! A server is in its group for as long as a claim gives it a place, and may be online for as long as a claim is
+//! live. What speaks against its being picked is a verdict, see [`offline`](super::offline).
+
+use std::mem::discriminant;
+
+use super::lease::Lease;
+
+/// Who says that a server exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The file, in its owner's words; until the file no longer does.
+    File,
+    /// The file, because the server once registered itself: keeps its place, weight and state until somebody removes
+    /// it, and does not bring it online.
+    Remembered,
+    /// The server itself, until its lease runs out.
+    Heartbeat(Lease),
+    /// Whoever looks for servers in a test, until that is taken back.
+    #[cfg(test)]
+    Discovered,
+}
+
+/// What a claim is good for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// Nothing: it is over.
+    Over,
+    /// The server keeps its place in the list.
+    Place,
+    /// The server exists now.
+    Live,
+}
+
+impl Claim {
+    /// The one place that tells what each kind of claim is good for.
+    pub(super) fn standing(&self) -> Standing {
+        match self {
+            Self::File => Standing::Live,
+            Self::Remembered => Standing::Place,
+            Self::Heartbeat(lease) if lease.is_live() => Standing::Live,
+            Self::Heartbeat(_) => Standing::Over,
+            #[cfg(test)]
+            Self::Discovered => Standing::Live,
+        }
+    }
+}
+
+/// The claims to one server, one of each kind at most.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Claims(Vec<Claim>);
+
+impl Claims {
+    /// The best that the claims are good for together.
+    pub(super) fn standing(&self) -> Standing {
+        self.0.iter().map(Claim::standing).max().unwrap_or(Standing::Over)
+    }
+
+    /// Takes a claim in the place of the one of its kind.
+    pub(super) fn set(&mut self, claim: Claim) {
+        match self.0.iter_mut().find(|known| discriminant(*known) == discriminant(&claim)) {
+            Some(known) => *known = claim,
+            None => self.0.push(claim),
+        }
+    }
+
+    /// Takes back the claim of this kind. True when there was one.
+    pub(super) fn withdraw(&mut self, claim: &Claim) -> bool {
+        let before = self.0.len();
+        self.0.retain(|known| discriminant(known) != discriminant(claim));
+        self.0.len() < before
+    }
+
+    pub(super) fn withdraw_lease(&mut self) {
+        self.0.retain(|claim| !matches!(claim, Claim::Heartbeat(_)));
+    }
+
+    /// True when the file names the server, whether its owner wrote it or it registered itself.
+    pub(super) fn is_in_file(&self) -> bool {
+        self.0.iter().any(|claim| matches!(claim, Claim::File | Claim::Remembered))
+    }
+
+    pub(super) fn is_remembered(&self) -> bool {
+        self.0.contains(&Claim::Remembered)
+    }
+
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        self.0.iter().find_map(|claim| match claim {
+            Claim::Heartbeat(lease) => Some(lease),
+            _ => None,
+        })
+    }
+
+    pub(super) fn lease_mut(&mut self) -> Option<&mut Lease> {
+        self.0.iter_mut().find_map(|claim| match claim {
+            Claim::Heartbeat(lease) => Some(lease),
+            _ => None,
+        })
+    }
+}

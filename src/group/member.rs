@@ -1,0 +1,170 @@
+//! One server of a group, online or not.
+//!
+//! It is online while a claim to it is live and no verdict is against it. Verdicts are the operator's state, a name
+//! that does not resolve, and a full server; [`Member::offline`] is the one place that weighs them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::claim::{Claim, Claims, Standing};
+use super::lease::Lease;
+use super::offline::Offline;
+use super::view::ServerView;
+use crate::server::{Live, Origin, Server, ServerSettings, State};
+
+/// Longest reason of a name's not being resolved that is shown, in characters.
+const REASON_MAX: usize = 200;
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) server: Arc<Server>,
+    pub(super) claims: Claims,
+    /// Why its name has no address, while it has none.
+    unresolved: Option<Arc<str>>,
+}
+
+impl Member {
+    /// A server that nobody has claimed yet. `addresses` is what its name resolves to, if that is known.
+    pub(super) fn new(id: u32, settings: ServerSettings, addresses: Vec<SocketAddr>) -> Self {
+        let addresses = settings.addr.literal().map_or(addresses, |addr| vec![addr]);
+        let unresolved = addresses.is_empty().then(|| "it is being resolved".into());
+        let server = Arc::new(Server { id, settings, live: Arc::new(Live::new(addresses)) });
+        Self { server, claims: Claims::default(), unresolved }
+    }
+
+    /// Why the server gets no clients now; `None` while it is online.
+    pub(super) fn offline(&self) -> Option<Offline> {
+        let settings = &self.server.settings;
+        match settings.state {
+            State::Ready => {}
+            State::Drain => return Some(Offline::Drained),
+            State::Maint => return Some(Offline::Maintained),
+        }
+        if self.claims.standing() < Standing::Live {
+            return Some(Offline::Silent);
+        }
+        if let Some(why) = &self.unresolved {
+            return Some(Offline::Unresolved(Arc::clone(why)));
+        }
+        self.server.is_full().then_some(Offline::Full(settings.max_sessions))
+    }
+
+    /// Why the server is not shown to policies.
+    pub(super) fn hidden(&self) -> Option<Offline> {
+        self.offline().filter(Offline::hides)
+    }
+
+    /// True while policies are shown the server.
+    pub(super) fn is_shown(&self) -> bool {
+        self.hidden().is_none()
+    }
+
+    /// Makes a change; true when policies are shown another list by that.
+    pub(super) fn change(&mut self, port: u16, change: impl FnOnce(&mut Self)) -> bool {
+        let was_shown = self.is_shown();
+        change(self);
+        self.tell_change(port, was_shown)
+    }
+
+    /// Tells that the server has come or gone since it `was_shown` or not; true when it has. All changes are told here.
+    pub(super) fn tell_change(&self, port: u16, was_shown: bool) -> bool {
+        let hidden = self.hidden();
+        let changed = hidden.is_none() != was_shown;
+        if changed {
+            self.tell(port, hidden.as_ref());
+        }
+        changed
+    }
+
+    /// Tells that a server that `was_shown` or not is no longer in the group.
+    pub(super) fn tell_removed(&self, port: u16, was_shown: bool) {
+        if was_shown {
+            self.tell(port, Some(&Offline::Removed));
+        }
+    }
+
+    fn tell(&self, port: u16, hidden: Option<&Offline>) {
+        let addr = self.server.settings.addr.as_str();
+        match hidden {
+            None => tracing::info!(group = port, server.addr = addr, "server online"),
+            Some(cause) => tracing::info!(group = port, server.addr = addr, %cause, "server offline"),
+        }
+    }
+
+    /// Takes what the file says of the server; what is known of it stays.
+    pub(super) fn take_settings(&mut self, settings: ServerSettings, now_ms: u64, timeout: Duration) {
+        match settings.origin {
+            Origin::File => {
+                self.claims.withdraw(&Claim::Remembered);
+                self.claims.withdraw_lease();
+                self.claims.set(Claim::File);
+            }
+            Origin::Heartbeat => {
+                if self.claims.withdraw(&Claim::File) {
+                    // It served until now and has one lease to send its first heartbeat.
+                    self.claims.set(Claim::Heartbeat(Lease::new(now_ms, timeout)));
+                }
+                self.claims.set(Claim::Remembered);
+            }
+        }
+        self.set_settings(settings);
+    }
+
+    pub(super) fn set_settings(&mut self, settings: ServerSettings) {
+        if self.server.settings != settings {
+            let (id, live) = (self.server.id, Arc::clone(&self.server.live));
+            self.server = Arc::new(Server { id, settings, live });
+        }
+    }
+
+    /// Takes what its name resolves to; an error keeps the addresses that were known before.
+    pub(super) fn resolved(&mut self, outcome: Result<Vec<SocketAddr>, String>) {
+        let why = match outcome {
+            Ok(addresses) if !addresses.is_empty() => {
+                self.server.live.resolved(addresses);
+                self.unresolved = None;
+                return;
+            }
+            Ok(_) => "it has no address".to_owned(),
+            Err(error) => error,
+        };
+        if self.server.live.addresses().is_empty() {
+            self.unresolved = Some(why.chars().take(REASON_MAX).collect::<String>().into());
+        }
+    }
+
+    /// True while the server's own claim is live.
+    pub(super) fn has_live_lease(&self) -> bool {
+        self.claims.lease().is_some_and(Lease::is_live)
+    }
+
+    pub(super) fn view(&self, now_ms: u64) -> ServerView {
+        let Server { settings, live, .. } = &*self.server;
+        let offline = self.offline();
+        let lease = self.claims.lease();
+        let is_leased = lease.is_some() || self.claims.is_remembered();
+        ServerView {
+            addr: settings.addr.to_string(),
+            state: settings.state,
+            online: offline.is_none(),
+            cause: offline.map(|cause| cause.to_string()),
+            origin: settings.origin,
+            weight: settings.weight,
+            backup: settings.backup,
+            max_sessions: settings.max_sessions,
+            labels: settings.labels.clone(),
+            sessions: live.sessions(),
+            sessions_total: live.sessions_total(),
+            connect_errors: live.connect_errors(),
+            connect_latency_us: live.connect_latency_us(),
+            suspect: live.is_suspect(now_ms),
+            lease_ms: is_leased.then(|| lease.map_or(0, |lease| lease.left_ms(now_ms))),
+            load: lease.and_then(|lease| lease.load),
+            last_check: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

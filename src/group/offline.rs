@@ -1,0 +1,43 @@
+//! Why a server gets no clients: decided in [`Member::offline`](super::member::Member::offline), worded here, for
+//! lists, log and explanations alike.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a server gets no clients. In the order in which it is told: one is enough, the first is shown.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Offline {
+    /// It is no server of the group any more.
+    Removed,
+    /// An operator drains it.
+    Drained,
+    /// An operator works on it.
+    Maintained,
+    /// Nobody says any more that it exists: its lease has run out.
+    Silent,
+    /// There is no address for its name, for this reason.
+    Unresolved(Arc<str>),
+    /// It holds this many sessions, as many as it may.
+    Full(u32),
+}
+
+impl Offline {
+    /// False when the server is shown to policies all the same: how many sessions it holds changes with each of
+    /// them, so a pick sees for itself.
+    pub(super) fn hides(&self) -> bool {
+        !matches!(self, Self::Full(_))
+    }
+}
+
+impl fmt::Display for Offline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Removed => f.write_str("taken out of the group"),
+            Self::Drained => f.write_str("drained by an operator"),
+            Self::Maintained => f.write_str("in maintenance"),
+            Self::Silent => f.write_str("no heartbeat within heartbeat_timeout"),
+            Self::Unresolved(why) => write!(f, "its name is not resolved: {why}"),
+            Self::Full(max) => write!(f, "holds max_sessions = {max} sessions"),
+        }
+    }
+}
