@@ -8,7 +8,7 @@ check:
 quick:
     .ci/run fmt clippy doc tests
 
-# The side-by-side benchmark with HAProxy and nginx; see benches/README.md.
+# The side-by-side benchmark with HAProxy and nginx; see docs/benchmarks.md.
 bench *ARGS:
     cargo bench --bench peers -- {{ ARGS }}
 
