@@ -3,7 +3,7 @@
 //! The program starts the peers in a network namespace of its own, is client and server of all of them at
 //! once, and reads what each one cost: CPU time per unit of work, TCP segments, system calls, latency, resident
 //! memory. Rounds alternate between the peers, so that whatever else the machine does hits all of them, and a
-//! ratio is the median of ratios within one round. `benches/README.md` says how to run and read it.
+//! ratio is the median of ratios within one round. `docs/benchmarks.md` says how to run and read it.
 //!
 //! Every exchange is checked: a short read, a reset, a wrong count or a session left over is a fault, the
 //! figure of that round is dropped, and the program ends with exit code 1.
@@ -80,6 +80,12 @@ pub(crate) struct Args {
     /// Another build of goproxy, which is the peer `goproxy-before`: what has a change brought?
     #[arg(long)]
     before: Option<PathBuf>,
+    /// The HAProxy to measure; by default the one that is installed
+    #[arg(long)]
+    haproxy: Option<PathBuf>,
+    /// The nginx to measure, with its stream module; by default the one that is installed
+    #[arg(long)]
+    nginx: Option<PathBuf>,
     /// Writes every round's raw figures to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -121,7 +127,14 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let side_by_side = args.peers.len();
     let all = side_by_side + scale::PEERS + reload::PEERS;
     let backends = Backends::start(lanes, all, side_by_side, &faults).context("cannot start the servers")?;
-    let means = Means { cores, goproxy: &args.goproxy, before: args.before.as_deref(), has_logs: args.logs };
+    let means = Means {
+        cores,
+        goproxy: &args.goproxy,
+        before: args.before.as_deref(),
+        haproxy: args.haproxy.as_deref(),
+        nginx: args.nginx.as_deref(),
+        has_logs: args.logs,
+    };
     let mut peers = Vec::new();
     for (index, &kind) in args.peers.iter().enumerate() {
         peers.push(Peer::new(kind, index, 1, backends.of(index), means)?);

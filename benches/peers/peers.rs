@@ -71,6 +71,10 @@ pub(crate) struct Means<'a> {
     pub(crate) goproxy: &'a Path,
     /// Another build of it.
     pub(crate) before: Option<&'a Path>,
+    /// The HAProxy to measure, unless it is the one that is installed.
+    pub(crate) haproxy: Option<&'a Path>,
+    /// The nginx to measure, unless it is the one that is installed.
+    pub(crate) nginx: Option<&'a Path>,
     /// Every session is logged, into a file.
     pub(crate) has_logs: bool,
 }
@@ -105,7 +109,7 @@ impl Peer {
         let admin = SocketAddr::from((ip, ADMIN_PORT));
         let folder = TempDir::with_prefix("goproxy-peers-")?;
         children::remove_on_signal(folder.path().to_owned());
-        let Means { cores, goproxy, before, has_logs } = means;
+        let Means { cores, goproxy, before, haproxy, nginx, has_logs } = means;
         let descriptors = namespace::descriptors();
         let settings = Settings { targets: &targets, admin, servers, cores, descriptors, has_logs };
         let (program, name, config) = match kind {
@@ -115,10 +119,14 @@ impl Peer {
                 (before.to_owned(), "proxy.json", configs::goproxy(&settings, "round_robin"))
             }
             Kind::GoproxyModule => (goproxy.to_owned(), "proxy.json", configs::goproxy(&settings, "wasm:round_robin")),
-            Kind::Haproxy => (installed("haproxy")?, "haproxy.cfg", configs::haproxy(&settings, Splice::Auto)),
-            Kind::HaproxySplice => (installed("haproxy")?, "haproxy.cfg", configs::haproxy(&settings, Splice::Always)),
+            Kind::Haproxy => {
+                (given_or_installed(haproxy, "haproxy")?, "haproxy.cfg", configs::haproxy(&settings, Splice::Auto))
+            }
+            Kind::HaproxySplice => {
+                (given_or_installed(haproxy, "haproxy")?, "haproxy.cfg", configs::haproxy(&settings, Splice::Always))
+            }
             Kind::Nginx => {
-                let program = installed("nginx")?;
+                let program = given_or_installed(nginx, "nginx")?;
                 let module = stream_module(&program)?;
                 (program, "nginx.conf", configs::nginx(&settings, module.as_deref()))
             }
@@ -181,9 +189,16 @@ impl Peer {
     }
 }
 
-fn installed(name: &str) -> anyhow::Result<PathBuf> {
-    tools::find(name)
-        .with_context(|| format!("{name}: not found; install the package {name}, or use --peers without it"))
+/// The program of a peer. A path that is given is made absolute, because each peer runs in a folder of its own.
+fn given_or_installed(given: Option<&Path>, name: &str) -> anyhow::Result<PathBuf> {
+    match given {
+        Some(path) => fs::canonicalize(path).with_context(|| format!("--{name} {}: not found", path.display())),
+        None => tools::find(name).with_context(|| {
+            format!(
+                "{name}: not found; install the package {name}, name a build with --{name}, or use --peers without it"
+            )
+        }),
+    }
 }
 
 /// nginx's stream module, where it is a file of its own.
@@ -198,7 +213,9 @@ fn stream_module(nginx: &Path) -> anyhow::Result<Option<PathBuf>> {
     let module = Path::new(folder).join("ngx_stream_module.so");
     ensure!(
         module.is_file(),
-        "nginx: has no stream module; install the package libnginx-mod-stream, or use --peers without it"
+        "{}: has no stream module; build it with --with-stream, install the package libnginx-mod-stream, or use \
+         --peers without it",
+        nginx.display()
     );
     Ok(Some(module))
 }
