@@ -159,7 +159,9 @@ impl From<ChangeError> for Refusal {
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    let text = serde_json::to_vec(body).expect("an answer has string keys and no failing part");
+    let mut text = serde_json::to_vec(body).expect("an answer has string keys and no failing part");
+    // So that a shell's prompt, or the next answer, begins on a line of its own.
+    text.push(b'\n');
     let mut response = bytes("application/json", text);
     *response.status_mut() = status;
     response
@@ -175,7 +177,9 @@ mod tests {
     async fn read(response: Response) -> (StatusCode, warp::http::HeaderMap, String) {
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        (head.status, head.headers, String::from_utf8(bytes.to_vec()).unwrap())
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let line = text.strip_suffix('\n').expect("an answer ends with a newline");
+        (head.status, head.headers, line.to_owned())
     }
 
     #[tokio::test]

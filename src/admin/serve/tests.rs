@@ -65,7 +65,7 @@ async fn rest(stream: &mut TcpStream) -> String {
 /// One answer on a connection that stays open.
 async fn one(stream: &mut TcpStream) -> String {
     let mut text = String::new();
-    while !text.ends_with('}') {
+    while !text.ends_with("}\n") {
         let mut buffer = [0; 4096];
         let read = timeout(DEADLINE, stream.read(&mut buffer)).await.unwrap().unwrap();
         assert!(read > 0, "closed after {text:?}");
