@@ -26,7 +26,7 @@ pub static MALLOC_CONF: &[u8] = b"prof:true,prof_active:true,lg_prof_sample:19\0
 /// The process could not start, or could not go on.
 const EXIT_FAILED: u8 = 1;
 
-/// A second signal came while the first was being obeyed.
+/// A second signal came while the first was being carried out.
 const EXIT_FORCED: u8 = 3;
 
 /// How long threads that hang in a system call may hold up the end.
@@ -55,13 +55,14 @@ fn run(file: &FileArgs) -> anyhow::Result<ExitCode> {
     let loaded = cli::load(file)?;
     let log = &loaded.config.log;
     let _flushed_last = log::init(log.format, log.level, log::is_color_wanted());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let done = runtime.block_on(serve(loaded));
     runtime.shutdown_timeout(RUNTIME_END_MAX);
     done
 }
 
-/// Serves until a signal says otherwise.
+/// Serves until a signal stops it.
 async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("cannot watch for signals")?;
     let Loaded { path, text, config } = loaded;
@@ -72,7 +73,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     notify(&[NotifyState::Ready]);
     let limit = loop {
         tokio::select! {
-            () = proxy.failed() => anyhow::bail!("a part that must not end has ended; the log says which"),
+            () = proxy.failed() => anyhow::bail!("a background task exited unexpectedly; the log names it"),
             order = signals.next() => match order {
                 Order::Reload => reload(&proxy).await,
                 Order::Nothing => {}

@@ -175,7 +175,7 @@ impl Proxy {
             if stop.is_cancelled() {
                 by_surprise.disarm();
             } else {
-                tracing::error!(task = name, "ended by surprise");
+                tracing::error!(task = name, "exited unexpectedly");
             }
         });
     }

@@ -1,7 +1,7 @@
 //! The status line: who is online, every `status_interval`.
 //!
-//! One line per process, for people who watch a terminal and for those who read the log of last night. It
-//! is built from the same views as the admin API, off the data path, and only when *info* is on. Where
+//! One line per process, for people who watch a terminal or read the log the next morning. It is
+//! built from the same views as the admin API, off the data path, and only when *info* is on. Where
 //! the views and the interval come from is the caller's business; nothing here can fail.
 
 use std::fmt::{Display, Write};

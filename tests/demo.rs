@@ -62,7 +62,7 @@ fn a_signal_in_the_middle_ends_it_and_nothing_is_left() {
     let folder = TempDir::new().unwrap();
     let mut child = demo(&folder).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    read_until(&mut stdout, "2. server 1 is killed");
+    read_until(&mut stdout, "2. Server 1 is killed");
     let told = Instant::now();
     terminate(&child);
     let output = child.wait_with_output().unwrap();

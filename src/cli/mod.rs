@@ -14,17 +14,19 @@ use crate::lab;
 
 pub use policy::{PolicyCommand, policy};
 
-/// A TCP reverse proxy whose balancing policies are plugins.
+/// A TCP reverse proxy whose servers register themselves and whose balancing policies are plugins.
+///
+/// Without a command it serves. `goproxy demo` shows what it does; docs/tutorial.md leads through it.
 #[derive(Debug, Parser)]
 #[command(name = "goproxy", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// What to do; `run` when nothing is said.
+    /// What to do; `run` without a command.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// The file, for `goproxy -c FILE`.
     #[command(flatten)]
     pub file: FileArgs,
-    /// Check the file and stop: a synonym of `check`.
+    /// Check the file and exit, as `check` does.
     #[arg(short = 't')]
     pub test: bool,
 }
@@ -32,7 +34,7 @@ pub struct Cli {
 /// Where `proxy.json` is.
 #[derive(Args, Clone, Debug, Default)]
 pub struct FileArgs {
-    /// proxy.json, or the folder that holds it. Else $PROXY_CONFIG_PATH, ./proxy.json, ./config/proxy.json
+    /// proxy.json, or the folder that holds it [default: $PROXY_CONFIG_PATH, ./proxy.json, ./config/proxy.json]
     #[arg(short = 'c', long = "config", value_name = "PATH")]
     pub config: Option<PathBuf>,
 }
@@ -40,37 +42,37 @@ pub struct FileArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve (the default)
+    /// Serve clients (the default)
     Run {
         /// The file.
         #[command(flatten)]
         file: FileArgs,
     },
-    /// Check proxy.json: one line and exit 0, or every mistake and exit 1
+    /// Check proxy.json and the modules it names: exit 0, or report every mistake and exit 1
     Check {
         /// The file.
         #[command(flatten)]
         file: FileArgs,
-        /// Print the configuration in full, every default included, in the new form
+        /// Print the whole configuration, with every default
         #[arg(long)]
         dump: bool,
-        /// Warnings are mistakes too; looks up every server's name
+        /// Treat warnings as mistakes, and look up the name of every server
         #[arg(long)]
         strict: bool,
     },
-    /// Watch a proxy, servers and clients at work on loopback; needs nothing, takes about ten seconds
+    /// Show a proxy, servers and clients at work on loopback, in less than 20 seconds
     Demo {
-        /// Let everything run on afterwards, until Ctrl-C
+        /// Keep everything running afterwards, until Ctrl-C
         #[arg(long)]
         keep: bool,
     },
-    /// Try policy modules and start new ones; needs no running proxy
+    /// Check, list and create balancing policies; needs no running proxy
     Policy {
         /// What to do with them.
         #[command(subcommand)]
         command: PolicyCommand,
     },
-    /// Print the JSON Schema of proxy.json
+    /// Print the JSON Schema of proxy.json, for editors
     Schema,
 }
 
@@ -133,7 +135,7 @@ pub fn check(file: &FileArgs, dump: bool, strict: bool) -> anyhow::Result<()> {
     }
     let servers = config.groups.iter().map(|group| group.servers.len()).sum();
     let (groups, servers) = (count(config.groups.len(), "group"), count(servers, "server"));
-    print(&format!("{}: in order, {groups}, {servers}\n", path.display()))
+    print(&format!("{}: OK, {groups}, {servers}\n", path.display()))
 }
 
 /// Prints to stdout. A reader that has gone away is no error.
@@ -167,7 +169,7 @@ fn unresolved(config: &Config) -> Vec<String> {
         for server in group.servers.iter().filter(|server| server.addr.literal().is_none()) {
             if let Err(error) = (server.addr.host(), server.addr.port()).to_socket_addrs() {
                 let port = group.settings.listen.port();
-                doubts.push(format!("group {port}: the name of server {} is not resolved: {error}", server.addr));
+                doubts.push(format!("group {port}: server {}: cannot resolve its name: {error}", server.addr));
             }
         }
     }

@@ -17,9 +17,9 @@ use crate::policy::spec::ModuleSpec;
 /// What may be done with policies.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
-    /// Load a module as the proxy does and try it: exit 0 if it is fit, else every reason and exit 1
+    /// Try a module as the proxy would use it: exit 0 if it is fit, or report every reason and exit 1
     Check(CheckArgs),
-    /// List the built-in policies and the modules of policies_dir, each tried as proxy.json configures it
+    /// List the built-in policies and the modules in policies_dir, each tried as proxy.json configures it
     List {
         /// The file.
         #[command(flatten)]
@@ -28,14 +28,14 @@ pub enum PolicyCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Write a policy to start from, which builds and works as it is
+    /// Create a policy to start from, which builds and works as it is
     New {
-        /// What it shall be called: letters, digits, _ and -
+        /// Its name: letters, digits, _ and -
         name: String,
-        /// What it shall be written in
+        /// Its language
         #[arg(long, value_enum, default_value_t)]
         lang: LangArg,
-        /// The folder to write into
+        /// The folder to create it in
         #[arg(long, default_value = ".")]
         dir: PathBuf,
     },
@@ -46,7 +46,7 @@ pub enum PolicyCommand {
 pub struct CheckArgs {
     /// The module: .wasm (a component or a core module) or .wat
     file: PathBuf,
-    /// What it is configured with: a JSON object, as `config` in proxy.json
+    /// Its configuration, a JSON object, as `config` in proxy.json
     #[arg(long, value_name = "JSON", default_value = "{}", value_parser = flags::module_config)]
     config: String,
     /// How long a pick may take, as `deadline` in proxy.json
@@ -66,7 +66,7 @@ pub struct CheckArgs {
 /// The languages of `policy new`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LangArg {
-    /// A project for Rust
+    /// A Rust project
     #[default]
     Rust,
     /// One file of WebAssembly text
@@ -89,7 +89,7 @@ pub fn policy(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
             };
             let made = lab::create(dir, name, lang)?;
             let next = lab::next_steps(&made, name, lang);
-            print(&format!("{} is written; next:\n{next}", made.display()))?;
+            print(&format!("created {}; next:\n{next}", made.display()))?;
             Ok(ExitCode::SUCCESS)
         }
     }

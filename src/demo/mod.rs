@@ -70,8 +70,8 @@ async fn show(keep: bool) -> anyhow::Result<ExitCode> {
     let proxy = stage.start_proxy().await?;
     let play = timeout(TIME_MAX, script::play(&mut stage, &mut screen));
     let mut played = tokio::select! {
-        played = play => played.unwrap_or_else(|_| Err(anyhow!("not over after {} s", TIME_MAX.as_secs()))),
-        () = proxy.failed() => Err(anyhow!("a part of the proxy has ended that must not end")),
+        played = play => played.unwrap_or_else(|_| Err(anyhow!("not finished after {} s", TIME_MAX.as_secs()))),
+        () = proxy.failed() => Err(anyhow!("a part of the proxy exited unexpectedly")),
         () = signals.next() => Err(anyhow!("interrupted")),
     };
     if played.is_ok() {
@@ -81,7 +81,7 @@ async fn show(keep: bool) -> anyhow::Result<ExitCode> {
     if played.is_ok() && keep {
         stage.clients = Some(Clients::start(stage.group.addr, TRICKLE_CLIENTS, TRICKLE_PAUSE_MAX, "trickle"));
         tokio::select! {
-            () = proxy.failed() => played = Err(anyhow!("a part of the proxy has ended that must not end")),
+            () = proxy.failed() => played = Err(anyhow!("a part of the proxy exited unexpectedly")),
             () = signals.next() => {}
         }
     }

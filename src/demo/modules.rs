@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::SERVERS;
 use super::script::Script;
+use crate::lab::grouped;
 
 /// A sample of the folder `policies/`: a client's IP decides.
 const GOOD: &str = include_str!("../../policies/client_hash.wat");
@@ -18,16 +19,16 @@ const POLICY: &str = "wasm:mine";
 
 impl Script<'_> {
     pub(super) async fn drop_in_a_module(&mut self) -> anyhow::Result<()> {
-        self.screen.headline("6. a policy in WebAssembly is dropped in");
+        self.screen.headline("6. A policy of your own is dropped in");
         self.write_module(GOOD)?;
         let path = format!("/group-policy.do?group={}&policy={POLICY}", self.port());
-        self.screen
-            .say(&format!("   cp client_hash.wat policies/{FILE}\n   curl \"http://{}{path}\"", self.stage.admin.0));
+        self.screen.command(&format!("cp client_hash.wat policies/{FILE}"));
+        self.screen.command(&format!("curl \"http://{}{path}\"", self.stage.admin.0));
         self.stage.admin.call(&path).await?;
         let explained =
             self.stage.admin.call(&format!("/policy-explain.do?group={}&client=127.0.0.2", self.port())).await?;
         self.screen.say(&format!(
-            "   A client's IP decides again, by rules in that file; policy-explain.do says that 127.0.0.2 gets {}.",
+            "   It decides by the client's address: 127.0.0.2 would get {}.",
             explained["server"].as_str().unwrap_or("nobody")
         ));
         self.next_phase("wasm").await?;
@@ -38,7 +39,7 @@ impl Script<'_> {
     }
 
     pub(super) async fn break_the_module(&mut self) -> anyhow::Result<()> {
-        self.screen.headline("7. the file is overwritten with a version that soon loops for ever");
+        self.screen.headline("7. It is overwritten with a version that loops for ever");
         let errors = self.tally()?.errors;
         self.write_module(LOOPS)?;
         self.next_phase("broken").await?;
@@ -49,10 +50,10 @@ impl Script<'_> {
         let phase = self.flow().await?;
         let counters = self.stage.admin.counters().await?;
         self.screen.say(&format!(
-            "   It was stopped {} times, 5 ms each, then set aside; round_robin, its fallback, answered {} clients.\n   \
-             Clients that noticed: {}.",
+            "   It was stopped {} times, after 5 ms each, and set aside.\n   \
+             round_robin, its fallback, served {} clients. Clients that noticed: {}.",
             counters.sum("policy_faults_total"),
-            counters.sum("policy_fallbacks_total"),
+            grouped(counters.sum("policy_fallbacks_total")),
             self.tally()?.errors - errors,
         ));
         let everybody = phase.sessions.iter().filter(|count| **count > 0).count();
@@ -61,11 +62,11 @@ impl Script<'_> {
     }
 
     pub(super) async fn mend_the_module(&mut self) -> anyhow::Result<()> {
-        self.screen.headline("8. the good version is put back");
+        self.screen.headline("8. The good version is put back");
         self.write_module(GOOD)?;
         let is_good = |answer: &Value| module(answer)["state"] == "loaded" && module(answer)["sha256"] == sha256(GOOD);
         self.until("the good version is loaded", "/policy-list.do", is_good).await?;
-        self.screen.say("   It takes over at once; nobody restarted anything.");
+        self.screen.say("   It takes over at once. Nothing was restarted.");
         self.next_phase("mended").await?;
         let phase = self.flow().await?;
         let faithful = phase.met.values().filter(|servers| servers.len() == 1).count();

@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal};
 use crate::cli;
 
 /// The longest bar, in characters: with what stands beside it a row fits into 80 columns.
-const BAR_WIDTH: u64 = 36;
+const BAR_WIDTH: u64 = 48;
 
 /// Printer of the demonstration.
 pub(super) struct Screen {
@@ -45,6 +45,24 @@ impl Screen {
         self.say(&format!("\n{text}"));
     }
 
+    /// Prints a command that a user would type.
+    pub(super) fn command(&mut self, text: &str) {
+        let text = self.colored("36", &format!("$ {text}"));
+        self.say(&format!("   {text}"));
+    }
+
+    /// Prints that all went well.
+    pub(super) fn good(&mut self, text: &str) {
+        let text = self.colored("1;32", text);
+        self.say(&text);
+    }
+
+    /// Prints what went wrong.
+    pub(super) fn bad(&mut self, text: &str) {
+        let text = self.colored("1;31", text);
+        self.say(&text);
+    }
+
     /// Shows how sessions spread, over and over.
     pub(super) fn show(&mut self, rows: &[Row]) {
         if !self.is_terminal {
@@ -58,8 +76,8 @@ impl Screen {
         for Row { name, sessions, is_alive } in rows {
             let bar = "█".repeat((sessions * BAR_WIDTH / longest) as usize);
             let bar = self.colored("32", &bar);
-            let note = if *is_alive { String::new() } else { self.colored("31", " killed") };
-            let _ = writeln!(text, "\r\x1b[2K   {name} {bar} {sessions}{note}");
+            let note = if *is_alive { String::new() } else { self.colored("31", " down") };
+            let _ = writeln!(text, "\r\x1b[2K   {name}  {bar} {sessions}{note}");
         }
         self.drawn = rows.len();
         put(&text);

@@ -61,7 +61,7 @@ pub(super) fn default_ports() -> (SocketAddr, SocketAddr) {
 pub(super) fn say_what_to_try(screen: &mut Screen, (admin, group): (SocketAddr, SocketAddr), keep: bool) {
     let port = group.port();
     if keep {
-        screen.headline("It all runs on until Ctrl-C. Try:");
+        screen.headline("Everything runs on until Ctrl-C. Try:");
         screen.say(&format!("   echo hello | curl -sNm 1 telnet://{group}"));
     } else {
         screen.headline("Next: start goproxy with config/proxy.json, then try:");
@@ -85,15 +85,12 @@ pub(super) struct Script<'a> {
 impl Script<'_> {
     async fn take_turns(&mut self) -> anyhow::Result<()> {
         let (admin, group) = (self.stage.admin, self.port());
+        self.screen.headline("goproxy demo");
+        self.screen.say(&format!("   group {} · admin port http://{}", self.stage.group.addr, admin.0));
+        self.screen.say(&format!("   file {}", self.stage.path().display()));
+        self.screen.headline(&format!("1. {SERVERS} servers register themselves"));
         self.screen.say(&format!(
-            "goproxy demo: group {group} on {}, admin port on {}, file {}",
-            self.stage.group.addr,
-            admin.0,
-            self.stage.path().display()
-        ));
-        self.screen.headline("1. round_robin");
-        self.screen.say(&format!(
-            "   {SERVERS} echo servers register themselves, each with one HTTP GET; {CLIENTS} clients at a time take them in turn."
+            "   One HTTP request each is enough. {CLIENTS} clients keep connecting; round_robin picks in turn."
         ));
         for server in &mut self.stage.servers {
             server.start(admin, group).await?;
@@ -107,10 +104,10 @@ impl Script<'_> {
     }
 
     async fn kill_a_server(&mut self) -> anyhow::Result<()> {
-        self.screen.headline("2. server 1 is killed");
+        self.screen.headline("2. Server 1 is killed");
         self.screen.say(
-            "   Its port closes and its heartbeats stop, in a moment between two sessions: a session on a server\n   \
-             that dies would die with it. Clients go on at once. One session opened now stays open to the end.",
+            "   Its port closes and its heartbeats stop, at a moment when no session runs on it.\n   \
+             Clients keep connecting. One more session starts here and stays open to the end.",
         );
         let Stage { clients, servers, .. } = &mut *self.stage;
         let clients = clients.as_ref().context("no clients")?;
@@ -121,7 +118,8 @@ impl Script<'_> {
         let phase = self.flow().await?;
         let counters = self.stage.admin.counters().await?;
         self.screen.say(&format!(
-            "   {} of {SERVERS} servers are online. Connects refused by server 1: {}; tried again elsewhere: {}; clients that noticed: {}.",
+            "   {} of {SERVERS} servers are online. Connects refused: {}, tried again on another server: {}.\n   \
+             Clients that noticed: {}.",
             SERVERS - 1,
             counters.sum("connect_errors_total"),
             counters.sum("connect_retries_total"),
@@ -134,24 +132,25 @@ impl Script<'_> {
 
     async fn change_policy_over_http(&mut self) -> anyhow::Result<()> {
         let path = format!("/group-policy.do?group={}&policy=ip_hash", self.port());
-        self.screen.headline("3. the policy is changed over HTTP, to ip_hash");
-        self.screen.say(&format!("   curl \"http://{}{path}\"", self.stage.admin.0));
+        self.screen.headline("3. The policy is changed over HTTP");
+        self.screen.command(&format!("curl \"http://{}{path}\"", self.stage.admin.0));
         self.stage.admin.call(&path).await?;
         let (number, line) = self.policy_line()?;
-        self.screen
-            .say(&format!("   Done, and in the file, comment and all; line {number} of proxy.json is now:\n   {line}"));
+        self.screen.say(&format!(
+            "   In effect, and saved: your comments stay. Line {number} of proxy.json is now\n   {line}"
+        ));
         self.expect(line.contains("\"ip_hash\""), || format!("proxy.json does not say ip_hash: {line}"));
         self.next_phase("ip_hash").await?;
         let phase = self.flow().await?;
         let (clients, faithful) = (phase.met.len(), phase.met.values().filter(|servers| servers.len() == 1).count());
-        self.screen
-            .say(&format!("   {clients} client addresses; {faithful} of them met one and the same server each time."));
+        self.screen.say(&format!("   Of {clients} client addresses, {faithful} met the same server every time."));
         self.expect(clients == faithful, || format!("{} client addresses met several servers", clients - faithful));
         Ok(())
     }
 
     async fn edit_the_file(&mut self) -> anyhow::Result<()> {
-        self.screen.headline("4. proxy.json is edited, to ha");
+        self.screen.headline("4. proxy.json is edited by hand");
+        self.screen.command("sed -i 's/\"ip_hash\"/\"ha\"/' proxy.json");
         let path = self.stage.path();
         let text = std::fs::read_to_string(&path).context("cannot read proxy.json")?;
         std::fs::write(&path, text.replace("\"ip_hash\"", "\"ha\"")).context("cannot write proxy.json")?;
@@ -159,7 +158,7 @@ impl Script<'_> {
         let is_ha = |answer: &Value| answer["groups"][0]["policy"] == "ha";
         self.until("the edit of proxy.json takes effect", "/group-list.do", is_ha).await?;
         self.screen.say(&format!(
-            "   group-list.do reports ha {} ms after the edit: everybody goes to the first server online, server 2.",
+            "   In effect {} ms later: ha sends everybody to the first server that is online, server 2.",
             edited.elapsed().as_millis()
         ));
         self.next_phase("ha").await?;
@@ -169,7 +168,7 @@ impl Script<'_> {
     }
 
     async fn bring_the_server_back(&mut self) -> anyhow::Result<()> {
-        self.screen.headline("5. server 1 comes back");
+        self.screen.headline("5. Server 1 comes back");
         let (admin, group) = (self.stage.admin, self.port());
         self.stage.servers[0].start(admin, group).await?;
         // It is passed over for as long as it is suspect for the connects it refused.
@@ -179,7 +178,7 @@ impl Script<'_> {
             servers.any(|server| server["addr"] == *addr && server["online"] == true && server["suspect"] == false)
         };
         self.until("server 1 is trusted again", &format!("/worker-list.do?group={group}"), is_back).await?;
-        self.screen.say("   It takes its old place, the first, so everybody moves to it.");
+        self.screen.say("   It takes its old place, the first in the list, so new clients go to it.");
         self.next_phase("back").await?;
         let phase = self.flow().await?;
         self.expect(phase.sessions[0] == phase.total(), || format!("not all on server 1: {:?}", phase.sessions));
@@ -192,21 +191,23 @@ impl Script<'_> {
         self.until("the last session ends", "/group-list.do", nobody).await?;
         let (tally, counters) = (self.tally()?, self.stage.admin.counters().await?);
         let (sessions, errors) = (tally.sessions(), tally.errors);
-        self.screen.headline("What was counted");
+        self.say_spread(&tally);
+        self.screen.headline("Result");
         self.screen.say(&format!(
-            "   sessions  {}, the hash of each echo matched: {}",
+            "   sessions  {}, of which the echo was right: {}",
             grouped(sessions + errors),
             grouped(sessions)
         ));
         self.screen.say(&format!("   bytes     {} up, {} down", size(tally.bytes_up), size(tally.bytes_down)));
         self.screen.say(&format!("   errors    {errors}"));
         let retries = counters.sum("connect_retries_total");
-        self.screen.say(&format!("   retries   {retries} connects tried again on another server"));
+        self.screen.say(&format!("   retries   {retries} connects, tried again on another server"));
         if let Some(time) = tally.long_session {
-            self.screen
-                .say(&format!("   longest   one session lived through steps 2 to 8, {:.1} s", time.as_secs_f64()));
+            self.screen.say(&format!(
+                "   longest   one session stayed open through steps 2 to 8, {:.1} s",
+                time.as_secs_f64()
+            ));
         }
-        self.say_spread(&tally);
         self.expect(sessions > 0, || "no session at all".into());
         self.expect(errors == 0, || tally.first_error.clone().unwrap_or_default());
         self.expect(tally.long_session.is_some(), || "the session that was to stay open did not".into());
@@ -218,18 +219,19 @@ impl Script<'_> {
             self.compare(&format!("sessions of server {}", index + 1), tally.sessions_of(index), server);
         }
         match self.findings.as_slice() {
-            [] => self.screen.say("   Clients, servers and proxy counted the same; everything was as it should be."),
-            findings => self.screen.say(&format!("   NOT as it should be:\n   {}", findings.join("\n   "))),
+            [] => self.screen.good("   Clients, servers and proxy counted the same. Everything went as it should."),
+            findings => self.screen.bad(&format!("   Something went wrong:\n   {}", findings.join("\n   "))),
         }
         Ok(self.findings.is_empty())
     }
 
     fn say_spread(&mut self, tally: &Tally) {
+        self.screen.headline("Sessions of each server, by step");
         let names = (1..=SERVERS).map(|number| format!("{:>10}", format!("server {number}"))).collect::<String>();
-        self.screen.say(&format!("   spread    {:<12}{names}", ""));
+        self.screen.say(&format!("   {:<12}{names}", ""));
         for phase in &tally.phases {
             let counts = phase.sessions.iter().map(|count| format!("{:>10}", grouped(*count))).collect::<String>();
-            self.screen.say(&format!("             {:<12}{counts}", phase.name));
+            self.screen.say(&format!("   {:<12}{counts}", phase.name));
         }
     }
 
@@ -253,7 +255,7 @@ impl Script<'_> {
         let start = Instant::now();
         while !is_so(&self.stage.admin.call(path).await?) {
             if start.elapsed() >= CHANGE_TIME_MAX {
-                bail!("waited {} s in vain until {what}", CHANGE_TIME_MAX.as_secs());
+                bail!("waited {} s until {what}, and it did not happen", CHANGE_TIME_MAX.as_secs());
             }
             self.screen.show(&self.rows(&self.tally()?.phase()));
             sleep(LOOK_EVERY).await;
@@ -268,7 +270,7 @@ impl Script<'_> {
 
     fn rows(&self, phase: &Phase) -> Vec<Row> {
         let row = |(index, server): (usize, &super::EchoServer)| Row {
-            name: format!("server {} {}", index + 1, server.addr()),
+            name: format!("server {}", index + 1),
             sessions: phase.sessions[index],
             is_alive: server.is_alive(),
         };

@@ -1,4 +1,4 @@
-//! Log lines, written off every thread that has something better to do.
+//! Log lines, formatted and written on a thread of their own.
 //!
 //! One thread owns stderr. Lines of `tracing` are formatted where they are written and handed to it;
 //! a session's events are handed to it as plain structs by [`session()`] and become the same lines there
@@ -197,7 +197,7 @@ fn report_panic(queue: &Queue, panic: &PanicHookInfo<'_>) {
     tracing::error!(
         thread = std::thread::current().name(),
         place = panic.location().map(tracing::field::display),
-        error = panic.payload_as_str().unwrap_or("a value that is no text"),
+        error = panic.payload_as_str().unwrap_or("a value that is not text"),
         backtrace = is_captured.then(|| tracing::field::display(&backtrace)),
         "thread panicked"
     );
