@@ -13,6 +13,7 @@ mod config_churn;
 mod config_reload;
 mod config_untouched;
 mod descriptors;
+mod documents;
 mod drain;
 mod ends;
 mod finding_a_server;

@@ -4,12 +4,14 @@
 //! `cargo test --test with_programs`; it fails, and never skips, where a program is missing.
 
 #[allow(dead_code, unused_imports, reason = "the harness of the other tests, of which this one needs a part")]
-#[path = "it/support/mod.rs"]
+#[path = "../it/support/mod.rs"]
 mod support;
 
 #[allow(dead_code, reason = "what the tests of the admin port share, of which this one needs a part")]
-#[path = "it/admin_kit.rs"]
+#[path = "../it/admin_kit.rs"]
 mod admin_kit;
+
+mod walkthrough;
 
 use std::fs;
 use std::net::TcpStream;
@@ -69,6 +71,16 @@ fn register(proxy: &Proxy, group: u16, server: u16) {
         format!("http://localhost:{}/worker-keepalive.do?group={group}&server=localhost:{server}", proxy.admin);
     let said = run("curl", &["-sS", "--fail-with-body", "-X", "POST", &target]);
     assert!(said.starts_with("{\"ok\":true"), "{said}");
+}
+
+#[test]
+fn the_commands_of_the_readme_do_what_it_says() {
+    walkthrough::follow("README.md");
+}
+
+#[test]
+fn the_commands_of_the_tutorial_do_what_it_says() {
+    walkthrough::follow("docs/tutorial.md");
 }
 
 #[test]

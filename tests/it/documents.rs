@@ -1,0 +1,163 @@
+//! What the documents name exists, what they list is complete, and what is to be short is short.
+//!
+//! Their commands are run by `tests/with_programs`, because they need more than Rust.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::{FakeServer, Group, TestProxy, run};
+
+/// A stranger reads README.md in two minutes.
+const README_LINES_MAX: usize = 150;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(document: &str) -> String {
+    fs::read_to_string(root().join(document)).unwrap_or_else(|error| panic!("{document}: {error}"))
+}
+
+/// All files below a folder whose name ends so, without what is built or hidden.
+fn files_below(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            found.extend(files_below(&path, ending));
+        } else if name.ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The cells of the first column of all tables whose rows have a code span there.
+fn first_column(text: &str) -> Vec<String> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| "));
+    let cells = rows.filter_map(|row| row.split(" | ").next());
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= README_LINES_MAX, "README.md has {lines} lines; expected at most {README_LINES_MAX}");
+}
+
+#[test]
+fn each_decision_is_one_page_with_all_its_parts() {
+    let index = read("docs/decisions/README.md");
+    let mut number = 0;
+    let mut pages = files_below(&root().join("docs/decisions"), ".md");
+    pages.sort();
+    for page in pages.iter().filter(|page| !page.ends_with("README.md")) {
+        number += 1;
+        let (text, name) = (fs::read_to_string(page).unwrap(), page.file_name().unwrap().to_str().unwrap());
+        assert!(name.starts_with(&format!("{number:04}-")), "{name}: expected number {number}");
+        let title = text.lines().next().and_then(|line| line.strip_prefix(&format!("# {number}. ")));
+        let title = title.unwrap_or_else(|| panic!("{name}: expected a title that begins with \"# {number}. \""));
+        assert!(
+            index.contains(&format!("| [{number:04}]({name}) | {title} |")),
+            "docs/decisions/README.md lacks {name}"
+        );
+        for part in ["## Context", "## Decision", "## What lost", "## Figures"] {
+            assert!(text.lines().any(|line| line == part), "{name} lacks {part}");
+        }
+        assert!(text.lines().count() <= 60, "{name} is longer than a page");
+    }
+    assert!(number > 10);
+}
+
+/// A proxy that has something to count, and its `/metrics`.
+fn metrics() -> String {
+    let server = FakeServer::echo();
+    let proxy = TestProxy::start(Group::new("round_robin", &[&server]));
+    let mut client = proxy.connect();
+    client.echo(b"hello");
+    client.finish();
+    client.receive_all();
+    let (status, text) = proxy.try_get("/metrics").expect("an answer");
+    assert_eq!(status, 200);
+    text
+}
+
+#[test]
+fn every_metric_is_documented_and_no_other() {
+    let base = |name: &str| name.trim_end_matches("_total").trim_end_matches("_info").to_owned();
+    let shown: BTreeMap<String, String> = metrics()
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, kind)| (base(name), kind.to_owned()))
+        .collect();
+    let documented: BTreeMap<String, String> = read("docs/metrics.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `goproxy_")?.split_once("` | "))
+        .filter_map(|(name, rest)| Some((base(&format!("goproxy_{name}")), rest.split_once(" | ")?.0.to_owned())))
+        .collect();
+    let missing: Vec<_> = shown.iter().filter(|(name, _)| !documented.contains_key(*name)).collect();
+    let gone: Vec<_> = documented.iter().filter(|(name, _)| !shown.contains_key(*name)).collect();
+    assert!(missing.is_empty() && gone.is_empty(), "docs/metrics.md lacks {missing:?} and invents {gone:?}");
+    for (name, kind) in &shown {
+        // An info is a gauge in the classic text.
+        assert!(documented[name] == *kind || documented[name] == "info", "{name} is a {kind}");
+    }
+}
+
+#[test]
+fn every_end_of_a_session_is_documented_and_no_other() {
+    let metrics = metrics();
+    let of_sessions = metrics.lines().filter(|line| {
+        ["goproxy_sessions_ended_total{", "goproxy_sessions_refused_total{"].iter().any(|name| line.starts_with(name))
+    });
+    let shown: BTreeSet<&str> =
+        of_sessions.filter_map(|line| line.split_once("reason=\"")?.1.split('"').next()).collect();
+    assert!(shown.len() > 10, "{shown:?}");
+    let logs = read("docs/logs.md");
+    let (_, ends) = logs.split_once("### How sessions end").expect("the section");
+    let ends = first_column(ends.split("\n## ").next().unwrap_or_default());
+    let documented: BTreeSet<&str> = ends.iter().map(String::as_str).filter(|end| *end != "end").collect();
+    assert_eq!(documented, shown);
+}
+
+#[test]
+fn messages_that_the_documents_name_are_logged() {
+    let sources: String =
+        files_below(&root().join("src"), ".rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let logs = read("docs/logs.md");
+    let tables = logs.split("| message | ").skip(1).map(|rest| rest.split("\n\n").next().unwrap_or_default());
+    let messages: Vec<String> = tables.flat_map(first_column).collect();
+    assert!(messages.len() > 20, "{messages:?}");
+    let unknown: Vec<_> = messages.iter().filter(|message| !sources.contains(&format!("\"{message}\""))).collect();
+    assert!(unknown.is_empty(), "docs/logs.md names messages that nobody logs: {unknown:?}");
+}
+
+#[test]
+fn every_flag_is_documented() {
+    let document = read("docs/cli.md");
+    let commands: [&[&str]; 7] = [
+        &["--help"],
+        &["run", "--help"],
+        &["check", "--help"],
+        &["demo", "--help"],
+        &["policy", "check", "--help"],
+        &["policy", "list", "--help"],
+        &["policy", "new", "--help"],
+    ];
+    for command in commands {
+        let output = run(command);
+        assert!(output.status.success(), "{command:?}");
+        let help = String::from_utf8(output.stdout).unwrap();
+        let flags: BTreeSet<&str> = help
+            .split(|c: char| c.is_whitespace() || ",[]`".contains(c))
+            .filter(|word| word.starts_with("--") && word.len() > 2)
+            .collect();
+        assert!(flags.contains("--help"));
+        for flag in flags.iter().map(|flag| flag.trim_end_matches(['.', '=', ':'])) {
+            assert!(document.contains(flag), "docs/cli.md lacks {flag} of {command:?}");
+        }
+    }
+}
