@@ -79,7 +79,7 @@ impl Proxy {
         let service = Arc::new(ProxySessionService::new(threads, sessions_max));
         let data = Arc::new(DataThreads::start(threads, config.pin_threads, &service).map_err(StartError::Threads)?);
         let failed = data.failed().clone();
-        let (control, runner) = Runner::start(path.clone(), text, config, service, Arc::clone(&data)).await?;
+        let (control, runner) = Runner::start(path.clone(), text, config, service, data).await?;
         let proxy = Self {
             control,
             tasks: TaskTracker::new(),
@@ -87,7 +87,6 @@ impl Proxy {
             stop_admin: CancellationToken::new(),
             failed,
         };
-        proxy.spawn("scan", &proxy.stop, scan(proxy.control.clone(), data, proxy.stop.clone()));
         proxy.spawn_tasks(path, runner, admin);
         Ok(proxy)
     }
@@ -178,17 +177,6 @@ impl Proxy {
                 tracing::error!(task = name, "exited unexpectedly");
             }
         });
-    }
-}
-
-/// Has the data threads look after silent sessions until `stop`.
-async fn scan(control: Control, data: Arc<DataThreads>, stop: CancellationToken) {
-    loop {
-        let pause = control.sessions().scan_interval();
-        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            return;
-        }
-        data.scan();
     }
 }
 

@@ -10,7 +10,6 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -21,7 +20,7 @@ use crate::config::{self, Config, Edit};
 use crate::counters::ProcessCounters;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::{DataThreads, ListenerId};
-use crate::group::{Group, GroupSettings, Groups, Registration};
+use crate::group::{Group, Groups, Registration};
 use crate::log;
 use crate::net;
 use crate::policy::IBalancePolicy;
@@ -266,12 +265,6 @@ impl Runner {
     }
 
     fn publish(&mut self, groups: Groups, config: Config, in_force: u64) {
-        let timeouts = config.groups.iter().flat_map(|group| {
-            let GroupSettings { connect_timeout, idle_timeout, half_close_timeout, .. } = group.settings;
-            [connect_timeout, idle_timeout, half_close_timeout]
-        });
-        let shortest = timeouts.filter(|timeout| !timeout.is_zero()).min();
-        self.shared.sessions.scan_for(shortest.unwrap_or(Duration::MAX));
         log::set_level(config.log.level);
         self.shared.status_interval.send_if_modified(|interval| {
             std::mem::replace(interval, config.log.status_interval) != config.log.status_interval

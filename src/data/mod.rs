@@ -3,6 +3,7 @@
 //! `threads` is what management sees of it; `thread` is the loop of one of them, which waits in `poll`, accepts
 //! with `listener` and advances the sessions of `session`. Nothing here waits for management.
 
+mod deadlines;
 pub(crate) mod listener;
 pub(crate) mod poll;
 pub mod session;

@@ -38,7 +38,7 @@ pub(crate) enum Source {
 }
 
 /// Names a session for its thread: its place there, and enough of its id to tell it from whoever had that place before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SessionKey(u64);
 
 /// What has happened to a socket.
@@ -166,16 +166,18 @@ impl Reactor {
         let _ = epoll::delete(&self.epoll, socket);
     }
 
-    /// Waits for events, or just looks, and puts them into `events`.
+    /// Waits for events, `timeout_ms` milliseconds at most or without end, and puts them into `events`.
     ///
     /// # Errors
     ///
     /// None that a working system has.
-    pub(crate) fn wait(&self, events: &mut Events, may_block: bool) -> io::Result<()> {
+    pub(crate) fn wait(&self, events: &mut Events, timeout_ms: Option<u32>) -> io::Result<()> {
         events.0.clear();
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let timeout = if may_block { None } else { Some(&now) };
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events.0), timeout) {
+        let timeout = timeout_ms.map(|timeout_ms| Timespec {
+            tv_sec: i64::from(timeout_ms / 1_000),
+            tv_nsec: i64::from(timeout_ms % 1_000 * 1_000_000),
+        });
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events.0), timeout.as_ref()) {
             // A signal that nobody handles, or a debugger.
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -225,7 +227,7 @@ mod tests {
 
     fn events(reactor: &Reactor, may_block: bool) -> Vec<(Token, Ready)> {
         let mut events = Events::new();
-        reactor.wait(&mut events, may_block).unwrap();
+        reactor.wait(&mut events, if may_block { None } else { Some(0) }).unwrap();
         events.iter().collect()
     }
 

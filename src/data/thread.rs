@@ -2,8 +2,9 @@
 //!
 //! It waits for events, lets those sessions advance that have some, and accepts clients; what management
 //! wants of it comes as commands with a ring of its bell. It shares nothing with other threads but the session
-//! records, and has no timers: management says when to look after silent sessions. A session that panics ends
-//! alone.
+//! records. It has no timers: its wait ends when the first deadline of a session is reached, and once a second it
+//! scans all sessions for those that have been silent for too long. Without sessions it sleeps until an event comes.
+//! A session that panics ends alone.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,9 +17,10 @@ use tokio::sync::oneshot;
 
 use crate::base::clock;
 use crate::counters::EndReason;
+use crate::data::deadlines::{Deadlines, NEVER};
 use crate::data::listener::{Accepted, Listener};
 use crate::data::poll::{Bell, Events, Ready, SessionKey, Source, Token};
-use crate::data::session::{Need, Pause, ProxySessionService, SessionGuard, Side, TcpProxySession, Workspace};
+use crate::data::session::{Pause, ProxySessionService, SessionGuard, Side, TcpProxySession, Workspace};
 use crate::group::Group;
 use crate::net::BACKLOG;
 
@@ -28,6 +30,12 @@ const ACCEPTS_MAX: usize = 64;
 /// So many times in a row as many clients must have waited as were accepted until more are accepted at once.
 const FULL_TIMES: u8 = 8;
 
+/// Between two scans of all sessions.
+const SCAN_INTERVAL_MS: u64 = 1_000;
+
+/// The coarse clock is behind by so much at most: a wait that is longer by this never ends before its deadline.
+const CLOCK_LAG_MS: u64 = 4;
+
 /// What management asks of a data thread.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -35,8 +43,6 @@ pub(crate) enum Command {
     Open { number: u64, socket: OwnedFd, group: Arc<Group> },
     /// Accept those whom the kernel has queued, then close the socket and say so.
     Close { number: u64, done: oneshot::Sender<()> },
-    /// Look after silent sessions.
-    Scan,
 }
 
 /// A listener of this thread.
@@ -64,6 +70,14 @@ pub(crate) struct DataThread {
     paused: Vec<usize>,
     /// By their place. Empty where none is, and while the one there advances.
     sessions: Vec<Option<Box<TcpProxySession>>>,
+    /// How many they are.
+    sessions_held: usize,
+    deadlines: Deadlines,
+    /// When to scan all sessions next; [`NEVER`] while there is nothing to scan for.
+    scan_at_ms: u64,
+    /// Sessions looked at without an event.
+    #[cfg(test)]
+    looks: usize,
     /// Sessions that go on without an event, when all others have had their turn.
     again: Vec<SessionKey>,
 }
@@ -89,6 +103,11 @@ impl DataThread {
             listeners: Slab::new(),
             paused: Vec::new(),
             sessions: Vec::new(),
+            sessions_held: 0,
+            deadlines: Deadlines::default(),
+            scan_at_ms: NEVER,
+            #[cfg(test)]
+            looks: 0,
             again: Vec::new(),
         })
     }
@@ -107,7 +126,8 @@ impl DataThread {
 
     /// One wait, and what it brought. False when there is nobody left to command it.
     fn turn(&mut self, events: &mut Events) -> io::Result<bool> {
-        self.workspace.reactor.wait(events, self.again.is_empty())?;
+        self.workspace.reactor.wait(events, self.wait_max_ms())?;
+        self.workspace.now_ms = clock::coarse_ms();
         let again = std::mem::take(&mut self.again);
         for (token, ready) in events.iter() {
             match token.source() {
@@ -124,7 +144,24 @@ impl DataThread {
         for key in again {
             self.with_session(key, TcpProxySession::advance);
         }
+        if self.next_look_ms() <= self.workspace.now_ms {
+            self.look_at_sessions();
+        }
         Ok(true)
+    }
+
+    /// How long the next wait may take, for ever without an answer.
+    fn wait_max_ms(&self) -> Option<u32> {
+        if !self.again.is_empty() {
+            return Some(0);
+        }
+        let at_ms = self.next_look_ms();
+        let in_ms = || (at_ms.saturating_sub(self.workspace.now_ms) + CLOCK_LAG_MS).try_into().unwrap_or(u32::MAX);
+        (at_ms != NEVER).then(in_ms)
+    }
+
+    fn next_look_ms(&self) -> u64 {
+        self.scan_at_ms.min(self.deadlines.first_ms())
     }
 
     fn told(&mut self, key: SessionKey, side: Side, ready: Ready) {
@@ -147,15 +184,28 @@ impl DataThread {
         let Some(place) = self.sessions.get_mut(key.place()) else { return };
         let Some(session) = place.take_if(|session| session.key() == key) else { return };
         let workspace = &mut self.workspace;
+        let due_ms = session.due_ms();
         // A panic was reported by the hook, and the session has ended with it.
         match catch_unwind(AssertUnwindSafe(|| act(session, workspace))).unwrap_or_default() {
             Some((session, pause)) => {
-                *place = Some(session);
-                if pause == Pause::ForOthers {
-                    self.again.push(key);
+                if session.due_ms() != due_ms {
+                    self.deadlines.push_unless_never(session.due_ms(), key);
                 }
+                *place = Some(session);
+                self.pauses(key, pause);
             }
-            None => self.resume(),
+            None => {
+                self.sessions_held -= 1;
+                self.resume();
+            }
+        }
+    }
+
+    fn pauses(&mut self, key: SessionKey, pause: Pause) {
+        if pause == Pause::ForOthers {
+            self.again.push(key);
+            // It has moved a lot, which may have taken long.
+            self.workspace.now_ms = clock::coarse_ms();
         }
     }
 
@@ -189,7 +239,7 @@ impl DataThread {
                 // back; the scan tries as well, in case somebody else did.
                 Accepted::Exhausted => {
                     self.workspace.reactor.forget(&listener.socket);
-                    self.paused.push(key);
+                    self.pause_listener(key);
                     return false;
                 }
             }
@@ -202,13 +252,29 @@ impl DataThread {
         let workspace = &mut self.workspace;
         let start = AssertUnwindSafe(|| TcpProxySession::start(client, guard, workspace));
         let Some((session, pause)) = catch_unwind(start).unwrap_or_default() else { return };
+        self.keep(key, session, pause);
+    }
+
+    fn keep(&mut self, key: SessionKey, session: Box<TcpProxySession>, pause: Pause) {
         if self.sessions.len() <= key.place() {
             self.sessions.resize_with(key.place() + 1, || None);
         }
+        self.deadlines.push_unless_never(session.due_ms(), key);
         self.sessions[key.place()] = Some(session);
-        if pause == Pause::ForOthers {
-            self.again.push(key);
+        self.sessions_held += 1;
+        self.scan_from_now_on();
+        self.pauses(key, pause);
+    }
+
+    fn scan_from_now_on(&mut self) {
+        if self.scan_at_ms == NEVER {
+            self.scan_at_ms = self.workspace.now_ms + SCAN_INTERVAL_MS;
         }
+    }
+
+    fn pause_listener(&mut self, key: usize) {
+        self.paused.push(key);
+        self.scan_from_now_on();
     }
 
     /// Lets the listeners go on that had no descriptors left.
@@ -222,7 +288,7 @@ impl DataThread {
         let listener = &self.listeners[key].listener;
         if let Err(error) = self.workspace.reactor.watch_listener(&listener.socket, Token::listener(key as u64)) {
             tracing::error!(group = listener.group.port(), %error, "cannot watch the listener; trying again");
-            self.paused.push(key);
+            self.pause_listener(key);
         }
     }
 
@@ -243,7 +309,6 @@ impl DataThread {
                     // Whoever asked may have gone.
                     let _ = done.send(());
                 }
-                Ok(Command::Scan) => self.scan(),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
             }
@@ -260,20 +325,45 @@ impl DataThread {
         self.listeners.remove(key);
     }
 
-    /// Ends the sessions that have been silent for too long, lets those go on whose connect has taken too long, and
-    /// brings the groups' byte counts up to date. One pass instead of a timer per session.
+    /// Looks at the sessions whose deadline has been reached, and once a second at all of them.
+    fn look_at_sessions(&mut self) {
+        while let Some((at_ms, key)) = self.deadlines.take_reached(self.workspace.now_ms) {
+            if is_due(&self.sessions, at_ms, key) {
+                self.look_at(key);
+            }
+        }
+        if self.deadlines.are_mostly_stale(self.sessions_held) {
+            self.deadlines.retain(|at_ms, key| is_due(&self.sessions, at_ms, key));
+        }
+        if self.scan_at_ms <= self.workspace.now_ms {
+            self.scan();
+        }
+    }
+
+    /// Ends the sessions that have been silent for too long, and brings the groups' byte counts up to date. One pass
+    /// instead of a timer per session.
     fn scan(&mut self) {
-        let now_ms = clock::coarse_ms();
         for place in 0..self.sessions.len() {
-            let Some(session) = &self.sessions[place] else { continue };
-            let key = session.key();
-            match session.scan(now_ms) {
-                Need::None => {}
-                Need::Advance => self.with_session(key, TcpProxySession::advance),
-                Need::End(reason) => self.end(key, reason),
+            if let Some(session) = &self.sessions[place] {
+                self.look_at(session.key());
             }
         }
         self.resume();
+        let is_needed = self.sessions_held > 0 || !self.paused.is_empty();
+        if is_needed {
+            self.scan_at_ms = self.workspace.now_ms + SCAN_INTERVAL_MS;
+        } else {
+            // What is left of them is stale.
+            (self.scan_at_ms, self.deadlines) = (NEVER, Deadlines::default());
+        }
+    }
+
+    fn look_at(&mut self, key: SessionKey) {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
+        self.with_session(key, TcpProxySession::look);
     }
 
     fn end(&mut self, key: SessionKey, reason: EndReason) {
@@ -284,12 +374,21 @@ impl DataThread {
     }
 }
 
+/// True when a session is there and has this deadline still.
+fn is_due(sessions: &[Option<Box<TcpProxySession>>], at_ms: u64, key: SessionKey) -> bool {
+    let session = sessions.get(key.place()).and_then(Option::as_ref);
+    session.is_some_and(|session| session.key() == key && session.due_ms() == at_ms)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::sync::mpsc;
     use std::thread;
+    use std::time::Duration;
+
+    use rustix::net::{AddressFamily, SocketType};
 
     use super::*;
     use crate::group::{Group, GroupSettings};
@@ -297,22 +396,116 @@ mod tests {
 
     const BUSY_TURNS: usize = 20;
 
+    const IDLE_SESSIONS: usize = 2_000;
+
+    const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
+
+    fn data_thread() -> (DataThread, Arc<ProxySessionService>, mpsc::Sender<Command>) {
+        let service = Arc::new(ProxySessionService::new(1, u64::MAX));
+        let (commands, receiver) = mpsc::channel();
+        (DataThread::new(0, &service, receiver).unwrap(), service, commands)
+    }
+
+    fn group_of(server: SocketAddr, settings: GroupSettings) -> Arc<Group> {
+        let servers = vec![ServerSettings::new(server.to_string().parse().unwrap(), Origin::File)];
+        Arc::new(Group::for_tests(settings, servers))
+    }
+
+    /// Two ends of a connection; ours is non-blocking.
+    fn accepted() -> (TcpStream, OwnedFd, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, from) = listener.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (client, ours.into(), from)
+    }
+
+    /// An address at which nobody answers, for as long as what comes with it is kept.
+    fn blackhole() -> (SocketAddr, Vec<OwnedFd>) {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        rustix::net::listen(&socket, 0).unwrap();
+        let addr = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
+        let mut kept = vec![socket];
+        while let Ok(filling) = TcpStream::connect_timeout(&addr, CONNECT_TIMEOUT) {
+            kept.push(filling.into());
+            assert!(kept.len() < 16, "the queue does not fill");
+        }
+        (addr, kept)
+    }
+
+    /// Descriptors are few in some places.
+    fn raise_descriptors() {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).unwrap();
+    }
+
+    #[test]
+    fn short_time_outs_of_a_few_sessions_cost_nothing_for_those_that_idle() {
+        raise_descriptors();
+        let (mut data_thread, service, _commands) = data_thread();
+        let start_ms = data_thread.workspace.now_ms;
+        let idle = group_of(([127, 0, 0, 1], 1).into(), GroupSettings::for_tests("round_robin"));
+        for _ in 0..IDLE_SESSIONS {
+            let guard = service.register(0, ([127, 0, 0, 1], 2).into(), &idle);
+            let key = guard.key();
+            let session = TcpProxySession::idle_for_tests(guard, &data_thread.workspace);
+            data_thread.keep(key, session, Pause::UntilEvent);
+        }
+        let (nowhere, _kept) = blackhole();
+        let mut settings = GroupSettings::for_tests("round_robin");
+        settings.connect_timeout = CONNECT_TIMEOUT;
+        let hasty = group_of(nowhere, settings);
+        let mut events = Events::new();
+        let (mut connects, mut scans) = (0, 0);
+        while scans < 3 {
+            let (client, ours, from) = accepted();
+            data_thread.start(ours, service.register(0, from, &hasty));
+            connects += 1;
+            while hasty.counters.ended(EndReason::ConnectFailed) < connects {
+                let scan_at_ms = data_thread.scan_at_ms;
+                assert!(data_thread.turn(&mut events).unwrap());
+                scans += usize::from(data_thread.scan_at_ms != scan_at_ms);
+            }
+            drop(client);
+        }
+        let elapsed_ms = clock::coarse_ms() - start_ms;
+        assert!(elapsed_ms >= 3 * SCAN_INTERVAL_MS, "{scans} scans in {elapsed_ms} ms");
+        assert!(connects >= 5, "{connects} connects have run out in {elapsed_ms} ms");
+        // Each scan sees one that connects as well.
+        let looks_max = scans * (IDLE_SESSIONS + 1) + connects as usize;
+        assert!(data_thread.looks <= looks_max, "{} looks, {looks_max} expected", data_thread.looks);
+        assert!(data_thread.looks >= scans * IDLE_SESSIONS);
+    }
+
+    #[test]
+    fn a_thread_without_sessions_sleeps_until_an_event_comes() {
+        let (mut data_thread, service, _commands) = data_thread();
+        assert_eq!(data_thread.wait_max_ms(), None);
+        let (nowhere, _kept) = blackhole();
+        let group = group_of(nowhere, GroupSettings::for_tests("round_robin"));
+        let (_client, ours, from) = accepted();
+        data_thread.start(ours, service.register(0, from, &group));
+        assert!(data_thread.wait_max_ms().is_some());
+        let id = service.list(None, 1).sessions[0].id;
+        service.close(id);
+        let mut events = Events::new();
+        while data_thread.wait_max_ms().is_some() {
+            assert!(data_thread.turn(&mut events).unwrap());
+        }
+        assert_eq!(service.active(), 0);
+    }
+
     /// Both its sockets nearly always have more than it may move at once, and events come besides.
     #[test]
     fn a_busy_session_waits_for_one_turn_however_many_events_come() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let servers = vec![ServerSettings::new(addr.to_string().parse().unwrap(), Origin::File)];
-        let group = Arc::new(Group::for_tests(GroupSettings::for_tests("round_robin"), servers));
-        let service = Arc::new(ProxySessionService::new(1, 10));
-        let (_commands, receiver) = mpsc::channel();
-        let mut data_thread = DataThread::new(0, &service, receiver).unwrap();
-
-        let clients = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = TcpStream::connect(clients.local_addr().unwrap()).unwrap();
-        let (ours, from) = clients.accept().unwrap();
-        ours.set_nonblocking(true).unwrap();
-        data_thread.start(ours.into(), service.register(0, from, &group));
+        let group = group_of(addr, GroupSettings::for_tests("round_robin"));
+        let (mut data_thread, service, _commands) = data_thread();
+        let (client, ours, from) = accepted();
+        data_thread.start(ours, service.register(0, from, &group));
         let (server, _) = listener.accept().unwrap();
         thread::scope(|scope| {
             for stream in [&client, &server] {

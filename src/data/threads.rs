@@ -88,13 +88,6 @@ impl DataThreads {
         ListenerId(id)
     }
 
-    /// Looks after silent sessions.
-    pub(crate) fn scan(&self) {
-        for thread in &self.threads {
-            thread.send(Command::Scan);
-        }
-    }
-
     /// Stops accepting; done when every socket is closed, so that the port may be opened again.
     pub(crate) async fn close(&self, listener: ListenerId) {
         let mut closed = Vec::new();

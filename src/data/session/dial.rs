@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
 
 use super::relay::Socket;
-use super::service::SessionRecord;
+use super::service::{SessionRecord, short_silence_ms};
 use super::stream::TcpSocket;
 use crate::base::clock;
 use crate::counters::EndReason;
@@ -33,6 +33,8 @@ pub(super) struct Connected {
     pub(super) sent: usize,
     /// The client has finished already.
     pub(super) client_has_finished: bool,
+    /// When to look at the session if nothing has happened to it until then.
+    pub(super) look_at_ms: u64,
 }
 
 /// Why no server was reached.
@@ -55,6 +57,7 @@ pub(super) struct Means<'a> {
     /// Comes with the events of the server's socket.
     pub(super) token: Token,
     pub(super) reactor: &'a Reactor,
+    pub(super) now_ms: u64,
 }
 
 /// How far the search for a server has come.
@@ -95,10 +98,11 @@ pub(super) fn search(client: &OwnedFd, means: Means<'_>, scratch: &mut [u8]) -> 
     match dialer.start(first, means)? {
         Step::Connected(server, sent) => Ok(Search::Over(Connected {
             server,
-            slot: dialer.succeeded(means.record),
+            slot: dialer.succeeded(means),
             unsent: first[sent..].to_vec(),
             sent,
             client_has_finished,
+            look_at_ms: dialer.look_at_ms(means),
         })),
         Step::Connecting(server) => {
             let (until_ms, unsent) = (dialer.address_until_ms(), first.to_vec());
@@ -116,10 +120,9 @@ impl Connecting {
         }
     }
 
-    /// True when somebody has to look after it, though nothing has happened. Connects need no timers for that: the
-    /// scan of silent sessions asks.
-    pub(super) fn has_timed_out(&self, now_ms: u64) -> bool {
-        now_ms >= self.until_ms
+    /// Until when the connect under way may take.
+    pub(super) fn until_ms(&self) -> u64 {
+        self.until_ms
     }
 
     /// Goes on when the connect is over, well or badly, or has taken too long. Not to be called again once it has
@@ -132,7 +135,7 @@ impl Connecting {
         while let Some(mut server) = self.server.take() {
             let begun = if server.is_writable() {
                 server.send(&self.unsent, false)
-            } else if self.has_timed_out(clock::coarse_ms()) {
+            } else if clock::coarse_ms() >= self.until_ms {
                 Err(io::ErrorKind::TimedOut.into())
             } else {
                 self.server = Some(server);
@@ -153,11 +156,12 @@ impl Connecting {
                     self.until_ms = self.dialer.address_until_ms();
                 }
                 Step::Connected(server, sent) => {
-                    let slot = self.dialer.succeeded(means.record);
+                    let slot = self.dialer.succeeded(means);
+                    let look_at_ms = self.dialer.look_at_ms(means);
                     let mut unsent = std::mem::take(&mut self.unsent);
                     unsent.drain(..sent);
                     let client_has_finished = self.client_has_finished;
-                    return Ok(Some(Connected { server, slot, unsent, sent, client_has_finished }));
+                    return Ok(Some(Connected { server, slot, unsent, sent, client_has_finished, look_at_ms }));
                 }
             }
         }
@@ -212,6 +216,8 @@ struct Dialer {
     tried: Vec<u32>,
     attempts_max: u32,
     timeout_ms: u64,
+    /// How soon the session's silence may be too long.
+    short_silence_ms: u64,
     turn: Option<Turn>,
     last: Option<io::Error>,
 }
@@ -219,9 +225,15 @@ struct Dialer {
 impl Dialer {
     fn new(record: &SessionRecord) -> Self {
         let snapshot = record.group().snapshot();
-        let (attempts_max, timeout) = (snapshot.settings.connect_attempts, snapshot.settings.connect_timeout);
-        let timeout_ms = clock::as_ms(timeout);
-        Self { tried: Vec::new(), attempts_max, timeout_ms, turn: None, last: None }
+        let settings = &snapshot.settings;
+        Self {
+            tried: Vec::new(),
+            attempts_max: settings.connect_attempts,
+            timeout_ms: clock::as_ms(settings.connect_timeout),
+            short_silence_ms: short_silence_ms(settings),
+            turn: None,
+            last: None,
+        }
     }
 
     /// Dials the next server that does not fail at once, and sends it `first`.
@@ -305,13 +317,19 @@ impl Dialer {
         now_ms + turn.until_ms.saturating_sub(now_ms) / addresses_left
     }
 
-    fn succeeded(&mut self, record: &SessionRecord) -> ServerSlot {
+    /// When the session has to be looked at, should it be silent from now on.
+    fn look_at_ms(&self, means: Means<'_>) -> u64 {
+        means.now_ms.saturating_add(self.short_silence_ms)
+    }
+
+    fn succeeded(&mut self, means: Means<'_>) -> ServerSlot {
+        let record = means.record;
         let turn = self.turn.take().expect("a connect succeeds in its server's turn");
         let micros = clock::precise_us().saturating_sub(turn.started_us);
         let ServerSlot { server, epoch } = &turn.slot;
         record.group().report(server, *epoch, Outcome::Connected { micros });
         server.live.prefer(turn.index());
-        record.set_connected(server, micros, *epoch);
+        record.set_connected(server, micros, *epoch, means.now_ms);
         turn.slot
     }
 }

@@ -17,10 +17,12 @@ use dial::{Connected, Connecting, Means, NotConnected, Search};
 pub(crate) use relay::{Pause, Side, Workspace};
 use relay::{Relay, RelayEnd};
 pub(crate) use service::SessionGuard;
+use service::Silence;
 pub use service::{ProxySessionService, SessionRecord};
 use stream::TcpSocket;
 
 use crate::counters::EndReason;
+use crate::data::deadlines::NEVER;
 use crate::data::poll::{Ready, SessionKey, Token};
 use crate::group::ServerSlot;
 
@@ -32,6 +34,8 @@ pub struct TcpProxySession {
     guard: SessionGuard,
     /// It has to go on without an event, when the others of its thread have had their turn.
     waits_for_turn: bool,
+    /// When its thread has to look at it, whatever else it does; [`NEVER`] where the scan of all sessions is enough.
+    due_ms: u64,
 }
 
 /// What a session is doing.
@@ -44,17 +48,6 @@ enum Stage {
         /// Its place on the server.
         _slot: ServerSlot,
     },
-}
-
-/// What a scan found a session to need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// Nothing.
-    None,
-    /// Its connect has taken too long.
-    Advance,
-    /// It was silent for too long.
-    End(EndReason),
 }
 
 /// A session as `session-list.do` shows it.
@@ -92,7 +85,9 @@ impl TcpProxySession {
     /// `None` when the session is over already.
     pub(crate) fn start(client: OwnedFd, guard: SessionGuard, workspace: &mut Workspace) -> Option<(Box<Self>, Pause)> {
         match Self::begin(client, &guard, workspace) {
-            Ok((client, stage)) => Box::new(Self { client, stage, guard, waits_for_turn: false }).advance(workspace),
+            Ok((client, stage, due_ms)) => {
+                Box::new(Self { client, stage, guard, waits_for_turn: false, due_ms }).advance(workspace)
+            }
             Err(end) => {
                 guard.finish(end.reason, end.error);
                 None
@@ -105,18 +100,38 @@ impl TcpProxySession {
         client: OwnedFd,
         guard: &SessionGuard,
         workspace: &mut Workspace,
-    ) -> Result<(TcpSocket, Stage), NotConnected> {
+    ) -> Result<(TcpSocket, Stage, u64), NotConnected> {
         if guard.is_over_limit() {
             return Err(NotConnected::because(EndReason::Limit));
         }
         let reactor = &workspace.reactor;
-        let means = Means { record: guard.record(), token: Token::server(guard.key()), reactor };
-        let stage = match dial::search(&client, means, &mut workspace.scratch)? {
-            Search::Over(connected) => Stage::relaying(connected, guard.record()),
-            Search::Connecting(connecting) => Stage::Connecting(connecting),
+        let now_ms = workspace.now_ms;
+        let means = Means { record: guard.record(), token: Token::server(guard.key()), reactor, now_ms };
+        let (stage, due_ms) = match dial::search(&client, means, &mut workspace.scratch)? {
+            Search::Over(connected) => Stage::relaying(connected, guard.record(), now_ms),
+            Search::Connecting(connecting) => {
+                let until_ms = connecting.until_ms();
+                (Stage::Connecting(connecting), until_ms)
+            }
         };
         let client = TcpSocket::accepted(client, Token::client(guard.key()), reactor);
-        Ok((client.map_err(dial::out_of_descriptors)?, stage))
+        Ok((client.map_err(dial::out_of_descriptors)?, stage, due_ms))
+    }
+
+    /// A session in which nothing will ever happen.
+    #[cfg(test)]
+    pub(crate) fn idle_for_tests(guard: SessionGuard, workspace: &Workspace) -> Box<Self> {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+        let socket = |token| {
+            let fd = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::NONBLOCK, None).unwrap();
+            TcpSocket::accepted(fd, token, &workspace.reactor).unwrap()
+        };
+        let (client, server) = (socket(Token::client(guard.key())), socket(Token::server(guard.key())));
+        let record = guard.record();
+        let slot = record.group().pick(record.client(), &[]).unwrap();
+        record.set_connected(&slot.server, 1, slot.epoch, workspace.now_ms);
+        let stage = Stage::Relaying { server, relay: Relay::default(), _slot: slot };
+        Box::new(Self { client, stage, guard, waits_for_turn: false, due_ms: NEVER })
     }
 
     /// Keeps what the reactor says of one of its sockets.
@@ -145,10 +160,14 @@ impl TcpProxySession {
     fn step(&mut self, workspace: &mut Workspace) -> Result<Pause, RelayEnd> {
         let record = self.guard.record();
         if let Stage::Connecting(connecting) = &mut self.stage {
-            let means = Means { record, token: Token::server(self.guard.key()), reactor: &workspace.reactor };
+            let (reactor, now_ms) = (&workspace.reactor, workspace.now_ms);
+            let means = Means { record, token: Token::server(self.guard.key()), reactor, now_ms };
             match connecting.advance(means)? {
-                Some(connected) => self.stage = Stage::relaying(connected, record),
-                None => return Ok(Pause::UntilEvent),
+                Some(connected) => (self.stage, self.due_ms) = Stage::relaying(connected, record, now_ms),
+                None => {
+                    self.due_ms = connecting.until_ms();
+                    return Ok(Pause::UntilEvent);
+                }
             }
         }
         let Stage::Relaying { server, relay, .. } = &mut self.stage else { unreachable!("it has become so above") };
@@ -164,15 +183,32 @@ impl TcpProxySession {
         self.waits_for_turn
     }
 
-    /// Looks after a session to which nothing happens.
-    pub(crate) fn scan(&self, now_ms: u64) -> Need {
-        let record = self.guard.record();
+    /// When its thread has to look at it; [`NEVER`] where the scan of all sessions is enough.
+    pub(crate) fn due_ms(&self) -> u64 {
+        self.due_ms
+    }
+
+    /// Looks after a session to which nothing has happened: its connect may have taken too long, or its silence.
+    /// `None` when the session is over.
+    pub(crate) fn look(mut self: Box<Self>, workspace: &mut Workspace) -> Option<(Box<Self>, Pause)> {
+        let (record, now_ms) = (self.guard.record(), workspace.now_ms);
         record.count_bytes();
-        match &self.stage {
-            Stage::Connecting(connecting) if connecting.has_timed_out(now_ms) => Need::Advance,
-            Stage::Connecting(_) => Need::None,
-            Stage::Relaying { .. } => record.timed_out(now_ms).map_or(Need::None, Need::End),
+        match self.stage {
+            Stage::Connecting(_) if self.due_ms <= now_ms => return self.advance(workspace),
+            Stage::Connecting(_) => {}
+            Stage::Relaying { .. } => match record.silence(now_ms) {
+                Silence::TooLong(reason) => {
+                    self.end(reason, workspace);
+                    return None;
+                }
+                // A deadline that it has already is early enough, or else puts itself off when it is reached.
+                Silence::Allowed { look_at_ms } if self.due_ms <= now_ms || look_at_ms < self.due_ms => {
+                    self.due_ms = look_at_ms;
+                }
+                Silence::Allowed { .. } => {}
+            },
         }
+        Some((self, Pause::UntilEvent))
     }
 
     /// How its thread finds it.
@@ -202,12 +238,13 @@ impl TcpProxySession {
 }
 
 impl Stage {
-    fn relaying(connected: Connected, record: &SessionRecord) -> Self {
-        let Connected { server, slot, unsent, sent, client_has_finished } = connected;
+    /// The stage, and when the session has to be looked at.
+    fn relaying(connected: Connected, record: &SessionRecord, now_ms: u64) -> (Self, u64) {
+        let Connected { server, slot, unsent, sent, client_has_finished, look_at_ms } = connected;
         if sent > 0 {
-            record.add_up(sent as u64);
+            record.add_up(sent as u64, now_ms);
         }
-        Self::Relaying { server, relay: Relay::new(unsent, client_has_finished), _slot: slot }
+        (Self::Relaying { server, relay: Relay::new(unsent, client_has_finished), _slot: slot }, look_at_ms)
     }
 }
 

@@ -15,17 +15,16 @@ use slab::Slab;
 use super::{SessionList, SessionView};
 use crate::base::clock;
 use crate::counters::EndReason;
+use crate::data::deadlines::NEVER;
 use crate::data::poll::{Bell, SessionKey};
-use crate::group::{Group, Outcome};
+use crate::group::{Group, GroupSettings, Outcome};
 use crate::log::{self, SessionEvent};
 use crate::policy::Epoch;
 use crate::server::Server;
 
-/// The scan for silent sessions runs this often where every time-out is long.
-const SCAN_INTERVAL_MAX: Duration = Duration::from_secs(1);
-
-/// And never more often than this.
-const SCAN_INTERVAL_MIN: Duration = Duration::from_millis(20);
+/// A time-out below this is kept to the millisecond; longer ones are found by the scan of all sessions, up to a second
+/// late.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Knows every session of the process. The name is given.
 #[derive(Debug)]
@@ -35,7 +34,6 @@ pub struct ProxySessionService {
     next_id: AtomicU64,
     active: AtomicU64,
     sessions_max: u64,
-    scan_interval_ms: AtomicU64,
 }
 
 /// The sessions of one data thread.
@@ -76,6 +74,15 @@ pub struct SessionRecord {
     is_half_closed: AtomicBool,
 }
 
+/// What is to be said of a session's silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// It has lasted too long.
+    TooLong(EndReason),
+    /// It may go on, and may be too long from then on; [`NEVER`] where the scan of all sessions finds it in time.
+    Allowed { look_at_ms: u64 },
+}
+
 /// A registered session. Dropping it un-registers, on whatever path that happens.
 #[derive(Debug)]
 pub(crate) struct SessionGuard {
@@ -95,7 +102,6 @@ impl ProxySessionService {
             next_id: AtomicU64::new(1),
             active: AtomicU64::new(0),
             sessions_max,
-            scan_interval_ms: AtomicU64::new(clock::as_ms(SCAN_INTERVAL_MAX)),
         }
     }
 
@@ -193,17 +199,6 @@ impl ProxySessionService {
     pub(crate) fn take_ends(&self, shard: usize) -> Vec<Ending> {
         std::mem::take(&mut *self.shards[shard].ends())
     }
-
-    /// Tells the shortest time-out that any group has: the scan runs four times within it.
-    pub fn scan_for(&self, shortest: Duration) {
-        let interval = (shortest / 4).clamp(SCAN_INTERVAL_MIN, SCAN_INTERVAL_MAX);
-        self.scan_interval_ms.store(clock::as_ms(interval), Relaxed);
-    }
-
-    /// Between two scans of each thread's sessions.
-    pub(crate) fn scan_interval(&self) -> Duration {
-        Duration::from_millis(self.scan_interval_ms.load(Relaxed))
-    }
 }
 
 impl Shard {
@@ -227,21 +222,21 @@ impl SessionRecord {
     }
 
     /// `bytes` went from the client to the server. Only the session's own thread writes.
-    pub(crate) fn add_up(&self, bytes: u64) {
+    pub(crate) fn add_up(&self, bytes: u64, now_ms: u64) {
         self.bytes_up.store(self.bytes_up.load(Relaxed) + bytes, Relaxed);
-        self.active_ms.store(clock::coarse_ms(), Relaxed);
+        self.active_ms.store(now_ms, Relaxed);
     }
 
     /// `bytes` went from the server to the client. Only the session's own thread writes.
-    pub(crate) fn add_down(&self, bytes: u64) {
+    pub(crate) fn add_down(&self, bytes: u64, now_ms: u64) {
         self.bytes_down.store(self.bytes_down.load(Relaxed) + bytes, Relaxed);
-        self.active_ms.store(clock::coarse_ms(), Relaxed);
+        self.active_ms.store(now_ms, Relaxed);
     }
 
     /// One side has finished; from now on the other may be silent for `half_close_timeout` only.
-    pub(crate) fn set_half_closed(&self) {
+    pub(crate) fn set_half_closed(&self, now_ms: u64) {
         if !self.is_half_closed.swap(true, Relaxed) {
-            self.active_ms.store(clock::coarse_ms(), Relaxed);
+            self.active_ms.store(now_ms, Relaxed);
         }
     }
 
@@ -251,12 +246,12 @@ impl SessionRecord {
     }
 
     /// The session has reached a server, which was picked with this epoch.
-    pub(crate) fn set_connected(&self, server: &Arc<Server>, micros: u64, epoch: Option<Epoch>) {
+    pub(crate) fn set_connected(&self, server: &Arc<Server>, micros: u64, epoch: Option<Epoch>, now_ms: u64) {
         self.epoch.store(epoch.map_or(0, Epoch::get), Relaxed);
         let micros = u32::try_from(micros).unwrap_or(u32::MAX).max(1);
         self.connect_us.store(micros, Relaxed);
         // The relay, and with it the idle time, starts now.
-        self.active_ms.store(clock::coarse_ms(), Relaxed);
+        self.active_ms.store(now_ms, Relaxed);
         let _ = self.server.set(Arc::clone(server));
         log::session(|| SessionEvent::ServerConnected {
             id: self.id,
@@ -268,17 +263,24 @@ impl SessionRecord {
         });
     }
 
-    /// Why the session has been silent for too long, if it has. While it connects, the connect time-out rules.
-    pub(crate) fn timed_out(&self, now_ms: u64) -> Option<EndReason> {
-        self.server.get()?;
-        let silent_ms = now_ms.saturating_sub(self.active_ms.load(Relaxed));
+    /// How the silence of a session that has its server is to be judged.
+    pub(crate) fn silence(&self, now_ms: u64) -> Silence {
+        let active_ms = self.active_ms.load(Relaxed);
+        let silent_ms = now_ms.saturating_sub(active_ms);
         let snapshot = self.group.snapshot();
+        let GroupSettings { idle_timeout, half_close_timeout, .. } = snapshot.settings;
+        let is_half_closed = self.is_half_closed.load(Relaxed);
         let is_over = |limit: Duration| !limit.is_zero() && silent_ms >= clock::as_ms(limit);
-        if self.is_half_closed.load(Relaxed) && is_over(snapshot.settings.half_close_timeout) {
-            Some(EndReason::HalfCloseTimeout)
-        } else {
-            is_over(snapshot.settings.idle_timeout).then_some(EndReason::IdleTimeout)
+        if is_half_closed && is_over(half_close_timeout) {
+            return Silence::TooLong(EndReason::HalfCloseTimeout);
         }
+        if is_over(idle_timeout) {
+            return Silence::TooLong(EndReason::IdleTimeout);
+        }
+        // A side may finish at any moment, and is silent from then on at the earliest.
+        let half_closed_ms = if is_half_closed { active_ms } else { now_ms };
+        let at_ms = |since_ms: u64, limit: Duration| since_ms.saturating_add(short_ms(limit));
+        Silence::Allowed { look_at_ms: at_ms(active_ms, idle_timeout).min(at_ms(half_closed_ms, half_close_timeout)) }
     }
 
     /// Adds what moved since the last call to the group's counts. Only the session's own thread calls it.
@@ -309,6 +311,16 @@ impl SessionRecord {
             bytes_down: self.bytes_down.load(Relaxed),
         }
     }
+}
+
+/// The shortest time in which silence may end a session of this group, in milliseconds; [`NEVER`] where the scan of all
+/// sessions comes often enough to find it.
+pub(super) fn short_silence_ms(settings: &GroupSettings) -> u64 {
+    short_ms(settings.idle_timeout).min(short_ms(settings.half_close_timeout))
+}
+
+fn short_ms(timeout: Duration) -> u64 {
+    if timeout >= SHORT_TIMEOUT || timeout.is_zero() { NEVER } else { clock::as_ms(timeout) }
 }
 
 impl SessionGuard {

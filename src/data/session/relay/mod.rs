@@ -19,6 +19,7 @@ use flow::{Flow, FlowEnd};
 use pipe::PipePool;
 
 use super::service::SessionRecord;
+use crate::base::clock;
 use crate::counters::EndReason;
 use crate::data::poll::Reactor;
 
@@ -70,6 +71,8 @@ pub(super) trait Socket {
 #[derive(Debug)]
 pub(crate) struct Workspace {
     pub(crate) reactor: Reactor,
+    /// The coarse clock when the thread last looked at it: after each wait, and after whatever took long.
+    pub(crate) now_ms: u64,
     pub(super) scratch: Box<[u8]>,
     pipes: PipePool,
 }
@@ -80,7 +83,7 @@ impl Workspace {
     /// No descriptor is left for the reactor.
     pub(crate) fn new() -> io::Result<Self> {
         let scratch = vec![0; SCRATCH_SIZE].into_boxed_slice();
-        Ok(Self { reactor: Reactor::new()?, scratch, pipes: PipePool::default() })
+        Ok(Self { reactor: Reactor::new()?, now_ms: clock::coarse_ms(), scratch, pipes: PipePool::default() })
     }
 }
 
@@ -169,12 +172,12 @@ impl Relay {
         let moved = flow.bytes - before;
         match source {
             _ if moved == 0 => {}
-            Side::Client => record.add_up(moved),
-            Side::Server => record.add_down(moved),
+            Side::Client => record.add_up(moved, workspace.now_ms),
+            Side::Server => record.add_down(moved, workspace.now_ms),
         }
         match advanced {
             Ok(pause) => Ok(Some(pause)),
-            Err(end) => self.ended(source, end, to, record).map_or(Ok(None), Err),
+            Err(end) => self.ended(source, end, to, record, workspace.now_ms).map_or(Ok(None), Err),
         }
     }
 
@@ -185,6 +188,7 @@ impl Relay {
         end: FlowEnd,
         sink: &mut K,
         record: &SessionRecord,
+        now_ms: u64,
     ) -> Option<RelayEnd> {
         let (flow, other) = match source {
             Side::Client => (&mut self.up, &self.down),
@@ -194,7 +198,7 @@ impl Relay {
             FlowEnd::Finished => {
                 flow.close();
                 self.first_end.get_or_insert(source);
-                record.set_half_closed();
+                record.set_half_closed(now_ms);
                 if !other.is_over() {
                     sink.finish();
                 }
@@ -204,7 +208,7 @@ impl Relay {
             // The sink closed without reading everything.
             FlowEnd::SinkFailed(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.first_end.get_or_insert(source.other());
-                record.set_half_closed();
+                record.set_half_closed(now_ms);
                 match source {
                     // The server's answer still has to reach the client, and it would not if closing with unread
                     // bytes reset the client: they are read and thrown away until the client has finished too.
@@ -215,7 +219,7 @@ impl Relay {
             // The sink failed, which also ends what it sends, but only after what it had sent before.
             FlowEnd::SinkFailed(error) => {
                 flow.close();
-                record.set_half_closed();
+                record.set_half_closed(now_ms);
                 self.reset = Some((source.other(), error));
             }
         }
