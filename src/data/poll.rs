@@ -141,17 +141,17 @@ impl Reactor {
         self.bell.clone()
     }
 
-    /// Watches a session's socket, for room to write into as well or not. What is there already is told, too.
+    /// Watches a session's socket for reading, and for writing or not. What is so already is told, too.
     ///
     /// # Errors
     ///
     /// The system watches as many sockets as it may (`fs.epoll.max_user_watches`) or has no memory.
-    pub(crate) fn watch(&self, socket: &OwnedFd, token: Token, for_room: bool) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token.0), interest(for_room))?)
+    pub(crate) fn watch(&self, socket: &OwnedFd, token: Token, for_writing: bool) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token.0), interest(for_writing))?)
     }
 
-    /// From now on watches a socket for room, too. If there is some already, that is told.
-    pub(crate) fn watch_for_room(&self, socket: &OwnedFd, token: Token) -> io::Result<()> {
+    /// From now on tells when a socket becomes writable, too. If it is so already, that is told.
+    pub(crate) fn add_write_interest(&self, socket: &OwnedFd, token: Token) -> io::Result<()> {
         Ok(epoll::modify(&self.epoll, socket, EventData::new_u64(token.0), interest(true))?)
     }
 
@@ -208,8 +208,8 @@ impl Bell {
     }
 }
 
-fn interest(for_room: bool) -> EventFlags {
-    if for_room { READING | EventFlags::OUT } else { READING }
+fn interest(for_writing: bool) -> EventFlags {
+    if for_writing { READING | EventFlags::OUT } else { READING }
 }
 
 #[cfg(test)]
@@ -262,8 +262,8 @@ mod tests {
         assert!(events(&reactor, false).is_empty(), "edges come once, read or not");
         client.shutdown(std::net::Shutdown::Write).unwrap();
         assert!(events(&reactor, true)[0].1.has_end());
-        reactor.watch_for_room(&socket, token).unwrap();
-        assert!(events(&reactor, false)[0].1.is_writable(), "room that is there already is told");
+        reactor.add_write_interest(&socket, token).unwrap();
+        assert!(events(&reactor, false)[0].1.is_writable(), "what is writable already is told");
     }
 
     #[test]

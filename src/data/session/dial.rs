@@ -7,24 +7,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
 
+use super::opening::{NotConnected, Opened};
 use super::relay::Socket;
 use super::service::{SessionRecord, short_silence_ms};
-use super::stream::TcpSocket;
+use super::stream::{Stream, TcpSocket};
 use crate::base::clock;
 use crate::counters::EndReason;
 use crate::data::poll::{Reactor, Ready, Token};
 use crate::group::{Outcome, PickError, ServerSlot};
 
-/// Bytes of the client's that are taken before a server is found. Enough for a request, and little enough that
-/// thousands of clients may wait for a server that does not answer.
-const FIRST_READ_MAX: usize = 16 << 10;
-
 /// A server that was reached.
 #[derive(Debug)]
 pub(super) struct Connected {
-    pub(super) server: TcpSocket,
+    pub(super) server: Stream,
     /// The place taken on the server; dropping it gives it back.
     pub(super) slot: ServerSlot,
     /// Bytes of the client's that did not fit into the server's socket yet.
@@ -37,22 +34,9 @@ pub(super) struct Connected {
     pub(super) look_at_ms: u64,
 }
 
-/// Why no server was reached.
-#[derive(Debug)]
-pub(super) struct NotConnected {
-    pub(super) reason: EndReason,
-    pub(super) error: Option<io::Error>,
-}
-
-impl NotConnected {
-    pub(super) fn because(reason: EndReason) -> Self {
-        Self { reason, error: None }
-    }
-}
-
-/// What a search works with, besides its own state.
+/// What dialling works with, besides its own state.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Means<'a> {
+pub(super) struct Context<'a> {
     pub(super) record: &'a SessionRecord,
     /// Comes with the events of the server's socket.
     pub(super) token: Token,
@@ -60,24 +44,26 @@ pub(super) struct Means<'a> {
     pub(super) now_ms: u64,
 }
 
-/// How far the search for a server has come.
+/// How far dialling has come.
 #[derive(Debug)]
-pub(super) enum Search {
+pub(super) enum Dial {
     /// A server was reached.
     Over(Connected),
     /// A connect is under way.
-    Connecting(Box<Connecting>),
+    UnderWay(Box<Dialling>),
 }
 
 /// A session that waits for a connect.
 #[derive(Debug)]
-pub(super) struct Connecting {
+pub(super) struct Dialling {
     dialer: Dialer,
     /// Only empty once a server was reached, or the search has failed.
-    server: Option<TcpSocket>,
+    server: Option<Stream>,
     /// Until when this connect may take.
     until_ms: u64,
-    unsent: Vec<u8>,
+    greeting: Vec<u8>,
+    /// How much of the greeting this server has taken.
+    sent: usize,
     client_has_finished: bool,
 }
 
@@ -85,38 +71,47 @@ pub(super) struct Connecting {
 ///
 /// The policy is asked first. A server that cannot be reached is closed to this session and the policy is
 /// asked again, so each server is tried at most once. What the client has sent goes to the server that is
-/// finally reached, exactly once. Dropping the search abandons the attempt and leaves nothing behind.
+/// finally reached, exactly once, and before it the prefix. Dropping the dial abandons the attempt and leaves
+/// nothing behind.
 ///
 /// # Errors
 ///
-/// No server may be picked, every attempt failed, the client was reset, or the process has run out of
-/// descriptors.
-pub(super) fn search(client: &OwnedFd, means: Means<'_>, scratch: &mut [u8]) -> Result<Search, NotConnected> {
-    let (first, client_has_finished) = read_first(client, &mut scratch[..FIRST_READ_MAX])?;
-    let mut dialer = Dialer::new(means.record);
+/// No server may be picked, every attempt failed, or the process has run out of descriptors.
+pub(super) fn start(opened: Opened<'_>, context: Context<'_>) -> Result<Dial, NotConnected> {
+    let Opened { client, prefix, first_bytes, has_finished } = opened;
+    let with_prefix;
+    let bytes = if prefix.is_empty() {
+        first_bytes
+    } else {
+        with_prefix = [&prefix, first_bytes].concat();
+        &with_prefix
+    };
+    let greeting = Greeting { bytes, prefix_len: prefix.len() };
+    let mut dialer = Dialer::new(client, prefix.len(), context.record);
     // The common case needs no wait and no copy: the client's bytes go from the scratch buffer to the server.
-    match dialer.start(first, means)? {
-        Step::Connected(server, sent) => Ok(Search::Over(Connected {
+    match dialer.start(greeting, context)? {
+        Step::Connected(server, sent) => Ok(Dial::Over(Connected {
             server,
-            slot: dialer.succeeded(means),
-            unsent: first[sent..].to_vec(),
-            sent,
-            client_has_finished,
-            look_at_ms: dialer.look_at_ms(means),
+            slot: dialer.succeeded(context),
+            unsent: bytes[sent..].to_vec(),
+            sent: sent - prefix.len(),
+            client_has_finished: has_finished,
+            look_at_ms: dialer.look_at_ms(context),
         })),
-        Step::Connecting(server) => {
-            let (until_ms, unsent) = (dialer.address_until_ms(), first.to_vec());
-            let server = Some(server);
-            Ok(Search::Connecting(Box::new(Connecting { dialer, server, until_ms, unsent, client_has_finished })))
+        Step::Connecting(server, sent) => {
+            let (until_ms, greeting) = (dialer.address_until_ms(), bytes.to_vec());
+            let (server, client_has_finished) = (Some(server), has_finished);
+            let dialling = Dialling { dialer, server, until_ms, greeting, sent, client_has_finished };
+            Ok(Dial::UnderWay(Box::new(dialling)))
         }
     }
 }
 
-impl Connecting {
+impl Dialling {
     /// Keeps what the reactor says of the server's socket.
-    pub(super) fn told(&mut self, ready: Ready) {
+    pub(super) fn on_ready(&mut self, ready: Ready) {
         if let Some(server) = &mut self.server {
-            server.told(ready);
+            server.on_ready(ready);
         }
     }
 
@@ -130,64 +125,74 @@ impl Connecting {
     ///
     /// # Errors
     ///
-    /// As [`search`].
-    pub(super) fn advance(&mut self, means: Means<'_>) -> Result<Option<Connected>, NotConnected> {
+    /// As [`start`].
+    pub(super) fn advance(&mut self, context: Context<'_>) -> Result<Option<Connected>, NotConnected> {
         while let Some(mut server) = self.server.take() {
-            let begun = if server.is_writable() {
-                server.send(&self.unsent, false)
+            let sent = if server.is_writable() {
+                server.send(&self.greeting[self.sent..], false)
             } else if clock::coarse_ms() >= self.until_ms {
                 Err(io::ErrorKind::TimedOut.into())
             } else {
                 self.server = Some(server);
                 break;
             };
-            let step = match begun {
-                Ok(sent) => Step::Connected(server, sent),
+            match sent {
+                Ok(sent) => {
+                    self.sent += sent;
+                    if self.sent >= self.dialer.prefix_len {
+                        return Ok(Some(self.connected(server, context)));
+                    }
+                    server.write_blocked();
+                    self.server = Some(server);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     server.write_blocked();
                     self.server = Some(server);
-                    continue;
                 }
-                Err(error) => self.dialer.failed(error, &self.unsent, means)?,
-            };
-            match step {
-                Step::Connecting(server) => {
-                    self.server = Some(server);
-                    self.until_ms = self.dialer.address_until_ms();
-                }
-                Step::Connected(server, sent) => {
-                    let slot = self.dialer.succeeded(means);
-                    let look_at_ms = self.dialer.look_at_ms(means);
-                    let mut unsent = std::mem::take(&mut self.unsent);
-                    unsent.drain(..sent);
-                    let client_has_finished = self.client_has_finished;
-                    return Ok(Some(Connected { server, slot, unsent, sent, client_has_finished, look_at_ms }));
+                // On to the next address.
+                Err(error) => {
+                    self.dialer.address_failed(error, context.record)?;
+                    let greeting = Greeting { bytes: &self.greeting, prefix_len: self.dialer.prefix_len };
+                    match self.dialer.start(greeting, context)? {
+                        Step::Connected(server, sent) => {
+                            self.sent = sent;
+                            return Ok(Some(self.connected(server, context)));
+                        }
+                        Step::Connecting(server, sent) => {
+                            (self.server, self.sent) = (Some(server), sent);
+                            self.until_ms = self.dialer.address_until_ms();
+                        }
+                    }
                 }
             }
         }
         Ok(None)
     }
-}
 
-/// What the client has sent by now, and whether it has finished.
-fn read_first<'a>(client: &OwnedFd, scratch: &'a mut [u8]) -> Result<(&'a [u8], bool), NotConnected> {
-    match rustix::net::recv(client, &mut *scratch, RecvFlags::empty()) {
-        Ok((0, _)) => Ok((&[], true)),
-        Ok((read, _)) => Ok((&scratch[..read], false)),
-        Err(Errno::AGAIN | Errno::INTR) => Ok((&[], false)),
-        Err(error) => Err(NotConnected { reason: EndReason::ClientReset, error: Some(error.into()) }),
+    fn connected(&mut self, server: Stream, context: Context<'_>) -> Connected {
+        Connected {
+            server,
+            slot: self.dialer.succeeded(context),
+            unsent: self.greeting.split_off(self.sent),
+            sent: self.sent - self.dialer.prefix_len,
+            client_has_finished: self.client_has_finished,
+            look_at_ms: self.dialer.look_at_ms(context),
+        }
     }
 }
 
-pub(super) fn out_of_descriptors(error: io::Error) -> NotConnected {
-    NotConnected { reason: EndReason::Limit, error: Some(error) }
+enum Step {
+    /// Connected, and so much of the greeting is sent: the prefix and perhaps more.
+    Connected(Stream, usize),
+    /// Under way, with so much of the greeting sent.
+    Connecting(Stream, usize),
 }
 
-enum Step {
-    /// Connected, and so many of the first bytes are sent.
-    Connected(TcpSocket, usize),
-    /// Under way.
-    Connecting(TcpSocket),
+/// What each server is sent at once: a prefix of ours, and what the client has said.
+#[derive(Clone, Copy, Debug)]
+struct Greeting<'a> {
+    bytes: &'a [u8],
+    prefix_len: usize,
 }
 
 /// Where to reach a server.
@@ -195,13 +200,13 @@ enum Step {
 enum Addresses {
     /// As it is configured: then it needs not be looked up.
     Literal(SocketAddr),
-    /// What its name was resolved to when its turn began; none when it was not yet.
+    /// What its name was resolved to when the attempt began; none when it was not yet.
     Resolved(Arc<Vec<SocketAddr>>),
 }
 
-/// One server's turn.
+/// The attempt to reach one server.
 #[derive(Debug)]
-struct Turn {
+struct Attempt {
     slot: ServerSlot,
     addresses: Addresses,
     /// Addresses tried before this one.
@@ -213,87 +218,86 @@ struct Turn {
 /// Asks the policy and tries what it names, one address after the other.
 #[derive(Debug)]
 struct Dialer {
+    /// The address that the policy is shown.
+    client: SocketAddr,
+    prefix_len: usize,
     tried: Vec<u32>,
     attempts_max: u32,
     timeout_ms: u64,
     /// How soon the session's silence may be too long.
     short_silence_ms: u64,
-    turn: Option<Turn>,
+    attempt: Option<Attempt>,
     last: Option<io::Error>,
 }
 
 impl Dialer {
-    fn new(record: &SessionRecord) -> Self {
+    fn new(client: SocketAddr, prefix_len: usize, record: &SessionRecord) -> Self {
         let snapshot = record.group().snapshot();
         let settings = &snapshot.settings;
         Self {
+            client,
+            prefix_len,
             tried: Vec::new(),
             attempts_max: settings.connect_attempts,
             timeout_ms: clock::as_ms(settings.connect_timeout),
             short_silence_ms: short_silence_ms(settings),
-            turn: None,
+            attempt: None,
             last: None,
         }
     }
 
-    /// Dials the next server that does not fail at once, and sends it `first`.
-    fn start(&mut self, first: &[u8], means: Means<'_>) -> Result<Step, NotConnected> {
+    /// Dials the next server that does not fail at once, and sends it the greeting.
+    fn start(&mut self, greeting: Greeting<'_>, context: Context<'_>) -> Result<Step, NotConnected> {
         loop {
-            if self.turn.is_none() {
-                self.turn = Some(self.next_turn(means.record)?);
+            if self.attempt.is_none() {
+                self.attempt = Some(self.next_attempt(context.record)?);
             }
-            let turn = self.turn.as_ref().expect("set a line ago");
-            match turn.address().map_or_else(|| Err(unresolved()), |addr| dial(addr, first, means)) {
+            let attempt = self.attempt.as_ref().expect("set a line ago");
+            match attempt.address().map_or_else(|| Err(unresolved()), |addr| dial(addr, greeting, context)) {
                 Ok(step) => return Ok(step),
-                Err(error) => self.address_failed(error, means.record)?,
+                Err(error) => self.address_failed(error, context.record)?,
             }
         }
-    }
-
-    /// The address under way has failed: on to the next.
-    fn failed(&mut self, error: io::Error, first: &[u8], means: Means<'_>) -> Result<Step, NotConnected> {
-        self.address_failed(error, means.record)?;
-        self.start(first, means)
     }
 
     fn address_failed(&mut self, error: io::Error, record: &SessionRecord) -> Result<(), NotConnected> {
         if is_out_of_descriptors(&error) {
-            return Err(out_of_descriptors(error));
+            return Err(NotConnected::out_of_descriptors(error));
         }
-        let mut turn = self.turn.take().expect("an address fails in its server's turn");
-        turn.tried += 1;
-        if turn.tried < turn.addresses.all().len() && clock::coarse_ms() < turn.until_ms {
-            self.turn = Some(turn);
+        let mut attempt = self.attempt.take().expect("an address fails in the attempt of its server");
+        attempt.tried += 1;
+        if attempt.tried < attempt.addresses.all().len() && clock::coarse_ms() < attempt.until_ms {
+            self.attempt = Some(attempt);
         } else {
-            self.tried.push(turn.slot.server.id);
-            record.group().report(&turn.slot.server, turn.slot.epoch, Outcome::Failed { error: &error });
+            self.tried.push(attempt.slot.server.id);
+            record.group().report(&attempt.slot.server, attempt.slot.epoch, Outcome::Failed { error: &error });
             self.last = Some(error);
         }
         Ok(())
     }
 
-    fn next_turn(&mut self, record: &SessionRecord) -> Result<Turn, NotConnected> {
-        let attempt = self.tried.len() as u32;
-        if attempt >= self.attempts_max {
+    fn next_attempt(&mut self, record: &SessionRecord) -> Result<Attempt, NotConnected> {
+        let attempts = self.tried.len() as u32;
+        if attempts >= self.attempts_max {
             return Err(self.give_up());
         }
         let group = record.group();
-        let slot = match group.pick(record.client(), &self.tried) {
+        let slot = match group.pick(self.client, &self.tried) {
             Ok(slot) => slot,
             Err(PickError::NoServer) => return Err(self.give_up()),
             Err(PickError::NamedNobody | PickError::BadAnswer) => {
                 return Err(NotConnected::because(EndReason::PolicyFailed));
             }
         };
-        if attempt > 0 {
+        if attempts > 0 {
             group.counters.connect_retries.fetch_add(1, Relaxed);
         }
-        record.set_attempts(attempt + 1);
+        record.set_attempts(attempts + 1);
         let addresses = match slot.server.settings.addr.literal() {
             Some(addr) => Addresses::Literal(addr),
             None => Addresses::Resolved(slot.server.live.addresses()),
         };
-        Ok(Turn {
+        Ok(Attempt {
             slot,
             addresses,
             tried: 0,
@@ -309,32 +313,32 @@ impl Dialer {
         }
     }
 
-    /// Until when the address under way may take: what is left of the turn, shared fairly with those after it.
+    /// Until when the address under way may take: what is left of the attempt's time, shared fairly with those after it.
     fn address_until_ms(&self) -> u64 {
-        let turn = self.turn.as_ref().expect("a connect under way has a turn");
+        let attempt = self.attempt.as_ref().expect("a connect under way is an attempt");
         let now_ms = clock::coarse_ms();
-        let addresses_left = turn.addresses.all().len().saturating_sub(turn.tried).max(1) as u64;
-        now_ms + turn.until_ms.saturating_sub(now_ms) / addresses_left
+        let addresses_left = attempt.addresses.all().len().saturating_sub(attempt.tried).max(1) as u64;
+        now_ms + attempt.until_ms.saturating_sub(now_ms) / addresses_left
     }
 
     /// When the session has to be looked at, should it be silent from now on.
-    fn look_at_ms(&self, means: Means<'_>) -> u64 {
-        means.now_ms.saturating_add(self.short_silence_ms)
+    fn look_at_ms(&self, context: Context<'_>) -> u64 {
+        context.now_ms.saturating_add(self.short_silence_ms)
     }
 
-    fn succeeded(&mut self, means: Means<'_>) -> ServerSlot {
-        let record = means.record;
-        let turn = self.turn.take().expect("a connect succeeds in its server's turn");
-        let micros = clock::precise_us().saturating_sub(turn.started_us);
-        let ServerSlot { server, epoch } = &turn.slot;
+    fn succeeded(&mut self, context: Context<'_>) -> ServerSlot {
+        let record = context.record;
+        let attempt = self.attempt.take().expect("a connect succeeds in the attempt of its server");
+        let micros = clock::precise_us().saturating_sub(attempt.started_us);
+        let ServerSlot { server, epoch } = &attempt.slot;
         record.group().report(server, *epoch, Outcome::Connected { micros });
-        server.live.prefer(turn.index());
-        record.set_connected(server, micros, *epoch, means.now_ms);
-        turn.slot
+        server.live.prefer(attempt.index());
+        record.set_connected(server, micros, *epoch, context.now_ms);
+        attempt.slot
     }
 }
 
-impl Turn {
+impl Attempt {
     /// The address that answered last time first, then the others in order, round and round.
     fn index(&self) -> usize {
         (self.slot.server.live.preferred() + self.tried) % self.addresses.all().len().max(1)
@@ -355,11 +359,12 @@ impl Addresses {
 }
 
 /// Begins a connect. On loopback and in fast networks it is over at once, and the bytes are on their way.
-fn dial(addr: SocketAddr, first: &[u8], means: Means<'_>) -> io::Result<Step> {
+fn dial(addr: SocketAddr, greeting: Greeting<'_>, context: Context<'_>) -> io::Result<Step> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    if !first.is_empty() {
+    let Greeting { bytes, prefix_len } = greeting;
+    if !bytes.is_empty() {
         // The reply to the first bytes carries the acknowledgement: saves two segments of twenty. Never when
         // the server speaks first. A kernel that refuses only sends more segments.
         let _ = sockopt::set_tcp_quickack(&fd, false);
@@ -367,15 +372,22 @@ fn dial(addr: SocketAddr, first: &[u8], means: Means<'_>) -> io::Result<Step> {
     match rustix::net::connect(&fd, &addr) {
         // The send also tells whether the connect is over, and how: TCP looks at the state before the length, so
         // it does so without bytes too, which spares asking for the socket's error.
-        Ok(()) | Err(Errno::INPROGRESS) => match rustix::net::send(&fd, first, SendFlags::NOSIGNAL) {
-            Ok(sent) => Ok(Step::Connected(TcpSocket::connected(fd, means.token, means.reactor, sent > 0)?, sent)),
-            Err(Errno::AGAIN | Errno::INTR) => {
-                Ok(Step::Connecting(TcpSocket::connecting(fd, means.token, means.reactor)?))
+        Ok(()) | Err(Errno::INPROGRESS) => match rustix::net::send(&fd, bytes, SendFlags::NOSIGNAL) {
+            Ok(sent) if sent >= prefix_len => {
+                let socket = TcpSocket::connected(fd, context.token, context.reactor, sent > 0)?;
+                Ok(Step::Connected(Stream::Tcp(socket), sent))
             }
+            // The rest of the prefix waits as the connect would.
+            Ok(sent) => connecting(fd, sent, context),
+            Err(Errno::AGAIN | Errno::INTR) => connecting(fd, 0, context),
             Err(error) => Err(error.into()),
         },
         Err(error) => Err(error.into()),
     }
+}
+
+fn connecting(fd: OwnedFd, sent: usize, context: Context<'_>) -> io::Result<Step> {
+    Ok(Step::Connecting(Stream::Tcp(TcpSocket::connecting(fd, context.token, context.reactor)?), sent))
 }
 
 fn unresolved() -> io::Error {

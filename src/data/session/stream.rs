@@ -1,4 +1,4 @@
-//! A TCP socket of a session, as the relay needs it.
+//! The two ends of a session as the relay needs them, whatever carries their bytes.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,9 +10,91 @@ use rustix::pipe::{SpliceFlags, splice};
 use super::relay::Socket;
 use crate::data::poll::{Reactor, Ready, Token};
 
-/// One end of a session.
+/// One end of a session. Whatever is carried over TCP in another way gets a variant, which the relay needs not know.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpSocket),
+}
+
+/// Calls the same method of whichever stream it is.
+macro_rules! each {
+    ($stream:expr, $socket:ident => $call:expr) => {
+        match $stream {
+            Stream::Tcp($socket) => $call,
+        }
+    };
+}
+
+impl Stream {
+    /// Keeps what the reactor says of this stream's socket.
+    pub(super) fn on_ready(&mut self, ready: Ready) {
+        each!(self, socket => socket.on_ready(ready))
+    }
+
+    /// Has the reactor watch for what this stream waits for, if it does not yet.
+    pub(super) fn rearm(&mut self, reactor: &Reactor) -> io::Result<()> {
+        each!(self, socket => socket.rearm(reactor))
+    }
+
+    /// Closes with a reset instead of an orderly end.
+    pub(super) fn reset_on_close(&self) {
+        each!(self, socket => socket.reset_on_close())
+    }
+}
+
+impl Socket for Stream {
+    fn can_splice(&self) -> bool {
+        each!(self, socket => socket.can_splice())
+    }
+
+    fn is_readable(&self) -> bool {
+        each!(self, socket => socket.is_readable())
+    }
+
+    fn is_writable(&self) -> bool {
+        each!(self, socket => socket.is_writable())
+    }
+
+    fn has_exception(&self) -> bool {
+        each!(self, socket => socket.has_exception())
+    }
+
+    fn has_end(&self) -> bool {
+        each!(self, socket => socket.has_end())
+    }
+
+    fn read_blocked(&mut self) {
+        each!(self, socket => socket.read_blocked())
+    }
+
+    fn write_blocked(&mut self) {
+        each!(self, socket => socket.write_blocked())
+    }
+
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        each!(self, socket => socket.recv(buffer))
+    }
+
+    fn send(&mut self, bytes: &[u8], last: bool) -> io::Result<usize> {
+        each!(self, socket => socket.send(bytes, last))
+    }
+
+    fn splice_in(&mut self, pipe: &OwnedFd, max: usize) -> io::Result<usize> {
+        each!(self, socket => socket.splice_in(pipe, max))
+    }
+
+    fn splice_out(&mut self, pipe: &OwnedFd, max: usize) -> io::Result<usize> {
+        each!(self, socket => socket.splice_out(pipe, max))
+    }
+
+    fn finish(&mut self) {
+        each!(self, socket => socket.finish())
+    }
+}
+
+/// A TCP connection, as it is.
 ///
-/// Watched for reading only; room is asked for after the first write that did not fit, which most sessions
+/// Watched for reading only; writability is asked for after the first write that did not fit, which most sessions
 /// never see. Events come once, so what they said is kept here.
 #[derive(Debug)]
 pub(super) struct TcpSocket {
@@ -25,41 +107,41 @@ pub(super) struct TcpSocket {
     /// Urgent data has come, before which a read stops, or a failure, which only a read behind the bytes finds: a
     /// short read does not mean that nothing is left.
     has_exception: bool,
-    room: Room,
+    write_interest: WriteInterest,
     /// Writes until `TCP_NODELAY` has to be set; 0 when it is.
     nodelay_in: u8,
 }
 
-/// Whether the reactor tells of room to write into.
+/// Whether the reactor tells when the socket becomes writable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
-    Ignored,
+enum WriteInterest {
+    None,
     /// It shall from now on.
     Wanted,
-    Watched,
+    Registered,
 }
 
 impl TcpSocket {
     /// An accepted socket, which inherited `TCP_NODELAY` from its listener.
     pub(super) fn accepted(fd: OwnedFd, token: Token, reactor: &Reactor) -> io::Result<Self> {
-        Self::watched(fd, token, reactor, Room::Ignored, 0)
+        Self::watched(fd, token, reactor, WriteInterest::None, 0)
     }
 
     /// A connected socket to which something has been written or not. `TCP_NODELAY` is set at the second
     /// write: only from then on can Nagle's algorithm hold anything back.
     pub(super) fn connected(fd: OwnedFd, token: Token, reactor: &Reactor, has_written: bool) -> io::Result<Self> {
-        Self::watched(fd, token, reactor, Room::Ignored, if has_written { 1 } else { 2 })
+        Self::watched(fd, token, reactor, WriteInterest::None, if has_written { 1 } else { 2 })
     }
 
     /// A socket that is connecting: it becomes writable when that is over.
     pub(super) fn connecting(fd: OwnedFd, token: Token, reactor: &Reactor) -> io::Result<Self> {
-        let mut socket = Self::watched(fd, token, reactor, Room::Watched, 2)?;
+        let mut socket = Self::watched(fd, token, reactor, WriteInterest::Registered, 2)?;
         socket.is_writable = false;
         Ok(socket)
     }
 
     /// Keeps what the reactor says of this socket.
-    pub(super) fn told(&mut self, ready: Ready) {
+    fn on_ready(&mut self, ready: Ready) {
         self.is_readable |= ready.is_readable();
         self.is_writable |= ready.is_writable();
         self.has_end |= ready.has_end();
@@ -67,22 +149,28 @@ impl TcpSocket {
     }
 
     /// Has the reactor watch for what this socket waits for, if it does not yet.
-    pub(super) fn rearm(&mut self, reactor: &Reactor) -> io::Result<()> {
-        if self.room == Room::Wanted {
-            reactor.watch_for_room(&self.fd, self.token)?;
-            self.room = Room::Watched;
+    fn rearm(&mut self, reactor: &Reactor) -> io::Result<()> {
+        if self.write_interest == WriteInterest::Wanted {
+            reactor.add_write_interest(&self.fd, self.token)?;
+            self.write_interest = WriteInterest::Registered;
         }
         Ok(())
     }
 
     /// Closes with a reset instead of an orderly end.
-    pub(super) fn reset_on_close(&self) {
+    fn reset_on_close(&self) {
         // A socket that refuses the option is closed in order: the peer is told less, but nothing is lost.
         let _ = sockopt::set_socket_linger(&self.fd, Some(Duration::ZERO));
     }
 
-    fn watched(fd: OwnedFd, token: Token, reactor: &Reactor, room: Room, nodelay_in: u8) -> io::Result<Self> {
-        reactor.watch(&fd, token, room == Room::Watched)?;
+    fn watched(
+        fd: OwnedFd,
+        token: Token,
+        reactor: &Reactor,
+        write_interest: WriteInterest,
+        nodelay_in: u8,
+    ) -> io::Result<Self> {
+        reactor.watch(&fd, token, write_interest == WriteInterest::Registered)?;
         Ok(Self {
             fd,
             token,
@@ -90,7 +178,7 @@ impl TcpSocket {
             is_writable: true,
             has_end: false,
             has_exception: false,
-            room,
+            write_interest,
             nodelay_in,
         })
     }
@@ -107,6 +195,10 @@ impl TcpSocket {
 }
 
 impl Socket for TcpSocket {
+    fn can_splice(&self) -> bool {
+        true
+    }
+
     fn is_readable(&self) -> bool {
         self.is_readable
     }
@@ -129,8 +221,8 @@ impl Socket for TcpSocket {
 
     fn write_blocked(&mut self) {
         self.is_writable = false;
-        if self.room == Room::Ignored {
-            self.room = Room::Wanted;
+        if self.write_interest == WriteInterest::None {
+            self.write_interest = WriteInterest::Wanted;
         }
     }
 

@@ -150,7 +150,7 @@ impl Flow {
             reads -= 1;
             let moved = if matches!(self.state, State::Discarding) {
                 discard_once(source, workspace)
-            } else if !source.has_exception() && self.is_bulk(workspace) {
+            } else if self.shall_splice(source, sink, workspace) {
                 reads = reads.saturating_sub(READS_PER_SPLICE - 1);
                 self.splice_once(source)
             } else {
@@ -208,8 +208,8 @@ impl Flow {
     }
 
     /// True when the next bytes shall go through a pipe, and there is one.
-    fn is_bulk(&mut self, workspace: &mut Workspace) -> bool {
-        if self.bulk < BULK_LIKELY {
+    fn shall_splice<A: Socket, B: Socket>(&mut self, source: &A, sink: &B, workspace: &mut Workspace) -> bool {
+        if self.bulk < BULK_LIKELY || source.has_exception() || !source.can_splice() || !sink.can_splice() {
             return false;
         }
         if self.pipe.is_none() {

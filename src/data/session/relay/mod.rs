@@ -32,6 +32,9 @@ const READS_PER_WAKE: u32 = 16;
 
 /// A non-blocking socket as the relay needs it. `WouldBlock` is an error like any other here.
 pub(super) trait Socket {
+    /// True when its bytes may move through a pipe, as they are.
+    fn can_splice(&self) -> bool;
+
     /// True when a read may succeed, fail or find the end; until [`Socket::read_blocked`].
     fn is_readable(&self) -> bool;
 

@@ -150,6 +150,21 @@ fn bulk_goes_through_a_pipe_after_two_large_reads_and_until_only_little_comes() 
 }
 
 #[test]
+fn bulk_is_copied_where_either_side_cannot_splice() {
+    for is_source_wrapped in [true, false] {
+        let (up, down) = ([some(5 * SCRATCH_SIZE), In::End], [In::Pause, In::End]);
+        let (mut client, mut server) = (Scripted::new(up.clone()), Scripted::new(down));
+        match is_source_wrapped {
+            true => client = client.wrapped(),
+            false => server = server.wrapped(),
+        }
+        let (bench, _) = Bench::run(client, server);
+        assert_eq!((bench.client.recvs, bench.client.splices), (6, 0));
+        assert!(bench.server.written == whole(&up));
+    }
+}
+
+#[test]
 fn a_pipe_with_bytes_that_nobody_took_is_not_used_again() {
     let room = [Out::Room(2 * SCRATCH_SIZE), Out::Room(1_000), Out::Block, Out::Fail(Errno::CONNRESET)];
     let server = Scripted::new([In::Pause, In::End]).taking(room);

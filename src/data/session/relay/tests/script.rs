@@ -55,6 +55,8 @@ pub(super) struct Scripted {
     is_corked: bool,
     /// The peer will tell when it has room: only a write that did not fit makes it do so.
     owes_write_event: bool,
+    /// What it carries is not what its socket has.
+    is_wrapped: bool,
     pub(super) recvs: usize,
     pub(super) splices: usize,
 }
@@ -66,6 +68,11 @@ impl Scripted {
 
     pub(super) fn taking(mut self, outgoing: impl IntoIterator<Item = Out>) -> Self {
         self.outgoing = outgoing.into_iter().collect();
+        self
+    }
+
+    pub(super) fn wrapped(mut self) -> Self {
+        self.is_wrapped = true;
         self
     }
 
@@ -171,6 +178,10 @@ impl Scripted {
 }
 
 impl Socket for Scripted {
+    fn can_splice(&self) -> bool {
+        !self.is_wrapped
+    }
+
     fn is_readable(&self) -> bool {
         self.is_readable
     }

@@ -1,0 +1,155 @@
+//! What a session is doing, one thing after the other: opening, dialling, relaying.
+//!
+//! Each stage knows nothing of those that come after it; here one becomes the next.
+
+use std::os::fd::OwnedFd;
+
+use super::dial::{self, Connected, Context, Dial, Dialling};
+use super::opening::{self, NotConnected, Opened, Opening, Preface};
+use super::relay::{Pause, Relay, RelayEnd, Side, Workspace};
+use super::service::SessionGuard;
+use super::stream::{Stream, TcpSocket};
+use crate::data::poll::{Ready, Token};
+use crate::group::ServerSlot;
+
+/// What a session is doing.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// The client has to say something before a server is looked for.
+    Opening(Box<Opening>),
+    /// A connect is under way.
+    Dialling(Box<Dialling>),
+    /// Bytes are moved.
+    Relaying(Relaying),
+}
+
+/// A session that has its server.
+#[derive(Debug)]
+pub(super) struct Relaying {
+    server: Stream,
+    relay: Relay,
+    /// When to look at the session if nothing has happened to it until then.
+    pub(super) look_at_ms: u64,
+    /// Its place on the server.
+    _slot: ServerSlot,
+}
+
+impl Stage {
+    /// The first stage of a client that was just accepted, and the client's stream. With a `preface`, that is waited
+    /// for. Whatever was opened is closed when this fails.
+    ///
+    /// # Errors
+    ///
+    /// The client is not let in, or there is no server for it.
+    pub(super) fn begin(
+        client: OwnedFd,
+        preface: Option<Preface>,
+        guard: &SessionGuard,
+        workspace: &mut Workspace,
+    ) -> Result<(Stream, Self), NotConnected> {
+        opening::admit(guard)?;
+        let stage = match preface {
+            None => {
+                let context = context(guard, workspace.now_ms, &workspace.reactor);
+                let opened = opening::open_at_once(&client, guard.record(), &mut workspace.scratch)?;
+                Self::dial(opened, context)?
+            }
+            Some(preface) => Self::Opening(Box::new(Opening::new(preface, workspace.now_ms))),
+        };
+        let client = TcpSocket::accepted(client, Token::client(guard.key()), &workspace.reactor);
+        Ok((Stream::Tcp(client.map_err(NotConnected::out_of_descriptors)?), stage))
+    }
+
+    /// Keeps what the reactor says of the server's socket.
+    pub(super) fn on_server_ready(&mut self, ready: Ready) {
+        match self {
+            // An event of a server that was given up.
+            Self::Opening(_) => {}
+            Self::Dialling(dialling) => dialling.on_ready(ready),
+            Self::Relaying(relaying) => relaying.server.on_ready(ready),
+        }
+    }
+
+    /// Does what can be done now.
+    ///
+    /// # Errors
+    ///
+    /// The session is over, well or badly.
+    pub(super) fn advance(
+        &mut self,
+        client: &mut Stream,
+        guard: &SessionGuard,
+        workspace: &mut Workspace,
+    ) -> Result<Pause, RelayEnd> {
+        if let Self::Opening(opening) = self {
+            let context = context(guard, workspace.now_ms, &workspace.reactor);
+            let opened = opening.advance(client, &mut workspace.scratch, workspace.now_ms)?;
+            let Some(opened) = opened else { return Ok(Pause::UntilEvent) };
+            let next = Self::dial(opened, context)?;
+            *self = next;
+        }
+        if let Self::Dialling(dialling) = self {
+            let context = context(guard, workspace.now_ms, &workspace.reactor);
+            let Some(connected) = dialling.advance(context)? else { return Ok(Pause::UntilEvent) };
+            *self = Self::relaying(connected, context);
+        }
+        let Self::Relaying(Relaying { server, relay, .. }) = self else { unreachable!("it has become so above") };
+        let pause = relay.advance(client, server, workspace, guard.record())?;
+        for stream in [client, server] {
+            stream.rearm(&workspace.reactor).map_err(NotConnected::out_of_descriptors)?;
+        }
+        Ok(pause)
+    }
+
+    /// When the session has to be looked at, whatever happens until then.
+    pub(super) fn due_ms(&self) -> u64 {
+        match self {
+            Self::Opening(opening) => opening.until_ms(),
+            Self::Dialling(dialling) => dialling.until_ms(),
+            Self::Relaying(relaying) => relaying.look_at_ms,
+        }
+    }
+
+    /// Prepares both sides for being closed the way the session ended.
+    pub(super) fn before_close(&mut self, client: &Stream, reset: Option<Side>, workspace: &mut Workspace) {
+        let Self::Relaying(Relaying { server, relay, .. }) = self else { return };
+        relay.release(workspace);
+        match reset {
+            Some(Side::Client) => client.reset_on_close(),
+            Some(Side::Server) => server.reset_on_close(),
+            None => {}
+        }
+    }
+
+    fn dial(opened: Opened<'_>, context: Context<'_>) -> Result<Self, NotConnected> {
+        Ok(match dial::start(opened, context)? {
+            Dial::Over(connected) => Self::relaying(connected, context),
+            Dial::UnderWay(dialling) => Self::Dialling(dialling),
+        })
+    }
+
+    fn relaying(connected: Connected, context: Context<'_>) -> Self {
+        let Connected { server, slot, unsent, sent, client_has_finished, look_at_ms } = connected;
+        if sent > 0 {
+            context.record.add_up(sent as u64, context.now_ms);
+        }
+        Self::Relaying(Relaying { server, relay: Relay::new(unsent, client_has_finished), look_at_ms, _slot: slot })
+    }
+
+    /// The stage of a session in which nothing will ever happen.
+    #[cfg(test)]
+    pub(super) fn idle_for_tests(server: Stream, slot: ServerSlot) -> Self {
+        let look_at_ms = crate::data::deadlines::NEVER;
+        Self::Relaying(Relaying { server, relay: Relay::default(), look_at_ms, _slot: slot })
+    }
+}
+
+fn context<'a>(guard: &'a SessionGuard, now_ms: u64, reactor: &'a crate::data::poll::Reactor) -> Context<'a> {
+    Context { record: guard.record(), token: Token::server(guard.key()), reactor, now_ms }
+}
+
+impl From<NotConnected> for RelayEnd {
+    fn from(NotConnected { reason, error }: NotConnected) -> Self {
+        Self { reason, reset: None, error }
+    }
+}
