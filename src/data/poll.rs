@@ -117,6 +117,11 @@ impl Ready {
         self.0.contains(EventFlags::RDHUP) && !self.0.contains(EventFlags::ERR)
     }
 
+    /// The connection has broken: nothing that is sent to the peer can arrive any more.
+    pub(crate) fn has_failed(self) -> bool {
+        self.0.contains(EventFlags::ERR)
+    }
+
     /// There is more to find than bytes: urgent data, before which a read stops, or a failure behind them.
     pub(crate) fn has_exception(self) -> bool {
         self.0.intersects(EventFlags::PRI | EventFlags::ERR)
@@ -276,6 +281,7 @@ mod tests {
         drop(client);
         let (_, ready) = events(&reactor, true)[0];
         assert!(ready.is_readable() && ready.is_writable() && ready.has_exception() && !ready.has_end());
+        assert!(ready.has_failed());
     }
 
     #[test]

@@ -58,6 +58,52 @@ fn an_operator_ends_one_session_and_no_other() {
     assert_eq!(proxy.sessions(), 1);
 }
 
+/// Sends more than all buffers on the way hold.
+fn talkative() -> FakeServer {
+    FakeServer::start(|mut server, _| {
+        // Until the session is ended.
+        while std::io::Write::write_all(&mut server.stream, &[7; 64 << 10]).is_ok() {}
+    })
+}
+
+#[test]
+fn an_answer_that_an_operator_cuts_does_not_look_complete() {
+    let server = talkative();
+    let proxy = TestProxy::start(Group::new("round_robin", &[&server]));
+    let mut client = proxy.connect();
+    let _some = client.receive(1 << 20);
+    let id = proxy.admin("/session-list.do")["sessions"][0]["id"].clone();
+    proxy.admin(&format!("/session-close.do?id={id}"));
+    proxy.log.wait_for_end("killed");
+    assert_eq!(client.receive_all().1, Ended::Reset);
+}
+
+#[test]
+fn an_answer_that_a_time_out_cuts_does_not_look_complete() {
+    let server = talkative();
+    let proxy = TestProxy::start(Group::new("round_robin", &[&server]).with("idle_timeout", "500ms"));
+    let mut client = proxy.connect();
+    proxy.log.wait_for_end("idle_timeout");
+    assert_eq!(client.receive_all().1, Ended::Reset);
+}
+
+#[test]
+fn an_upload_that_an_operator_cuts_does_not_look_complete() {
+    let (server, kept) = FakeServer::keeping();
+    let proxy = TestProxy::start(Group::new("round_robin", &[&server]));
+    let mut client = proxy.connect();
+    let session = || proxy.admin("/session-list.do")["sessions"][0].clone();
+    let moved = std::cell::Cell::new(0);
+    client.send_until(|| {
+        let now = session()["bytes_up"].as_u64().unwrap_or(0);
+        now > 0 && moved.replace(now) == now
+    });
+    proxy.admin(&format!("/session-close.do?id={}", session()["id"]));
+    proxy.log.wait_for_end("killed");
+    let mut server = kept.lock().unwrap().pop().expect("one client was passed on");
+    assert_eq!(server.receive_all().1, Ended::Reset);
+}
+
 #[test]
 fn an_operator_can_end_a_session_that_is_still_connecting() {
     let server = FakeServer::blackholed();

@@ -20,7 +20,6 @@ use opening::Preface;
 use relay::RelayEnd;
 pub(crate) use relay::{Pause, Side, Workspace};
 pub(crate) use service::SessionGuard;
-use service::Silence;
 pub use service::{ProxySessionService, SessionRecord};
 use stages::Stage;
 use stream::Stream;
@@ -130,19 +129,12 @@ impl TcpProxySession {
         let (record, now_ms) = (self.guard.record(), workspace.now_ms);
         record.count_bytes();
         match &mut self.stage {
-            Stage::Relaying(relaying) => match record.silence(now_ms) {
-                Silence::TooLong(reason) => {
-                    self.end(reason, workspace);
+            Stage::Relaying(relaying) => {
+                if let Err(end) = relaying.look(record, now_ms) {
+                    self.close(end, workspace);
                     return None;
                 }
-                // A deadline that it has already is early enough, and is put off when it is reached.
-                Silence::Allowed { look_at_ms }
-                    if relaying.look_at_ms <= now_ms || look_at_ms < relaying.look_at_ms =>
-                {
-                    relaying.look_at_ms = look_at_ms;
-                }
-                Silence::Allowed { .. } => {}
-            },
+            }
             stage if stage.due_ms() <= now_ms => return self.advance(workspace),
             _ => {}
         }

@@ -69,6 +69,7 @@ pub struct SessionRecord {
     counted_up: AtomicU64,
     counted_down: AtomicU64,
     active_ms: AtomicU64,
+    down_ms: AtomicU64,
     /// Which instance of the policy is to hear of its end; 0 for none.
     epoch: AtomicU64,
     is_half_closed: AtomicBool,
@@ -124,6 +125,7 @@ impl ProxySessionService {
             counted_up: AtomicU64::new(0),
             counted_down: AtomicU64::new(0),
             active_ms: AtomicU64::new(now_ms),
+            down_ms: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             is_half_closed: AtomicBool::new(false),
         });
@@ -231,6 +233,12 @@ impl SessionRecord {
     pub(crate) fn add_down(&self, bytes: u64, now_ms: u64) {
         self.bytes_down.store(self.bytes_down.load(Relaxed) + bytes, Relaxed);
         self.active_ms.store(now_ms, Relaxed);
+        self.down_ms.store(now_ms, Relaxed);
+    }
+
+    /// When bytes last went to the client; 0 when none ever did.
+    pub(super) fn down_ms(&self) -> u64 {
+        self.down_ms.load(Relaxed)
     }
 
     /// One side has finished; from now on the other may be silent for `half_close_timeout` only.

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use super::dial::{self, Connected, Context, Dial, Dialling};
 use super::opening::{self, NotConnected, Opened, Opening, Preface};
 use super::relay::{Pause, Relay, RelayEnd, Side, Workspace};
-use super::service::SessionGuard;
+use super::service::{SessionGuard, SessionRecord, Silence};
 use super::stream::{Stream, TcpSocket};
 use crate::data::poll::{Ready, Token};
 use crate::group::ServerSlot;
@@ -29,7 +29,7 @@ pub(super) struct Relaying {
     server: Stream,
     relay: Relay,
     /// When to look at the session if nothing has happened to it until then.
-    pub(super) look_at_ms: u64,
+    look_at_ms: u64,
     /// Its place on the server.
     _slot: ServerSlot,
 }
@@ -93,10 +93,13 @@ impl Stage {
             let Some(connected) = dialling.advance(context)? else { return Ok(Pause::UntilEvent) };
             *self = Self::relaying(connected, context);
         }
-        let Self::Relaying(Relaying { server, relay, .. }) = self else { unreachable!("it has become so above") };
+        let Self::Relaying(relaying) = self else { unreachable!("it has become so above") };
+        let Relaying { server, relay, look_at_ms, .. } = relaying;
         let pause = relay.advance(client, server, workspace, guard.record())?;
-        for stream in [client, server] {
-            stream.rearm(&workspace.reactor).map_err(NotConnected::out_of_descriptors)?;
+        *look_at_ms = relay.due_ms(guard.record()).min(*look_at_ms);
+        let key = guard.key();
+        for (stream, token) in [(client, Token::client(key)), (server, Token::server(key))] {
+            stream.rearm(token, &workspace.reactor).map_err(NotConnected::out_of_descriptors)?;
         }
         Ok(pause)
     }
@@ -113,11 +116,17 @@ impl Stage {
     /// Prepares both sides for being closed the way the session ended.
     pub(super) fn before_close(&mut self, client: &Stream, reset: Option<Side>, workspace: &mut Workspace) {
         let Self::Relaying(Relaying { server, relay, .. }) = self else { return };
+        let (resets_client, resets_server) = match reset {
+            Some(side) => (side == Side::Client, side == Side::Server),
+            // Ended by somebody else, it may have been in the middle of something.
+            None => relay.is_cut(client, server),
+        };
         relay.release(workspace);
-        match reset {
-            Some(Side::Client) => client.reset_on_close(),
-            Some(Side::Server) => server.reset_on_close(),
-            None => {}
+        if resets_client {
+            client.reset_on_close();
+        }
+        if resets_server {
+            server.reset_on_close();
         }
     }
 
@@ -146,6 +155,30 @@ impl Stage {
 
 fn context<'a>(guard: &'a SessionGuard, now_ms: u64, reactor: &'a crate::data::poll::Reactor) -> Context<'a> {
     Context { record: guard.record(), token: Token::server(guard.key()), reactor, now_ms }
+}
+
+impl Relaying {
+    /// How a session ends to which nothing has happened for too long.
+    ///
+    /// # Errors
+    ///
+    /// It ends now.
+    pub(super) fn look(&mut self, record: &SessionRecord, now_ms: u64) -> Result<(), RelayEnd> {
+        if let Some(end) = self.relay.overdue(&mut self.server, record, now_ms) {
+            return Err(end);
+        }
+        match record.silence(now_ms) {
+            Silence::TooLong(reason) => Err(RelayEnd { reason, reset: None, error: None }),
+            Silence::Allowed { look_at_ms } => {
+                let look_at_ms = look_at_ms.min(self.relay.due_ms(record));
+                // A deadline that it has already is early enough, and is put off when it is reached.
+                if self.look_at_ms <= now_ms || look_at_ms < self.look_at_ms {
+                    self.look_at_ms = look_at_ms;
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 impl From<NotConnected> for RelayEnd {

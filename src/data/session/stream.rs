@@ -32,8 +32,8 @@ impl Stream {
     }
 
     /// Has the reactor watch for what this stream waits for, if it does not yet.
-    pub(super) fn rearm(&mut self, reactor: &Reactor) -> io::Result<()> {
-        each!(self, socket => socket.rearm(reactor))
+    pub(super) fn rearm(&mut self, token: Token, reactor: &Reactor) -> io::Result<()> {
+        each!(self, socket => socket.rearm(token, reactor))
     }
 
     /// Closes with a reset instead of an orderly end.
@@ -61,6 +61,18 @@ impl Socket for Stream {
 
     fn has_end(&self) -> bool {
         each!(self, socket => socket.has_end())
+    }
+
+    fn has_failed(&self) -> bool {
+        each!(self, socket => socket.has_failed())
+    }
+
+    fn take_error(&mut self) -> io::Error {
+        each!(self, socket => socket.take_error())
+    }
+
+    fn has_unread(&self) -> bool {
+        each!(self, socket => socket.has_unread())
     }
 
     fn read_blocked(&mut self) {
@@ -99,7 +111,6 @@ impl Socket for Stream {
 #[derive(Debug)]
 pub(super) struct TcpSocket {
     fd: OwnedFd,
-    token: Token,
     is_readable: bool,
     is_writable: bool,
     /// The peer has ended: everything it sent is here.
@@ -107,6 +118,7 @@ pub(super) struct TcpSocket {
     /// Urgent data has come, before which a read stops, or a failure, which only a read behind the bytes finds: a
     /// short read does not mean that nothing is left.
     has_exception: bool,
+    has_failed: bool,
     write_interest: WriteInterest,
     /// Writes until `TCP_NODELAY` has to be set; 0 when it is.
     nodelay_in: u8,
@@ -146,12 +158,13 @@ impl TcpSocket {
         self.is_writable |= ready.is_writable();
         self.has_end |= ready.has_end();
         self.has_exception |= ready.has_exception();
+        self.has_failed |= ready.has_failed();
     }
 
     /// Has the reactor watch for what this socket waits for, if it does not yet.
-    fn rearm(&mut self, reactor: &Reactor) -> io::Result<()> {
+    fn rearm(&mut self, token: Token, reactor: &Reactor) -> io::Result<()> {
         if self.write_interest == WriteInterest::Wanted {
-            reactor.add_write_interest(&self.fd, self.token)?;
+            reactor.add_write_interest(&self.fd, token)?;
             self.write_interest = WriteInterest::Registered;
         }
         Ok(())
@@ -173,11 +186,11 @@ impl TcpSocket {
         reactor.watch(&fd, token, write_interest == WriteInterest::Registered)?;
         Ok(Self {
             fd,
-            token,
             is_readable: false,
             is_writable: true,
             has_end: false,
             has_exception: false,
+            has_failed: false,
             write_interest,
             nodelay_in,
         })
@@ -213,6 +226,24 @@ impl Socket for TcpSocket {
 
     fn has_end(&self) -> bool {
         self.has_end
+    }
+
+    fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    fn take_error(&mut self) -> io::Error {
+        self.has_failed = false;
+        match sockopt::socket_error(&self.fd) {
+            Ok(Err(error)) | Err(error) => error.into(),
+            // A read or a write has told it already.
+            Ok(Ok(())) => io::ErrorKind::ConnectionReset.into(),
+        }
+    }
+
+    fn has_unread(&self) -> bool {
+        // A socket that cannot tell has been reset: there is nothing to read.
+        rustix::io::ioctl_fionread(&self.fd).is_ok_and(|unread| unread > 0)
     }
 
     fn read_blocked(&mut self) {

@@ -25,8 +25,12 @@ pub(crate) enum Ended {
 impl Client {
     #[track_caller]
     pub(crate) fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&addr, DEADLINE);
-        Self::new(stream.unwrap_or_else(|error| panic!("cannot connect to {addr}: {error}")))
+        Self::try_connect(addr).unwrap_or_else(|error| panic!("cannot connect to {addr}: {error}"))
+    }
+
+    /// A connection may have been accepted and reset before this returns, which is then its error.
+    pub(crate) fn try_connect(addr: SocketAddr) -> io::Result<Self> {
+        TcpStream::connect_timeout(&addr, DEADLINE).map(Self::new)
     }
 
     pub(crate) fn new(stream: TcpStream) -> Self {
@@ -51,6 +55,19 @@ impl Client {
         let mut bytes = vec![0; length];
         self.stream.read_exact(&mut bytes).unwrap_or_else(|error| panic!("{length} bytes were promised: {error}"));
         bytes
+    }
+
+    /// Sends as much as fits until nothing more does, and `is_stuck` says that nothing moves.
+    pub(crate) fn send_until(&mut self, is_stuck: impl Fn() -> bool) {
+        self.stream.set_nonblocking(true).expect("a stream takes options");
+        super::eventually("nothing more fits", || {
+            let mut has_sent = false;
+            while self.stream.write(&[7; 64 << 10]).is_ok() {
+                has_sent = true;
+            }
+            !has_sent && is_stuck()
+        });
+        self.stream.set_nonblocking(false).expect("a stream takes options");
     }
 
     /// Sends and expects the same back.

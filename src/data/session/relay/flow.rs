@@ -84,6 +84,21 @@ impl Flow {
         matches!(self.state, State::Over)
     }
 
+    /// True when what the source sends is thrown away.
+    pub(super) fn is_discarding(&self) -> bool {
+        matches!(self.state, State::Discarding)
+    }
+
+    /// True while bytes of the source are still meant for the sink.
+    pub(super) fn is_moving(&self) -> bool {
+        matches!(self.state, State::Open | State::Ending(_))
+    }
+
+    /// True when bytes have been read that the sink has not taken.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.pending.is_some() || self.in_pipe > 0
+    }
+
     /// Nothing will move in this direction any more.
     pub(super) fn close(&mut self) {
         // What the sink did not take would be sent to it again.

@@ -21,6 +21,7 @@ use pipe::PipePool;
 use super::service::SessionRecord;
 use crate::base::clock;
 use crate::counters::EndReason;
+use crate::data::deadlines::NEVER;
 use crate::data::poll::Reactor;
 
 /// Bytes of the scratch buffer that all sessions of a thread share.
@@ -29,6 +30,10 @@ pub(crate) const SCRATCH_SIZE: usize = 256 << 10;
 /// Reads per wake-up and direction, so that one fast stream cannot starve the others of its thread. A splice
 /// counts as many as it may replace.
 const READS_PER_WAKE: u32 = 16;
+
+/// How long bytes for the client may take to reach it once the server takes no more: so long after the last of them was
+/// written, the kernel is taken to have delivered it.
+const FLUSH_TIME_MS: u64 = 1_000;
 
 /// A non-blocking socket as the relay needs it. `WouldBlock` is an error like any other here.
 pub(super) trait Socket {
@@ -46,6 +51,16 @@ pub(super) trait Socket {
 
     /// True when the peer is known to have ended: everything it sent has arrived.
     fn has_end(&self) -> bool;
+
+    /// True when the connection is known to have broken: nothing that is sent to this peer can arrive any more, whatever
+    /// it had sent before.
+    fn has_failed(&self) -> bool;
+
+    /// What broke the connection; told once, and then forgotten.
+    fn take_error(&mut self) -> io::Error;
+
+    /// True when something has arrived that was not read. May cost a system call.
+    fn has_unread(&self) -> bool;
 
     /// The last read emptied the socket.
     fn read_blocked(&mut self);
@@ -117,12 +132,22 @@ pub(super) struct RelayEnd {
 }
 
 /// Both directions of one session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Relay {
     up: Flow,
     down: Flow,
     first_end: Option<Side>,
-    reset: Option<(Side, io::Error)>,
+    /// Which side was reset, in a box as few ever are.
+    reset: Option<Box<(Side, io::Error)>>,
+    /// Since when the server is known to take no more; [`NEVER`] while it does.
+    server_gone_ms: u64,
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        let (up, down) = (Flow::default(), Flow::default());
+        Self { up, down, first_end: None, reset: None, server_gone_ms: NEVER }
+    }
 }
 
 impl Relay {
@@ -146,13 +171,90 @@ impl Relay {
         loop {
             let up = self.advance_one(Side::Client, client, server, workspace, record)?;
             let down = self.advance_one(Side::Server, server, client, workspace, record)?;
-            match (up, down) {
-                (Some(Pause::UntilEvent), Some(Pause::UntilEvent)) => return Ok(Pause::UntilEvent),
-                (Some(_), Some(_)) => return Ok(Pause::ForOthers),
+            let pause = match (up, down) {
+                (Some(Pause::UntilEvent), Some(Pause::UntilEvent)) => Pause::UntilEvent,
+                (Some(_), Some(_)) => Pause::ForOthers,
                 // A direction that has ended may go on in another way.
-                _ => {}
+                _ => continue,
+            };
+            if !client.has_failed() && !server.has_failed() {
+                return Ok(pause);
+            }
+            if !self.look_at_failures(client, server, workspace, record)? {
+                return Ok(pause);
             }
         }
+    }
+
+    /// A connection has broken, which a flow finds only where it reads or writes. True when it found out by this that a
+    /// direction has ended.
+    fn look_at_failures<C: Socket, S: Socket>(
+        &mut self,
+        client: &mut C,
+        server: &mut S,
+        workspace: &mut Workspace,
+        record: &SessionRecord,
+    ) -> Result<bool, RelayEnd> {
+        let now_ms = workspace.now_ms;
+        let mut has_ended = false;
+        if client.has_failed() && (self.up.is_blocked() || self.up.is_over()) {
+            let error = client.take_error();
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                return Err(reset_by(Side::Client, error));
+            }
+            // It had finished before, so what it has sent is complete and still wanted.
+            self.first_end.get_or_insert(Side::Client);
+            self.down.release(workspace);
+            self.down.close();
+            has_ended = true;
+        }
+        if server.has_failed() && self.server_gone_ms == NEVER {
+            if self.down.is_over() && !self.up.is_over() {
+                // What the client has sent or will send is lost: no need to wait for a write that says so.
+                self.up.release(workspace);
+                self.server_closed(now_ms);
+                has_ended = true;
+            } else if self.down.is_blocked() {
+                self.server_gone_ms = now_ms;
+            }
+        }
+        if has_ended {
+            record.set_half_closed(now_ms);
+        }
+        self.verdict(record, now_ms).map_or(Ok(has_ended), Err)
+    }
+
+    /// When to look at the session, should nothing have happened to it until then.
+    pub(super) fn due_ms(&self, record: &SessionRecord) -> u64 {
+        if self.server_gone_ms == NEVER {
+            NEVER
+        } else if !self.down.is_over() {
+            record.down_ms().max(self.server_gone_ms) + FLUSH_TIME_MS
+        } else if self.down.bytes > 0 {
+            record.down_ms() + FLUSH_TIME_MS
+        } else {
+            self.server_gone_ms
+        }
+    }
+
+    /// How the session ends when nothing has happened to it until it was due.
+    pub(super) fn overdue<S: Socket>(
+        &mut self,
+        server: &mut S,
+        record: &SessionRecord,
+        now_ms: u64,
+    ) -> Option<RelayEnd> {
+        (now_ms >= self.due_ms(record)).then(|| match self.reset.take() {
+            Some(reset) => reset_by(reset.0, reset.1),
+            None if self.up.is_discarding() => closed_by_server(),
+            None => reset_by(Side::Server, server.take_error()),
+        })
+    }
+
+    /// To which sides bytes are under way, which an orderly end would cut without a trace.
+    pub(super) fn is_cut<C: Socket, S: Socket>(&self, client: &C, server: &S) -> (bool, bool) {
+        let cut = |flow: &Flow, has_unread: &dyn Fn() -> bool| flow.is_moving() && (flow.is_blocked() || has_unread());
+        (cut(&self.down, &|| server.has_unread()), cut(&self.up, &|| client.has_unread()))
     }
 
     /// Moves what `source` has sent. `None` when that has come to an end, an error when the session has with it.
@@ -210,35 +312,49 @@ impl Relay {
             FlowEnd::SourceReset(error) => return Some(reset_by(source, error)),
             // The sink closed without reading everything.
             FlowEnd::SinkFailed(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                self.first_end.get_or_insert(source.other());
                 record.set_half_closed(now_ms);
                 match source {
-                    // The server's answer still has to reach the client, and it would not if closing with unread
-                    // bytes reset the client: they are read and thrown away until the client has finished too.
-                    Side::Client => flow.discard(),
-                    Side::Server => flow.close(),
+                    Side::Client => self.server_closed(now_ms),
+                    Side::Server => {
+                        self.first_end.get_or_insert(Side::Client);
+                        flow.close();
+                    }
                 }
             }
             // The sink failed, which also ends what it sends, but only after what it had sent before.
             FlowEnd::SinkFailed(error) => {
                 flow.close();
                 record.set_half_closed(now_ms);
-                self.reset = Some((source.other(), error));
+                self.reset = Some(Box::new((source.other(), error)));
+                if source == Side::Client {
+                    self.server_gone_ms = now_ms;
+                }
             }
         }
-        self.verdict()
+        self.verdict(record, now_ms)
     }
 
-    fn verdict(&mut self) -> Option<RelayEnd> {
-        if let Some((side, _)) = self.reset {
-            let source_is_over = match side {
+    /// The server takes no more. Its answer still has to reach the client, and it would not if closing with unread bytes
+    /// reset the client: they are read and thrown away until the answer has been delivered.
+    fn server_closed(&mut self, now_ms: u64) {
+        self.first_end.get_or_insert(Side::Server);
+        self.up.discard();
+        self.server_gone_ms = now_ms;
+    }
+
+    fn verdict(&mut self, record: &SessionRecord, now_ms: u64) -> Option<RelayEnd> {
+        if let Some(reset) = &self.reset {
+            let source_is_over = match reset.0 {
                 Side::Client => self.up.is_over(),
                 Side::Server => self.down.is_over(),
             };
             return source_is_over.then(|| {
-                let (side, error) = self.reset.take().expect("it was there a line ago");
-                reset_by(side, error)
+                let reset = self.reset.take().expect("it was there a line ago");
+                reset_by(reset.0, reset.1)
             });
+        }
+        if self.up.is_discarding() && self.down.is_over() && now_ms >= self.due_ms(record) {
+            return Some(closed_by_server());
         }
         if !(self.up.is_over() && self.down.is_over()) {
             return None;
@@ -264,6 +380,11 @@ impl Side {
             Self::Server => Self::Client,
         }
     }
+}
+
+/// The server has closed, and what the client goes on sending is lost, which only a reset tells it.
+fn closed_by_server() -> RelayEnd {
+    RelayEnd { reason: EndReason::ServerClosed, reset: Some(Side::Client), error: None }
 }
 
 fn reset_by(side: Side, error: io::Error) -> RelayEnd {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rustix::io::Errno;
 
 use super::flow::LARGE_READ;
-use super::{Pause, READS_PER_WAKE, Relay, SCRATCH_SIZE, Side};
+use super::{FLUSH_TIME_MS, Pause, READS_PER_WAKE, Relay, SCRATCH_SIZE, Side};
 use crate::counters::EndReason;
 use script::{Bench, In, Out, Scripted, bytes, reason_of, some, whole};
 
@@ -67,12 +67,12 @@ fn what_is_pending_is_delivered_before_the_end_is_passed_on() {
 #[test]
 fn a_reset_of_either_side_is_passed_on_after_what_came_before_it() {
     let reset = || Scripted::new([some(10), In::Fail(Errno::CONNRESET)]);
-    let stalled = || Scripted::new([In::Pause]).taking([Out::Room(3), Out::Block, Out::Room(1), Out::Block]);
-    let (bench, end) = Bench::run(reset(), stalled());
+    let slow = || Scripted::new([In::Pause]).taking([Out::Room(3), Out::Block, Out::Room(1), Out::Block]);
+    let (bench, end) = Bench::run(reset(), Scripted::new([In::Pause]));
     assert_eq!(reason_of(&end), (EndReason::ClientReset, Some(Side::Server)));
     assert_eq!(bench.server.written, bytes(10));
     assert!(!bench.server.is_finished, "an orderly end would say that it was all");
-    let (bench, end) = Bench::run(stalled(), reset());
+    let (bench, end) = Bench::run(slow(), reset());
     assert_eq!(reason_of(&end), (EndReason::ServerReset, Some(Side::Client)));
     assert_eq!(bench.client.written, bytes(10));
     assert!(!bench.client.is_finished);
@@ -87,6 +87,97 @@ fn a_server_that_has_closed_ends_the_session_in_order_when_the_client_does() {
     assert_eq!(reason_of(&end), (EndReason::ServerClosed, None));
     assert_eq!(bench.client.written, bytes(20));
     assert!(bench.client.incoming.iter().all(|step| matches!(step, In::End)), "or closing would reset the client");
+}
+
+#[test]
+fn a_client_that_only_sends_is_reset_as_soon_as_the_server_is_known_to_be_gone() {
+    let lines = || [some(10), In::Pause, some(10), In::Pause, some(10), In::Pause, some(10)];
+    // Found by a write.
+    let server = Scripted::new([In::End]).taking([Out::Room(10), Out::Fail(Errno::PIPE)]);
+    let (bench, end) = Bench::run(Scripted::new(lines()), server);
+    assert_eq!(reason_of(&end), (EndReason::ServerClosed, Some(Side::Client)));
+    assert_eq!(bench.client.incoming.len(), 4, "nothing more was swallowed");
+    // Told before the next one.
+    let server = Scripted::new([In::Pause, In::End, In::Pause, In::Fail(Errno::PIPE)]);
+    let (bench, end) = Bench::run(Scripted::new([some(10), In::Pause]), server);
+    assert_eq!(reason_of(&end), (EndReason::ServerClosed, Some(Side::Client)));
+    assert_eq!(bench.server.written, bytes(10));
+}
+
+#[test]
+fn what_a_client_sends_to_a_server_that_has_closed_is_thrown_away_until_the_answer_has_arrived_and_no_longer() {
+    let client = || Scripted::new([some(10), In::Pause]);
+    let server = || Scripted::new([some(20), In::End]).taking([Out::Fail(Errno::PIPE)]);
+    let mut bench = Bench::new(client(), server());
+    let before_ms = bench.workspace.now_ms;
+    let end = bench.finish();
+    assert_eq!(reason_of(&end), (EndReason::ServerClosed, Some(Side::Client)));
+    assert_eq!(bench.client.written, bytes(20));
+    assert_eq!(bench.workspace.now_ms, before_ms + FLUSH_TIME_MS);
+    // Nor for a client that takes none of it.
+    let mut bench = Bench::new(client().taking([Out::Room(5), Out::Full]), server());
+    let before_ms = bench.workspace.now_ms;
+    let end = bench.finish();
+    assert_eq!(reason_of(&end), (EndReason::ServerClosed, Some(Side::Client)));
+    assert_eq!(bench.workspace.now_ms, before_ms + FLUSH_TIME_MS);
+}
+
+#[test]
+fn a_clients_reset_ends_the_session_though_the_server_takes_nothing() {
+    let client = Scripted::new([some(10), In::Pause, some(10), In::Fail(Errno::CONNRESET)]);
+    let (bench, end) = Bench::run(client, Scripted::new([In::Pause]).taking([Out::Room(3), Out::Full]));
+    assert_eq!(reason_of(&end), (EndReason::ClientReset, Some(Side::Server)));
+    assert_eq!(bench.server.written, bytes(10)[..3]);
+}
+
+/// It had finished before: the failure is that of an answer that nobody takes.
+#[test]
+fn what_a_client_has_sent_before_it_closed_is_delivered_though_the_server_is_slow() {
+    let client = Scripted::new([some(10), In::Pause, In::Fail(Errno::PIPE)]);
+    let server = Scripted::new([In::Pause, some(5)]).taking([Out::Room(3), Out::Block, Out::Block, Out::Block]);
+    let (bench, end) = Bench::run(client, server);
+    assert_eq!(reason_of(&end), (EndReason::ClientClosed, None));
+    assert_eq!(bench.server.written, bytes(10));
+}
+
+#[test]
+fn a_reset_after_the_clients_end_is_seen_though_the_server_says_nothing() {
+    let client = Scripted::new([some(10), In::End, In::Pause, In::Fail(Errno::PIPE)]);
+    let (bench, end) = Bench::run(client, Scripted::new([In::Pause]));
+    assert_eq!(reason_of(&end), (EndReason::ClientClosed, None));
+    assert_eq!(bench.server.written, bytes(10));
+}
+
+#[test]
+fn a_servers_reset_waits_for_a_client_that_takes_nothing_no_longer_than_for_an_answer_to_arrive() {
+    let server = Scripted::new([some(10), In::Pause, some(10), In::Fail(Errno::CONNRESET)]);
+    let mut bench = Bench::new(Scripted::new([In::Pause]).taking([Out::Room(3), Out::Full]), server);
+    let before_ms = bench.workspace.now_ms;
+    let end = bench.finish();
+    assert_eq!(reason_of(&end), (EndReason::ServerReset, Some(Side::Client)));
+    assert_eq!(bench.client.written, bytes(10)[..3]);
+    assert_eq!(bench.workspace.now_ms, before_ms + FLUSH_TIME_MS);
+}
+
+#[test]
+fn a_session_that_is_cut_knows_to_which_side_bytes_are_under_way() {
+    let cut = |client: Scripted, server: Scripted| {
+        let mut bench = Bench::new(client, server);
+        let guard = bench.service.register(0, ([127, 0, 0, 2], 2).into(), &bench.group);
+        let (client, server) = (&mut bench.client, &mut bench.server);
+        bench.relay.advance(client, server, &mut bench.workspace, guard.record()).unwrap();
+        bench.relay.is_cut(client, server)
+    };
+    let silent = || Scripted::new([In::Pause]);
+    let talking = || Scripted::new([some(10), In::Pause]);
+    let full = |side: Scripted| side.taking([Out::Room(3), Out::Full]);
+    assert_eq!(cut(talking(), talking()), (false, false), "all was delivered");
+    assert_eq!(cut(full(silent()), talking()), (true, false));
+    assert_eq!(cut(talking(), full(silent())), (false, true));
+    // Nothing was read: it has arrived since.
+    let mut unread = silent();
+    unread.incoming.push_front(some(1));
+    assert_eq!(cut(silent(), unread), (true, false));
 }
 
 #[test]

@@ -9,7 +9,8 @@ use rustix::io::Errno;
 
 use super::super::{Pause, Relay, RelayEnd, Side, Socket, Workspace};
 use crate::counters::EndReason;
-use crate::data::session::ProxySessionService;
+use crate::data::deadlines::NEVER;
+use crate::data::session::{ProxySessionService, SessionRecord};
 use crate::group::{Group, GroupSettings};
 
 /// What a socket's peer does, in order.
@@ -32,6 +33,8 @@ pub(super) enum Out {
     Room(usize),
     /// Nothing for now.
     Block,
+    /// Nothing, for ever.
+    Full,
     /// Reported once; after that a broken pipe.
     Fail(Errno),
     Interrupt,
@@ -51,6 +54,7 @@ pub(super) struct Scripted {
     has_end: bool,
     /// A failure has arrived, which a read finds behind the bytes.
     has_exception: bool,
+    failure: Option<Errno>,
     /// What was written last waits for the end.
     is_corked: bool,
     /// The peer will tell when it has room: only a write that did not fit makes it do so.
@@ -86,7 +90,9 @@ impl Scripted {
     fn tell(&mut self) {
         self.is_readable |= self.has_something();
         let arrived: Vec<_> = self.incoming.iter().take_while(|step| !matches!(step, In::Pause)).collect();
-        self.has_exception |= arrived.iter().any(|step| matches!(step, In::Fail(_)));
+        let failure = arrived.iter().find_map(|step| if let In::Fail(error) = step { Some(*error) } else { None });
+        self.failure = failure.or(self.failure);
+        self.has_exception |= failure.is_some();
         self.has_end |= matches!(arrived.last(), Some(In::End)) && !self.has_exception;
     }
 
@@ -97,6 +103,10 @@ impl Scripted {
     /// The next thing happens at the peer. True when that is an event.
     fn happens(&mut self) -> bool {
         let mut has_event = false;
+        if matches!(self.incoming.front(), Some(In::End)) && self.incoming.len() > 1 {
+            // The session has seen it; what follows is a failure.
+            self.incoming.pop_front();
+        }
         if matches!(self.incoming.front(), Some(In::Pause)) && self.incoming.len() > 1 {
             self.incoming.pop_front();
             self.tell();
@@ -129,6 +139,10 @@ impl Scripted {
             Some(Out::Block) => {
                 self.outgoing.push_front(Out::Block);
                 self.owes_write_event = true;
+                Err(Errno::AGAIN.into())
+            }
+            Some(Out::Full) => {
+                self.outgoing.push_front(Out::Full);
                 Err(Errno::AGAIN.into())
             }
             Some(Out::Interrupt) => Err(Errno::INTR.into()),
@@ -196,6 +210,22 @@ impl Socket for Scripted {
 
     fn has_end(&self) -> bool {
         self.has_end
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    fn take_error(&mut self) -> io::Error {
+        if matches!(self.incoming.front(), Some(In::Fail(_))) {
+            // A read finds the end.
+            self.incoming = [In::End].into();
+        }
+        self.failure.take().map_or(io::ErrorKind::ConnectionReset.into(), io::Error::from)
+    }
+
+    fn has_unread(&self) -> bool {
+        matches!(self.incoming.front(), Some(In::Bytes(_)))
     }
 
     fn read_blocked(&mut self) {
@@ -285,7 +315,14 @@ impl Bench {
                 Ok(Pause::ForOthers) => {}
                 Ok(Pause::UntilEvent) => {
                     assert!(!self.client.is_corked && !self.server.is_corked, "nothing waits for an event to be sent");
-                    self.let_something_happen();
+                    if self.client.happens() | self.server.happens() {
+                        continue;
+                    }
+                    self.workspace.now_ms = self.due_ms(guard.record());
+                    let overdue = self.relay.overdue(&mut self.server, guard.record(), self.workspace.now_ms);
+                    let end = overdue.expect("it is due");
+                    self.relay.release(&mut self.workspace);
+                    return end;
                 }
                 Err(end) => {
                     let counted = self.service.list(None, 1).sessions.remove(0);
@@ -301,12 +338,14 @@ impl Bench {
         }
     }
 
-    fn let_something_happen(&mut self) {
-        if self.client.happens() | self.server.happens() {
-            return;
+    /// When something is to be done about a session to which nothing happens any more.
+    fn due_ms(&self, record: &SessionRecord) -> u64 {
+        let due_ms = self.relay.due_ms(record);
+        if due_ms == NEVER {
+            let state = format!("{:?} {:?} {:?}", self.relay, self.client, self.server);
+            panic!("it hangs: {}", state.chars().take(2_000).collect::<String>());
         }
-        let state = format!("{:?} {:?} {:?}", self.relay, self.client, self.server);
-        panic!("it hangs: {}", state.chars().take(2_000).collect::<String>());
+        due_ms
     }
 }
 
