@@ -131,7 +131,7 @@ pub fn check(file: &FileArgs, dump: bool, strict: bool) -> anyhow::Result<()> {
     }
     anyhow::ensure!(!strict || doubts.is_empty(), "{} has {}", path.display(), count(doubts.len(), "warning"));
     if dump {
-        return print(&config::dump_for(&config, &path));
+        return print(&config::dump(&config, &path, true));
     }
     let servers = config.groups.iter().map(|group| group.servers.len()).sum();
     let (groups, servers) = (count(config.groups.len(), "group"), count(servers, "server"));

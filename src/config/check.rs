@@ -1,30 +1,31 @@
 //! What must hold between values: who listens where, and which servers cannot be meant.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::fields::AdminSettings;
+use super::kinds::{AdminListen, check_labels};
 use super::problem::Problems;
-use super::value::check_labels;
-use super::{AdminListen, AdminSettings};
+use super::reader::{Listens, Reader};
 use crate::group::GroupSettings;
 use crate::server::{ServerAddr, ServerSettings, WEIGHT_RANGE};
 
-/// One address of the file that the process would listen on.
-pub(super) struct Listens {
-    pub(super) addr: SocketAddr,
-    /// Where it is written.
-    pub(super) offset: usize,
-    pub(super) path: String,
-    pub(super) is_group: bool,
+/// Reports what does not fit together in the whole file.
+pub(super) fn check(reader: &mut Reader) {
+    check_listeners(&mut reader.problems, &reader.listeners);
+    check_servers(reader);
 }
 
 /// Reports every address that one listed before it takes already. A port belongs to one group, whatever
 /// the IPs, because the port is the group's id.
-pub(super) fn check_listeners(problems: &mut Problems, listeners: &[Listens]) {
+fn check_listeners(problems: &mut Problems, listeners: &[Listens]) {
     let mut by_port: HashMap<u16, Vec<&Listens>> = HashMap::new();
     for late in listeners {
         let taken = by_port.entry(late.addr.port()).or_default();
-        let clash = |early: &&&Listens| (early.is_group && late.is_group) || overlap(early.addr.ip(), late.addr.ip());
+        let clash = |early: &&&Listens| {
+            (early.group.is_some() && late.group.is_some()) || overlap(early.addr.ip(), late.addr.ip())
+        };
         if let Some(early) = taken.iter().find(clash) {
             let (port, owner) = (late.addr.port(), &early.path);
             problems.add(
@@ -34,6 +35,29 @@ pub(super) fn check_listeners(problems: &mut Problems, listeners: &[Listens]) {
             );
         } else {
             taken.push(late);
+        }
+    }
+}
+
+/// Reports servers that cannot be meant, and those that are there twice.
+fn check_servers(reader: &mut Reader) {
+    let (admin, groups): (Vec<&Listens>, Vec<&Listens>) =
+        reader.listeners.iter().partition(|listens| listens.group.is_none());
+    let admin: Vec<SocketAddr> = admin.into_iter().map(|listens| listens.addr).collect();
+    let groups: HashMap<usize, SocketAddr> =
+        groups.into_iter().filter_map(|listens| Some((listens.group?, listens.addr))).collect();
+    let mut first_at: HashMap<(usize, &ServerAddr), usize> = HashMap::with_capacity(reader.servers.len());
+    for server in &reader.servers {
+        if let Err(message) = check_server_addr(&server.addr, groups.get(&server.group).copied(), &admin) {
+            reader.problems.add(server.offset, server.path(), message);
+        }
+        match first_at.entry((server.group, &server.addr)) {
+            Entry::Vacant(entry) => _ = entry.insert(server.index),
+            Entry::Occupied(first) => {
+                let (addr, first) = (&server.addr, first.get());
+                let message = format!("\"{addr}\" is servers[{first}] already; expected each server once");
+                reader.problems.add(server.offset, server.path(), message);
+            }
         }
     }
 }
@@ -49,11 +73,7 @@ pub(super) fn admin_sockets(admin: &AdminSettings) -> impl Iterator<Item = Socke
 
 /// What is wrong with an address of a server of this group. An address that leads back to the group
 /// would make every session open the next one.
-pub(super) fn check_server_addr(
-    addr: &ServerAddr,
-    group_listen: Option<SocketAddr>,
-    admin: &AdminSettings,
-) -> Result<(), String> {
+fn check_server_addr(addr: &ServerAddr, group_listen: Option<SocketAddr>, admin: &[SocketAddr]) -> Result<(), String> {
     if let Some(ip) = addr.literal().map(|socket| socket.ip())
         && (ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST))
     {
@@ -62,7 +82,7 @@ pub(super) fn check_server_addr(
     if group_listen.is_some_and(|listen| reaches(addr, listen)) {
         return Err(format!("\"{addr}\" is the group itself; expected a server behind it"));
     }
-    if admin_sockets(admin).any(|listen| reaches(addr, listen)) {
+    if admin.iter().any(|listen| reaches(addr, *listen)) {
         return Err(format!("\"{addr}\" is the admin port; expected a server for clients"));
     }
     Ok(())
@@ -74,7 +94,7 @@ pub(super) fn check_server(
     group: &GroupSettings,
     admin: &AdminSettings,
 ) -> Result<(), String> {
-    check_server_addr(&server.addr, Some(group.listen), admin)?;
+    check_server_addr(&server.addr, Some(group.listen), &admin_sockets(admin).collect::<Vec<_>>())?;
     check_weight(server.weight)?;
     check_labels(&server.labels)
 }
@@ -89,7 +109,7 @@ pub(super) fn check_weight(weight: u32) -> Result<(), String> {
 }
 
 /// True when sockets on both addresses would receive some of the same connections.
-pub(super) fn overlap(a: IpAddr, b: IpAddr) -> bool {
+fn overlap(a: IpAddr, b: IpAddr) -> bool {
     a.to_canonical() == b.to_canonical() || a.is_unspecified() || b.is_unspecified()
 }
 

@@ -40,6 +40,14 @@ pub fn find(flag: Option<&Path>) -> Result<PathBuf, NotFound> {
     find_from(flag, std::env::var_os(PATH_VARIABLE), Path::new(""))
 }
 
+/// Where relative paths of the file at `path` start, absolute.
+pub(super) fn folder_of(path: &Path) -> PathBuf {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    // Only an empty path and a lost working folder have no absolute form; then the relative one serves.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
+}
+
 /// [`find`] with the environment variable and the working folder given.
 pub(super) fn find_from(flag: Option<&Path>, variable: Option<OsString>, here: &Path) -> Result<PathBuf, NotFound> {
     let variable = variable.filter(|value| !value.is_empty()).map(PathBuf::from);

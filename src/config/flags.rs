@@ -1,15 +1,20 @@
 //! Values of the file where they come from elsewhere: from flags of the command line.
 //!
-//! They are read by the same table and with the same bounds as in the file, so that a module tried by hand
+//! They are read by the same declarations and with the same bounds as in the file, so that a module tried by hand
 //! is tried with what the file may say, and a mistake is told in the same words.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jsonc_parser::ast::Value;
 
-use super::keys::{self, Key, MODULE, ROOT};
-use super::problem::{Place, Problems};
-use super::{dump, policy, reader, value};
+use super::fields::{DEADLINE, MEMORY, POLICY_MAX_BYTES};
+use super::key::Kind;
+use super::kinds::free;
+use super::problem::{Place, Problem};
+use super::reader::Reader;
+use super::syntax::syntax;
+use super::units::quoted;
 
 /// A module's `config`: JSON text of an object, given back as the module is told it.
 ///
@@ -17,11 +22,11 @@ use super::{dump, policy, reader, value};
 ///
 /// The first mistake, with its line and column.
 pub fn module_config(text: &str) -> Result<String, String> {
-    let first = |problems: Vec<super::Problem>| problems.first().map_or_else(String::new, ToString::to_string);
-    let value = reader::syntax(text).map_err(first)?;
-    let mut problems = Problems::default();
-    let config = policy::config(&mut problems, &value, &Place::Root);
-    if problems.is_empty() { Ok(config) } else { Err(first(problems.finish(text))) }
+    let first = |problems: Vec<Problem>| problems.first().map_or_else(String::new, ToString::to_string);
+    let value = syntax(text).map_err(first)?;
+    let mut reader = Reader::new(PathBuf::new(), &|_| None);
+    let config = free().read(&mut reader, &Place::Root, &value);
+    config.ok_or_else(|| first(reader.problems.finish(text)))
 }
 
 /// A module's `deadline`: `5ms`.
@@ -30,7 +35,7 @@ pub fn module_config(text: &str) -> Result<String, String> {
 ///
 /// It is no time, or out of bounds.
 pub fn module_deadline(text: &str) -> Result<Duration, String> {
-    flag(MODULE, "deadline", text, value::time)
+    flag(text, |value| DEADLINE.parse(value))
 }
 
 /// A module's `memory`: `16MiB`.
@@ -39,7 +44,7 @@ pub fn module_deadline(text: &str) -> Result<Duration, String> {
 ///
 /// It is no size, or out of bounds.
 pub fn module_memory(text: &str) -> Result<u64, String> {
-    flag(MODULE, "memory", text, value::size)
+    flag(text, |value| MEMORY.parse(value))
 }
 
 /// `policy_max_bytes`: `8MiB`.
@@ -48,19 +53,11 @@ pub fn module_memory(text: &str) -> Result<u64, String> {
 ///
 /// It is no size, or out of bounds.
 pub fn policy_max_bytes(text: &str) -> Result<u64, String> {
-    flag(ROOT, "policy_max_bytes", text, value::size)
+    flag(text, |value| POLICY_MAX_BYTES.parse(value))
 }
 
-fn flag<T>(
-    keys: &'static [Key],
-    name: &str,
-    text: &str,
-    read: fn(&Key, &Value) -> Result<T, String>,
-) -> Result<T, String> {
-    let key = keys::find(keys, name).expect("the table has the key");
-    let json = dump::quoted(text);
-    let value = reader::syntax(&json).expect("a quoted text is JSON");
-    read(key, &value)
+fn flag<T>(text: &str, read: impl Fn(&Value) -> Result<T, String>) -> Result<T, String> {
+    read(&syntax(&quoted(text)).expect("a quoted text is JSON"))
 }
 
 #[cfg(test)]
@@ -73,7 +70,7 @@ mod tests {
         assert_eq!((module_memory("1MiB"), policy_max_bytes("2KiB")), (Ok(1 << 20), Ok(2 << 10)));
         assert_eq!(module_deadline("5").unwrap_err(), "\"5\" has no unit; expected a time such as \"5s\" or \"5ms\"");
         assert!(module_deadline("1h").unwrap_err().contains("out of range"));
-        assert!(module_memory("1\u{1}").unwrap_err().contains("is no size"));
+        assert!(module_memory("1\u{1}").unwrap_err().contains("expected a whole number with a unit"));
         assert!(policy_max_bytes("1B").unwrap_err().contains("out of range"));
     }
 
@@ -82,9 +79,9 @@ mod tests {
         assert_eq!(module_config("{ \"a\": [1.50, null] }").as_deref(), Ok("{\"a\":[1.50,null]}"));
         for (text, error) in [
             ("", "1:1: the file is empty; expected an object, {…}"),
-            ("{\"a\": }", "1:7: this is no JSON: "),
+            ("{\"a\": }", "1:7: not valid JSON: "),
             ("{\n\"a\":1,\n\"a\":2}", "3:1: a: the key a is there twice; expected it once"),
-            ("[1]", "1:1: a list is no object; expected {…}"),
+            ("[1]", "1:1: expected an object, {…}, found a list"),
         ] {
             let found = module_config(text).unwrap_err();
             assert!(found.starts_with(error), "{text}: {found}");

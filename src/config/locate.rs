@@ -4,14 +4,14 @@ use jsonc_parser::ast::{Object, Value};
 use jsonc_parser::common::Ranged;
 
 use super::problem::{Problem, Problems};
-use super::{parse, reader};
+use super::syntax::{syntax, without_bom};
 
 /// The problem that the policy of this group has, at the place where it is written: in the group, in
 /// `defaults`, or in the flat form. `index` counts the groups of the configuration that `text` means.
 pub fn policy_problem(text: &str, index: usize, message: &str) -> Problem {
-    let text = parse::without_bom(text);
+    let text = without_bom(text);
     let mut problems = Problems::default();
-    let root = reader::syntax(text).ok();
+    let root = syntax(text).ok();
     let found = root.as_ref().and_then(Value::as_object).and_then(|root| written(root, index));
     let (offset, path) = found.unwrap_or_else(|| (0, format!("groups[{index}].policy")));
     problems.add(offset, path, message);

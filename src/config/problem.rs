@@ -48,6 +48,17 @@ pub(super) enum Place<'p> {
     Index(&'p Place<'p>, usize),
 }
 
+impl Place<'_> {
+    /// The last key on the way to it.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Root => "",
+            Self::Key(_, name) => name,
+            Self::Index(parent, _) => parent.name(),
+        }
+    }
+}
+
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -110,6 +121,9 @@ impl Cursor {
     }
 }
 
+/// Longer words are like none that we know; comparing them would take long.
+const WORD_CHARS_MAX: usize = 64;
+
 /// `text` cut to a length that fits a message.
 pub(super) fn shortened(text: &str) -> String {
     const CHARS_MAX: usize = 64;
@@ -124,31 +138,9 @@ pub(super) fn shortened(text: &str) -> String {
 
 /// The ending of a message that names the one word the user may have meant; empty when none is near.
 pub(super) fn did_you_mean<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> String {
-    let word = word.to_lowercase();
-    let near = |known: &&str| distance(&word, known) <= 1.max(known.len() / 3);
-    let nearest = known.into_iter().filter(near).min_by_key(|known| distance(&word, known));
-    nearest.map_or_else(String::new, |nearest| format!(" (did you mean {nearest}?)"))
-}
-
-/// How many letters must be added, dropped, changed or swapped with their neighbour to make one word
-/// of the other; words of very different length count as far apart without a look.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    if a.len().abs_diff(b.len()) > 8 {
-        return usize::MAX;
-    }
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let change = usize::from(a[i - 1] != b[j - 1]);
-                let simple = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + change);
-                let is_swap = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-                if is_swap { simple.min(rows[i - 2][j - 2] + 1) } else { simple }
-            };
-        }
-    }
-    rows[a.len()][b.len()]
+    let word: String = word.to_lowercase().chars().take(WORD_CHARS_MAX).collect();
+    let far = known.into_iter().map(|known| (strsim::osa_distance(&word, known), known));
+    let near = far.filter(|(distance, known)| *distance <= 1.max(known.len() / 3));
+    let nearest = near.min_by_key(|(distance, _)| *distance);
+    nearest.map_or_else(String::new, |(_, nearest)| format!(" (did you mean {nearest}?)"))
 }

@@ -2,20 +2,33 @@
 
 use std::path::Path;
 
-use super::parse::parse_with;
+use std::time::Duration;
+
+use super::key::Kind;
+use super::read::parse_with;
 use super::*;
+use crate::server::ServerSettings;
 
 mod broken;
 mod edits;
+mod one_key;
 mod shipped;
 
 /// The file that is shipped.
 const SHIPPED: &str = include_str!("../../config/proxy.json");
 
+/// Where the files of these tests are said to be.
+const PATH: &str = "/etc/goproxy/proxy.json";
+
+/// The whole configuration, secrets included.
+fn dumped(config: &Config) -> String {
+    dump(config, Path::new(PATH), true)
+}
+
 /// Parses as if in `/etc/goproxy`, with one variable in the environment.
 pub(super) fn read(text: &str) -> Result<Config, Vec<Problem>> {
     let env = |name: &str| (name == "TOKEN").then(|| "s3cret".to_owned());
-    parse_with(Path::new("/etc/goproxy/proxy.json"), text, &env).map(|parsed| parsed.config)
+    parse_with(Path::new(PATH), text, &env)
 }
 
 #[test]
@@ -80,7 +93,7 @@ fn a_policy_is_read_in_both_forms() {
     assert_eq!((module.deadline, module.memory), (Duration::from_secs(1), 64 << 10));
     assert_eq!(module.sha256.map(|sha256| (sha256[..4].to_owned(), sha256[31])), Some((vec![0, 0xff, 0xab, 0x42], 1)));
     assert_eq!(module.config, r#"{"z":1.50,"aä\n":[-0,12345678901234567890,true,null,"x\\\"/"],"b":{"c":1E+400}}"#);
-    assert_eq!(policy(&super::policy::text(&full)), full);
+    assert_eq!(policy(&kinds::policy().write(&full, &key::Style::default())), full);
 }
 
 #[test]
@@ -101,7 +114,7 @@ fn a_dump_says_of_a_policy_what_its_name_does_not() {
         { "sha256": "SUM", "memory": "1024KiB", "deadline": "7.5ms", "config": { "a": [ 1 ] }, "wasm": "m", "fallback": "ha" } } ] }"#
         .replace("SUM", &"0A".repeat(32));
     let config = read(&text).unwrap();
-    let dump = dump(&config);
+    let dump = dumped(&config);
     assert!(dump.contains("\"policy\": \"wasm:m\",\n"), "{dump}");
     let object = r#""policy": { "wasm": "m", "config": {"a":[1]}, "fallback": "ha", "deadline": "7.500000ms", "memory": "1MiB", "sha256": "SUM" },"#;
     assert!(dump.contains(&object.replace("SUM", &"0a".repeat(32))), "{dump}");
@@ -114,10 +127,10 @@ fn secrets_are_looked_up_and_their_references_kept() {
     std::fs::write(folder.path().join("register"), "fr0m file".replace(' ', "-") + "\r\n").unwrap();
     let text = r#"{ "admin": { "listen": "0.0.0.0:1", "token": "env:TOKEN", "register_token": "file:register" } }"#;
     let env = |name: &str| (name == "TOKEN").then(|| "s3cret".to_owned());
-    let config = parse_with(&folder.path().join("proxy.json"), text, &env).unwrap().config;
+    let config = parse_with(&folder.path().join("proxy.json"), text, &env).unwrap();
     assert_eq!(config.admin.token.as_ref().unwrap().expose(), "s3cret");
     assert_eq!(config.admin.register_token.as_ref().unwrap().expose(), "fr0m-file");
-    let dump = dump(&config);
+    let dump = dumped(&config);
     assert!(dump.contains("\"env:TOKEN\"") && dump.contains("\"file:register\""), "{dump}");
     assert!(!format!("{config:?}").contains("s3cret"));
 }
@@ -141,8 +154,7 @@ fn the_old_form_means_what_it_meant() {
         let config = read(&text.replace("\"lbpolicy\":1", &format!("\"lbpolicy\":{policy}"))).unwrap();
         assert_eq!(config.groups[0].settings.policy.name(), name);
     }
-    let dumped = read(&dump_for(&config, Path::new("/etc/goproxy/proxy.json"))).unwrap();
-    assert_eq!(dumped, Config { is_legacy: false, ..config });
+    assert_eq!(read(&dumped(&config)).unwrap(), Config { is_legacy: false, ..config });
 }
 
 #[test]

@@ -17,14 +17,14 @@ const TIME_UNITS: [(&str, u64); 5] = [
 /// Bytes of each unit of size, largest first.
 const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// The regular expression of what [`time`] reads, for the schema.
+/// The regular expression of what [`time_of`] reads, for the schema.
 pub(super) const TIME_PATTERN: &str = r"^([0-9]+(\.[0-9]{1,9})?(ms|s|m|h|d))+$";
 
-/// The regular expression of what [`size`] reads, for the schema.
+/// The regular expression of what [`size_of`] reads, for the schema.
 pub(super) const SIZE_PATTERN: &str = "^[0-9]+(B|KiB|MiB|GiB)$";
 
 /// Reads `"2.5s"`, `"500ms"`, `"1m30s"`; `None` for anything else and for more than a `u64` of nanoseconds.
-pub(super) fn time(text: &str) -> Option<Duration> {
+pub(super) fn time_of(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut nanos = 0_u64;
     while !rest.is_empty() {
@@ -47,7 +47,7 @@ pub(super) fn time(text: &str) -> Option<Duration> {
 }
 
 /// Reads `"64KiB"`; `None` for anything else and for more than a `u64` of bytes.
-pub(super) fn size(text: &str) -> Option<u64> {
+pub(super) fn size_of(text: &str) -> Option<u64> {
     let (number, unit) = digits(text)?;
     let (_, bytes) = SIZE_UNITS.into_iter().find(|(name, _)| *name == unit)?;
     number.parse::<u64>().ok()?.checked_mul(bytes)
@@ -72,6 +72,11 @@ pub(super) fn size_text(bytes: u64) -> String {
     format!("{}{name}", bytes / unit)
 }
 
+/// `text` as a JSON string.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
 /// Splits off the digits that `text` starts with; `None` when there is none.
 fn digits(text: &str) -> Option<(&str, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -84,7 +89,7 @@ mod tests {
 
     #[test]
     fn times_and_sizes_need_a_unit_and_nothing_else() {
-        let nanos = |text| time(text).map(|time| time.as_nanos());
+        let nanos = |text| time_of(text).map(|time| time.as_nanos());
         assert_eq!(nanos("2.5s"), Some(2_500_000_000));
         assert_eq!(nanos("1m30s"), Some(90_000_000_000));
         assert_eq!(nanos("1h0m0s"), Some(3_600_000_000_000));
@@ -92,9 +97,9 @@ mod tests {
         for text in ["", "5", "s", ".5s", "5.s", "-5s", "5 s", "5S", "1mo", "5s ", "1.0000000001s", "213504d", "٣s"] {
             assert_eq!(nanos(text), None, "{text}");
         }
-        assert_eq!(size("64KiB"), Some(65_536));
+        assert_eq!(size_of("64KiB"), Some(65_536));
         for text in ["", "64", "64kb", "64 KiB", "1.5MiB", "-1B", "99999999999GiB"] {
-            assert_eq!(size(text), None, "{text}");
+            assert_eq!(size_of(text), None, "{text}");
         }
     }
 
@@ -102,10 +107,10 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(nanos: u64, bytes: u64, text in "\\PC{0,12}|[0-9.dhms]{0,12}") {
             let exact = Duration::from_nanos(nanos);
-            proptest::prop_assert_eq!(time(&time_text(exact)), Some(exact));
-            proptest::prop_assert_eq!(size(&size_text(bytes)), Some(bytes));
-            if let Some(read) = time(&text) {
-                proptest::prop_assert_eq!(time(&time_text(read)), Some(read));
+            proptest::prop_assert_eq!(time_of(&time_text(exact)), Some(exact));
+            proptest::prop_assert_eq!(size_of(&size_text(bytes)), Some(bytes));
+            if let Some(read) = time_of(&text) {
+                proptest::prop_assert_eq!(time_of(&time_text(read)), Some(read));
             }
         }
     }

@@ -57,9 +57,6 @@ pub enum LogLevel {
 }
 
 impl LogFormat {
-    /// The words of the file.
-    pub(crate) const WORDS: [&str; 2] = ["text", "json"];
-
     /// The word used in the file.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -67,25 +64,12 @@ impl LogFormat {
             Self::Json => "json",
         }
     }
-
-    /// Reads the word of [`LogFormat::as_str`]; `None` for any other.
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Text, Self::Json].into_iter().find(|format| format.as_str() == text)
-    }
 }
 
 impl LogLevel {
-    /// The words of the file.
-    pub(crate) const WORDS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
-
     /// The word used in the file.
     pub fn as_str(self) -> &'static str {
-        Self::WORDS[self as usize]
-    }
-
-    /// Reads the word of [`LogLevel::as_str`]; `None` for any other.
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace].into_iter().find(|level| level.as_str() == text)
+        ["error", "warn", "info", "debug", "trace"][self as usize]
     }
 }
 

@@ -68,12 +68,9 @@ mod tests {
 
     fn admin(allow: Option<&[&str]>) -> AdminSettings {
         AdminSettings {
-            listen: AdminListen::Tcp("127.0.0.1:8080".parse().unwrap()),
-            token: None,
-            register_token: None,
             register_allow: allow.map(|nets| nets.iter().map(|net| net.parse().unwrap()).collect()),
-            allow_get_changes: true,
             pprof_listen: Some("0.0.0.0:8082".parse().unwrap()),
+            ..AdminSettings::for_tests()
         }
     }
 

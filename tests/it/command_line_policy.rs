@@ -262,12 +262,12 @@ fn a_wrong_command_line_is_told_with_exit_code_2_and_the_place() {
     let path = text(&path);
     for (args, told) in [
         (&["check"][..], "<FILE>"),
-        (&["check", path, "--config", "{\"a\": }"], "1:7: this is no JSON"),
-        (&["check", path, "--config", "[1]"], "1:1: a list is no object"),
+        (&["check", path, "--config", "{\"a\": }"], "1:7: not valid JSON"),
+        (&["check", path, "--config", "[1]"], "1:1: expected an object, {…}, found a list"),
         (&["check", path, "--deadline", "5"], "\"5\" has no unit"),
         (&["check", path, "--deadline", "1h"], "out of range"),
-        (&["check", path, "--memory", "16"], "\"16\" is no size; expected a whole number with a unit"),
-        (&["check", path, "--max-bytes", "x"], "is no size"),
+        (&["check", path, "--memory", "16"], "\"16\" has no unit; expected a whole number with a unit"),
+        (&["check", path, "--max-bytes", "x"], "expected a whole number with a unit"),
         (&["new"], "<NAME>"),
         (&["new", "x", "--lang", "cobol"], "rust, wat"),
         (&["no-such-command"], "no-such-command"),

@@ -7,17 +7,9 @@ use warp::Filter;
 
 use super::*;
 use crate::admin::reply;
-use crate::config::AdminListen;
 
 fn settings() -> AdminSettings {
-    AdminSettings {
-        listen: AdminListen::Tcp("127.0.0.1:8080".parse().unwrap()),
-        token: None,
-        register_token: None,
-        register_allow: None,
-        allow_get_changes: true,
-        pprof_listen: None,
-    }
+    AdminSettings::for_tests()
 }
 
 /// Repeats how many bytes the body had.

@@ -1,18 +1,11 @@
 use warp::http::Request;
 
 use super::*;
-use crate::config::AdminListen;
 
 fn settings(token: Option<&str>, register_token: Option<&str>) -> AdminSettings {
     let secret = |text: &str| Secret::new(text.to_owned());
-    AdminSettings {
-        listen: AdminListen::Tcp("127.0.0.1:8080".parse().unwrap()),
-        token: token.map(secret),
-        register_token: register_token.map(secret),
-        register_allow: None,
-        allow_get_changes: true,
-        pprof_listen: None,
-    }
+    let (token, register_token) = (token.map(secret), register_token.map(secret));
+    AdminSettings { token, register_token, ..AdminSettings::for_tests() }
 }
 
 fn head(path: &str, headers: &[(&str, &str)]) -> Parts {

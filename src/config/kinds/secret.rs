@@ -4,6 +4,15 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use jsonc_parser::ast::Value;
+use serde_json::json;
+
+use super::plain::report;
+use crate::config::key::{Describe, Kind, Style};
+use crate::config::problem::Place;
+use crate::config::reader::Reader;
+use crate::config::units::quoted;
+
 /// Longest accepted secret, in bytes; it travels in one HTTP header.
 pub const SECRET_LEN_MAX: usize = 1_024;
 
@@ -28,12 +37,12 @@ impl Secret {
     }
 
     /// What the file says: the secret itself, `env:NAME` or `file:PATH`.
-    pub(super) fn written(&self) -> &str {
+    pub(in crate::config) fn written(&self) -> &str {
         &self.written
     }
 
     /// Looks up what `written` stands for. The error says what is wrong and never shows a secret.
-    pub(super) fn resolve(written: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
+    fn resolve(written: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
         let value = if let Some(name) = written.strip_prefix("env:") {
             env(name).ok_or_else(|| format!("the environment has no variable \"{name}\" of plain text"))?
         } else if let Some(path) = written.strip_prefix("file:") {
@@ -69,4 +78,39 @@ fn read(path: &Path) -> Result<String, String> {
         .map_err(|error| format!("cannot read the secret from {}: {error}", path.display()))?;
     let trimmed = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text);
     Ok(trimmed.to_owned())
+}
+
+/// What a dump writes in the place of a secret that stands in the file.
+pub(in crate::config) const HIDDEN: &str = "***";
+
+/// A secret; unlike other kinds it never shows the value.
+pub(in crate::config) struct SecretText;
+
+pub(in crate::config) const fn secret() -> SecretText {
+    SecretText
+}
+
+impl Describe for SecretText {
+    fn schema(&self) -> serde_json::Value {
+        json!({ "type": "string", "minLength": 1 })
+    }
+
+    fn expected(&self) -> String {
+        "a string".to_owned()
+    }
+}
+
+impl Kind for SecretText {
+    type Value = Secret;
+
+    fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<Secret> {
+        let written = value.as_string_lit().ok_or("expected a token, env:NAME or file:PATH".to_owned());
+        let secret = written.and_then(|written| Secret::resolve(&written.value, &reader.folder, reader.env));
+        report(reader, place, value, secret)
+    }
+
+    fn write(&self, value: &Secret, style: &Style) -> String {
+        let is_reference = ["env:", "file:"].iter().any(|prefix| value.written().starts_with(prefix));
+        quoted(if is_reference || style.shows_secrets { value.written() } else { HIDDEN })
+    }
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use jsonc_parser::ast::{Array, Object};
 use jsonc_parser::common::Ranged;
 
-use super::dump::quoted;
+use crate::config::units::quoted;
 
 const BLANKS: [char; 2] = [' ', '\t'];
 const NEWLINES: [char; 2] = ['\n', '\r'];

@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::check::{admin_sockets, check_server, check_weight};
-use super::dump::dump_for;
-use super::keys::{GROUPS_MAX, SERVERS_MAX};
-use super::parse::{parse_with, without_bom};
 use super::rewrite::{Wanted, rewritten};
-use super::value::check_labels;
-use super::{Config, GroupConfig, Problem};
+use crate::config::check::{admin_sockets, check_server, check_weight};
+use crate::config::dump::dump;
+use crate::config::fields::{Config, GROUPS_MAX, GroupConfig, SERVERS_MAX};
+use crate::config::kinds::check_labels;
+use crate::config::problem::Problem;
+use crate::config::read::parse;
+use crate::config::syntax::without_bom;
 use crate::group::GroupSettings;
 use crate::policy::spec::PolicySpec;
 use crate::server::{ServerAddr, ServerSettings, State};
@@ -108,28 +109,24 @@ pub struct Document {
     /// What `text` says.
     said: Vec<GroupConfig>,
     was_legacy: bool,
-    /// What holds for a group that says nothing.
-    base: GroupSettings,
     config: Config,
     /// For each server of each group of `config`, its index in `said`; `None` for a new one.
     places: Vec<Vec<Option<usize>>>,
 }
 
 impl Document {
-    /// Reads and checks `text`, the content of the file at `path`, as [`super::parse()`] does.
+    /// Reads and checks `text`, the content of the file at `path`, as [`crate::config::parse()`] does.
     ///
     /// # Errors
     ///
     /// Every mistake in the order of the file.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Vec<Problem>> {
-        let parsed = parse_with(path, text, &|name| std::env::var(name).ok())?;
-        let config = parsed.config;
+        let config = parse(path, text)?;
         Ok(Self {
             path: path.to_owned(),
             text: text.to_owned(),
             said: config.groups.clone(),
             was_legacy: config.is_legacy,
-            base: parsed.base,
             places: config.groups.iter().map(|group| (0..group.servers.len()).map(Some).collect()).collect(),
             config,
         })
@@ -195,11 +192,11 @@ impl Document {
         let mark = &self.text[..self.text.len() - text.len()];
         let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
         if self.was_legacy {
-            return format!("{mark}{}", dump_for(&self.config, &self.path).replace('\n', newline));
+            return format!("{mark}{}", dump(&self.config, &self.path, true).replace('\n', newline));
         }
         let groups = self.config.groups.iter().zip(&self.places).enumerate();
         let wanted = groups.map(|(index, (group, places))| Wanted { group, said: self.said.get(index), places });
-        format!("{mark}{}", rewritten(text, newline, &self.base, wanted))
+        format!("{mark}{}", rewritten(text, newline, &self.config.defaults, wanted))
     }
 
     fn group(&self, port: u16) -> Result<usize, EditError> {
@@ -247,7 +244,10 @@ impl Document {
             return Err(EditError::Refused(format!("the file has {GROUPS_MAX} groups already; expected no more")));
         }
         let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        groups.push(GroupConfig { settings: GroupSettings { listen, ..self.base.clone() }, servers: Vec::new() });
+        groups.push(GroupConfig {
+            settings: GroupSettings { listen, ..self.config.defaults.clone() },
+            servers: Vec::new(),
+        });
         self.places.push(Vec::new());
         Ok(groups.len() - 1)
     }

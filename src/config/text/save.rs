@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::reader::FILE_BYTES_MAX;
+use crate::config::syntax::FILE_BYTES_MAX;
 
 /// How the names of the temporary files start, behind a dot and the file's own name.
 const TEMP_INFIX: &str = ".goproxy-tmp-";
@@ -181,7 +181,7 @@ mod tests {
         for round in 0..10 {
             fs::write(&path, "start").unwrap();
             let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "config::file::tests::save_until_killed"])
+                .args(["--exact", "config::text::save::tests::save_until_killed"])
                 .env(VICTIM, &path)
                 .stdout(std::process::Stdio::null())
                 .spawn()

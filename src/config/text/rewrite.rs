@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, HashSet};
 use jsonc_parser::ast::{Object, Value};
 use jsonc_parser::common::Ranged;
 
-use super::dump::{quoted, server_keys, server_text};
-use super::list::{Fresh, List};
-use super::reader::syntax;
-use super::{GroupConfig, policy};
+use super::items::{Fresh, List};
+use crate::config::declare::Fields;
+use crate::config::fields::{GroupConfig, server_text};
+use crate::config::key::Style;
+use crate::config::syntax::syntax;
+use crate::config::units::quoted;
 use crate::group::GroupSettings;
 use crate::server::ServerSettings;
 
@@ -75,11 +77,8 @@ impl Writer<'_> {
     fn group(&self, value: &Object, said: &GroupConfig, wanted: &Wanted) -> List {
         let Wanted { group, places, .. } = *wanted;
         let mut list = List::of_object(self.text, value, Fresh::default());
-        if group.settings.open != said.settings.open {
-            list.set("open", &group.settings.open.to_string());
-        }
-        if group.settings.policy != said.settings.policy {
-            list.set("policy", &policy::text(&group.settings.policy));
+        for (name, value) in group.settings.differing(&said.settings, &Style::default()) {
+            list.set(name, &value);
         }
         if group.servers != said.servers {
             let servers = match value.get("servers").map(|property| &property.value) {
@@ -96,14 +95,9 @@ impl Writer<'_> {
     }
 
     fn new_group(&self, group: &GroupConfig, base: &GroupSettings, separator: &str) -> List {
-        let settings = &group.settings;
         let mut list = List::empty(['{', '}'], self.fresh_below(separator));
-        list.set("listen", &quoted(&settings.listen.to_string()));
-        if settings.open != base.open {
-            list.set("open", &settings.open.to_string());
-        }
-        if settings.policy != base.policy {
-            list.set("policy", &policy::text(&settings.policy));
+        for (name, value) in group.settings.differing(base, &Style::default()) {
+            list.set(name, &value);
         }
         if !group.servers.is_empty() {
             let servers = self.new_servers(&group.servers, &list.separator());
@@ -141,7 +135,7 @@ impl Writer<'_> {
     }
 
     fn server(&self, value: &Value, said: &ServerSettings, server: &ServerSettings) -> String {
-        let keys = server_keys(server, said);
+        let keys = server.differing(said, &Style::default());
         let Value::Object(object) = value else {
             // The address as its owner wrote it, which need not be the canonical form.
             let addr = value.text(self.text);

@@ -1,0 +1,75 @@
+//! The keys of `admin`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use ipnet::IpNet;
+
+use crate::config::declare::settings;
+use crate::config::kinds::{
+    AdminListen, HIDDEN, Secret, network_list, optional, secret, socket, socket_or_unix, switch,
+};
+use crate::config::object::Object;
+use crate::config::problem::Place;
+use crate::config::reader::{Listens, Reader};
+
+settings! {
+    /// The admin port as configured.
+    pub struct AdminSettings {
+        /// Where the admin port listens, ip:port or unix:PATH. An address that other machines can reach needs a token.
+        listen: AdminListen as socket_or_unix() => AdminListen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))), NextStart;
+        /// The bearer token that every request needs but /live and /ready: the token itself, env:NAME or file:PATH
+        /// (relative to the folder of this file).
+        token: Option<Secret> as optional(secret()), AtOnce;
+        /// A second token, which allows worker-keepalive.do and nothing else; written as token is.
+        register_token: Option<Secret> as optional(secret()), AtOnce;
+        /// Networks whose addresses may register as servers; null for all that are not refused anyway.
+        register_allow: Option<Vec<IpNet>> as optional(network_list()), AtOnce;
+        /// False: a request that changes something needs POST.
+        allow_get_changes: bool as switch() => true, AtOnce;
+        /// Serves /debug/pprof/ at this ip:port instead of on the admin port.
+        pprof_listen: Option<SocketAddr> as optional(socket()), NextStart;
+    }
+}
+
+/// Reports what does not fit together within `admin`, and notes where the process would listen.
+pub(super) fn check_admin(reader: &mut Reader, object: &Object, admin: &AdminSettings) {
+    check_tokens(reader, object, admin);
+    let listen = match admin.listen {
+        AdminListen::Tcp(addr) => Some(("listen", addr)),
+        AdminListen::Unix(_) => None,
+    };
+    for (name, addr) in listen.into_iter().chain(admin.pprof_listen.map(|addr| ("pprof_listen", addr))) {
+        let place = Place::Key(object.place, name);
+        if !addr.ip().to_canonical().is_loopback() && !object.says("token") {
+            let message =
+                format!("\"{addr}\" can be reached from other machines; expected a loopback address or admin.token");
+            reader.problems.add(object.offset(name), place, message);
+        }
+        let (offset, path) = (object.offset(name), place.to_string());
+        reader.listeners.push(Listens { addr, offset, path, group: None });
+    }
+}
+
+fn check_tokens(reader: &mut Reader, object: &Object, admin: &AdminSettings) {
+    let message = match (&admin.token, &admin.register_token) {
+        _ if object.says("register_token") && !object.says("token") => {
+            "a register_token without a token protects nothing; expected admin.token too"
+        }
+        // A dump hides both alike.
+        (Some(token), Some(register)) if token.expose() == register.expose() && token.expose() != HIDDEN => {
+            "the register_token is the token, which allows everything; expected another one"
+        }
+        _ => return,
+    };
+    reader.problems.add(object.offset("register_token"), Place::Key(object.place, "register_token"), message);
+}
+
+#[cfg(test)]
+impl AdminSettings {
+    /// What an empty file means.
+    pub(crate) fn for_tests() -> Self {
+        let mut reader = Reader::new(std::path::PathBuf::new(), &|_| None);
+        let missing = Object::missing(&Place::Root, false);
+        crate::config::declare::Fields::read(&mut reader, &missing, None).expect("no key is required")
+    }
+}

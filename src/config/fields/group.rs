@@ -1,0 +1,262 @@
+//! The keys of a group, and of `defaults`, which takes those that groups can share.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use jsonc_parser::ast::Value;
+use jsonc_parser::common::Ranged;
+use serde_json::json;
+
+use super::server::server_text;
+use super::{MINUTE_MS, YEAR_MS};
+use crate::config::declare::{Fields, settings};
+use crate::config::key::{Change, Describe, Effect, Kind, Style, Table, keys};
+use crate::config::kinds::{
+    Time, elements, key_schema, object_schema, object_text, policy, server_address, socket, switch, time, time_or_zero,
+    whole,
+};
+use crate::config::object::Object;
+use crate::config::problem::Place;
+use crate::config::reader::{Listens, Reader, Serves};
+use crate::group::GroupSettings;
+use crate::policy::spec::PolicySpec;
+use crate::server::{Origin, ServerSettings};
+
+/// Most groups in a file.
+pub const GROUPS_MAX: usize = 4_096;
+/// Most servers of a group in a file.
+pub const SERVERS_MAX: usize = 65_536;
+
+/// What `idle_timeout` may be.
+pub(in crate::config) const IDLE_TIMEOUT: Time = time_or_zero(1, YEAR_MS);
+/// What `heartbeat_timeout` may be.
+pub(in crate::config) const HEARTBEAT_TIMEOUT: Time = time(1, YEAR_MS);
+
+/// Stands for the address of `defaults`, which has none.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+settings! {
+    impl GroupSettings {
+        /// Where the group listens, ip:port. The port is the group's id.
+        [own NOWHERE] listen as socket(), AtOnce;
+        /// False: the group is kept but does not listen.
+        open as switch() => true, AtOnce;
+        /// How a server is picked for a new client. wasm:NAME is a module of policies_dir; the object says more about one.
+        policy as policy() => PolicySpec::default(), NewSessions;
+        /// How long one attempt to connect may take.
+        connect_timeout as time(1, 10 * MINUTE_MS) => Duration::from_secs(2), NewSessions;
+        /// How many servers are tried for one client.
+        connect_attempts as whole::<u32>(1, 100) => 3, NewSessions;
+        /// A session ends when neither side has sent anything for so long; 0s for never.
+        idle_timeout as IDLE_TIMEOUT => Duration::from_secs(600), AtOnce;
+        /// A session ends when one side has finished and the other is silent for so long; 0s for never.
+        half_close_timeout as time_or_zero(1, YEAR_MS) => Duration::from_secs(30), AtOnce;
+        /// How long a server that registered itself stays online after its last heartbeat.
+        heartbeat_timeout as HEARTBEAT_TIMEOUT => Duration::from_secs(5), AtOnce;
+        /// Sessions of the group at a time; 0 for no limit.
+        max_sessions as whole::<u32>(0, u32::MAX as u64) => 0, NewSessions;
+    }
+}
+
+settings! {
+    /// What a group has beside its settings.
+    struct GroupServers {
+        /// The servers in order, each host:port or an object; no two have the same address.
+        servers: Vec<ServerSettings> as Servers => Vec::new(), AtOnce;
+    }
+}
+
+/// A group as configured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupConfig {
+    /// Everything but the servers.
+    pub settings: GroupSettings,
+    /// In the order of the file; addresses are unique within the group.
+    pub servers: Vec<ServerSettings>,
+}
+
+/// The keys of a group.
+const GROUP: Table = &[GroupSettings::TABLE[0], GroupServers::TABLE[0]];
+
+impl GroupConfig {
+    fn read(reader: &mut Reader, object: &Object) -> Option<Self> {
+        let base = reader.base.clone();
+        let settings = GroupSettings::read(reader, object, base.as_ref());
+        let group = Some(reader.group);
+        if let Some(settings) = &settings {
+            let path = Place::Key(object.place, "listen").to_string();
+            reader.listeners.push(Listens { addr: settings.listen, offset: object.offset("listen"), path, group });
+        }
+        let servers = GroupServers::read(reader, object, None);
+        Some(Self { settings: settings?, servers: servers?.servers })
+    }
+
+    fn text(&self, style: &Style) -> String {
+        let mut values = self.settings.write(&style.deeper());
+        values.push(("servers", Servers.write(&self.servers, &style.deeper())));
+        object_text(&values, style)
+    }
+}
+
+/// The groups of a file.
+pub(super) struct Groups;
+
+pub(super) const fn groups() -> Groups {
+    Groups
+}
+
+impl Describe for Groups {
+    fn schema(&self) -> serde_json::Value {
+        json!({ "type": "array", "maxItems": GROUPS_MAX, "items": object_schema(GROUP, false) })
+    }
+
+    fn expected(&self) -> String {
+        format!("a list of at most {GROUPS_MAX}")
+    }
+
+    fn is_more_than_its_schema(&self) -> bool {
+        true
+    }
+
+    fn tables(&self, name: &str) -> Vec<(String, Table)> {
+        vec![(format!("{name}[]."), GROUP)]
+    }
+}
+
+impl Kind for Groups {
+    type Value = Vec<GroupConfig>;
+
+    fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<Self::Value> {
+        let list = elements(reader, place, value, GROUPS_MAX)?;
+        let groups = list.iter().enumerate().filter_map(|(index, value)| {
+            reader.group = index;
+            let place = Place::Index(place, index);
+            let object = Object::open(reader, value, &place, GROUP, false)?;
+            GroupConfig::read(reader, &object)
+        });
+        Some(groups.collect())
+    }
+
+    fn write(&self, value: &Self::Value, style: &Style) -> String {
+        let groups: Vec<String> = value.iter().map(|group| group.text(&style.deeper())).collect();
+        lines(&groups, style)
+    }
+
+    /// Groups are compared one by one, by whoever applies the difference.
+    fn changes(&self, _: (&str, Effect), _: &Self::Value, _: &Self::Value, _: &mut Vec<Change>) {}
+}
+
+/// What groups share unless they say otherwise.
+pub(super) struct Defaults;
+
+pub(super) const fn shared_by_groups() -> Defaults {
+    Defaults
+}
+
+impl Describe for Defaults {
+    fn schema(&self) -> serde_json::Value {
+        object_schema(GroupSettings::TABLE, true)
+    }
+
+    fn expected(&self) -> String {
+        "an object".to_owned()
+    }
+
+    fn implied_default(&self) -> Option<String> {
+        Some("{}".to_owned())
+    }
+}
+
+impl Kind for Defaults {
+    type Value = GroupSettings;
+
+    fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<GroupSettings> {
+        let object = Object::open(reader, value, place, GroupSettings::TABLE, true)?;
+        reader.base = GroupSettings::read(reader, &object, None);
+        reader.base.clone()
+    }
+
+    fn absent(&self, reader: &mut Reader, place: &Place) -> Option<GroupSettings> {
+        reader.base = GroupSettings::read(reader, &Object::missing(place, true), None);
+        reader.base.clone()
+    }
+
+    fn write(&self, value: &GroupSettings, style: &Style) -> String {
+        let shared: Vec<&str> = keys(GroupSettings::TABLE, true).map(|key| key.name).collect();
+        let mut values = value.write(&style.deeper());
+        values.retain(|(name, _)| shared.contains(name));
+        object_text(&values, style)
+    }
+
+    /// A default changes something only where a group takes it, and then that group is another.
+    fn changes(&self, _: (&str, Effect), _: &GroupSettings, _: &GroupSettings, _: &mut Vec<Change>) {}
+}
+
+/// The servers of a group.
+struct Servers;
+
+impl Describe for Servers {
+    fn schema(&self) -> serde_json::Value {
+        let addr = keys(ServerSettings::TABLE, false).find(|key| key.name == "addr").map(key_schema);
+        let items = json!({ "anyOf": [addr, object_schema(ServerSettings::TABLE, false)] });
+        json!({ "type": "array", "maxItems": SERVERS_MAX, "items": items })
+    }
+
+    fn expected(&self) -> String {
+        format!("a list of at most {SERVERS_MAX}")
+    }
+
+    fn is_more_than_its_schema(&self) -> bool {
+        true
+    }
+
+    fn tables(&self, name: &str) -> Vec<(String, Table)> {
+        vec![(format!("{name}[]."), ServerSettings::TABLE)]
+    }
+}
+
+impl Kind for Servers {
+    type Value = Vec<ServerSettings>;
+
+    fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<Self::Value> {
+        let list = elements(reader, place, value, SERVERS_MAX)?;
+        let mut servers = Vec::with_capacity(list.len());
+        for (index, value) in list.iter().enumerate() {
+            let place = Place::Index(place, index);
+            let is_plain = value.as_string_lit().is_some();
+            let read = if is_plain { plain(reader, &place, value) } else { full(reader, &place, value) };
+            let Some((server, offset)) = read else { continue };
+            let (addr, group) = (server.addr.clone(), reader.group);
+            reader.servers.push(Serves { addr, offset, group, index, is_plain });
+            servers.push(server);
+        }
+        Some(servers)
+    }
+
+    fn write(&self, value: &Self::Value, style: &Style) -> String {
+        lines(&value.iter().map(server_text).collect::<Vec<_>>(), style)
+    }
+}
+
+/// A server that is its address alone, and where that stands.
+fn plain(reader: &mut Reader, place: &Place, value: &Value) -> Option<(ServerSettings, usize)> {
+    let addr = server_address().read(reader, place, value)?;
+    Some((ServerSettings::new(addr, Origin::File), value.start()))
+}
+
+/// A server that is an object, and where its address stands.
+fn full(reader: &mut Reader, place: &Place, value: &Value) -> Option<(ServerSettings, usize)> {
+    let object = Object::open(reader, value, place, ServerSettings::TABLE, false)?;
+    let server = ServerSettings::read(reader, &object, None)?;
+    Some((server, object.offset("addr")))
+}
+
+/// A list, one element a line.
+fn lines(elements: &[String], style: &Style) -> String {
+    if elements.is_empty() {
+        return "[]".to_owned();
+    }
+    let indent = style.indent;
+    let elements: Vec<String> = elements.iter().map(|element| format!("{:1$}{element}", "", indent + 2)).collect();
+    format!("[\n{}\n{:indent$}]", elements.join(",\n"), "")
+}

@@ -1,0 +1,24 @@
+//! Every key of `proxy.json`: one declaration each.
+//!
+//! What a declaration says is explained at [`settings!`](super::declare). The structs of groups, servers and modules
+//! are declared where they are used; the others are declared here. What must hold between values is left to `check`.
+
+mod admin;
+mod group;
+mod log;
+mod module;
+mod root;
+mod server;
+
+pub use admin::AdminSettings;
+pub use group::{GROUPS_MAX, GroupConfig, SERVERS_MAX};
+pub(super) use group::{HEARTBEAT_TIMEOUT, IDLE_TIMEOUT};
+pub use log::LogSettings;
+pub(super) use log::STATUS_INTERVAL;
+pub(super) use module::{DEADLINE, MEMORY};
+pub use root::Config;
+pub(super) use root::POLICY_MAX_BYTES;
+pub(super) use server::server_text;
+
+const MINUTE_MS: u64 = 60_000;
+const YEAR_MS: u64 = 365 * 86_400_000;

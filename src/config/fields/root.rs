@@ -1,0 +1,55 @@
+//! The keys of the whole file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::YEAR_MS;
+use super::admin::{AdminSettings, check_admin};
+use super::group::{GroupConfig, groups, shared_by_groups};
+use super::log::LogSettings;
+use crate::config::declare::{Fields, settings};
+use crate::config::key::Change;
+use crate::config::kinds::{Size, folder, optional, section, section_with, size, switch, text, time_or_zero, whole};
+use crate::group::GroupSettings;
+
+/// What `policy_max_bytes` may be.
+pub(in crate::config) const POLICY_MAX_BYTES: Size = size(1 << 10, 1 << 30);
+
+settings! {
+    /// `proxy.json`, read and checked: every value is usable as it is.
+    pub struct Config {
+        /// Where editors find the schema.
+        schema("$schema"): Option<String> as optional(text()), Nothing;
+        /// The admin port: HTTP requests that show and change what runs.
+        admin: AdminSettings as section_with(check_admin), AtOnce;
+        /// Log lines on stderr.
+        log: LogSettings as section::<LogSettings>(), AtOnce;
+        /// The folder of policy modules, relative to the folder of this file.
+        policies_dir: PathBuf as folder("../policies"), NextStart;
+        /// How long sessions may go on after a TERM.
+        drain_timeout: Duration as time_or_zero(1, YEAR_MS) => Duration::from_secs(30), AtOnce;
+        /// Threads that carry data; 0 for one per core.
+        threads: usize as whole::<usize>(0, 1_024) => 0, NextStart;
+        /// True: each thread that carries data stays on a core of its own, or shares one where there are more threads
+        /// than cores.
+        pin_threads: bool as switch() => false, NextStart;
+        /// The largest policy module that is read.
+        policy_max_bytes: u64 as POLICY_MAX_BYTES => 8 << 20, NextStart;
+        /// Settings of every group that does not say otherwise: any key of a group except listen and servers.
+        defaults: GroupSettings as shared_by_groups(), AtOnce;
+        /// The groups; no two have the same port.
+        groups: Vec<GroupConfig> as groups() => Vec::new(), AtOnce;
+        beside:
+        /// True when the file had the flat form of the old program.
+        is_legacy: bool = false;
+    }
+}
+
+impl Config {
+    /// The keys that are not those of `old`, but for groups and defaults: those are compared group by group.
+    pub fn changes_since(&self, old: &Self) -> Vec<Change> {
+        let mut found = Vec::new();
+        self.changes(old, "", &mut found);
+        found
+    }
+}

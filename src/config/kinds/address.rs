@@ -1,0 +1,197 @@
+//! Addresses: where to listen, where servers are, networks.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use jsonc_parser::ast::Value;
+use jsonc_parser::common::Ranged;
+use serde_json::json;
+
+use super::plain::{report, text_of, wrong};
+use super::section::elements;
+use crate::config::hints::address_of_others;
+use crate::config::key::{Describe, Kind, Style};
+use crate::config::object::shown;
+use crate::config::problem::Place;
+use crate::config::reader::Reader;
+use crate::config::units::quoted;
+use crate::server::{ADDR_LEN_MAX, ServerAddr};
+
+/// Longest path of a unix socket that the kernel takes, in bytes.
+const UNIX_PATH_LEN_MAX: usize = 107;
+/// Most networks of a list.
+const NETWORKS_MAX: usize = 1_024;
+
+const SOCKET_PATTERN: &str = "([0-9.]+|\\[[^\\]]+\\]):[0-9]{1,5}";
+
+/// `ip:port`.
+pub(in crate::config) struct Socket;
+
+pub(in crate::config) const fn socket() -> Socket {
+    Socket
+}
+
+impl Describe for Socket {
+    fn schema(&self) -> serde_json::Value {
+        json!({ "type": "string", "pattern": format!("^{SOCKET_PATTERN}$") })
+    }
+
+    fn expected(&self) -> String {
+        "ip:port".to_owned()
+    }
+}
+
+impl Kind for Socket {
+    type Value = SocketAddr;
+
+    fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<SocketAddr> {
+        report(reader, place, value, listen_address(value, "ip:port, such as \"127.0.0.1:8081\""))
+    }
+
+    fn write(&self, value: &SocketAddr, _: &Style) -> String {
+        quoted(&value.to_string())
+    }
+}
+
+/// Where the admin port is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminListen {
+    /// A TCP socket. An address that other machines can reach needs a token.
+    Tcp(SocketAddr),
+    /// A unix socket of mode 0600.
+    Unix(PathBuf),
+}
+
+/// `ip:port` or `unix:PATH`.
+pub(in crate::config) struct SocketOrUnix;
+
+pub(in crate::config) const fn socket_or_unix() -> SocketOrUnix {
+    SocketOrUnix
+}
+
+impl SocketOrUnix {
+    fn parse(value: &Value) -> Result<AdminListen, String> {
+        let Some(path) = value.as_string_lit().and_then(|text| text.value.strip_prefix("unix:")) else {
+            return listen_address(value, "ip:port, such as \"127.0.0.1:8080\", or unix:/PATH").map(AdminListen::Tcp);
+        };
+        if !path.starts_with('/') || path.contains('\0') {
+            return Err(wrong(value, "unix: and an absolute path"));
+        }
+        if path.len() > UNIX_PATH_LEN_MAX {
+            return Err(wrong(value, &format!("unix: and a path of at most {UNIX_PATH_LEN_MAX} bytes")));
+        }
+        Ok(AdminListen::Unix(PathBuf::from(path)))
+    }
+}
+
+impl Describe for SocketOrUnix {
+    fn schema(&self) -> serde_json::Value {
+        json!({ "type": "string", "pattern": format!("^(unix:/.+|{SOCKET_PATTERN})$") })
+    }
+
+    fn expected(&self) -> String {
+        "ip:port or unix:PATH".to_owned()
+    }
+}
+
+impl Kind for SocketOrUnix {
+    type Value = AdminListen;
+
+    fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<AdminListen> {
+        report(reader, place, value, Self::parse(value))
+    }
+
+    fn write(&self, value: &AdminListen, _: &Style) -> String {
+        match value {
+            AdminListen::Tcp(addr) => quoted(&addr.to_string()),
+            AdminListen::Unix(path) => quoted(&format!("unix:{}", path.display())),
+        }
+    }
+}
+
+fn listen_address(value: &Value, expected: &str) -> Result<SocketAddr, String> {
+    let text = text_of(value, expected)?;
+    let socket = text.parse::<SocketAddr>().map_err(|_| {
+        let hint = address_of_others(text).unwrap_or_default();
+        format!("{}{hint}", wrong(value, expected))
+    })?;
+    match socket.port() {
+        0 => Err(format!("{} has port 0; expected a port of 1 to 65535", shown(value))),
+        _ => Ok(socket),
+    }
+}
+
+/// A server's `host:port`.
+pub(in crate::config) struct Server;
+
+pub(in crate::config) const fn server_address() -> Server {
+    Server
+}
+
+impl Describe for Server {
+    fn schema(&self) -> serde_json::Value {
+        json!({ "type": "string", "pattern": "^.+:[0-9]{1,5}$", "maxLength": ADDR_LEN_MAX })
+    }
+
+    fn expected(&self) -> String {
+        "host:port".to_owned()
+    }
+}
+
+impl Kind for Server {
+    type Value = ServerAddr;
+
+    fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<ServerAddr> {
+        let text = text_of(value, "host:port, ip:port or [ipv6]:port");
+        let addr = text.and_then(|text| text.parse::<ServerAddr>().map_err(|error| error.to_string()));
+        report(reader, place, value, addr)
+    }
+
+    fn write(&self, value: &ServerAddr, _: &Style) -> String {
+        quoted(value.as_str())
+    }
+}
+
+/// Networks, `10.0.0.0/8`, or single addresses.
+pub(in crate::config) struct Networks;
+
+pub(in crate::config) const fn network_list() -> Networks {
+    Networks
+}
+
+impl Describe for Networks {
+    fn schema(&self) -> serde_json::Value {
+        json!({ "type": "array", "maxItems": NETWORKS_MAX, "items": { "type": "string" } })
+    }
+
+    fn expected(&self) -> String {
+        "a list of networks".to_owned()
+    }
+}
+
+impl Kind for Networks {
+    type Value = Vec<IpNet>;
+
+    fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<Vec<IpNet>> {
+        let networks = elements(reader, place, value, NETWORKS_MAX)?;
+        let network = |(index, value): (usize, &Value)| {
+            network(value)
+                .map_err(|message| reader.problems.add(value.start(), Place::Index(place, index), message))
+                .ok()
+        };
+        Some(networks.iter().enumerate().filter_map(network).collect())
+    }
+
+    fn write(&self, value: &Vec<IpNet>, _: &Style) -> String {
+        let networks: Vec<String> = value.iter().map(|network| quoted(&network.to_string())).collect();
+        format!("[{}]", networks.join(", "))
+    }
+}
+
+fn network(value: &Value) -> Result<IpNet, String> {
+    let text = value.as_string_lit().map_or("", |text| &text.value);
+    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    let network = text.parse::<IpNet>().ok().or_else(address);
+    network.ok_or_else(|| wrong(value, "ip/bits or ip, such as \"10.0.0.0/8\""))
+}

@@ -1,0 +1,22 @@
+//! The kinds of values that keys have: each is read, written and described in one place.
+//!
+//! A kind reports what is wrong with a value itself, as *expected …, found …*. What must hold between values is
+//! left to `check`.
+
+mod address;
+mod module;
+mod plain;
+mod secret;
+mod section;
+mod text;
+
+pub use address::AdminListen;
+pub(super) use address::{network_list, server_address, socket, socket_or_unix};
+pub use module::MODULE_CONFIG_LEN_MAX;
+pub(super) use module::{free, module_name, policy, policy_name, sha256};
+pub(super) use plain::{Size, Time, number_or_text, optional, size, switch, time, time_or_zero, whole};
+pub(super) use secret::{HIDDEN, secret};
+pub use secret::{SECRET_LEN_MAX, Secret};
+pub(super) use section::{elements, key_schema, object_schema, object_text, section, section_with};
+pub use text::{LABEL_LEN_MAX, LABELS_MAX};
+pub(super) use text::{check_labels, folder, labels, text, word, words};

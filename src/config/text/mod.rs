@@ -1,0 +1,8 @@
+//! The file as text: edits that keep all that a user wrote around them, and the file replaced whole.
+
+mod document;
+mod items;
+mod rewrite;
+pub mod save;
+
+pub use document::{Document, Edit, EditError};
