@@ -20,6 +20,8 @@ pub mod data;
 
 pub mod config;
 
+mod health;
+
 pub mod sources;
 
 pub mod control;

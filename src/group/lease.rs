@@ -1,30 +1,67 @@
 //! Leases: how long a server that registered itself is believed.
 //!
-//! A lease runs out one time-out after the last heartbeat, on the monotonic clock. When most servers of a
-//! group fall silent at once it is likelier that their heartbeats are lost than that they are: the leases are
-//! then kept, a warning is logged, and connect failures decide, until heartbeats return. (Netflix's Eureka
-//! calls this self-preservation.)
+//! A lease runs out one time-out after the last heartbeat, on the monotonic clock. When most servers of a group fall
+//! silent at once, it is more likely that their heartbeats are lost than that all of them are gone: their leases are
+//! then kept and a warning is logged. (Netflix's Eureka calls this self-preservation.) A kept lease is worth what
+//! connects show: a server that does not answer is offline, see [`Offline::Unanswered`](super::offline::Offline).
+//!
+//! Leases are kept until heartbeats return, or until some server has sent its heartbeats on time for
+//! [`PROOF_TIMEOUTS`]: then heartbeats do arrive, and the others are silent by themselves. A lease that nobody has
+//! renewed since the process started is never kept.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::base::clock;
+use crate::server::ServerAddr;
 
 /// With fewer silent servers than this, each is believed to be gone.
 const SILENT_MIN: usize = 3;
+
+/// So many time-outs of heartbeats on time prove that heartbeats arrive.
+const PROOF_TIMEOUTS: u64 = 3;
+
+/// The shortest pause between two tries of a server whose lease is kept.
+const TRY_PAUSE_MIN_MS: u64 = 100;
 
 /// The lease of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     until_ms: u64,
-    is_kept: bool,
-    /// It ran out, and that was noticed: it is not counted among those that fall silent now.
-    has_ended: bool,
+    /// When the last heartbeat came; without any, when the lease was given.
+    heard_ms: u64,
+    /// When the first of those heartbeats came that have been on time since.
+    on_time_since_ms: u64,
+    /// A heartbeat has come since the process started.
+    is_proven: bool,
+    phase: Phase,
     /// The server's own idea of its load.
     pub(super) load: Option<u32>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// It has run out and is kept; the proxy tries the server at this time.
+    Kept {
+        try_ms: u64,
+    },
+    Ended,
+}
+
+/// A server whose lease is kept, to be tried by a connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// The server.
+    pub server: ServerAddr,
+    /// Its addresses, the one that answered last first.
+    pub addresses: Vec<SocketAddr>,
+    /// How long all of them together may take.
+    pub timeout: Duration,
+}
+
 /// What a check of a group's leases found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaseCheck {
     /// A server has come or gone.
     pub changed: bool,
@@ -32,28 +69,54 @@ pub struct LeaseCheck {
     pub preserving: bool,
     /// When something may change next, on the clock of [`clock::coarse_ms`]; `None` without leases.
     pub next_ms: Option<u64>,
+    /// Servers to try now; [`Group::tried`](super::Group::tried) wants to know what came of each.
+    pub trials: Vec<Trial>,
 }
 
 impl Lease {
     /// One whole time-out from now.
     pub fn new(now_ms: u64, timeout: Duration) -> Self {
-        Self { until_ms: now_ms + clock::as_ms(timeout), is_kept: false, has_ended: false, load: None }
+        Self {
+            until_ms: now_ms.saturating_add(clock::as_ms(timeout)),
+            heard_ms: now_ms,
+            on_time_since_ms: now_ms,
+            is_proven: false,
+            phase: Phase::Running,
+            load: None,
+        }
     }
 
-    /// One whole time-out from a heartbeat, which told the server's load or did not.
-    pub(super) fn renewed(now_ms: u64, timeout: Duration, load: Option<u32>) -> Self {
-        Self { load, ..Self::new(now_ms, timeout) }
+    /// One whole time-out from a heartbeat, after `before`. `load` is what the heartbeat told of it.
+    pub(super) fn renewed(before: Option<&Self>, now_ms: u64, timeout: Duration, load: Option<u32>) -> Self {
+        let on_time = before.filter(|before| before.phase == Phase::Running);
+        Self {
+            on_time_since_ms: on_time.map_or(now_ms, |before| before.on_time_since_ms),
+            is_proven: true,
+            load: load.or(before.and_then(|before| before.load)),
+            ..Self::new(now_ms, timeout)
+        }
     }
 
     /// One that has run out.
     #[cfg(test)]
     pub(super) fn ended() -> Self {
-        Self { has_ended: true, ..Self::new(0, Duration::ZERO) }
+        Self { phase: Phase::Ended, ..Self::new(0, Duration::ZERO) }
+    }
+
+    /// One that has run out and is kept.
+    #[cfg(test)]
+    pub(super) fn kept() -> Self {
+        Self { phase: Phase::Kept { try_ms: 0 }, is_proven: true, ..Self::new(0, Duration::ZERO) }
     }
 
     /// True until a check has ended it: only there is it known whether it is to be kept.
     pub(super) fn is_live(&self) -> bool {
-        !self.has_ended
+        self.phase != Phase::Ended
+    }
+
+    /// True when it has run out and is kept because most servers fell silent at once.
+    pub(super) fn is_kept(&self) -> bool {
+        matches!(self.phase, Phase::Kept { .. })
     }
 
     /// When it runs out, or ran out.
@@ -64,45 +127,113 @@ impl Lease {
     pub(super) fn left_ms(&self, now_ms: u64) -> u64 {
         self.until_ms.saturating_sub(now_ms)
     }
+
+    /// True when the server is to be tried now; not again before [`Lease::tried`].
+    pub(super) fn take_try(&mut self, now_ms: u64) -> bool {
+        let is_due = matches!(self.phase, Phase::Kept { try_ms } if try_ms <= now_ms);
+        if is_due {
+            self.phase = Phase::Kept { try_ms: u64::MAX };
+        }
+        is_due
+    }
+
+    /// The server was tried: again in one time-out.
+    pub(super) fn tried(&mut self, now_ms: u64, timeout: Duration) {
+        if self.is_kept() {
+            self.phase = Phase::Kept { try_ms: now_ms + clock::as_ms(timeout).max(TRY_PAUSE_MIN_MS) };
+        }
+    }
+
+    /// Adds the time for which nobody listened to heartbeats, as far as the lease was waiting for one.
+    fn extend(&mut self, late_ms: u64, now_ms: u64) {
+        if self.phase == Phase::Running {
+            self.until_ms = self.until_ms.saturating_add(late_ms.min(now_ms.saturating_sub(self.heard_ms)));
+        }
+    }
+
+    fn is_counted(&self) -> bool {
+        self.is_proven && self.is_live()
+    }
 }
 
-/// Ends the leases that have run out, or keeps them where too many would go at once.
-///
-/// Silent is a server that has not been heard of for more than half a time-out: whoever sends its heartbeats
-/// in time has at least two in that, and one that has missed them is on its way out. That makes the mass
-/// visible when the first lease runs out, not when the last does.
-pub(super) fn check(leases: &mut [&mut Lease], now_ms: u64, timeout: Duration, port: u16) -> LeaseCheck {
-    let half = clock::as_ms(timeout) / 2;
-    let held = leases.iter().filter(|lease| !lease.has_ended).count();
-    let silent = leases.iter().filter(|lease| !lease.has_ended && lease.left_ms(now_ms) < half).count();
-    let preserving = silent >= SILENT_MIN && silent * 2 > held;
-    let mut outcome = LeaseCheck { preserving: false, ..LeaseCheck::default() };
-    let was_preserving = leases.iter().any(|lease| lease.is_kept);
-    for lease in leases.iter_mut().filter(|lease| !lease.has_ended) {
-        if now_ms < lease.until_ms {
-            let next = outcome.next_ms.map_or(lease.until_ms, |next| next.min(lease.until_ms));
-            outcome.next_ms = Some(next);
-            continue;
+/// The leases of one group: what is remembered between two checks.
+#[derive(Debug, Default)]
+pub(super) struct Keeper {
+    /// Since when leases have been kept.
+    since_ms: Option<u64>,
+}
+
+impl Keeper {
+    /// Ends the leases that have run out, or keeps them where too many would go at once. `late_ms` is by how much the
+    /// check comes too late: the process was stopped or had no processor, and heartbeats may be waiting.
+    ///
+    /// Silent is a server that has not been heard of for more than half a time-out: whoever sends its heartbeats in
+    /// time has at least two in that, and one that has missed them is on its way out. That makes the mass visible
+    /// when the first lease runs out, not when the last does.
+    pub(super) fn check(
+        &mut self,
+        leases: &mut [&mut Lease],
+        now_ms: u64,
+        late_ms: u64,
+        timeout: Duration,
+        port: u16,
+    ) -> LeaseCheck {
+        leases.iter_mut().for_each(|lease| lease.extend(late_ms, now_ms));
+        self.since_ms = self.since_ms.map(|since| since.saturating_add(late_ms).min(now_ms));
+        let half = clock::as_ms(timeout) / 2;
+        let held = leases.iter().filter(|lease| lease.is_counted()).count();
+        let silent = leases.iter().filter(|lease| lease.is_counted() && lease.left_ms(now_ms) < half).count();
+        let is_mass = silent >= SILENT_MIN && silent * 2 > held;
+        let arrive = self.heartbeats_arrive(leases, now_ms, timeout);
+        let mut outcome = LeaseCheck::default();
+        for lease in leases.iter_mut().filter(|lease| lease.is_live()) {
+            if now_ms < lease.until_ms {
+                outcome.next_ms = Some(outcome.next_ms.map_or(lease.until_ms, |next| next.min(lease.until_ms)));
+            } else if is_mass && !arrive && lease.is_proven {
+                outcome.preserving = true;
+                if !lease.is_kept() {
+                    lease.phase = Phase::Kept { try_ms: now_ms };
+                }
+            } else {
+                lease.phase = Phase::Ended;
+            }
         }
-        lease.is_kept = preserving;
-        lease.has_ended = !preserving;
-        outcome.preserving |= preserving;
+        if outcome.preserving {
+            // Heartbeats may return, more leases run out, or clients find a server dead, at any time.
+            outcome.next_ms = Some(now_ms + (half / 4).max(10));
+        }
+        match (self.since_ms.is_some(), outcome.preserving) {
+            (false, true) => {
+                self.since_ms = Some(now_ms);
+                tracing::warn!(
+                    group = port,
+                    silent,
+                    leases = held,
+                    "leases kept: most servers fell silent at once; those that answer a connect stay online"
+                );
+            }
+            (true, false) => {
+                self.since_ms = None;
+                let reason = if arrive { "others are heard on time" } else { "heartbeats are back" };
+                tracing::info!(group = port, reason, "leases run out again");
+            }
+            _ => {}
+        }
+        outcome
     }
-    if outcome.preserving {
-        // Heartbeats may return, or more leases run out, at any time.
-        outcome.next_ms = Some(now_ms + (half / 4).max(10));
+
+    /// True when a server has been heard on time for so long since leases are kept that the way of heartbeats is
+    /// proven to be open.
+    fn heartbeats_arrive(&self, leases: &[&mut Lease], now_ms: u64, timeout: Duration) -> bool {
+        let Some(since_ms) = self.since_ms else {
+            return false;
+        };
+        let proof = PROOF_TIMEOUTS.saturating_mul(clock::as_ms(timeout));
+        let is_beating =
+            |lease: &&&mut Lease| lease.is_proven && lease.phase == Phase::Running && now_ms < lease.until_ms;
+        let mut beating = leases.iter().filter(is_beating);
+        beating.any(|lease| now_ms.saturating_sub(lease.on_time_since_ms.max(since_ms)) >= proof)
     }
-    match (was_preserving, outcome.preserving) {
-        (false, true) => tracing::warn!(
-            group = port,
-            silent,
-            leases = held,
-            "leases kept: most servers fell silent at once, connect failures decide until heartbeats return"
-        ),
-        (true, false) => tracing::info!(group = port, "heartbeats are back: leases run out again"),
-        _ => {}
-    }
-    outcome
 }
 
 #[cfg(test)]
@@ -111,66 +242,146 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_millis(1_000);
 
-    fn leases(count: usize) -> Vec<Lease> {
-        vec![Lease::new(0, TIMEOUT); count]
+    /// Leases of servers that are heard now and then.
+    #[derive(Default)]
+    struct Group {
+        keeper: Keeper,
+        leases: Vec<Lease>,
     }
 
-    fn check_all(leases: &mut [Lease], now_ms: u64) -> LeaseCheck {
-        check(&mut leases.iter_mut().collect::<Vec<_>>(), now_ms, TIMEOUT, 1)
-    }
+    impl Group {
+        fn heard(count: usize, now_ms: u64) -> Self {
+            let mut group = Self { leases: vec![Lease::new(now_ms, TIMEOUT); count], ..Self::default() };
+            (0..count).for_each(|at| group.beat(at, now_ms));
+            group
+        }
 
-    fn live(leases: &[Lease]) -> usize {
-        leases.iter().filter(|lease| lease.is_live()).count()
+        fn beat(&mut self, at: usize, now_ms: u64) {
+            self.leases[at] = Lease::renewed(Some(&self.leases[at]), now_ms, TIMEOUT, None);
+        }
+
+        fn check(&mut self, now_ms: u64) -> LeaseCheck {
+            self.check_late(now_ms, 0)
+        }
+
+        fn check_late(&mut self, now_ms: u64, late_ms: u64) -> LeaseCheck {
+            self.keeper.check(&mut self.leases.iter_mut().collect::<Vec<_>>(), now_ms, late_ms, TIMEOUT, 1)
+        }
+
+        fn live(&self) -> usize {
+            self.leases.iter().filter(|lease| lease.is_live()).count()
+        }
     }
 
     #[test]
     fn a_lease_runs_out_one_timeout_after_the_last_heartbeat() {
-        let mut all = leases(1);
-        all[0] = Lease::new(500, TIMEOUT);
-        assert_eq!(check_all(&mut all, 1_499), LeaseCheck { next_ms: Some(1_500), ..LeaseCheck::default() });
-        assert_eq!(live(&all), 1);
-        assert_eq!(check_all(&mut all, 1_500).next_ms, None);
-        assert_eq!(live(&all), 0);
+        let mut all = Group::heard(1, 0);
+        all.beat(0, 500);
+        assert_eq!(all.check(1_499), LeaseCheck { next_ms: Some(1_500), ..LeaseCheck::default() });
+        assert_eq!(all.live(), 1);
+        assert_eq!(all.check(1_500).next_ms, None);
+        assert_eq!(all.live(), 0);
     }
 
     #[test]
     fn one_of_many_that_falls_silent_is_gone() {
-        let mut all = leases(4);
-        all[1..].iter_mut().for_each(|lease| *lease = Lease::new(900, TIMEOUT));
-        assert!(!check_all(&mut all, 1_000).preserving);
-        assert_eq!(live(&all), 3);
+        let mut all = Group::heard(4, 0);
+        (1..4).for_each(|at| all.beat(at, 900));
+        assert!(!all.check(1_000).preserving);
+        assert_eq!(all.live(), 3);
     }
 
     #[test]
     fn when_most_fall_silent_at_once_all_are_kept_until_heartbeats_return() {
-        let mut all = leases(4);
-        for (at, lease) in all.iter_mut().enumerate() {
-            *lease = Lease::new(at as u64 * 100, TIMEOUT);
+        let mut all = Group::heard(4, 0);
+        (0..4).for_each(|at| all.beat(at, at as u64 * 100));
+        for now_ms in [1_000, 1_100, 1_300, 9_000, 900_000] {
+            assert!(all.check(now_ms).preserving, "{now_ms}");
+            assert_eq!(all.live(), 4, "{now_ms}");
         }
-        for now_ms in [1_000, 1_100, 1_300, 9_000] {
-            assert!(check_all(&mut all, now_ms).preserving, "{now_ms}");
-            assert_eq!(live(&all), 4, "{now_ms}");
+        (0..2).for_each(|at| all.beat(at, 900_000));
+        assert!(!all.check(900_100).preserving);
+        assert_eq!(all.live(), 2, "the two that stayed silent go now");
+    }
+
+    #[test]
+    fn those_that_stay_silent_are_gone_when_another_is_heard_on_time_for_three_timeouts() {
+        let mut all = Group::heard(8, 0);
+        let mut now_ms = 0;
+        let mut last_kept = 0;
+        while now_ms < 10_000 {
+            now_ms += 100;
+            (0..3).for_each(|at| all.beat(at, now_ms));
+            if all.check(now_ms).preserving {
+                last_kept = now_ms;
+            }
         }
-        all[0] = Lease::new(9_000, TIMEOUT);
-        all[1] = Lease::new(9_000, TIMEOUT);
-        let check = check_all(&mut all, 9_100);
-        assert!(!check.preserving);
-        assert_eq!(live(&all), 2, "the two that stayed silent go now");
+        // Kept from 1,000 on.
+        assert_eq!((last_kept, all.live()), (3_900, 3));
+    }
+
+    #[test]
+    fn heartbeats_that_come_late_prove_nothing() {
+        let mut all = Group::heard(8, 0);
+        for now_ms in (100..20_000).step_by(100) {
+            if now_ms % 1_300 == 0 {
+                all.beat(0, now_ms);
+            }
+            let check = all.check(now_ms);
+            assert!(now_ms < 1_000 || check.preserving, "{now_ms}");
+        }
+        assert_eq!(all.live(), 8);
     }
 
     #[test]
     fn two_servers_that_fall_silent_are_gone() {
-        let mut all = leases(2);
-        assert!(!check_all(&mut all, 1_000).preserving);
-        assert_eq!(live(&all), 0);
+        let mut all = Group::heard(2, 0);
+        assert!(!all.check(1_000).preserving);
+        assert_eq!(all.live(), 0);
     }
 
     #[test]
     fn servers_gone_long_ago_do_not_count() {
-        let mut all = leases(6);
-        all[..2].iter_mut().for_each(|lease| *lease = Lease::new(2_000, TIMEOUT));
-        all[2..].iter_mut().for_each(|lease| lease.has_ended = true);
-        assert!(!check_all(&mut all, 3_000).preserving, "two silent of two held");
-        assert_eq!(live(&all), 0);
+        let mut all = Group::heard(6, 0);
+        all.leases[2..].iter_mut().for_each(|lease| *lease = Lease::ended());
+        assert!(!all.check(1_000).preserving, "two silent of two held");
+        assert_eq!(all.live(), 0);
+    }
+
+    #[test]
+    fn a_lease_that_nobody_has_renewed_since_the_start_is_never_kept() {
+        let mut all = Group { leases: vec![Lease::new(0, TIMEOUT); 8], ..Group::default() };
+        assert_eq!(all.check(999).next_ms, Some(1_000), "it lasts its time");
+        (0..3).for_each(|at| all.beat(at, 900));
+        assert!(!all.check(1_000).preserving);
+        assert_eq!(all.live(), 3);
+        // Those that were heard are kept like any others.
+        assert!(all.check(1_900).preserving);
+        assert_eq!(all.live(), 3);
+    }
+
+    #[test]
+    fn a_check_that_comes_late_extends_every_lease_by_its_lateness() {
+        let mut all = Group::heard(2, 0);
+        // Stopped from 500 on; the next check was to come at 700.
+        all.beat(1, 7_500);
+        let check = all.check_late(7_500, 6_800);
+        assert_eq!(check.next_ms, Some(7_800), "for another 300 ms");
+        assert_eq!(all.leases[1].left_ms(7_500), 1_000, "one that was heard meanwhile has a whole lease and no more");
+        assert_eq!(all.live(), 2);
+        all.check(7_800);
+        assert_eq!(all.live(), 1);
+    }
+
+    #[test]
+    fn a_server_whose_lease_is_kept_is_tried_once_per_timeout() {
+        let mut lease = Lease::renewed(None, 0, TIMEOUT, None);
+        assert!(!lease.take_try(0), "not while it runs");
+        lease = Lease::kept();
+        assert!(lease.take_try(10) && !lease.take_try(5_000), "one try at a time");
+        lease.tried(5_000, TIMEOUT);
+        assert!(!lease.take_try(5_999) && lease.take_try(6_000));
+        lease.tried(6_000, Duration::from_millis(1));
+        assert!(!lease.take_try(6_050), "a short lease is no reason for a storm");
     }
 }

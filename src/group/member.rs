@@ -1,7 +1,8 @@
 //! One server of a group, online or not.
 //!
-//! It is online while a claim to it is live and no verdict is against it. Verdicts are the operator's state, a name
-//! that does not resolve, and a full server; [`Member::offline`] is the one place that weighs them.
+//! It is online while a claim to it is live and no verdict is against it. Verdicts are the operator's state, a connect
+//! that failed while its lease is kept, a name that does not resolve, and a full server; [`Member::offline`] is the
+//! one place that weighs them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub(super) struct Member {
     pub(super) claims: Claims,
     /// Why its name has no address, while it has none.
     unresolved: Option<Arc<str>>,
+    /// What the last connect to it failed of; counts while its lease is kept.
+    pub(super) unanswered: Option<Arc<str>>,
 }
 
 impl Member {
@@ -30,7 +33,7 @@ impl Member {
         let addresses = settings.addr.literal().map_or(addresses, |addr| vec![addr]);
         let unresolved = addresses.is_empty().then(|| "it is being resolved".into());
         let server = Arc::new(Server { id, settings, live: Arc::new(Live::new(addresses)) });
-        Self { server, claims: Claims::default(), unresolved }
+        Self { server, claims: Claims::default(), unresolved, unanswered: None }
     }
 
     /// Why the server gets no clients now; `None` while it is online.
@@ -43,6 +46,9 @@ impl Member {
         }
         if self.claims.standing() < Standing::Live {
             return Some(Offline::Silent);
+        }
+        if let (true, Some(why)) = (self.is_kept(), &self.unanswered) {
+            return Some(Offline::Unanswered(Arc::clone(why)));
         }
         if let Some(why) = &self.unresolved {
             return Some(Offline::Unresolved(Arc::clone(why)));
@@ -88,7 +94,9 @@ impl Member {
         let addr = self.server.settings.addr.as_str();
         match hidden {
             None => tracing::info!(group = port, server.addr = addr, "server online"),
-            Some(cause) => tracing::info!(group = port, server.addr = addr, %cause, "server offline"),
+            Some(cause) => {
+                tracing::info!(group = port, server.addr = addr, %cause, "server offline")
+            }
         }
     }
 
@@ -131,6 +139,47 @@ impl Member {
         };
         if self.server.live.addresses().is_empty() {
             self.unresolved = Some(why.chars().take(REASON_MAX).collect::<String>().into());
+        }
+    }
+
+    /// True while the server is believed to be there only because too many fell silent at once.
+    fn is_kept(&self) -> bool {
+        self.claims.lease().is_some_and(Lease::is_kept)
+    }
+
+    /// Takes over what clients found, while the lease is kept.
+    pub(super) fn look_at_connects(&mut self) {
+        if self.is_kept() && self.server.live.last_connect_failed() {
+            self.unanswered.get_or_insert_with(|| "a client could not connect".into());
+        }
+    }
+
+    /// The addresses to try now, when that is due.
+    pub(super) fn take_try(&mut self, now_ms: u64) -> Option<Vec<SocketAddr>> {
+        let may_serve = matches!(self.hidden(), None | Some(Offline::Unanswered(_)));
+        if !may_serve || !self.claims.lease_mut()?.take_try(now_ms) {
+            return None;
+        }
+        let live = &self.server.live;
+        let mut addresses = live.addresses().to_vec();
+        let preferred = live.preferred().min(addresses.len().saturating_sub(1));
+        addresses[..=preferred].rotate_right(1);
+        Some(addresses)
+    }
+
+    /// Takes what came of a try; `None` when it told nothing.
+    pub(super) fn tried(&mut self, outcome: Option<Result<(), String>>, now_ms: u64, timeout: Duration) {
+        let Some(lease) = self.claims.lease_mut() else {
+            return;
+        };
+        lease.tried(now_ms, timeout);
+        match outcome {
+            Some(Ok(())) => {
+                self.server.live.answered();
+                self.unanswered = None;
+            }
+            Some(Err(why)) if lease.is_kept() => self.unanswered = Some(why.into()),
+            Some(Err(_)) | None => {}
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::GroupSettings;
 use super::claim::{Claim, Standing};
-use super::lease::{Lease, LeaseCheck, check};
+use super::lease::{Keeper, Lease, LeaseCheck, Trial};
 use super::member::Member;
 use super::offline::Offline;
 use super::snapshot::{Snapshot, Tier};
@@ -24,6 +24,7 @@ pub(super) struct Members {
     by_addr: HashMap<ServerAddr, usize>,
     /// Prepared for no servers; what is prepared for the tiers shares its counters.
     policy: Arc<dyn IBalancePolicy>,
+    leases: Keeper,
     generation: u64,
     next_id: u32,
 }
@@ -36,7 +37,15 @@ impl std::fmt::Debug for Members {
 
 impl Members {
     pub(super) fn new(port: u16, policy: Arc<dyn IBalancePolicy>) -> Self {
-        Self { port, list: Vec::new(), by_addr: HashMap::new(), policy, generation: 0, next_id: 1 }
+        Self {
+            port,
+            list: Vec::new(),
+            by_addr: HashMap::new(),
+            policy,
+            leases: Keeper::default(),
+            generation: 0,
+            next_id: 1,
+        }
     }
 
     /// Takes another policy.
@@ -107,7 +116,9 @@ impl Members {
 
     /// Takes a claim of this kind back; true when policies are shown another list by that.
     pub(super) fn withdraw(&mut self, addr: &ServerAddr, claim: &Claim) -> bool {
-        let Some(&at) = self.by_addr.get(addr) else { return false };
+        let Some(&at) = self.by_addr.get(addr) else {
+            return false;
+        };
         let was_shown = self.list[at].is_shown();
         self.list[at].claims.withdraw(claim);
         if self.list[at].claims.standing() > Standing::Over {
@@ -139,19 +150,25 @@ impl Members {
             return Some(false);
         }
         Some(member.change(self.port, |member| {
-            let known = member.claims.lease();
-            let load = load.or_else(|| known?.load);
-            member.claims.set(Claim::Heartbeat(Lease::renewed(now_ms, timeout, load)));
+            let lease = Lease::renewed(member.claims.lease(), now_ms, timeout, load);
+            member.claims.set(Claim::Heartbeat(lease));
+            member.unanswered = None;
         }))
     }
 
-    pub(super) fn check_leases(&mut self, now_ms: u64, timeout: Duration) -> LeaseCheck {
-        let port = self.port;
+    /// Lets leases run out, and collects the servers to try. `late_ms` is by how much the check comes too late.
+    pub(super) fn check_leases(&mut self, now_ms: u64, late_ms: u64, settings: &GroupSettings) -> LeaseCheck {
+        let (port, timeout) = (self.port, settings.heartbeat_timeout);
         let were_shown: Vec<bool> = self.list.iter().map(Member::is_shown).collect();
         let mut leases: Vec<&mut Lease> = self.list.iter_mut().filter_map(|it| it.claims.lease_mut()).collect();
-        let mut outcome = check(&mut leases, now_ms, timeout, port);
-        for (member, was_shown) in self.list.iter().zip(were_shown) {
+        let mut outcome = self.leases.check(&mut leases, now_ms, late_ms, timeout, port);
+        for (member, was_shown) in self.list.iter_mut().zip(were_shown) {
+            member.look_at_connects();
             outcome.changed |= member.tell_change(port, was_shown);
+            if let Some(addresses) = member.take_try(now_ms) {
+                let server = member.server.settings.addr.clone();
+                outcome.trials.push(Trial { server, addresses, timeout: settings.connect_timeout });
+            }
         }
         // Without its lease, nothing is left of a server that the file has forgotten.
         let count = self.list.len();
@@ -162,6 +179,20 @@ impl Members {
         outcome
     }
 
+    /// Takes what came of trying a server whose lease is kept. True when policies are shown another list by that.
+    pub(super) fn tried(
+        &mut self,
+        addr: &ServerAddr,
+        outcome: Option<Result<(), String>>,
+        now_ms: u64,
+        timeout: Duration,
+    ) -> bool {
+        let Some(&at) = self.by_addr.get(addr) else {
+            return false;
+        };
+        self.list[at].change(self.port, |member| member.tried(outcome, now_ms, timeout))
+    }
+
     pub(super) fn names(&self) -> Vec<(ServerAddr, Origin)> {
         let servers = self.list.iter().map(|member| &member.server.settings);
         servers.filter(|server| server.addr.literal().is_none()).map(|s| (s.addr.clone(), s.origin)).collect()
@@ -169,7 +200,9 @@ impl Members {
 
     /// Takes what a name resolves to. True when policies are shown another list by that.
     pub(super) fn resolved(&mut self, addr: &ServerAddr, outcome: Result<Vec<SocketAddr>, String>) -> bool {
-        let Some(&at) = self.by_addr.get(addr) else { return false };
+        let Some(&at) = self.by_addr.get(addr) else {
+            return false;
+        };
         self.list[at].change(self.port, |member| member.resolved(outcome))
     }
 

@@ -35,7 +35,7 @@ use members::Members;
 
 pub use claim::Claim;
 pub use explain::{ExplainError, Explanation};
-pub use lease::{Lease, LeaseCheck};
+pub use lease::{Lease, LeaseCheck, Trial};
 pub use outcome::Outcome;
 pub use snapshot::{PickError, ServerSlot, Snapshot};
 
@@ -180,17 +180,27 @@ impl Group {
         members.view_of(addr, now_ms)
     }
 
-    /// Lets leases run out, and servers whose name was just resolved come in. Tells when to check again.
-    pub fn check_leases(&self) -> LeaseCheck {
+    /// Lets leases run out. Tells when to check again, and which servers to try by a connect. `late_ms` is by how
+    /// much the check comes too late: all leases last longer by that, as heartbeats may be waiting.
+    pub fn check_leases(&self, late_ms: u64) -> LeaseCheck {
         let now_ms = clock::coarse_ms();
         let mut members = self.members();
-        let timeout = self.snapshot().settings.heartbeat_timeout;
-        let check = members.check_leases(now_ms, timeout);
+        let snapshot = self.snapshot.load_full();
+        let check = members.check_leases(now_ms, late_ms, &snapshot.settings);
         if check.changed {
             self.republish(&mut members);
         }
         self.counters.is_self_preserving.store(check.preserving, Relaxed);
         check
+    }
+
+    /// Takes what came of a [`Trial`]; `None` when it told nothing of the server.
+    pub fn tried(&self, addr: &ServerAddr, outcome: Option<Result<(), String>>) {
+        let mut members = self.members();
+        let timeout = self.snapshot().settings.heartbeat_timeout;
+        if members.tried(addr, outcome, clock::coarse_ms(), timeout) {
+            self.republish(&mut members);
+        }
     }
 
     /// Servers whose name has to be resolved, and how they came into the group.

@@ -15,6 +15,8 @@ pub(super) enum Offline {
     Maintained,
     /// Nobody says any more that it exists: its lease has run out.
     Silent,
+    /// Its lease has run out and is kept, and the last connect failed, for this reason.
+    Unanswered(Arc<str>),
     /// There is no address for its name, for this reason.
     Unresolved(Arc<str>),
     /// It holds this many sessions, as many as it may.
@@ -36,6 +38,7 @@ impl fmt::Display for Offline {
             Self::Drained => f.write_str("drained by an operator"),
             Self::Maintained => f.write_str("in maintenance"),
             Self::Silent => f.write_str("no heartbeat within heartbeat_timeout"),
+            Self::Unanswered(why) => write!(f, "no heartbeat within heartbeat_timeout, and no answer: {why}"),
             Self::Unresolved(why) => write!(f, "its name is not resolved: {why}"),
             Self::Full(max) => write!(f, "holds max_sessions = {max} sessions"),
         }

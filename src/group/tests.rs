@@ -177,3 +177,71 @@ fn the_server_that_is_gone_longest_makes_room_first() {
     group.apply(settings("ha"), gone, None, &[registration("10.0.0.1:1")], &[]);
     assert_eq!(group.longest_gone().unwrap().as_str(), "10.0.0.2:1", "the other one has a lease");
 }
+
+/// A group of four whose leases are kept: nobody has been heard of for long.
+fn kept() -> (Group, Vec<ServerAddr>) {
+    let settings = || GroupSettings { heartbeat_timeout: Duration::from_millis(2), ..settings("ha") };
+    let addrs: Vec<ServerAddr> = (1..=4).map(|it| format!("10.0.0.{it}:1").parse().unwrap()).collect();
+    let servers: Vec<_> = addrs.iter().map(|addr| server(addr.as_str(), Origin::Heartbeat)).collect();
+    let group = Group::for_tests(settings(), servers);
+    for addr in &addrs {
+        group.renew(addr, None).unwrap();
+    }
+    let start = clock::coarse_ms();
+    while clock::coarse_ms() < start + 10 {
+        std::hint::spin_loop();
+    }
+    let check = group.check_leases(0);
+    assert!(check.preserving);
+    let tried: Vec<ServerAddr> = check.trials.into_iter().map(|trial| trial.server).collect();
+    assert_eq!(tried, addrs, "each is tried at once");
+    (group, addrs)
+}
+
+#[test]
+fn a_server_whose_lease_is_kept_is_offline_while_it_does_not_answer_the_proxy() {
+    let (group, addrs) = kept();
+    group.tried(&addrs[0], Some(Err("connection refused".to_owned())));
+    group.tried(&addrs[1], Some(Ok(())));
+    group.tried(&addrs[2], None);
+    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.2:1"));
+    let causes: Vec<_> = group.servers().into_iter().map(|server| server.cause).collect();
+    let cause = "no heartbeat within heartbeat_timeout, and no answer: connection refused";
+    assert_eq!(causes, [Some(cause.to_owned()), None, None, None]);
+    group.tried(&addrs[0], Some(Ok(())));
+    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.1:1"), "it answers again");
+    group.tried(&addrs[0], Some(Err("connection refused".to_owned())));
+    group.renew(&addrs[0], None).unwrap();
+    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.1:1"), "a heartbeat counts for more");
+}
+
+#[test]
+fn a_server_whose_lease_is_kept_is_offline_when_a_client_could_not_connect() {
+    let (group, addrs) = kept();
+    suspect(&group, "10.0.0.1:1");
+    assert!(group.check_leases(0).changed);
+    let server = group.server(&addrs[0]).unwrap();
+    assert!(!server.online && server.cause.unwrap().ends_with("no answer: a client could not connect"));
+    group.tried(&addrs[0], Some(Ok(())));
+    assert!(!group.check_leases(0).changed, "the try is newer");
+    let server = group.server(&addrs[0]).unwrap();
+    assert!(server.online && !server.suspect);
+}
+
+#[test]
+fn a_server_that_would_get_no_clients_anyway_is_not_tried() {
+    let settings = || GroupSettings { heartbeat_timeout: Duration::from_millis(2), ..settings("ha") };
+    let mut servers: Vec<_> = (1..=4).map(|it| server(&format!("10.0.0.{it}:1"), Origin::Heartbeat)).collect();
+    servers[0].state = State::Maint;
+    servers[1].addr = "no-such-name.invalid:1".parse().unwrap();
+    let group = Group::for_tests(settings(), servers.clone());
+    for server in &servers {
+        group.renew(&server.addr, None).unwrap();
+    }
+    let start = clock::coarse_ms();
+    while clock::coarse_ms() < start + 10 {
+        std::hint::spin_loop();
+    }
+    let tried: Vec<String> = group.check_leases(0).trials.into_iter().map(|trial| trial.server.to_string()).collect();
+    assert_eq!(tried, ["10.0.0.3:1", "10.0.0.4:1"]);
+}

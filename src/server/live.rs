@@ -87,6 +87,11 @@ impl Live {
         let new = if old == 0 { sample } else { (u64::from(old) * 7 / 8 + u64::from(sample) / 8) as u32 };
         self.connect_latency_us.store(new.max(1), Relaxed);
         self.sessions_total.fetch_add(1, Relaxed);
+        self.answered();
+    }
+
+    /// It answered a connect, of a session or of ours: no longer suspect.
+    pub fn answered(&self) {
         if self.failures_in_a_row.load(Relaxed) != 0 {
             self.failures_in_a_row.store(0, Relaxed);
             self.suspect_until_ms.store(0, Relaxed);
@@ -106,6 +111,11 @@ impl Live {
         let time = clock::as_ms(SUSPECT_FIRST).saturating_mul(1 << before).min(clock::as_ms(SUSPECT_MAX));
         self.suspect_until_ms.store(now_ms + time, Relaxed);
         true
+    }
+
+    /// True when no connect has succeeded since the last one that failed.
+    pub fn last_connect_failed(&self) -> bool {
+        self.failures_in_a_row.load(Relaxed) != 0
     }
 
     /// True when it recently failed to answer a connect.

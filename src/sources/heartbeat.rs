@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Running, rules};
 use crate::base::clock;
 use crate::config::Edit;
 use crate::group::view::ServerView;
-use crate::group::{Group, Registration};
+use crate::group::{Group, Registration, Trial};
+use crate::health;
 use crate::server::{Origin, ServerAddr, ServerSettings, State};
 
 /// How long a registration waits for its name to resolve; after that it goes on being resolved beside.
@@ -23,6 +25,12 @@ const RESOLVE_WAIT: Duration = Duration::from_secs(1);
 
 /// Names that are looked up at a time, so that those which hang leave threads for everything else.
 const LOOKUPS_MAX: usize = 16;
+
+/// Servers that are tried at a time: each takes a descriptor.
+const TRIALS_MAX: usize = 64;
+
+/// A check of leases that is late by less has not missed any heartbeat.
+const LATENESS_MIN_MS: u64 = 50;
 
 /// A server's heartbeat.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +58,9 @@ pub enum Heard {
 
 /// Takes a heartbeat of a server of this group.
 pub fn hear(group: &Group, server: &ServerAddr, keepalive: &Keepalive) -> Heard {
-    let Some(known) = group.server_settings(server) else { return Heard::Stranger };
+    let Some(known) = group.server_settings(server) else {
+        return Heard::Stranger;
+    };
     match (keepalive.edit_of(group.port(), &known), group.renew(server, keepalive.load)) {
         (Some(edit), _) => Heard::News(edit),
         (None, Some(view)) => Heard::Renewed(Box::new(view)),
@@ -84,26 +94,61 @@ pub async fn registration(
     Ok(Registration { server: settings, addresses })
 }
 
-/// Lets leases run out in every group until `stop`.
+/// Lets leases run out in every group, and tries servers whose leases are kept, until `stop`.
 pub(crate) async fn leases(running: Arc<Running>, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(TRIALS_MAX));
+    // Those under way end with this task.
+    let mut trials = JoinSet::new();
+    let mut late_ms = 0;
     loop {
-        let pause = check_leases(&running);
+        let (pause, due) = check_leases(&running, late_ms);
+        for (group, trial) in due {
+            trials.spawn(try_server(group, trial, Arc::clone(&places)));
+        }
+        while trials.try_join_next().is_some() {}
+        let planned_ms = clock::coarse_ms() + clock::as_ms(pause);
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             return;
         }
+        let behind_ms = clock::coarse_ms().saturating_sub(planned_ms);
+        late_ms = if behind_ms < LATENESS_MIN_MS { 0 } else { behind_ms };
     }
 }
 
-/// Lets leases run out everywhere. Answers how long nothing will change by itself.
-fn check_leases(running: &Running) -> Duration {
+/// Lets leases run out everywhere. Answers how long nothing will change by itself, and the servers to try.
+fn check_leases(running: &Running, late_ms: u64) -> (Duration, Vec<(Arc<Group>, Trial)>) {
     let now_ms = clock::coarse_ms();
     let groups = running.groups.load();
     let shortest = groups.values().map(|group| group.snapshot().settings.heartbeat_timeout).min();
     // A server may register at any moment and its lease must not be overslept.
     let longest_sleep = (shortest.unwrap_or(Duration::from_secs(4)) / 4).min(Duration::from_secs(1));
-    let next = groups.values().filter_map(|group| group.check_leases().next_ms).min();
-    let sleep = next.map_or(longest_sleep, |next| Duration::from_millis(next.saturating_sub(now_ms)));
-    sleep.clamp(Duration::from_millis(10), longest_sleep.max(Duration::from_millis(10)))
+    let mut next_ms = None;
+    let mut due = Vec::new();
+    for group in groups.values() {
+        let check = group.check_leases(late_ms);
+        next_ms = next_ms.into_iter().chain(check.next_ms).min();
+        due.extend(check.trials.into_iter().map(|trial| (Arc::clone(group), trial)));
+    }
+    let sleep = next_ms.map_or(longest_sleep, |next| Duration::from_millis(next.saturating_sub(now_ms)));
+    (sleep.clamp(Duration::from_millis(10), longest_sleep.max(Duration::from_millis(10))), due)
+}
+
+/// Tries one server and tells its group.
+async fn try_server(group: Arc<Group>, trial: Trial, places: Arc<Semaphore>) {
+    // Never closed.
+    let Ok(_place) = places.acquire().await else {
+        return;
+    };
+    let outcome = health::connect(&trial.addresses, trial.timeout).await;
+    let (told, stream) = match outcome {
+        Some(Ok(stream)) => (Some(Ok(())), Some(stream)),
+        Some(Err(why)) => (Some(Err(why)), None),
+        None => (None, None),
+    };
+    group.tried(&trial.server, told);
+    if let Some(stream) = stream {
+        health::end_in_order(stream).await;
+    }
 }
 
 impl Keepalive {

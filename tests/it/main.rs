@@ -18,6 +18,7 @@ mod drain;
 mod ends;
 mod finding_a_server;
 mod half_close;
+mod kept_leases;
 mod layers;
 mod memory;
 mod persist_changes;

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::admin_kit::{Client, Http, Proxy, named_echo, ports, replace};
 use crate::support::{FakeServer, eventually};
 
-fn config(admin: u16, group: u16, timeout: &str) -> String {
+pub(crate) fn config(admin: u16, group: u16, timeout: &str) -> String {
     format!(
         r#"{{
   "admin": {{ "listen": "127.0.0.1:{admin}" }},
@@ -23,17 +23,17 @@ fn config(admin: u16, group: u16, timeout: &str) -> String {
     )
 }
 
-fn beat(group: u16, server: impl std::fmt::Display) -> String {
+pub(crate) fn beat(group: u16, server: impl std::fmt::Display) -> String {
     format!("/worker-keepalive.do?group={group}&server={server}")
 }
 
 /// Sends heartbeats of its servers, often enough, until it is dropped.
-struct Heart {
+pub(crate) struct Heart {
     stop: Arc<AtomicBool>,
 }
 
 impl Heart {
-    fn start(admin: u16, group: u16, servers: Vec<String>) -> Self {
+    pub(crate) fn start(admin: u16, group: u16, servers: Vec<String>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         thread::spawn(move || {
@@ -212,31 +212,6 @@ fn a_thousand_heartbeats_of_a_known_server_write_nothing() {
     assert_eq!(proxy.server(group, "127.0.0.1:1")["load"], 99);
     proxy.ok(&beat(group, "127.0.0.1:1&weight=4"));
     assert_ne!(stamp(), before, "a changed weight is persisted");
-}
-
-#[test]
-fn when_most_servers_fall_silent_at_once_they_are_kept_until_heartbeats_return() {
-    let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "1s"));
-    let all: Vec<String> = (1..=4).map(|number| format!("127.0.0.1:{number}")).collect();
-    for server in &all {
-        proxy.ok(&beat(group, server));
-    }
-    let one = Heart::start(admin, group, vec![all[0].clone()]);
-    let preserving = || proxy.metric(&format!("goproxy_self_preservation{{group=\"{group}\"}}"));
-    assert_eq!(preserving(), Some(0.0));
-    eventually("the leases are kept", || preserving() == Some(1.0));
-    eventually("a warning tells so", || proxy.log_lines("leases kept") == 1);
-    let kept = Instant::now();
-    while kept.elapsed() < Duration::from_millis(2_500) {
-        assert_eq!(proxy.online(group), all);
-    }
-    // One more comes back: two are silent, who are believed to be gone.
-    let two = Heart::start(admin, group, vec![all[1].clone()]);
-    eventually("those that stay silent go", || proxy.online(group) == all[..2]);
-    assert_eq!(preserving(), Some(0.0));
-    eventually("the log tells so", || proxy.log_lines("heartbeats are back") == 1);
-    drop((one, two));
 }
 
 #[test]

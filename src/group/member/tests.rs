@@ -8,7 +8,7 @@ fn all_claims() -> Vec<(Claims, bool, bool)> {
     for is_in_file in [false, true] {
         for is_remembered in [false, true] {
             for is_discovered in [false, true] {
-                for lease in [None, Some(Lease::new(0, TIMEOUT)), Some(Lease::ended())] {
+                for lease in [None, Some(Lease::new(0, TIMEOUT)), Some(Lease::kept()), Some(Lease::ended())] {
                     let mut claims = Claims::default();
                     let is_leased = lease.as_ref().is_some_and(Lease::is_live);
                     lease.into_iter().for_each(|lease| claims.set(Claim::Heartbeat(lease)));
@@ -30,12 +30,13 @@ fn all_claims() -> Vec<(Claims, bool, bool)> {
     all
 }
 
-fn member(claims: Claims, state: State, is_resolved: bool, is_full: bool) -> Member {
+fn member(claims: Claims, state: State, [is_unanswered, is_resolved, is_full]: [bool; 3]) -> Member {
     let mut settings = ServerSettings::new("name.invalid:1".parse().unwrap(), Origin::File);
     (settings.state, settings.max_sessions) = (state, 1);
     let addresses = if is_resolved { vec!["10.0.0.1:1".parse().unwrap()] } else { Vec::new() };
     let mut member = Member::new(1, settings, addresses);
     member.claims = claims;
+    member.unanswered = is_unanswered.then(|| "connection refused".into());
     if is_full {
         assert!(member.server.live.try_acquire(1));
     }
@@ -46,31 +47,35 @@ fn member(claims: Claims, state: State, is_resolved: bool, is_full: bool) -> Mem
 fn a_server_is_online_while_a_claim_is_live_and_no_verdict_is_against_it() {
     let mut seen = 0;
     for (claims, is_live, has_place) in all_claims() {
+        let is_kept = claims.lease().is_some_and(Lease::is_kept);
         for state in [State::Ready, State::Drain, State::Maint] {
-            for is_resolved in [false, true] {
-                for is_full in [false, true] {
-                    let member = member(claims.clone(), state, is_resolved, is_full);
-                    // In the order in which they are told.
-                    let against = [
-                        (state == State::Drain, "drained by an operator"),
-                        (state == State::Maint, "in maintenance"),
-                        (!is_live, "no heartbeat within heartbeat_timeout"),
-                        (!is_resolved, "its name is not resolved: it is being resolved"),
-                        (is_full, "holds max_sessions = 1 sessions"),
-                    ];
-                    let expected = against.iter().find(|(is_so, _)| *is_so).map(|(_, why)| (*why).to_owned());
-                    assert_eq!(member.offline().map(|why| why.to_string()), expected, "{member:?}");
-                    let is_hidden = against[..4].iter().any(|(is_so, _)| *is_so);
-                    assert_eq!(member.is_shown(), !is_hidden, "policies are shown full servers: {member:?}");
-                    assert_eq!(member.claims.standing() > Standing::Over, has_place, "{member:?}");
-                    let view = member.view(0);
-                    assert_eq!((view.online, view.cause), (expected.is_none(), expected));
-                    seen += 1;
-                }
+            for bits in 0..8 {
+                let verdicts @ [is_unanswered, is_resolved, is_full] = [1, 2, 4].map(|bit| bits & bit != 0);
+                let member = member(claims.clone(), state, verdicts);
+                // In the order in which they are told.
+                let against = [
+                    (state == State::Drain, "drained by an operator"),
+                    (state == State::Maint, "in maintenance"),
+                    (!is_live, "no heartbeat within heartbeat_timeout"),
+                    (
+                        is_kept && is_unanswered,
+                        "no heartbeat within heartbeat_timeout, and no answer: connection refused",
+                    ),
+                    (!is_resolved, "its name is not resolved: it is being resolved"),
+                    (is_full, "holds max_sessions = 1 sessions"),
+                ];
+                let expected = against.iter().find(|(is_so, _)| *is_so).map(|(_, why)| (*why).to_owned());
+                assert_eq!(member.offline().map(|why| why.to_string()), expected, "{member:?}");
+                let is_hidden = against[..5].iter().any(|(is_so, _)| *is_so);
+                assert_eq!(member.is_shown(), !is_hidden, "policies are shown full servers: {member:?}");
+                assert_eq!(member.claims.standing() > Standing::Over, has_place, "{member:?}");
+                let view = member.view(0);
+                assert_eq!((view.online, view.cause), (expected.is_none(), expected));
+                seen += 1;
             }
         }
     }
-    assert_eq!(seen, 24 * 12);
+    assert_eq!(seen, 32 * 24);
 }
 
 #[test]
