@@ -3,8 +3,7 @@
 //! The heartbeat of a known server renews its lease at once. One that brings something new, and the first one of a
 //! server, are proposed to `control`, which writes them into the file. [`leases`] ends what has not been renewed.
 
-use std::collections::HashSet;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +21,6 @@ use crate::server::{Origin, ServerAddr, ServerSettings, State};
 
 /// How long a registration waits for its name to resolve; after that it goes on being resolved beside.
 const RESOLVE_WAIT: Duration = Duration::from_secs(1);
-
-/// Names that are looked up at a time, so that those which hang leave threads for everything else.
-const LOOKUPS_MAX: usize = 16;
 
 /// Servers that are tried at a time: each takes a descriptor.
 const TRIALS_MAX: usize = 64;
@@ -82,7 +78,11 @@ pub async fn registration(
     let addresses = match server.literal() {
         Some(addr) => vec![addr],
         // A name that does not resolve in time registers all the same; it is offline until it does.
-        None => tokio::time::timeout(RESOLVE_WAIT, lookup(server)).await.ok().and_then(Result::ok).unwrap_or_default(),
+        None => {
+            let answer = running.lookups.within(RESOLVE_WAIT, server.host()).await;
+            let ips = answer.and_then(Result::ok).unwrap_or_default();
+            ips.into_iter().map(|ip| SocketAddr::new(ip, server.port())).collect()
+        }
     };
     for addr in &addresses {
         rules::check(*addr, &running.config.load().admin, &running.groups.load())?;
@@ -167,20 +167,25 @@ impl Keepalive {
     }
 }
 
-/// Resolves a name the way every program of this machine does, in the order of preference, without doubles.
-///
-/// A lookup cannot be cut short: whoever stops waiting leaves a thread behind for as long as the resolver likes.
-/// So the place among [`LOOKUPS_MAX`] is given back by that thread, not by whoever waits.
-pub(super) async fn lookup(name: &ServerAddr) -> std::io::Result<Vec<SocketAddr>> {
-    static LOOKUPS: Semaphore = Semaphore::const_new(LOOKUPS_MAX);
-    let place = LOOKUPS.acquire().await.map_err(std::io::Error::other)?;
-    let target = (name.host().to_owned(), name.port());
-    let lookup = tokio::task::spawn_blocking(move || {
-        let _place = place;
-        target.to_socket_addrs().map(Iterator::collect)
-    });
-    let mut addresses: Vec<SocketAddr> = lookup.await.map_err(std::io::Error::other)??;
-    let mut seen = HashSet::new();
-    addresses.retain(|addr| seen.insert(*addr));
-    Ok(addresses)
+#[cfg(test)]
+mod tests {
+    use super::super::lookup::testing::Hanging;
+    use super::*;
+
+    #[tokio::test]
+    async fn names_that_hang_hold_up_no_other_registration() {
+        let hanging = Hanging::new();
+        let config = crate::config::parse(std::path::Path::new("proxy.json"), "{}").unwrap();
+        let running = Arc::new(Running::with_lookups(config, hanging.lookups.clone()));
+        let register = |name: String| {
+            let running = Arc::clone(&running);
+            async move { registration(&running, &name.parse().unwrap(), &Keepalive::default()).await.unwrap().addresses }
+        };
+        let waiting: Vec<_> = (0..150).map(|number| tokio::spawn(register(format!("hang{number}:1")))).collect();
+        for addresses in waiting {
+            assert!(addresses.await.unwrap().is_empty(), "it registers all the same");
+        }
+        assert!(hanging.asked() > 16);
+        assert_eq!(register("known:7".to_owned()).await, ["10.0.0.1:7".parse().unwrap()]);
+    }
 }

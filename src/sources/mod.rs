@@ -11,6 +11,7 @@
 #[cfg(test)]
 mod discovered;
 pub mod heartbeat;
+mod lookup;
 pub(crate) mod names;
 mod rules;
 
@@ -21,6 +22,7 @@ use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::group::Groups;
+use lookup::Lookups;
 
 /// What runs, as sources see it. `control` publishes it.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub struct Running {
     pub groups: ArcSwap<Groups>,
     /// The configuration in force.
     pub config: ArcSwap<Config>,
+    /// The lookups of names.
+    lookups: Lookups,
     /// Woken when a server may have a name that nobody has looked up yet.
     names_changed: Notify,
 }
@@ -36,7 +40,12 @@ pub struct Running {
 impl Running {
     /// No groups yet, and `config`.
     pub fn new(config: Config) -> Self {
-        Self { groups: ArcSwap::default(), config: ArcSwap::from_pointee(config), names_changed: Notify::new() }
+        Self::with_lookups(config, Lookups::system())
+    }
+
+    fn with_lookups(config: Config, lookups: Lookups) -> Self {
+        let (groups, config) = (ArcSwap::default(), ArcSwap::from_pointee(config));
+        Self { groups, config, lookups, names_changed: Notify::new() }
     }
 
     /// Takes the groups and the configuration that run from now on.

@@ -1,11 +1,12 @@
 //! Keeps the addresses of servers that are known by name, off the data path.
 //!
-//! A name is looked up when it turns up, again every half minute, and sooner while it does not resolve. A
-//! lookup that hangs holds up no other: a few run at a time, each with a time-out. What was known before
-//! stays in use until an answer comes.
+//! A name is looked up when it turns up, again every half minute, and sooner while it does not resolve, but less
+//! and less often. Whoever has been due for longest comes first. A lookup that hangs holds up no other (see
+//! [`lookup`](super::lookup)), and its answer counts however late it comes. What was known before stays in use until
+//! then.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,105 +14,300 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::heartbeat::lookup;
+use super::lookup::{Answer, FRESH, Lane, PLACE_PAUSE};
 use super::{Running, rules};
-use crate::group::Group;
 use crate::server::{Origin, ServerAddr};
 
 /// Between two lookups of a name that resolves.
 const REFRESH: Duration = Duration::from_secs(30);
 
-/// Between two lookups of a name that does not.
+/// Before the second lookup of a name that does not; doubled with each failure up to [`RETRY_MAX`].
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Longest time for one lookup.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest time between two lookups of a name that does not resolve.
+const RETRY_MAX: Duration = Duration::from_secs(60);
 
-/// Lookups at a time: each takes a thread while it lasts.
-const LOOKUPS_MAX: usize = 8;
+/// When a lookup has taken so long, its servers are told so.
+const LATE: Duration = Duration::from_secs(10);
+
+/// How often the names are looked through.
+const TICK: Duration = Duration::from_secs(1);
 
 /// A server of one group: the same name may be allowed in one and not in another.
 type Key = (u16, ServerAddr);
 
-type Answer = (Key, Result<Vec<SocketAddr>, String>);
+/// A host, how long its lookup took, and what came of it.
+type Done = (String, Duration, Answer);
+
+/// When a host is looked up.
+#[derive(Debug)]
+struct Schedule {
+    due: Instant,
+    /// Since when a lookup is under way.
+    since: Option<Instant>,
+    /// Its servers have been told that the lookup is late.
+    is_late: bool,
+    failures_in_a_row: u32,
+    /// The last lookup took long.
+    is_slow: bool,
+}
+
+/// All names of all groups.
+#[derive(Debug)]
+struct Names {
+    running: Arc<Running>,
+    /// Several servers may be on one host.
+    servers: BTreeMap<String, Vec<(Key, Origin)>>,
+    known: HashSet<Key>,
+    schedules: HashMap<String, Schedule>,
+    lookups: JoinSet<Done>,
+}
 
 /// Looks names up until `shutdown`.
 pub(crate) async fn run(running: Arc<Running>, shutdown: CancellationToken) {
-    let mut due: HashMap<Key, Instant> = HashMap::new();
-    let mut lookups: JoinSet<Answer> = JoinSet::new();
-    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let mut names = Names {
+        running: Arc::clone(&running),
+        servers: BTreeMap::new(),
+        known: HashSet::new(),
+        schedules: HashMap::new(),
+        lookups: JoinSet::new(),
+    };
+    let mut next = Instant::now();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = running.names_changed.notified() => {}
-            _ = tick.tick() => {}
-            Some(answer) = lookups.join_next() => {
-                // A lookup that panicked is due again after its time-out.
-                if let Ok((key, outcome)) = answer {
-                    let pause = if outcome.is_ok() { REFRESH } else { RETRY };
-                    due.insert(key.clone(), Instant::now() + pause);
-                    if let Some(group) = running.groups.load().get(&key.0) {
-                        tell(group, &key.1, outcome);
-                    }
+            () = tokio::time::sleep_until(next) => {}
+            Some(done) = names.lookups.join_next() => {
+                // Those tasks only wait; none of them panics.
+                if let Ok(done) = done {
+                    names.take(done);
                 }
+                // Thousands may be done at once: the list is looked through at the next tick.
+                continue;
             }
         }
-        start_due(&running, &mut due, &mut lookups);
+        names.refresh();
+        let has_waiting = names.start_due();
+        next = Instant::now() + if has_waiting { PLACE_PAUSE } else { TICK };
     }
 }
 
-/// Starts what is due and forgets names that are gone.
-fn start_due(running: &Arc<Running>, due: &mut HashMap<Key, Instant>, lookups: &mut JoinSet<Answer>) {
-    let groups = running.groups.load();
-    let names: BTreeMap<Key, Origin> = groups
-        .iter()
-        .flat_map(|(port, group)| group.names().into_iter().map(|(name, origin)| ((*port, name), origin)))
-        .collect();
-    due.retain(|key, _| names.contains_key(key));
-    let now = Instant::now();
-    for (key, origin) in names {
-        if lookups.len() >= LOOKUPS_MAX {
-            return;
+impl Names {
+    /// Reads the names that the groups have now. A server that is new has its name looked up at once.
+    fn refresh(&mut self) {
+        let now = Instant::now();
+        self.servers.clear();
+        let mut known = HashSet::new();
+        for (port, group) in self.running.groups.load().iter() {
+            for (addr, origin) in group.names() {
+                let key = (*port, addr);
+                let host = key.1.host().to_owned();
+                if !self.known.contains(&key) {
+                    self.schedules.entry(host.clone()).or_insert_with(|| Schedule::new(now)).due = now;
+                }
+                known.insert(key.clone());
+                self.servers.entry(host).or_default().push((key, origin));
+            }
         }
-        if due.get(&key).is_none_or(|at| *at <= now) {
-            // Not again before this one can be over.
-            due.insert(key.clone(), now + LOOKUP_TIMEOUT + RETRY);
-            let running = Arc::clone(running);
-            lookups.spawn(async move {
-                let lookup = tokio::time::timeout(LOOKUP_TIMEOUT, resolve(&running, &key.1, origin)).await;
-                let outcome = lookup.unwrap_or_else(|_| Err(format!("no answer within {LOOKUP_TIMEOUT:?}")));
-                (key, outcome)
+        self.known = known;
+        self.schedules.retain(|host, _| self.servers.contains_key(host));
+    }
+
+    /// Starts the lookups that are due, as far as there are places; true when some have to wait.
+    fn start_due(&mut self) -> bool {
+        let now = Instant::now();
+        let mut due: Vec<(&String, &mut Schedule)> = Vec::new();
+        let mut late = Vec::new();
+        for (host, schedule) in &mut self.schedules {
+            match schedule.since {
+                None if schedule.due <= now => due.push((host, schedule)),
+                Some(since) if !schedule.is_late && since + LATE <= now => {
+                    schedule.is_late = true;
+                    late.push(host.clone());
+                }
+                None | Some(_) => {}
+            }
+        }
+        due.sort_by_key(|(_, schedule)| schedule.due);
+        let mut has_waiting = false;
+        for (host, schedule) in due {
+            let lane = if schedule.is_slow { Lane::Slow } else { Lane::Known };
+            let Some(lookup) = self.running.lookups.start(host, lane) else {
+                has_waiting = true;
+                continue;
+            };
+            (schedule.since, schedule.is_late) = (Some(now), false);
+            let host = host.clone();
+            self.lookups.spawn(async move {
+                let answer = lookup.answer().await;
+                (host, now.elapsed(), answer)
             });
         }
+        for host in late {
+            self.tell(&host, &Err(format!("no answer within {LATE:?}")), true);
+        }
+        has_waiting
     }
-}
 
-/// The addresses of `name` that a server may have; those that may not register are left out.
-async fn resolve(running: &Running, name: &ServerAddr, origin: Origin) -> Result<Vec<SocketAddr>, String> {
-    let mut addresses = lookup(name).await.map_err(|error| error.to_string())?;
-    if origin == Origin::Heartbeat {
-        let (groups, config) = (running.groups.load_full(), running.config.load_full());
-        let mut refusal = None;
-        addresses.retain(|addr| match rules::check(*addr, &config.admin, &groups) {
-            Ok(()) => true,
-            Err(why) => {
-                refusal = Some(why);
-                false
+    fn take(&mut self, (host, took, answer): Done) {
+        // Its last server may be gone.
+        let Some(schedule) = self.schedules.get_mut(&host) else { return };
+        let was_told = schedule.is_late || schedule.failures_in_a_row > 0;
+        schedule.done(Instant::now(), took, answer.is_ok());
+        self.tell(&host, &answer, !was_told);
+    }
+
+    /// Tells the servers on a host what its name resolves to.
+    fn tell(&self, host: &str, answer: &Answer, is_news: bool) {
+        let groups = self.running.groups.load();
+        for ((port, addr), origin) in self.servers.get(host).into_iter().flatten() {
+            let Some(group) = groups.get(port) else { continue };
+            let outcome = answer.clone().and_then(|ips| self.allowed(&ips, addr, *origin));
+            let name = addr.as_str();
+            match &outcome {
+                Ok(addresses) => tracing::debug!(group = port, server.addr = name, ?addresses, "name resolved"),
+                Err(error) if is_news => tracing::warn!(group = port, server.addr = name, error, "name not resolved"),
+                Err(error) => tracing::debug!(group = port, server.addr = name, error, "name not resolved"),
             }
-        });
-        if let (true, Some(why)) = (addresses.is_empty(), refusal) {
-            return Err(why);
+            group.resolved(addr, outcome);
         }
     }
-    Ok(addresses)
+
+    /// The addresses that a server may have; those that may not register are left out.
+    fn allowed(&self, ips: &[IpAddr], addr: &ServerAddr, origin: Origin) -> Result<Vec<SocketAddr>, String> {
+        let mut addresses: Vec<SocketAddr> = ips.iter().map(|ip| SocketAddr::new(*ip, addr.port())).collect();
+        if origin == Origin::Heartbeat {
+            let (groups, config) = (self.running.groups.load(), self.running.config.load());
+            let mut refusal = None;
+            addresses.retain(|addr| match rules::check(*addr, &config.admin, &groups) {
+                Ok(()) => true,
+                Err(why) => {
+                    refusal = Some(why);
+                    false
+                }
+            });
+            if let (true, Some(why)) = (addresses.is_empty(), refusal) {
+                return Err(why);
+            }
+        }
+        Ok(addresses)
+    }
 }
 
-fn tell(group: &Arc<Group>, name: &ServerAddr, outcome: Result<Vec<SocketAddr>, String>) {
-    match &outcome {
-        Ok(addresses) => {
-            tracing::debug!(group = group.port(), server.addr = name.as_str(), ?addresses, "name resolved")
-        }
-        Err(error) => tracing::warn!(group = group.port(), server.addr = name.as_str(), error, "name not resolved"),
+impl Schedule {
+    fn new(now: Instant) -> Self {
+        Self { due: now, since: None, is_late: false, failures_in_a_row: 0, is_slow: false }
     }
-    group.resolved(name, outcome);
+
+    fn done(&mut self, now: Instant, took: Duration, is_resolved: bool) {
+        self.failures_in_a_row = if is_resolved { 0 } else { self.failures_in_a_row.saturating_add(1) };
+        let pause = match self.failures_in_a_row {
+            0 => REFRESH,
+            failures => RETRY.saturating_mul(1 << (failures - 1).min(8)).min(RETRY_MAX),
+        };
+        (self.due, self.since, self.is_late) = (now + pause, None, false);
+        self.is_slow = took >= FRESH;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lookup::testing::Hanging;
+    use super::*;
+    use crate::group::{Group, GroupSettings, Groups};
+    use crate::server::ServerSettings;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    /// Groups of servers with names, and the task that looks them up.
+    fn running(hanging: &Hanging, groups: &[&[String]]) -> Arc<Running> {
+        let config = crate::config::parse(std::path::Path::new("proxy.json"), "{}").unwrap();
+        let running = Arc::new(Running::with_lookups(config, hanging.lookups.clone()));
+        publish(&running, groups);
+        running
+    }
+
+    fn publish(running: &Running, groups: &[&[String]]) {
+        let group = |(port, names): (u16, &&[String])| {
+            let server = |name: &String| ServerSettings::new(name.parse().unwrap(), Origin::File);
+            (port, Arc::new(Group::for_tests(GroupSettings::for_tests("ha"), names.iter().map(server).collect())))
+        };
+        let groups: Groups = (1..).zip(groups).map(group).collect();
+        running.publish(groups, running.config.load().as_ref().clone());
+    }
+
+    async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+        let waiting = async {
+            while !is_so() {
+                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("{what}"));
+    }
+
+    fn online(running: &Running, port: u16) -> usize {
+        running.groups.load()[&port].view().servers_online
+    }
+
+    fn hosts(prefix: &str, count: usize) -> Vec<String> {
+        (0..count).map(|number| format!("{prefix}{number}:1")).collect()
+    }
+
+    #[tokio::test]
+    async fn names_that_hang_hold_up_no_other_name() {
+        let hanging = Hanging::new();
+        // They come first, also in the order of the alphabet.
+        let running = running(&hanging, &[&hosts("hang", 100), &["known:1".to_owned()]]);
+        let task = tokio::spawn(run(Arc::clone(&running), CancellationToken::new()));
+        eventually("the one that answers is online", || online(&running, 2) == 1).await;
+        assert_eq!(online(&running, 1), 0);
+        // New ones neither, nor servers on a host that hangs already, nor those that come and go.
+        for round in 0..3 {
+            let more = [hosts("hang", 100), hosts(&format!("hang-{round}-"), 10)].concat();
+            publish(&running, &[&more, &[format!("known-{round}:1")]]);
+            eventually("the new one is online", || online(&running, 2) == 1).await;
+        }
+        assert_eq!(hanging.asked(), 134, "one lookup for each name");
+        hanging.release();
+        eventually("an answer counts however late it is", || online(&running, 1) == 110).await;
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn servers_on_one_host_share_its_lookup() {
+        let hanging = Hanging::new();
+        let ports: Vec<String> = (1..=50).map(|port| format!("known:{port}")).collect();
+        let running = running(&hanging, &[&ports, &ports]);
+        let task = tokio::spawn(run(Arc::clone(&running), CancellationToken::new()));
+        eventually("all are online", || online(&running, 1) + online(&running, 2) == 100).await;
+        assert_eq!(hanging.asked(), 1);
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_resolve_says_why() {
+        let hanging = Hanging::new();
+        let running = running(&hanging, &[&["unknown:1".to_owned()]]);
+        let task = tokio::spawn(run(Arc::clone(&running), CancellationToken::new()));
+        let cause = || running.groups.load()[&1].servers()[0].cause.clone().unwrap();
+        eventually("the reason is shown", || cause() == "its name is not resolved: no such host").await;
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_name_that_keeps_failing_is_looked_up_less_and_less_often() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        let mut pauses = Vec::new();
+        for is_resolved in [false, false, false, false, false, false, true, false] {
+            schedule.done(start, Duration::ZERO, is_resolved);
+            pauses.push((schedule.due - start).as_secs());
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 60, 60, 30, 5]);
+        assert!(!schedule.is_slow);
+        schedule.done(start, FRESH, true);
+        assert!(schedule.is_slow, "it is looked up beside those that answer fast");
+    }
 }

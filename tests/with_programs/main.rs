@@ -184,3 +184,51 @@ fn go_reads_both_profiles_and_names_files_of_ours() {
     assert!(cpu.contains("Type: cpu") && cpu.contains("src/data/threads.rs"), "{cpu}");
     assert!(heap.contains("Type: inuse_space") && heap.contains("src/main.rs"), "{heap}");
 }
+
+/// The system's own resolver, in a mount namespace where it asks a name server that is silent.
+#[test]
+fn names_whose_name_server_is_silent_hold_up_no_other() {
+    let [admin, hanging, group] = ports();
+    let _silent = std::net::UdpSocket::bind("127.53.0.1:53").expect("the right to bind port 53 is needed");
+    let home = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let echo = named_echo();
+    let known = format!("known.test:{}", echo.addr.port());
+    // Longer than a test may wait.
+    let resolver = "nameserver 127.53.0.1\noptions timeout:30 attempts:4\n";
+    for (name, text) in [
+        ("resolv.conf", resolver),
+        ("hosts", "127.0.0.1 localhost known.test also.test\n"),
+        ("nsswitch.conf", "hosts: files dns\n"),
+    ] {
+        fs::write(home.path().join(name), text).unwrap();
+    }
+    let names: Vec<String> = (0..16).map(|number| format!("\"hang-{number}.test:1\"")).collect();
+    let text = format!(
+        r#"{{ "admin": {{ "listen": "127.0.0.1:{admin}" }}, "groups": [
+            {{ "listen": "127.0.0.1:{hanging}", "servers": [{}] }},
+            {{ "listen": "127.0.0.1:{group}", "servers": ["{known}"] }} ] }}"#,
+        names.join(", ")
+    );
+    let path = home.path().join("proxy.json");
+    fs::write(&path, text).unwrap();
+    let mounts =
+        "for name in resolv.conf hosts nsswitch.conf; do mount --bind $0/$name /etc/$name || exit 1; done; exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", mounts]).arg(home.path()).arg(support::goproxy().get_program());
+    command.arg("--config").arg(&path);
+    let proxy = Proxy::start_with(command, home, path, admin);
+
+    eventually("the name of the hosts file is online", || proxy.online(group) == [known.as_str()]);
+    assert_eq!(Client::connect(group).server, echo.addr.to_string());
+    let registering: Vec<_> = (0..20)
+        .map(|number| {
+            let target = format!("/worker-keepalive.do?group={hanging}&server=also-hangs-{number}.test:1");
+            std::thread::spawn(move || admin_kit::Http::connect(admin).get(&target).status)
+        })
+        .collect();
+    assert!(registering.into_iter().all(|status| status.join().unwrap() == 200), "they register all the same");
+    let also = format!("also.test:{}", echo.addr.port());
+    let answer = proxy.ok(&format!("/worker-keepalive.do?group={group}&server={also}"));
+    assert_eq!(answer["msg"], "online", "its name was looked up at once: {answer}");
+    assert!(proxy.online(hanging).is_empty());
+}
