@@ -15,7 +15,7 @@ use warp::http::request::Parts;
 use warp::http::{HeaderMap, HeaderName, StatusCode, Version};
 
 use super::reply::{More, Refusal, cut};
-use super::routes::{KEEPALIVE, LIVE, READY};
+use super::filter::{KEEPALIVE, LIVE, READY};
 use crate::config::{AdminSettings, Secret};
 
 /// Checks a request's `Host`, `Origin`, `Sec-Fetch-Site` and `Authorization`, in this order.

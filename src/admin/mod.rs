@@ -1,7 +1,7 @@
 //! Answers HTTP: the endpoints by which operators and servers steer the proxy, metrics, and profiles.
 //!
 //! `listen` binds, `serve` accepts and speaks HTTP within bounds, `answer` leads each request past
-//! the `guard` to its route, `routes` are warp's filters, and `handlers` ask `Control`, which alone
+//! the `guard` to its route, `filter` holds warp's filters, and `endpoints` ask `Control`, which alone
 //! changes anything. Every refusal is JSON with a stable code and a true status; input never causes a 5xx.
 //!
 //! All of it runs on the management runtime and blocks it nowhere. The caller decides when it stops: it is
@@ -9,13 +9,12 @@
 
 mod answer;
 mod guard;
-mod handlers;
-mod listen;
+mod endpoints;
 mod params;
 mod profile;
 mod reply;
-mod routes;
-mod serve;
+mod filter;
+mod server;
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,10 +30,10 @@ use warp::http::Request;
 
 use crate::config::AdminListen;
 use crate::control::Control;
-use listen::Bound;
+use server::listen::Bound;
 use reply::Response;
-use routes::App;
-use serve::{LIMITS, Peer};
+use filter::App;
+use server::{LIMITS, Peer};
 
 /// The type of what [`AdminContext::metrics`] writes.
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -87,17 +86,17 @@ impl AdminServer {
     /// The runtime cannot take over a bound socket; nothing is served then.
     pub async fn run(self, context: AdminContext, shutdown: CancellationToken) -> io::Result<()> {
         let app = Arc::new(App { context, changes: TaskTracker::new() });
-        let mut main_routes = routes::admin(&app);
+        let mut main_routes = filter::admin(&app);
         match self.pprof {
             Some(pprof) => {
-                let profiles = routes::first_of(routes::profiles(&app));
-                let main = serve_on("admin", self.main, &app, routes::first_of(main_routes), shutdown.clone());
+                let profiles = filter::first_of(filter::profiles(&app));
+                let main = serve_on("admin", self.main, &app, filter::first_of(main_routes), shutdown.clone());
                 let (main, pprof) = tokio::join!(main, serve_on("pprof", pprof, &app, profiles, shutdown));
                 main.and(pprof)?;
             }
             None => {
-                main_routes.extend(routes::profiles(&app));
-                serve_on("admin", self.main, &app, routes::first_of(main_routes), shutdown).await?;
+                main_routes.extend(filter::profiles(&app));
+                serve_on("admin", self.main, &app, filter::first_of(main_routes), shutdown).await?;
             }
         }
         app.changes.close();
@@ -122,9 +121,9 @@ async fn serve_on(
         async move { answer::answer(request, peer, &config.admin, routes).await }
     };
     match bound {
-        Bound::Tcp(listener) => serve::serve(TcpListener::from_std(listener)?, LIMITS, handler, shutdown).await,
+        Bound::Tcp(listener) => server::serve(TcpListener::from_std(listener)?, LIMITS, handler, shutdown).await,
         Bound::Unix(listener, _file) => {
-            serve::serve(UnixListener::from_std(listener)?, LIMITS, handler, shutdown).await;
+            server::serve(UnixListener::from_std(listener)?, LIMITS, handler, shutdown).await;
         }
     }
     Ok(())

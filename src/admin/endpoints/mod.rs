@@ -13,7 +13,7 @@ use super::METRICS_CONTENT_TYPE;
 use super::params::Params;
 use super::profile;
 use super::reply::{self, Answer, Nothing, Refusal, granted};
-use super::routes::App;
+use super::filter::App;
 use crate::control::ChangeError;
 use crate::counters::ModuleCounters;
 use crate::group::view::{Candidate, GroupView, ServerView};

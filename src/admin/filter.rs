@@ -14,7 +14,7 @@ use warp::http::{HeaderValue, Method, StatusCode};
 
 use super::params::Params;
 use super::reply::{Answer, More, Note, Refusal, Response, cut};
-use super::{AdminContext, handlers};
+use super::{AdminContext, endpoints};
 
 /// A server's heartbeat, without the leading slash.
 pub(super) const KEEPALIVE: &str = "worker-keepalive.do";
@@ -48,7 +48,7 @@ struct Call {
 /// Everything but profiles.
 pub(super) fn admin(app: &Arc<App>) -> Vec<BoxedFilter<(Response,)>> {
     use Kind::{Change, Read};
-    use handlers as h;
+    use endpoints as h;
     // A heartbeat is by far the most frequent request, so it is tried first.
     vec![
         route(app, KEEPALIVE, Change, &["group", "server", "weight", "state", "zone", "load"], h::keepalive),
@@ -73,9 +73,9 @@ pub(super) fn admin(app: &Arc<App>) -> Vec<BoxedFilter<(Response,)>> {
 /// `/debug/pprof/`.
 pub(super) fn profiles(app: &Arc<App>) -> Vec<BoxedFilter<(Response,)>> {
     vec![
-        route(app, "debug/pprof", Kind::Read, &[], handlers::profile_list),
-        route(app, "debug/pprof/heap", Kind::Read, &[], handlers::heap_profile),
-        route(app, "debug/pprof/profile", Kind::Read, &["seconds"], handlers::cpu_profile),
+        route(app, "debug/pprof", Kind::Read, &[], endpoints::profile_list),
+        route(app, "debug/pprof/heap", Kind::Read, &[], endpoints::heap_profile),
+        route(app, "debug/pprof/profile", Kind::Read, &["seconds"], endpoints::cpu_profile),
     ]
 }
 

@@ -27,6 +27,7 @@ use warp::http::Request;
 
 use super::reply::Response;
 
+pub(super) mod listen;
 mod unread;
 
 /// What one connection or all of them may cost.
