@@ -26,8 +26,9 @@ pub mod sources;
 
 pub mod control;
 
-pub mod admin;
 pub mod metrics;
+
+pub mod admin;
 pub mod status;
 
 pub mod proxy;

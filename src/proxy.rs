@@ -13,14 +13,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{AdminContext, AdminServer};
+use crate::admin::AdminServer;
 use crate::base::watch;
 use crate::config::{AdminListen, Config};
 use crate::control::{ChangeError, Control, Runner};
 use crate::counters::EndReason;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::DataThreads;
-use crate::metrics::{self, GroupSample};
 use crate::sources::{heartbeat, names};
 use crate::status::{self, Online};
 
@@ -152,12 +151,9 @@ impl Proxy {
         self.spawn("watch", stop, watch::watch_file(path, control.last_read(), reload, stop.clone()));
         self.spawn("policies", stop, policies(control.clone(), stop.clone()));
         self.spawn("status", stop, write_status(control.clone(), stop.clone()));
-        let scraped = control.clone();
-        let context =
-            AdminContext { control: Arc::new(control.clone()), metrics: Arc::new(move || metrics_text(&scraped)) };
-        let stop_admin = self.stop_admin.clone();
+        let (asked, stop_admin) = (control.clone(), self.stop_admin.clone());
         let served = async move {
-            if let Err(error) = admin.run(context, stop_admin).await {
+            if let Err(error) = admin.run(asked, stop_admin).await {
                 tracing::error!(%error, "cannot serve the admin port");
             }
         };
@@ -202,17 +198,6 @@ async fn write_status(control: Control, stop: CancellationToken) {
 fn online(control: &Control) -> Online {
     let groups = control.groups().values().map(|group| (group.view(), group.servers())).collect();
     Online { groups, sessions: control.sessions().list(None, status::NAMED_MAX) }
-}
-
-fn metrics_text(control: &Control) -> String {
-    let groups = control.groups();
-    let samples = groups.iter().map(|(port, group)| GroupSample {
-        port: *port,
-        policy: group.snapshot().settings.policy.shared_name(),
-        counters: Arc::clone(&group.counters),
-        servers: group.servers(),
-    });
-    metrics::render(samples.collect(), control.policies().modules().views(), Arc::clone(control.counters()))
 }
 
 fn thread_count(configured: usize) -> usize {

@@ -1,4 +1,4 @@
-//! The way of every request: guard, body, route, headers, one log line.
+//! The way of every request: guard, body, endpoint, headers, one log line.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,7 +13,9 @@ use warp::filters::BoxedFilter;
 use warp::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{HeaderValue, Method, Request, StatusCode};
 
-use super::guard;
+use super::endpoints::{self, Serves};
+use super::filter::Admitted;
+use super::guard::{self, Audience};
 use super::reply::{More, Note, Refusal, Response, cut};
 use crate::config::AdminSettings;
 
@@ -23,27 +25,33 @@ const BODY_MAX: usize = 64 * 1024;
 /// How long a request body may take.
 const BODY_TIME: Duration = Duration::from_secs(5);
 
-/// Answers one request by `routes`, or refuses it before it gets there.
+/// Answers one request by `filter`, or refuses it before it gets there.
 pub(super) async fn answer<B>(
     request: Request<B>,
     peer: Option<SocketAddr>,
     settings: &AdminSettings,
-    routes: BoxedFilter<(Response,)>,
+    serves: Serves,
+    filter: BoxedFilter<(Response,)>,
 ) -> Response
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let started = Instant::now();
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let (method, path) = (head.method.clone(), cut(head.uri.path()));
-    let admitted = match guard::check(&head, peer.is_none(), settings) {
-        Ok(()) => read(body, BODY_TIME).await,
+    let endpoint = endpoints::find(head.uri.path(), serves);
+    let audience = endpoint.map_or(Audience::Operators, |endpoint| endpoint.audience);
+    let admitted = match guard::check(&head, peer.is_none(), audience, settings) {
+        Ok(rights) => {
+            head.extensions.insert(Admitted { endpoint, rights });
+            read(body, BODY_TIME).await
+        }
         Err(refusal) => Err(refusal),
     };
     let mut response = match admitted {
         Ok(body) => {
-            let service = TowerToHyperService::new(warp::service(routes));
+            let service = TowerToHyperService::new(warp::service(filter));
             let Ok(response) = service.call(Request::from_parts(head, Full::new(body))).await;
             response
         }
@@ -102,7 +110,7 @@ fn log(method: &Method, path: &str, peer: Option<SocketAddr>, status: StatusCode
         };
     }
     // Thousands a second are normal, and a new server is announced by whoever registers it.
-    if note.is_heartbeat { line!(debug) } else { line!(info) }
+    if note.is_frequent { line!(debug) } else { line!(info) }
 }
 
 #[cfg(test)]

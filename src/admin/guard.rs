@@ -5,7 +5,7 @@
 //! or a `Sec-Fetch-Site` that a script cannot forge. And whoever lacks the token, where one is configured.
 //!
 //! A function of the request's head and of the settings, so that settings follow a reload. What is allowed
-//! to whom afterwards, and with which method, is the routes' business.
+//! with which method, and what a handler lets which caller do, is not decided here.
 
 use std::net::Ipv6Addr;
 
@@ -15,8 +15,29 @@ use warp::http::request::Parts;
 use warp::http::{HeaderMap, HeaderName, StatusCode, Version};
 
 use super::reply::{More, Refusal, cut};
-use super::filter::{KEEPALIVE, LIVE, READY};
 use crate::config::{AdminSettings, Secret};
+
+/// Whom an endpoint is for where tokens are configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// Needs no token.
+    Everyone,
+    /// Needs the token or the register token, if either is configured.
+    Workers,
+    /// Needs the token, if one is configured; then the register token will do, with the rights of a worker.
+    Both,
+    /// Needs the token.
+    Operators,
+}
+
+/// What a caller may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rights {
+    /// Everything: it has the token, or none is configured for this.
+    Operator,
+    /// It has only the register token: it may speak of servers that registered themselves.
+    Worker,
+}
 
 /// Checks a request's `Host`, `Origin`, `Sec-Fetch-Site` and `Authorization`, in this order.
 ///
@@ -25,7 +46,12 @@ use crate::config::{AdminSettings, Secret};
 /// # Errors
 ///
 /// The first check that fails, as the answer for the caller.
-pub(super) fn check(head: &Parts, is_local: bool, settings: &AdminSettings) -> Result<(), Refusal> {
+pub(super) fn check(
+    head: &Parts,
+    is_local: bool,
+    audience: Audience,
+    settings: &AdminSettings,
+) -> Result<Rights, Refusal> {
     let host = host(head)?;
     // A page that rebinds a name to this address does not know the token, so with one any name may be ours.
     if !is_local && settings.token.is_none() {
@@ -37,7 +63,7 @@ pub(super) fn check(head: &Parts, is_local: bool, settings: &AdminSettings) -> R
         }
     }
     check_origin(&head.headers, host)?;
-    authorize(head, settings)
+    authorize(head, audience, settings)
 }
 
 /// The one `Host` of the request; `None` only for HTTP/1.0, where it is optional.
@@ -92,16 +118,14 @@ fn is_same_origin(origin: &str, host: Option<&str>) -> bool {
     matches!((site, host), (Some(site), Some(host)) if site.eq_ignore_ascii_case(host))
 }
 
-/// The token opens everything, the register token heartbeats only.
+/// The token opens everything, the register token what is for workers.
 ///
 /// A register token alone guards heartbeats and leaves the rest open, as it is without any token.
-fn authorize(head: &Parts, settings: &AdminSettings) -> Result<(), Refusal> {
-    let path = head.uri.path();
-    let is_heartbeat = path.strip_prefix('/') == Some(KEEPALIVE);
-    let is_probe = path.strip_prefix('/').is_some_and(|path| path == LIVE || path == READY);
-    let is_guarded = settings.token.is_some() || (is_heartbeat && settings.register_token.is_some());
-    if is_probe || !is_guarded {
-        return Ok(());
+fn authorize(head: &Parts, audience: Audience, settings: &AdminSettings) -> Result<Rights, Refusal> {
+    let is_for_workers = matches!(audience, Audience::Workers | Audience::Both);
+    let is_guarded = settings.token.is_some() || (audience == Audience::Workers && settings.register_token.is_some());
+    if audience == Audience::Everyone || !is_guarded {
+        return Ok(Rights::Operator);
     }
 
     let sent = bearer(&head.headers);
@@ -110,11 +134,14 @@ fn authorize(head: &Parts, settings: &AdminSettings) -> Result<(), Refusal> {
         _ => Choice::from(0),
     };
     let (is_admin, is_worker) = (is(&settings.token), is(&settings.register_token));
-    if bool::from(is_admin | (is_worker & Choice::from(u8::from(is_heartbeat)))) {
-        return Ok(());
+    if bool::from(is_admin) {
+        return Ok(Rights::Operator);
     }
     if bool::from(is_worker) {
-        let msg = format!("Authorization: this token allows /{KEEPALIVE} only; expected the admin token");
+        if is_for_workers {
+            return Ok(Rights::Worker);
+        }
+        let msg = "Authorization: the register token is not enough here; expected the admin token";
         return Err(Refusal::new(StatusCode::FORBIDDEN, "token_not_enough", msg));
     }
     let wrong = if sent.is_some() { "wrong token" } else { "no token" };

@@ -1,19 +1,23 @@
 //! Answers HTTP: the endpoints by which operators and servers steer the proxy, metrics, and profiles.
 //!
-//! `listen` binds, `serve` accepts and speaks HTTP within bounds, `answer` leads each request past
-//! the `guard` to its route, `filter` holds warp's filters, and `endpoints` ask `Control`, which alone
-//! changes anything. Every refusal is JSON with a stable code and a true status; input never causes a 5xx.
+//! `server` binds, accepts and speaks HTTP within bounds; `answer` leads each request past the `guard` to its
+//! endpoint in the table of `endpoints`, through the one warp filter of `filter`. Handlers ask `Control`, which
+//! alone changes anything. Every refusal is JSON with a stable code and a true status; input never causes a 5xx.
+//! What is no HTTP at all is refused by hyper, with a bare status.
 //!
 //! All of it runs on the management runtime and blocks it nowhere. The caller decides when it stops: it is
 //! to be the last thing that does, so that the port answers while sessions drain.
 
 mod answer;
-mod guard;
+mod app;
+mod blocking;
 mod endpoints;
+mod filter;
+mod guard;
 mod params;
 mod profile;
+mod reference;
 mod reply;
-mod filter;
 mod server;
 
 use std::io;
@@ -25,28 +29,15 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use warp::filters::BoxedFilter;
 use warp::http::Request;
 
 use crate::config::AdminListen;
 use crate::control::Control;
+use app::App;
+use endpoints::Serves;
+pub use reference::{EndpointReference, ParamReference, reference};
 use server::listen::Bound;
-use reply::Response;
-use filter::App;
 use server::{LIMITS, Peer};
-
-/// The type of what [`AdminContext::metrics`] writes.
-pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// What the admin port asks.
-#[derive(Clone)]
-pub struct AdminContext {
-    /// Knows and changes what runs. Tokens and rules are read from its configuration at every request, so
-    /// they follow a reload.
-    pub control: Arc<Control>,
-    /// Writes all metrics as text of [`METRICS_CONTENT_TYPE`]; may take a while.
-    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-}
 
 /// The admin port, bound and not yet serving.
 pub struct AdminServer {
@@ -84,20 +75,15 @@ impl AdminServer {
     /// # Errors
     ///
     /// The runtime cannot take over a bound socket; nothing is served then.
-    pub async fn run(self, context: AdminContext, shutdown: CancellationToken) -> io::Result<()> {
-        let app = Arc::new(App { context, changes: TaskTracker::new() });
-        let mut main_routes = filter::admin(&app);
+    pub async fn run(self, control: Control, shutdown: CancellationToken) -> io::Result<()> {
+        let app = Arc::new(App { control, changes: TaskTracker::new() });
         match self.pprof {
             Some(pprof) => {
-                let profiles = filter::first_of(filter::profiles(&app));
-                let main = serve_on("admin", self.main, &app, filter::first_of(main_routes), shutdown.clone());
-                let (main, pprof) = tokio::join!(main, serve_on("pprof", pprof, &app, profiles, shutdown));
+                let main = serve_on(Serves::AllButProfiles, self.main, &app, shutdown.clone());
+                let (main, pprof) = tokio::join!(main, serve_on(Serves::Profiles, pprof, &app, shutdown));
                 main.and(pprof)?;
             }
-            None => {
-                main_routes.extend(filter::profiles(&app));
-                serve_on("admin", self.main, &app, filter::first_of(main_routes), shutdown).await?;
-            }
+            None => serve_on(Serves::All, self.main, &app, shutdown).await?,
         }
         app.changes.close();
         if timeout(LIMITS.shutdown_time, app.changes.wait()).await.is_err() {
@@ -107,18 +93,13 @@ impl AdminServer {
     }
 }
 
-async fn serve_on(
-    name: &str,
-    bound: Bound,
-    app: &Arc<App>,
-    routes: BoxedFilter<(Response,)>,
-    shutdown: CancellationToken,
-) -> io::Result<()> {
+async fn serve_on(serves: Serves, bound: Bound, app: &Arc<App>, shutdown: CancellationToken) -> io::Result<()> {
+    let name = if serves == Serves::Profiles { "pprof" } else { "admin" };
     tracing::info!(listen = %bound, serves = name, "admin listens");
-    let control = Arc::clone(&app.context.control);
+    let (control, filter) = (app.control.clone(), filter::filter(app));
     let handler = move |peer: Peer, request: Request<Incoming>| {
-        let (config, routes) = (control.config(), routes.clone());
-        async move { answer::answer(request, peer, &config.admin, routes).await }
+        let (config, filter) = (control.config(), filter.clone());
+        async move { answer::answer(request, peer, &config.admin, serves, filter).await }
     };
     match bound {
         Bound::Tcp(listener) => server::serve(TcpListener::from_std(listener)?, LIMITS, handler, shutdown).await,

@@ -51,8 +51,8 @@ pub(super) struct Note {
     pub(super) code: Option<&'static str>,
     pub(super) group: Option<Box<str>>,
     pub(super) server: Option<Box<str>>,
-    /// An accepted heartbeat: too frequent for level *info*.
-    pub(super) is_heartbeat: bool,
+    /// Too frequent for level *info*.
+    pub(super) is_frequent: bool,
 }
 
 /// An answer that has nothing to say but `ok` and `msg`.
@@ -215,7 +215,7 @@ mod tests {
         let io = || std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
         let problem = Problem { line: 3, column: 5, path: "groups[0].listen".to_owned(), message: "bad".to_owned() };
         for (error, status, code) in [
-            (ChangeError::GroupNotFound(1), 404, "group_not_found"),
+            (ChangeError::GroupNotFound(1.into()), 404, "group_not_found"),
             (ChangeError::ServerNotFound { group: 1, server: server() }, 404, "server_not_found"),
             (ChangeError::ServerRefused { server: server(), why: "why".to_owned() }, 403, "server_refused"),
             (ChangeError::TooManyServers { group: 1, max: 2 }, 409, "too_many_servers"),

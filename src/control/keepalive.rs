@@ -24,7 +24,7 @@ impl Control {
         server: &ServerAddr,
         keepalive: Keepalive,
     ) -> Result<ServerView, ChangeError> {
-        let running = self.group(group)?;
+        let running = self.group_at(group)?;
         let change = match heartbeat::hear(&running, server, &keepalive) {
             Heard::Renewed(view) => return Ok(*view),
             Heard::News(edit) => Change { edit, addresses: Vec::new() },
@@ -32,7 +32,7 @@ impl Control {
         };
         self.change(change).await?;
         let not_found = || ChangeError::ServerNotFound { group, server: server.clone() };
-        self.group(group)?.renew(server, keepalive.load).ok_or_else(not_found)
+        self.group_at(group)?.renew(server, keepalive.load).ok_or_else(not_found)
     }
 
     /// The change that registers a server nobody has heard of.

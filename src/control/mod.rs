@@ -9,6 +9,7 @@
 //! group at once, and the file knows nothing of it.
 
 mod difference;
+mod group_param;
 mod keepalive;
 mod plan;
 mod runner;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use difference::Difference;
+pub use group_param::{GROUP_NAME_LEN_MAX, GroupParam, GroupParamError};
 pub use keepalive::REGISTERED_MAX;
 pub(crate) use runner::Runner;
 
@@ -74,9 +76,9 @@ struct Change {
 /// Why a change was refused. Everything is then as it was.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// No group has this port.
+    /// No group has this port, name or address.
     #[error("no group {0}; group-list.do shows the groups, group-open.do makes one")]
-    GroupNotFound(u16),
+    GroupNotFound(GroupParam),
     /// The group has no such server.
     #[error("group {group} has no server {server}; worker-list.do shows its servers")]
     ServerNotFound {
@@ -156,13 +158,44 @@ impl Control {
         self.shared.running.groups.load_full()
     }
 
+    /// The group that a request means.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::GroupNotFound`].
+    pub fn group(&self, group: &GroupParam) -> Result<Arc<Group>, ChangeError> {
+        let groups = self.shared.running.groups.load();
+        let found = match group {
+            GroupParam::Port(port) => groups.get(port),
+            GroupParam::Listen(addr) => {
+                groups.get(&addr.port()).filter(|found| found.snapshot().settings.listen == *addr)
+            }
+            // No group has a name yet.
+            GroupParam::Name(_) => None,
+        };
+        found.cloned().ok_or_else(|| ChangeError::GroupNotFound(group.clone()))
+    }
+
+    /// The port of the group that a request wants opened; a port that no group has is that of a new one.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::GroupNotFound`] for a name or an address that no group has.
+    pub fn group_to_open(&self, group: &GroupParam) -> Result<u16, ChangeError> {
+        match (self.group(group), group.as_port()) {
+            (Ok(found), _) => Ok(found.port()),
+            (Err(_), Some(port)) => Ok(port),
+            (Err(error), None) => Err(error),
+        }
+    }
+
     /// The group of this port.
     ///
     /// # Errors
     ///
     /// [`ChangeError::GroupNotFound`].
-    pub fn group(&self, port: u16) -> Result<Arc<Group>, ChangeError> {
-        self.shared.running.groups.load().get(&port).cloned().ok_or(ChangeError::GroupNotFound(port))
+    pub(crate) fn group_at(&self, port: u16) -> Result<Arc<Group>, ChangeError> {
+        self.shared.running.groups.load().get(&port).cloned().ok_or_else(|| ChangeError::GroupNotFound(port.into()))
     }
 
     /// The configuration in force.
@@ -228,7 +261,7 @@ impl Control {
         let addr = server.clone();
         self.edit(Edit::SetServer { group, addr, weight: None, state: Some(state), labels: None }).await?;
         let not_found = || ChangeError::ServerNotFound { group, server: server.clone() };
-        self.group(group)?.server(server).ok_or_else(not_found)
+        self.group_at(group)?.server(server).ok_or_else(not_found)
     }
 
     /// Opens a group's port; makes the group, on `0.0.0.0`, if it is new.
@@ -238,7 +271,7 @@ impl Control {
     /// The port cannot be opened, or the file cannot be written.
     pub async fn open_group(&self, group: u16, policy: Option<PolicySpec>) -> Result<GroupView, ChangeError> {
         self.edit(Edit::OpenGroup { group, policy }).await?;
-        Ok(self.group(group)?.view())
+        Ok(self.group_at(group)?.view())
     }
 
     /// Stops listening on a group's port. Its sessions live on unless `close_sessions`.
@@ -249,7 +282,7 @@ impl Control {
     /// Group unknown, or the file cannot be written.
     pub async fn close_group(&self, group: u16, close_sessions: bool) -> Result<u64, ChangeError> {
         self.edit(Edit::CloseGroup { group }).await?;
-        let closed = self.group(group)?;
+        let closed = self.group_at(group)?;
         if close_sessions {
             return Ok(self.sessions().end_all(Some(&closed), EndReason::Killed) as u64);
         }
@@ -263,7 +296,7 @@ impl Control {
     /// Group unknown, or the file cannot be written.
     pub async fn set_policy(&self, group: u16, policy: PolicySpec) -> Result<GroupView, ChangeError> {
         self.edit(Edit::SetPolicy { group, policy }).await?;
-        Ok(self.group(group)?.view())
+        Ok(self.group_at(group)?.view())
     }
 
     /// Reads the file again and applies the difference to what runs.

@@ -80,7 +80,7 @@ fn refusal(outcome: Result<(), EditError>) -> Result<(), ChangeError> {
     match outcome {
         // Two first heartbeats of one server at the same time: both are right.
         Ok(()) | Err(EditError::ServerExists { .. }) => Ok(()),
-        Err(EditError::GroupNotFound(group)) => Err(ChangeError::GroupNotFound(group)),
+        Err(EditError::GroupNotFound(group)) => Err(ChangeError::GroupNotFound(group.into())),
         Err(EditError::ServerNotFound { group, addr }) => Err(ChangeError::ServerNotFound { group, server: addr }),
         Err(EditError::Refused(why)) => Err(ChangeError::Unfit(why)),
     }

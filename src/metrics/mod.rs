@@ -1,4 +1,4 @@
-//! The text of `/metrics`, in the OpenMetrics format.
+//! The text of `/metrics`, in the classic Prometheus format or as OpenMetrics.
 //!
 //! Nothing is registered and nothing is kept: a scrape is rendered from what the groups and the modules show
 //! at that moment, so a series is there exactly as long as its server, its group or its module is. Names begin
@@ -6,6 +6,7 @@
 //! bounded variety, and `version` and `sha256` on the lines that say what was built or loaded. Counting is left to
 //! [`crate::counters`]; a figure that the system does not give is left out.
 
+mod format;
 mod process;
 
 use std::fmt;
@@ -19,30 +20,45 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::control::Control;
 use crate::counters::{EndReason, FaultKind, GroupCounters, Histogram, ModuleCounters, ProcessCounters};
 use crate::group::view::ServerView;
 use crate::policy::wasm::view::{ModuleState, ModuleView};
 use crate::server::State;
+pub use format::Format;
 use process::ProcessFigures;
-
-/// The content type that goes with the text.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// One group as it is at the scrape.
 #[derive(Debug)]
-pub struct GroupSample {
+struct GroupSample {
     /// The port.
-    pub port: u16,
+    port: u16,
     /// The name of its policy.
-    pub policy: Arc<str>,
+    policy: Arc<str>,
     /// What its sessions did.
-    pub counters: Arc<GroupCounters>,
+    counters: Arc<GroupCounters>,
     /// All its servers.
-    pub servers: Vec<ServerView>,
+    servers: Vec<ServerView>,
 }
 
-/// The whole text, `# EOF` included. Of the modules, those that a group names are shown.
-pub fn render(groups: Vec<GroupSample>, modules: Vec<ModuleView>, process: Arc<ProcessCounters>) -> String {
+/// All metrics of what runs. May take a while: with thousands of servers the text has megabytes.
+pub fn of(control: &Control, format: Format) -> String {
+    let groups = control.groups();
+    let samples = groups.iter().map(|(port, group)| GroupSample {
+        port: *port,
+        policy: group.snapshot().settings.policy.shared_name(),
+        counters: Arc::clone(&group.counters),
+        servers: group.servers(),
+    });
+    let text = render(samples.collect(), control.policies().modules().views(), Arc::clone(control.counters()));
+    match format {
+        Format::OpenMetrics => text,
+        Format::Text => format::to_classic(&text),
+    }
+}
+
+/// The whole text as OpenMetrics, `# EOF` included. Of the modules, those that a group names are shown.
+fn render(groups: Vec<GroupSample>, modules: Vec<ModuleView>, process: Arc<ProcessCounters>) -> String {
     let ports = groups.iter().map(|group| group.port.to_string()).collect();
     let figures = ProcessFigures::read();
     let mut registry = Registry::with_prefix("goproxy");

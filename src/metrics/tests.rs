@@ -90,6 +90,45 @@ fn parse(text: &str) -> Vec<Sample<'_>> {
     samples
 }
 
+/// The same samples under the rules of the classic format.
+fn parse_classic(text: &str) -> Vec<Sample<'_>> {
+    let (mut families, mut samples) = (BTreeSet::new(), Vec::new());
+    let (mut family, mut kind) = ("", "");
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            family = rest.split_once(' ').expect("a help text").0;
+            assert!(families.insert(family), "{family} twice");
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, of) = rest.split_once(' ').unwrap();
+            assert_eq!(name, family, "type without its help");
+            assert!(["counter", "gauge", "histogram"].contains(&of), "{line}");
+            assert_eq!(name.ends_with("_total"), of == "counter", "{line}");
+            kind = of;
+        } else {
+            assert!(!line.starts_with('#'), "{line}");
+            let sample = parse_sample(line);
+            let suffixes: &[&str] = if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+            let suffix = sample.name.strip_prefix(family).expect("a sample of the family above");
+            assert!(suffixes.contains(&suffix), "{line} in a {kind}");
+            samples.push(sample);
+        }
+    }
+    samples
+}
+
+#[test]
+fn both_formats_say_the_same() {
+    let text = rendered_with(
+        vec![group(8081, vec![server("127.0.0.1:1")]), group(8082, Vec::new())],
+        vec![module("sticky", ModuleState::Loaded)],
+    );
+    let classic = format::to_classic(&text);
+    let shown = |samples: Vec<Sample<'_>>| samples.iter().map(|sample| format!("{sample:?}")).collect::<Vec<_>>();
+    let (one, other) = (shown(parse(&text)), shown(parse_classic(&classic)));
+    assert!(one.len() > 50);
+    assert_eq!(one, other);
+}
+
 fn parse_sample(line: &str) -> Sample<'_> {
     let (head, value) = line.rsplit_once(' ').expect("a value");
     let value = value.parse().expect("a number");

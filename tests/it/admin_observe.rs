@@ -50,9 +50,23 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
 }
 
 fn scrape(proxy: &Proxy) -> BTreeMap<String, f64> {
-    let reply = proxy.get("/metrics");
+    let reply = proxy.request("GET", "/metrics", "Accept: application/openmetrics-text, text/plain;q=0.5\r\n", b"");
     assert_eq!(reply.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
     parse(&String::from_utf8(reply.body).expect("metrics are text"))
+}
+
+#[test]
+fn whoever_does_not_ask_for_openmetrics_gets_the_classic_text() {
+    let [admin, group] = ports();
+    let proxy = Proxy::start(admin, &config(admin, group, "0s", ""));
+    for accept in ["", "Accept: */*\r\n", "Accept: text/plain\r\n"] {
+        let reply = proxy.request("GET", "/metrics", accept, b"");
+        assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"), "{accept}");
+        let text = String::from_utf8(reply.body).unwrap();
+        assert!(text.contains("# TYPE goproxy_sessions_total counter\n"), "{text}");
+        assert!(text.contains(&format!("\ngoproxy_sessions_total{{group=\"{group}\"}} 0\n")), "{text}");
+        assert!(!text.contains("# EOF") && !text.contains(" info\n"), "{text}");
+    }
 }
 
 #[test]

@@ -1,360 +1,133 @@
-//! What each endpoint does: read its parameters, ask `control`, shape the answer.
+//! The endpoints: one table that says of each what it is called, who may call it, what it takes and what it does.
 //!
-//! No decision about running state is made here; a refused change comes back as a `ChangeError` and is
-//! turned into an answer in one place, [`Refusal`]. The names of the fields are public and stay.
+//! The filter, the guard, the error texts and `docs/admin-api.md` follow from the table. A handler reads its
+//! parameters, asks `control` and shapes the answer; it decides nothing about running state. The names of
+//! paths, parameters and fields are public and stay.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+mod endpoint;
+mod groups;
+mod policies;
+mod process;
+mod servers;
+mod sessions;
+mod values;
 
-use serde::Serialize;
-use warp::http::StatusCode;
+pub(super) use endpoint::{Call, Endpoint, Kind};
 
-use super::METRICS_CONTENT_TYPE;
-use super::params::Params;
-use super::profile;
-use super::reply::{self, Answer, Nothing, Refusal, granted};
-use super::filter::App;
-use crate::control::ChangeError;
-use crate::counters::ModuleCounters;
-use crate::group::view::{Candidate, GroupView, ServerView};
-use crate::group::{ExplainError, Explanation, PickError};
-use crate::policy::built_in;
-use crate::policy::wasm::view::{ModuleState, ModuleView};
-use crate::server::State;
-use crate::sources::heartbeat::Keepalive;
+use super::guard::Audience;
+use super::params::{NoParams, Params};
+use endpoint::endpoint;
 
-/// How many sessions `session-list.do` shows.
-const SESSIONS_SHOWN: usize = 1_000;
+/// Where profiles are.
+const PROFILES: &str = "debug/pprof";
 
-#[derive(Serialize)]
-struct Heartbeat<'a> {
-    server: &'a str,
-    state: State,
-    ttl_ms: u64,
-    sessions: u32,
+/// Every endpoint, in the order in which they are documented.
+///
+/// A heartbeat is by far the most frequent request, so it comes first.
+#[rustfmt::skip]
+pub(super) static ENDPOINTS: &[Endpoint] = &[
+    endpoint!(Change Workers "worker-keepalive.do" servers::keepalive { servers::Keepalive }
+        "A server says that it is there: registers it, or renews its lease. A weight, a state or a zone that has \
+         changed is written to the file. `ttl_ms` is how long the server is believed without another heartbeat."),
+    endpoint!(Read Operators "worker-list.do" servers::list { servers::List }
+        "`list` names the servers that are online, `servers` shows all servers of the group; `cause` says why a \
+         server is not online, `lease_ms` how much of its lease is left."),
+    endpoint!(Change Both "worker-remove.do" servers::remove { servers::Remove }
+        "Takes a server out of its group. Its sessions go on. With the register token only a server that registered \
+         itself can be taken out."),
+    endpoint!(Change Operators "worker-state.do" servers::set_state { servers::SetState }
+        "Sets what an operator wants of a server: with `drain` and `maint` it gets no new sessions, and those that it \
+         has go on."),
+    endpoint!(Change Operators "group-open.do" groups::open { groups::Open }
+        "Opens the port of a group. A port that no group has makes a new group, on `0.0.0.0`."),
+    endpoint!(Change Operators "group-close.do" groups::close { groups::Close }
+        "Closes the port of a group. Its sessions go on unless `sessions=close` ends them; `sessions` is how many it had."),
+    endpoint!(Read Operators "group-list.do" groups::list { NoParams }
+        "All groups."),
+    endpoint!(Change Operators "group-policy.do" groups::set_policy { groups::SetPolicy }
+        "Gives a group another policy. No session is touched."),
+    endpoint!(Read Operators "session-list.do" sessions::list { sessions::List }
+        "The newest 1,000 sessions; `total` says how many there are."),
+    endpoint!(Change Operators "session-close.do" sessions::close { sessions::Close }
+        "Ends a session."),
+    endpoint!(Read Operators "policy-list.do" policies::list { NoParams }
+        "The policies, built in and modules, with the groups that use each. What a built-in has no use for is null."),
+    endpoint!(Read Operators "policy-explain.do" policies::explain { policies::Explain }
+        "Which server this client would get now, and why not each of the others. Changes nothing: the policy is asked \
+         as for a client, with counters of its own."),
+    endpoint!(Change Operators "config-reload.do" process::reload { NoParams }
+        "Reads the file now and puts it in force. A file with mistakes changes nothing, and `errors` names all of them."),
+    endpoint!(Probe Everyone "live" process::live { NoParams }
+        "Answers as long as the process does. Needs no token."),
+    endpoint!(Probe Everyone "ready" process::ready { NoParams }
+        "Answers 200 while every open group listens and the proxy is not stopping, 503 otherwise. Needs no token."),
+    endpoint!(Read Operators "metrics" process::metrics { NoParams }
+        "All metrics: the Prometheus text format 0.0.4, or OpenMetrics 1.0 for those whose `Accept` asks for it."),
+    endpoint!(Read Operators "debug/pprof" process::profiles { NoParams }
+        "Which profiles there are."),
+    endpoint!(Read Operators "debug/pprof/heap" process::heap_profile { NoParams }
+        "What the heap holds, for `go tool pprof`."),
+    endpoint!(Read Operators "debug/pprof/profile" process::cpu_profile { process::CpuProfile }
+        "Where CPU time goes, for `go tool pprof`. Answers when the time is over."),
+];
+
+/// Which endpoints a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Serves {
+    All,
+    Profiles,
+    AllButProfiles,
 }
 
-#[derive(Serialize)]
-struct Sessions<T> {
-    sessions: T,
-}
-
-#[derive(Serialize)]
-struct Workers<'a> {
-    list: Vec<&'a str>,
-    servers: &'a [ServerView],
-}
-
-#[derive(Serialize)]
-struct Groups {
-    groups: Vec<GroupView>,
-}
-
-#[derive(Serialize)]
-struct Policies {
-    policies: Vec<PolicyView>,
-}
-
-/// A policy as `policy-list.do` shows it. What a built-in has no use for is null.
-#[derive(Serialize)]
-struct PolicyView {
-    name: String,
-    kind: &'static str,
-    /// In `policies_dir`.
-    file: Option<String>,
-    version: Option<String>,
-    sha256: Option<String>,
-    state: ModuleState,
-    error: Option<String>,
-    calls: Option<u64>,
-    faults: Option<u64>,
-    fallbacks: Option<u64>,
-    /// Ports of the groups that use it.
-    groups: Vec<u16>,
-}
-
-#[derive(Serialize)]
-struct Explained {
-    server: Option<String>,
-    policy: String,
-    candidates: Vec<Candidate>,
-    note: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Profiles {
-    profiles: [&'static str; 2],
-}
-
-pub(super) async fn keepalive(app: Arc<App>, params: Params) -> Answer {
-    let (group, server) = (params.group()?, params.server()?);
-    let keepalive = Keepalive {
-        weight: params.weight_if_any()?,
-        state: params.state_if_any()?,
-        zone: params.zone_if_any()?,
-        load: params.load_if_any()?,
+/// The endpoint at this path of a request, if it is served here.
+pub(super) fn find(path: &str, serves: Serves) -> Option<&'static Endpoint> {
+    let path = path.strip_prefix('/')?;
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let is_profile = path.strip_prefix(PROFILES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let is_served = match serves {
+        Serves::All => true,
+        Serves::Profiles => is_profile,
+        Serves::AllButProfiles => !is_profile,
     };
-    let control = &app.context.control;
-    let view = control.keepalive(group, &server, keepalive).await?;
-    // A server of the file has no lease; the time it would have tells it how often to come back.
-    let ttl_ms = view.lease_ms.unwrap_or_else(|| {
-        let config = control.config();
-        let group = config.groups.iter().find(|known| known.settings.listen.port() == group);
-        group.map_or(0, |group| crate::base::clock::as_ms(group.settings.heartbeat_timeout))
-    });
-    let msg = view.cause.as_ref().map(|cause| format!("known, but not online: {cause}"));
-    let body = Heartbeat { server: &view.addr, state: view.state, ttl_ms, sessions: view.sessions };
-    Ok(granted(msg.as_deref().unwrap_or("online"), body))
-}
-
-pub(super) async fn worker_list(app: Arc<App>, params: Params) -> Answer {
-    let servers = app.context.control.group(params.group()?)?.servers();
-    let list: Vec<&str> = servers.iter().filter(|server| server.online).map(|server| server.addr.as_str()).collect();
-    let msg = format!("servers online: {} of {}", list.len(), servers.len());
-    Ok(granted(&msg, Workers { list, servers: &servers }))
-}
-
-pub(super) async fn worker_remove(app: Arc<App>, params: Params) -> Answer {
-    let (group, server) = (params.group()?, params.server()?);
-    app.context.control.remove_server(group, &server).await?;
-    Ok(granted("removed; its sessions go on", Nothing {}))
-}
-
-pub(super) async fn worker_state(app: Arc<App>, params: Params) -> Answer {
-    let (group, server, state) = (params.group()?, params.server()?, params.state()?);
-    let view = app.context.control.set_server_state(group, &server, state).await?;
-    Ok(granted(&format!("state is {}", view.state), Sessions { sessions: view.sessions }))
-}
-
-pub(super) async fn group_open(app: Arc<App>, params: Params) -> Answer {
-    let (group, policy) = (params.group()?, params.policy_if_any()?);
-    let view = app.context.control.open_group(group, policy).await?;
-    Ok(granted(&format!("listening on {}", view.listen), view))
-}
-
-pub(super) async fn group_close(app: Arc<App>, params: Params) -> Answer {
-    let (group, closes_sessions) = (params.group()?, params.closes_sessions()?);
-    let sessions = app.context.control.close_group(group, closes_sessions).await?;
-    let msg = if closes_sessions { "closed, and its sessions ended" } else { "closed; its sessions go on" };
-    Ok(granted(msg, Sessions { sessions }))
-}
-
-pub(super) async fn group_list(app: Arc<App>, _params: Params) -> Answer {
-    let groups: Vec<GroupView> = app.context.control.groups().values().map(|group| group.view()).collect();
-    Ok(granted(&format!("groups: {}", groups.len()), Groups { groups }))
-}
-
-pub(super) async fn group_policy(app: Arc<App>, params: Params) -> Answer {
-    let (group, policy) = (params.group()?, params.policy()?);
-    let view = app.context.control.set_policy(group, policy).await?;
-    Ok(granted(&format!("policy is {}", view.policy), view))
-}
-
-pub(super) async fn session_list(app: Arc<App>, params: Params) -> Answer {
-    let control = &app.context.control;
-    let group = params.group_if_any()?;
-    group.map(|port| control.group(port)).transpose()?;
-    let list = control.sessions().list(group, SESSIONS_SHOWN);
-    Ok(granted(&format!("sessions: the newest {} of {}", list.sessions.len(), list.total), list))
-}
-
-pub(super) async fn session_close(app: Arc<App>, params: Params) -> Answer {
-    let id = params.id()?;
-    if app.context.control.sessions().close(id) {
-        return Ok(granted("ended", Nothing {}));
-    }
-    let msg = format!("no session {id}; session-list.do shows the sessions");
-    Err(Refusal::new(StatusCode::NOT_FOUND, "session_not_found", msg))
-}
-
-/// On the blocking pool: the folder of the modules is read.
-pub(super) async fn policy_list(app: Arc<App>, _params: Params) -> Answer {
-    let control = Arc::clone(&app.context.control);
-    let modules = blocking("internal", "the list of policies", move || control.policies().modules().views()).await?;
-    let groups: Vec<GroupView> = app.context.control.groups().values().map(|group| group.view()).collect();
-    let built_in = built_in::BUILT_IN.iter().map(|name| built_in(name, &groups));
-    let policies: Vec<PolicyView> = built_in.chain(modules.into_iter().map(|module| wasm(module, &groups))).collect();
-    Ok(granted(&format!("policies: {}", policies.len()), Policies { policies }))
-}
-
-/// On the blocking pool: a module may take as long as its deadline.
-pub(super) async fn policy_explain(app: Arc<App>, params: Params) -> Answer {
-    let (port, client, tried) = (params.group()?, params.client()?, params.tried()?);
-    let group = app.context.control.group(port)?;
-    let explained = blocking("internal", "the explanation", move || group.explain(client, &tried)).await?;
-    let Explanation { server, policy, candidates, notes } = explained.map_err(|error| match error {
-        ExplainError::ServerNotFound(server) => ChangeError::ServerNotFound { group: port, server }.into(),
-        ExplainError::CannotRehearse(_) => {
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "cannot_rehearse", format!("group {port}: {error}"))
-        }
-    })?;
-    let ip = client.ip();
-    let msg = match &server {
-        Ok(server) => format!("{ip} would get {server}"),
-        Err(PickError::NoServer) => format!("{ip} would get no server: none will do"),
-        Err(error) => format!("{ip} would get no server: {error}"),
-    };
-    let note = (!notes.is_empty()).then(|| notes.join("; "));
-    let body = Explained { server: server.ok(), policy: policy.to_string(), candidates, note };
-    Ok(granted(&msg, body))
-}
-
-pub(super) async fn config_reload(app: Arc<App>, _params: Params) -> Answer {
-    let difference = app.context.control.reload().await?;
-    let (opened, closed, changed) = (difference.opened.len(), difference.closed.len(), difference.changed.len());
-    let mut parts = Vec::new();
-    if opened + closed + changed > 0 {
-        parts.push(format!("groups: {opened} opened, {closed} closed, {changed} changed"));
-    }
-    for (what, keys) in [("changed", &difference.settings), ("at the next start", &difference.at_restart)] {
-        if !keys.is_empty() {
-            parts.push(format!("{what}: {}", keys.join(", ")));
-        }
-    }
-    let msg = if parts.is_empty() { "nothing has changed".to_owned() } else { parts.join("; ") };
-    Ok(granted(&msg, difference))
-}
-
-pub(super) async fn live(_app: Arc<App>, _params: Params) -> Answer {
-    Ok(granted("live", Nothing {}))
-}
-
-pub(super) async fn ready(app: Arc<App>, _params: Params) -> Answer {
-    if app.context.control.is_ready() {
-        return Ok(granted("ready", Nothing {}));
-    }
-    let msg = "not ready: an open group does not listen yet, or the proxy is stopping";
-    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", msg))
-}
-
-/// Written on the blocking pool: with thousands of servers the text has megabytes.
-pub(super) async fn metrics(app: Arc<App>, _params: Params) -> Answer {
-    let text = blocking("metrics_failed", "metrics", move || (app.context.metrics)()).await?;
-    Ok(reply::bytes(METRICS_CONTENT_TYPE, text.into_bytes()))
-}
-
-pub(super) async fn profile_list(_app: Arc<App>, _params: Params) -> Answer {
-    let body = Profiles { profiles: ["heap", "profile?seconds=30"] };
-    Ok(granted("read them with go tool pprof and this program's binary", body))
-}
-
-pub(super) async fn heap_profile(_app: Arc<App>, _params: Params) -> Answer {
-    profile::heap().await
-}
-
-pub(super) async fn cpu_profile(_app: Arc<App>, params: Params) -> Answer {
-    let seconds = params.seconds_if_any(profile::SECONDS_MAX)?;
-    profile::cpu(seconds.unwrap_or(profile::SECONDS_DEFAULT)).await
-}
-
-/// Runs what may take a while where it delays nobody.
-async fn blocking<T: Send + 'static>(
-    code: &'static str,
-    what: &str,
-    job: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(job).await.map_err(|error| {
-        tracing::error!(%error, what, "admin answer ended by a fault of ours");
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code, format!("{what} could not be written; the log says more"))
-    })
-}
-
-fn users(policy: &str, groups: &[GroupView]) -> Vec<u16> {
-    groups.iter().filter(|view| view.policy == policy).map(|view| view.group).collect()
-}
-
-fn wasm(module: ModuleView, groups: &[GroupView]) -> PolicyView {
-    let ModuleView { name, file, version, sha256, state, error, counters } = module;
-    let counters = counters.as_deref();
-    PolicyView {
-        groups: users(&name, groups),
-        name: name.to_string(),
-        kind: "wasm",
-        file: Some(file),
-        version,
-        sha256,
-        state,
-        error,
-        calls: counters.map(|counters| counters.picks.load(Relaxed)),
-        faults: counters.map(ModuleCounters::faults_total),
-        fallbacks: counters.map(|counters| counters.fallbacks.load(Relaxed)),
-    }
-}
-
-fn built_in(name: &'static str, groups: &[GroupView]) -> PolicyView {
-    PolicyView {
-        name: name.into(),
-        kind: "built_in",
-        file: None,
-        version: None,
-        sha256: None,
-        state: ModuleState::Loaded,
-        error: None,
-        calls: None,
-        faults: None,
-        fallbacks: None,
-        groups: users(name, groups),
-    }
+    ENDPOINTS.iter().find(|endpoint| is_served && endpoint.path == path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counters::FaultKind;
 
-    fn group(port: u16, policy: &str) -> GroupView {
-        GroupView {
-            group: port,
-            listen: format!("0.0.0.0:{port}"),
-            open: true,
-            policy: policy.to_owned(),
-            sessions: 0,
-            servers_online: 0,
-            servers_total: 0,
+    #[test]
+    fn each_path_leads_to_its_endpoint_and_no_other_path_does() {
+        for endpoint in ENDPOINTS {
+            for path in [format!("/{}", endpoint.path), format!("/{}/", endpoint.path)] {
+                assert!(std::ptr::eq(find(&path, Serves::All).unwrap(), endpoint), "{path}: listed twice?");
+            }
+        }
+        for path in ["", "/", "//live", "/live//", "live", "/LIVE", "/live/x", "/debug", "/debug/pprofx", "/%6cive"] {
+            assert!(find(path, Serves::All).is_none(), "{path}");
         }
     }
 
     #[test]
-    fn a_module_is_listed_with_what_it_did_and_the_groups_that_name_it() {
-        let counters = Arc::<ModuleCounters>::default();
-        counters.picks.store(3, Relaxed);
-        counters.fault(FaultKind::Trap);
-        counters.fault(FaultKind::Deadline);
-        counters.fallbacks.store(4, Relaxed);
-        let module = ModuleView {
-            name: "wasm:sticky".into(),
-            file: "sticky.wasm".to_owned(),
-            version: Some("1.2.3".to_owned()),
-            sha256: Some("ab".repeat(32)),
-            state: ModuleState::Quarantined,
-            error: Some("pick took too long".to_owned()),
-            counters: Some(counters),
-        };
-        let groups = [group(1, "wasm:sticky"), group(2, "ha"), group(3, "wasm:sticky2"), group(4, "wasm:sticky")];
-        let shown = serde_json::to_value(wasm(module, &groups)).unwrap();
-        let expected = serde_json::json!({
-            "name": "wasm:sticky", "kind": "wasm", "file": "sticky.wasm", "version": "1.2.3",
-            "sha256": "ab".repeat(32), "state": "quarantined", "error": "pick took too long",
-            "calls": 3, "faults": 2, "fallbacks": 4, "groups": [1, 4],
-        });
-        assert_eq!(shown, expected);
+    fn profiles_can_have_a_place_of_their_own() {
+        for (path, is_profile) in [("/debug/pprof/", true), ("/debug/pprof/heap", true), ("/live", false)] {
+            assert_eq!(find(path, Serves::Profiles).is_some(), is_profile, "{path}");
+            assert_eq!(find(path, Serves::AllButProfiles).is_some(), !is_profile, "{path}");
+        }
     }
 
     #[test]
-    fn a_module_that_no_group_names_has_done_nothing_that_could_be_told() {
-        let module = ModuleView {
-            name: "wasm:idle".into(),
-            file: "idle.wat".to_owned(),
-            version: None,
-            sha256: None,
-            state: ModuleState::Available,
-            error: None,
-            counters: None,
-        };
-        let shown = serde_json::to_value(wasm(module, &[group(1, "ha")])).unwrap();
-        assert_eq!((&shown["state"], &shown["groups"]), (&"available".into(), &serde_json::json!([])));
-        for name in ["version", "sha256", "error", "calls", "faults", "fallbacks"] {
-            assert!(shown[name].is_null(), "{name}");
+    fn every_endpoint_and_every_parameter_is_documented() {
+        for endpoint in ENDPOINTS {
+            assert!(endpoint.doc.ends_with('.'), "{}", endpoint.path);
+            for param in endpoint.params {
+                assert!(
+                    param.doc.trim().ends_with('.') && !param.expected.is_empty(),
+                    "{} {}",
+                    endpoint.path,
+                    param.name
+                );
+            }
         }
     }
 }

@@ -16,9 +16,19 @@ fn head(path: &str, headers: &[(&str, &str)]) -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
+/// Whom some endpoints are for.
+fn audience(path: &str) -> Audience {
+    match path.split('?').next().unwrap() {
+        "/live" | "/ready" => Audience::Everyone,
+        "/worker-keepalive.do" => Audience::Workers,
+        "/worker-remove.do" => Audience::Both,
+        _ => Audience::Operators,
+    }
+}
+
 /// The code of the refusal, or `ok`.
 fn judge(path: &str, headers: &[(&str, &str)], settings: &AdminSettings) -> &'static str {
-    check(&head(path, headers), false, settings).map_or_else(|refusal| refusal.code, |()| "ok")
+    check(&head(path, headers), false, audience(path), settings).map_or_else(|refusal| refusal.code, |_| "ok")
 }
 
 fn host(host: &str) -> &'static str {
@@ -86,7 +96,7 @@ fn there_is_exactly_one_host_but_http_1_0_may_leave_it_out() {
     assert_eq!(judge("/live", &[("host", "localhost"), ("host", "localhost")], &none), "bad_host");
     let mut old = head("/live", &[]);
     old.version = Version::HTTP_10;
-    assert_eq!(check(&old, false, &none), Ok(()));
+    assert_eq!(check(&old, false, Audience::Operators, &none), Ok(Rights::Operator));
 }
 
 #[test]
@@ -94,8 +104,9 @@ fn with_a_token_or_on_a_unix_socket_any_name_may_be_ours() {
     let headers = [("host", "proxy.internal:8080"), ("authorization", "Bearer t")];
     assert_eq!(judge("/group-list.do", &headers, &settings(Some("t"), None)), "ok");
     assert_eq!(judge("/group-list.do", &headers[..1], &settings(Some("t"), None)), "unauthorized");
-    assert_eq!(check(&head("/group-list.do", &headers[..1]), true, &settings(None, None)), Ok(()));
-    assert!(check(&head("/group-list.do", &[]), true, &settings(None, None)).is_err(), "but there must be one");
+    let local = |headers| check(&head("/group-list.do", headers), true, Audience::Operators, &settings(None, None));
+    assert_eq!(local(&headers[..1]), Ok(Rights::Operator));
+    assert!(local(&[]).is_err(), "but there must be one");
 }
 
 #[test]
@@ -144,30 +155,37 @@ fn the_token_opens_everything_and_nothing_else_does() {
             assert_eq!(with(path, wrong), "unauthorized", "{path} {wrong}");
         }
     }
-    let no_header = check(&head("/group-list.do?token=secret", &[("host", "x")]), false, &both).unwrap_err();
+    let no_header = head("/group-list.do?token=secret", &[("host", "x")]);
+    let no_header = check(&no_header, false, Audience::Operators, &both).unwrap_err();
     assert_eq!((no_header.status, no_header.more), (StatusCode::UNAUTHORIZED, More::Authenticate));
     let twice = [("host", "x"), ("authorization", "Bearer secret"), ("authorization", "Bearer secret")];
     assert_eq!(judge("/group-list.do", &twice, &both), "unauthorized");
     for path in ["/live", "/ready"] {
         assert_eq!(judge(path, &[("host", "x")], &both), "ok", "{path}");
     }
-    assert_eq!(judge("/live/", &[("host", "x")], &both), "unauthorized");
 }
 
 #[test]
-fn the_register_token_allows_heartbeats_only() {
+fn the_register_token_allows_what_is_for_workers_only() {
     let both = settings(Some("secret"), Some("worker"));
     let with = |path: &str, settings: &AdminSettings| {
         judge(path, &[("host", "localhost"), ("authorization", "Bearer worker")], settings)
     };
     assert_eq!(with("/worker-keepalive.do?group=1", &both), "ok");
-    for path in ["/worker-remove.do", "/worker-list.do", "/worker-keepalive.do/", "/metrics"] {
+    let worker = head("/", &[("host", "localhost"), ("authorization", "Bearer worker")]);
+    for audience in [Audience::Workers, Audience::Both] {
+        assert_eq!(check(&worker, false, audience, &both), Ok(Rights::Worker));
+    }
+    for path in ["/worker-state.do", "/worker-list.do", "/metrics"] {
         assert_eq!(with(path, &both), "token_not_enough", "{path}");
     }
     let only_register = settings(None, Some("worker"));
     assert_eq!(with("/worker-keepalive.do", &only_register), "ok");
     assert_eq!(judge("/worker-keepalive.do", &[("host", "localhost")], &only_register), "unauthorized");
-    assert_eq!(judge("/worker-list.do", &[("host", "localhost")], &only_register), "ok");
+    for path in ["/worker-list.do", "/worker-remove.do"] {
+        let anybody = head(path, &[("host", "localhost")]);
+        assert_eq!(check(&anybody, false, audience(path), &only_register), Ok(Rights::Operator), "{path}");
+    }
 }
 
 proptest::proptest! {
@@ -184,8 +202,8 @@ proptest::proptest! {
                 request.headers.insert(name, value);
             }
         }
-        let _ = check(&request, false, &settings(Some("t"), Some("r")));
-        let _ = check(&request, false, &settings(None, None));
+        let _ = check(&request, false, Audience::Workers, &settings(Some("t"), Some("r")));
+        let _ = check(&request, false, Audience::Workers, &settings(None, None));
     }
 
     /// Whatever is admitted without a token is an IP or a name that ends in localhost.

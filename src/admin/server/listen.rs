@@ -19,13 +19,13 @@ use crate::config::AdminListen;
 const BACKLOG: i32 = 1024;
 
 /// A bound socket, not yet accepting.
-pub(super) enum Bound {
+pub(in crate::admin) enum Bound {
     Tcp(std::net::TcpListener),
     Unix(UnixListener, SocketFile),
 }
 
 /// The path of a unix socket, removed with this value.
-pub(super) struct SocketFile {
+pub(in crate::admin) struct SocketFile {
     path: PathBuf,
     /// Device and inode: how the file is told from one that has taken its place.
     id: (u64, u64),
@@ -37,7 +37,7 @@ impl Bound {
     /// # Errors
     ///
     /// Says where and why; a port or socket that somebody answers on is `AddrInUse`.
-    pub(super) fn new(listen: &AdminListen) -> io::Result<Self> {
+    pub(in crate::admin) fn new(listen: &AdminListen) -> io::Result<Self> {
         match listen {
             AdminListen::Tcp(addr) => tcp(*addr).map_err(|error| explain(addr, &error)),
             AdminListen::Unix(path) => unix(path).map_err(|error| explain(path.display(), &error)),
@@ -45,7 +45,7 @@ impl Bound {
     }
 
     /// The address; `None` for a unix socket.
-    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
+    pub(in crate::admin) fn local_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok(),
             Self::Unix(..) => None,

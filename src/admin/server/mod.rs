@@ -4,6 +4,8 @@
 //! answer that makes no progress ends its connection, heads are small, and running out of file
 //! descriptors is waited out. What is answered is the handler's business.
 
+pub(super) mod listen;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -26,9 +28,6 @@ use tokio_util::sync::CancellationToken;
 use warp::http::Request;
 
 use super::reply::Response;
-
-pub(super) mod listen;
-mod unread;
 
 /// What one connection or all of them may cost.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +144,7 @@ where
             let answer = handler(peer, request);
             async move { Ok::<_, Infallible>(answer.await) }
         });
-        let io = TokioIo::new(Impatient { io, write_time: limits.write_time, stalled: None, instead: None });
+        let io = TokioIo::new(Impatient { io, write_time: limits.write_time, stalled: None });
         let connection = graceful.watch(http.serve_connection(io, service));
         connections.spawn(async move {
             if let Err(error) = connection.await {
@@ -181,8 +180,6 @@ struct Impatient<T> {
     write_time: Duration,
     /// Only while a write waits: an idle connection has no timer.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// What is being written in the place of an answer without a body.
-    instead: Option<unread::Refusal>,
 }
 
 impl<T: AsyncWrite + Unpin> Impatient<T> {
@@ -193,21 +190,6 @@ impl<T: AsyncWrite + Unpin> Impatient<T> {
         }
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(self.write_time)));
         stalled.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    /// Writes `refusal` and then tells how many bytes of the original are done with.
-    fn write_instead(&mut self, context: &mut Context<'_>, mut refusal: unread::Refusal) -> Poll<io::Result<usize>> {
-        while !refusal.rest().is_empty() {
-            match Pin::new(&mut self.io).poll_write(context, refusal.rest()) {
-                Poll::Ready(Ok(written)) => refusal.wrote(written),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    self.instead = Some(refusal);
-                    return Poll::Pending;
-                }
-            }
-        }
-        Poll::Ready(Ok(refusal.stands_for()))
     }
 }
 
@@ -223,10 +205,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Impatient<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Impatient<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = match self.instead.take().or_else(|| unread::Refusal::instead_of(bytes)) {
-            Some(refusal) => self.write_instead(context, refusal),
-            None => Pin::new(&mut self.io).poll_write(context, bytes),
-        };
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
         self.judge(context, written)
     }
 
@@ -235,11 +214,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Impatient<T> {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let first = buffers.first().map_or(&[][..], |buffer| &buffer[..]);
-        let written = match self.instead.take().or_else(|| unread::Refusal::instead_of(first)) {
-            Some(refusal) => self.write_instead(context, refusal),
-            None => Pin::new(&mut self.io).poll_write_vectored(context, buffers),
-        };
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, buffers);
         self.judge(context, written)
     }
 

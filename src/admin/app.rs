@@ -1,0 +1,27 @@
+//! What all endpoints share.
+
+use tokio_util::task::TaskTracker;
+use warp::http::StatusCode;
+
+use super::reply::{Answer, Refusal};
+use crate::control::Control;
+
+/// What the endpoints ask, and what they have under way.
+pub(super) struct App {
+    /// Knows and changes what runs. Tokens and rules are read from its configuration at every request, so
+    /// they follow a reload.
+    pub(super) control: Control,
+    /// Changes under way; they outlive the connection that asked for them.
+    pub(super) changes: TaskTracker,
+}
+
+impl App {
+    /// Runs a change so that it ends even when nobody waits for the answer any more.
+    pub(super) async fn to_the_end(&self, change: impl Future<Output = Answer> + Send + 'static) -> Answer {
+        self.changes.spawn(change).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "admin change failed with an internal error");
+            let msg = "internal error: the change did not end; the log says more";
+            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", msg))
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! The servers of a group: heartbeats, lists, and what an operator wants of a server.
+
+use serde::Serialize;
+use warp::http::StatusCode;
+
+use super::endpoint::Call;
+use super::values::{Load, Server, Wanted, Weight, Zone};
+use crate::admin::guard::Rights;
+use crate::admin::params::params;
+use crate::admin::reply::{Answer, Nothing, Refusal, cut, granted};
+use crate::control::GroupParam;
+use crate::group::view::ServerView;
+use crate::server::{Origin, State};
+use crate::sources::heartbeat;
+
+params! {
+    struct Keepalive {
+        /// The group that the server belongs to.
+        group: GroupParam,
+        /// The address at which the proxy reaches the server.
+        server: Server,
+        /// The server's share of the sessions.
+        weight: Option<Weight>,
+        /// What the server wants for itself.
+        state: Option<Wanted>,
+        /// Where the server stands; kept as its label `zone`.
+        zone: Option<Zone>,
+        /// The server's own idea of its load in per cent, for policies; kept in memory only.
+        load: Option<Load>,
+    }
+}
+
+params! {
+    struct List {
+        /// The group.
+        group: GroupParam,
+    }
+}
+
+params! {
+    struct Remove {
+        /// The group.
+        group: GroupParam,
+        /// The server.
+        server: Server,
+    }
+}
+
+params! {
+    struct SetState {
+        /// The group.
+        group: GroupParam,
+        /// The server.
+        server: Server,
+        /// What is wanted of it.
+        state: Wanted,
+    }
+}
+
+#[derive(Serialize)]
+struct Heartbeat<'a> {
+    server: &'a str,
+    state: State,
+    ttl_ms: u64,
+    sessions: u32,
+}
+
+#[derive(Serialize)]
+struct Workers<'a> {
+    list: Vec<&'a str>,
+    servers: &'a [ServerView],
+}
+
+#[derive(Serialize)]
+struct SessionsOf {
+    sessions: u32,
+}
+
+pub(super) async fn keepalive(call: Call, params: Keepalive) -> Answer {
+    let control = call.control();
+    let group = control.group(&params.group)?;
+    let keepalive = heartbeat::Keepalive {
+        weight: params.weight.map(|weight| weight.0),
+        state: params.state.map(|state| state.0),
+        zone: params.zone.map(|zone| zone.0),
+        load: params.load.map(|load| load.0),
+    };
+    let view = control.keepalive(group.port(), &params.server.0, keepalive).await?;
+    // A server of the file has no lease; the time it would have tells it how often to come back.
+    let ttl_ms =
+        view.lease_ms.unwrap_or_else(|| crate::base::clock::as_ms(group.snapshot().settings.heartbeat_timeout));
+    let msg = view.cause.as_ref().map(|cause| format!("known, but not online: {cause}"));
+    let body = Heartbeat { server: &view.addr, state: view.state, ttl_ms, sessions: view.sessions };
+    Ok(granted(msg.as_deref().unwrap_or("online"), body))
+}
+
+pub(super) async fn list(call: Call, params: List) -> Answer {
+    let servers = call.control().group(&params.group)?.servers();
+    let list: Vec<&str> = servers.iter().filter(|server| server.online).map(|server| server.addr.as_str()).collect();
+    let msg = format!("servers online: {} of {}", list.len(), servers.len());
+    Ok(granted(&msg, Workers { list, servers: &servers }))
+}
+
+pub(super) async fn remove(call: Call, params: Remove) -> Answer {
+    let control = call.control();
+    let group = control.group(&params.group)?;
+    let is_foreign = |server: &ServerView| server.origin != Origin::Heartbeat;
+    if call.rights == Rights::Worker && group.server(&params.server.0).is_some_and(|server| is_foreign(&server)) {
+        let msg = format!(
+            "server: \"{}\" stands in the file; expected a server that registered itself, or the admin token",
+            cut(params.server.0.as_str())
+        );
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "token_not_enough", msg));
+    }
+    control.remove_server(group.port(), &params.server.0).await?;
+    Ok(granted("removed; its sessions go on", Nothing {}))
+}
+
+pub(super) async fn set_state(call: Call, params: SetState) -> Answer {
+    let control = call.control();
+    let group = control.group(&params.group)?.port();
+    let view = control.set_server_state(group, &params.server.0, params.state.0).await?;
+    Ok(granted(&format!("state is {}", view.state), SessionsOf { sessions: view.sessions }))
+}
