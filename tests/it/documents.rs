@@ -10,6 +10,8 @@ use crate::support::{FakeServer, Group, TestProxy, run};
 
 /// A stranger reads README.md in two minutes.
 const README_LINES_MAX: usize = 150;
+/// And a new contributor ARCHITECTURE.md in ten.
+const ARCHITECTURE_WORDS_MAX: usize = 1_500;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -34,6 +36,28 @@ fn files_below(folder: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
+/// The text without its fenced blocks.
+fn prose(text: &str) -> String {
+    let mut is_inside = false;
+    let mut lines = String::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            is_inside = !is_inside;
+        } else if !is_inside {
+            lines += &format!("{line}\n");
+        }
+    }
+    lines
+}
+
+/// What stands between backticks.
+fn code_spans(text: &str) -> Vec<String> {
+    prose(text)
+        .lines()
+        .flat_map(|line| line.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}
+
 /// The cells of the first column of all tables whose rows have a code span there.
 fn first_column(text: &str) -> Vec<String> {
     let rows = text.lines().filter_map(|line| line.strip_prefix("| "));
@@ -42,9 +66,46 @@ fn first_column(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_readme_is_short() {
+fn the_first_two_documents_are_short() {
     let lines = read("README.md").lines().count();
     assert!(lines <= README_LINES_MAX, "README.md has {lines} lines; expected at most {README_LINES_MAX}");
+    let words = read("ARCHITECTURE.md").split_whitespace().count();
+    assert!(
+        words <= ARCHITECTURE_WORDS_MAX,
+        "ARCHITECTURE.md has {words} words; expected at most {ARCHITECTURE_WORDS_MAX}"
+    );
+}
+
+#[test]
+fn what_the_architecture_names_exists() {
+    let sources: String =
+        files_below(&root().join("src"), ".rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let code: String =
+        sources.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let words: BTreeSet<&str> = code.split(|c| !is_word(c)).collect();
+    let is_path =
+        |name: &str| name.contains('/') || [".rs", ".md", ".json", ".toml", ".wit"].iter().any(|e| name.ends_with(e));
+    let mut unknown = Vec::new();
+    let (mut paths, mut symbols) = (0, 0);
+    for name in code_spans(&read("ARCHITECTURE.md")) {
+        // A command is not a name.
+        if name.contains(' ') {
+            continue;
+        }
+        let exists = if is_path(&name) {
+            paths += 1;
+            ["", "src", "config"].iter().any(|folder| root().join(folder).join(&name).exists())
+        } else {
+            symbols += 1;
+            name.split(|c| !is_word(c)).filter(|word| !word.is_empty()).all(|word| words.contains(word))
+        };
+        if !exists {
+            unknown.push(name);
+        }
+    }
+    assert!(paths > 20 && symbols > 20, "it names something: {paths}, {symbols}");
+    assert!(unknown.is_empty(), "ARCHITECTURE.md names what does not exist: {}", unknown.join(", "));
 }
 
 #[test]
