@@ -1,19 +1,17 @@
 //! The admin port as `curl` would use it: one request, one connection.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::task::spawn_blocking;
 
-/// A request is over by then, or has failed.
+use super::http::{Http, Reply};
+
+/// How long each step of a request may take.
 const TIME_MAX: Duration = Duration::from_secs(5);
-
-/// More than any answer in a demonstration has.
-const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// The admin port.
 #[derive(Clone, Copy)]
@@ -22,7 +20,7 @@ pub(super) struct Admin(pub(super) SocketAddr);
 impl Admin {
     /// Asks for `path` and answers with the fields of the reply, which must be ok.
     pub(super) async fn call(self, path: &str) -> anyhow::Result<Value> {
-        let answer: Value = serde_json::from_str(&self.http_get(path).await?).with_context(|| format!("GET {path}"))?;
+        let answer = self.get(path).await?.to_json().with_context(|| format!("GET {path}"))?;
         if answer["ok"] != true {
             bail!("GET {path}: {}", answer["msg"]);
         }
@@ -31,24 +29,17 @@ impl Admin {
 
     /// What the proxy has counted, from `/metrics`.
     pub(super) async fn counters(self) -> anyhow::Result<Counters> {
-        Ok(Counters(self.http_get("/metrics").await?))
+        Ok(Counters(self.get("/metrics").await?.text()))
     }
 
-    async fn http_get(self, path: &str) -> anyhow::Result<String> {
-        let exchange = async {
-            let mut stream = TcpStream::connect(self.0).await?;
-            let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.0);
-            stream.write_all(request.as_bytes()).await?;
-            let mut answer = String::new();
-            stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await?;
-            anyhow::Ok(answer)
-        };
-        let answer = timeout(TIME_MAX, exchange).await.map_err(|_| anyhow::anyhow!("no answer"));
-        let answer = answer.flatten().with_context(|| format!("GET {path}"))?;
-        let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("GET {path}: not HTTP"))?;
+    async fn get(self, path: &str) -> anyhow::Result<Reply> {
+        let target = path.to_owned();
+        // Blocking, and over within its time limit, so it has a thread of its own.
+        let asked = spawn_blocking(move || Http::connect(self.0, TIME_MAX)?.get(&target)).await;
+        let reply = asked.map_err(io::Error::other).flatten().with_context(|| format!("GET {path}"))?;
         // A refusal says why in the same form.
-        ensure!(head.starts_with("HTTP/1.1 200 ") || body.starts_with('{'), "GET {path}: {head}");
-        Ok(body.to_owned())
+        ensure!(reply.status == 200 || reply.body.starts_with(b"{"), "GET {path}: {}", reply.head);
+        Ok(reply)
     }
 }
 

@@ -10,6 +10,7 @@
 mod admin;
 mod clients;
 mod echo;
+pub mod http;
 mod modules;
 mod port;
 mod screen;

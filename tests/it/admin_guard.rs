@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::admin_kit::{Http, Proxy, is_refusal, ports};
 use crate::admin_requests::{CHANGES, READS, config};
-use crate::support::eventually;
+use crate::support::{Http, TestProxy, eventually, is_refusal, ports};
 
 #[test]
 fn a_web_page_of_another_site_reaches_no_endpoint() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "", ""));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "", ""));
     let before = proxy.state();
     let own = format!("127.0.0.1:{admin}");
     let heads = [
@@ -62,7 +61,9 @@ fn a_token_opens_what_it_is_for_and_nothing_is_open_without() {
     std::fs::write(home.path().join("token"), "s3cret\n").unwrap();
     let tokens = format!(r#", "token": "file:{}", "register_token": "beat-only""#, home.path().join("token").display());
     let text = config(admin, group, &tokens, "\"127.0.0.1:1\"");
-    let proxy = Proxy::start(admin, &text);
+    let mut proxy = TestProxy::with_file(admin, &text);
+    // It does not list them without the token.
+    proxy.may_leave_sessions();
     let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
     let beat = format!("/worker-keepalive.do?group={group}&server=127.0.0.1:1");
     for path in READS.iter().chain(&CHANGES).filter(|path| !["/live", "/ready"].contains(path)) {
@@ -102,13 +103,13 @@ fn a_token_opens_what_it_is_for_and_nothing_is_open_without() {
     is_refusal(&worker(&format!("/worker-remove.do?{own}")), 404, "server_not_found", "twice");
     let foreign = format!("Host: proxy.internal\r\n{}", bearer("s3cret"));
     assert_eq!(proxy.request("GET", "/group-list.do", &foreign, b"").status, 200, "a token may come by any name");
-    assert!(!proxy.log().contains("s3cret"), "a token is never logged");
+    assert!(!proxy.log.text().contains("s3cret"), "a token is never logged");
 }
 
 #[test]
 fn bytes_that_are_no_request_are_refused_and_harm_nobody() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "", ""));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "", ""));
     let before = proxy.state();
     let mut random = Vec::new();
     for seed in 0..200 {
@@ -154,7 +155,7 @@ fn bytes_that_are_no_request_are_refused_and_harm_nobody() {
 #[test]
 fn who_never_finishes_a_request_is_cut_off_and_a_half_sent_change_is_not_made() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "", ""));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "", ""));
     let before = proxy.state();
     let target = format!("/worker-keepalive.do?group={group}&server=127.0.0.1:7");
     let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n");
@@ -200,7 +201,7 @@ fn who_never_finishes_a_request_is_cut_off_and_a_half_sent_change_is_not_made() 
 #[test]
 fn three_hundred_connections_at_once_leave_the_port_alive() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "", ""));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "", ""));
     let before = (proxy.state(), proxy.descriptors());
     let mut all: Vec<Http> = (0..300).map(|_| Http::connect(admin)).collect();
     let mut answered = 0;

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use flate2::read::GzDecoder;
 
-use crate::admin_kit::{Client, Http, Proxy, is_refusal, named_echo, ports, replace};
-use crate::support::eventually;
+use crate::support::{Http, TestProxy, Visitor, eventually, is_refusal, named_echo, ports, replace};
 
 fn config(admin: u16, group: u16, interval: &str, servers: &str) -> String {
     format!(
@@ -49,20 +48,20 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
     series
 }
 
-fn scrape(proxy: &Proxy) -> BTreeMap<String, f64> {
+fn scrape(proxy: &TestProxy) -> BTreeMap<String, f64> {
     let reply = proxy.request("GET", "/metrics", "Accept: application/openmetrics-text, text/plain;q=0.5\r\n", b"");
     assert_eq!(reply.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
-    parse(&String::from_utf8(reply.body).expect("metrics are text"))
+    parse(&reply.text())
 }
 
 #[test]
 fn whoever_does_not_ask_for_openmetrics_gets_the_classic_text() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "0s", ""));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "0s", ""));
     for accept in ["", "Accept: */*\r\n", "Accept: text/plain\r\n"] {
         let reply = proxy.request("GET", "/metrics", accept, b"");
         assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"), "{accept}");
-        let text = String::from_utf8(reply.body).unwrap();
+        let text = reply.text();
         assert!(text.contains("# TYPE goproxy_sessions_total counter\n"), "{text}");
         assert!(text.contains(&format!("\ngoproxy_sessions_total{{group=\"{group}\"}} 0\n")), "{text}");
         assert!(!text.contains("# EOF") && !text.contains(" info\n"), "{text}");
@@ -73,7 +72,7 @@ fn whoever_does_not_ask_for_openmetrics_gets_the_classic_text() {
 fn metrics_are_well_formed_move_with_what_happens_and_go_with_their_server() {
     let [admin, group] = ports();
     let echo = named_echo();
-    let proxy = Proxy::start(admin, &config(admin, group, "0s", &format!("\"{}\"", echo.addr)));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "0s", &format!("\"{}\"", echo.addr)));
     let of_group = |name: &str, more: &str| format!("goproxy_{name}{{group=\"{group}\"{more}}}");
     let of_server = |name: &str, server: &str| of_group(name, &format!(",server=\"{server}\""));
     let server = echo.addr.to_string();
@@ -83,7 +82,7 @@ fn metrics_are_well_formed_move_with_what_happens_and_go_with_their_server() {
     assert_eq!(before[&of_group("group_policy", ",policy=\"round_robin\"")], 1.0);
     assert_eq!(before["goproxy_config_reload_success"], 1.0);
 
-    let mut client = Client::connect(group);
+    let mut client = Visitor::connect(group);
     client.round_trip(&[b'x'; 1_000]);
     let during = scrape(&proxy);
     assert_eq!(during[&of_group("sessions_active", "")], 1.0);
@@ -112,7 +111,7 @@ fn metrics_are_well_formed_move_with_what_happens_and_go_with_their_server() {
     assert!(scrape(&proxy).keys().all(|series| !series.contains(beating)), "its series are gone");
 
     proxy.ok(&format!("/worker-state.do?group={group}&server={server}&state=drain"));
-    assert!(Client::try_connect(group).is_err());
+    assert!(Visitor::try_connect(group).is_err());
     eventually("the refusal is counted", || {
         scrape(&proxy)[&of_group("sessions_refused_total", ",reason=\"no_server\"")] == 1.0
     });
@@ -130,27 +129,27 @@ fn the_status_line_comes_at_its_interval_and_follows_a_reload() {
     let [admin, group] = ports();
     let echo = named_echo();
     let servers = format!("\"{}\", {{ \"addr\": \"127.0.0.1:1\", \"state\": \"drain\" }}", echo.addr);
-    let proxy = Proxy::start(admin, &config(admin, group, "100ms", &servers));
-    let client = Client::connect(group);
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "100ms", &servers));
+    let client = Visitor::connect(group);
     let wanted = format!("online clients=1 servers=1 groups=\"{group} clients=1 servers=1/2\"");
-    eventually("the client is on the line", || proxy.log_lines(&wanted) >= 2);
-    let line = proxy.log().lines().rfind(|line| line.contains(&wanted)).unwrap().to_owned();
+    eventually("the client is on the line", || proxy.log.count(&wanted) >= 2);
+    let line = proxy.log.text().lines().rfind(|line| line.contains(&wanted)).unwrap().to_owned();
     assert!(line.contains(&echo.addr.to_string()) && !line.contains("127.0.0.1:1\""), "{line}");
     drop(client);
-    eventually("and off again", || proxy.log_lines("online clients=0 servers=1") >= 1);
-    replace(&proxy.path, &config(admin, group, "0s", &servers));
-    eventually("the reload is told", || proxy.log_lines("settings=[\"log.status_interval\"]") == 1);
+    eventually("and off again", || proxy.log.count("online clients=0 servers=1") >= 1);
+    replace(proxy.path(), &config(admin, group, "0s", &servers));
+    eventually("the reload is told", || proxy.log.count("settings=[\"log.status_interval\"]") == 1);
     eventually("the lines stop", || {
-        let before = proxy.log_lines("online clients=");
+        let before = proxy.log.count("online clients=");
         thread::park_timeout(Duration::from_millis(400));
-        proxy.log_lines("online clients=") == before
+        proxy.log.count("online clients=") == before
     });
 }
 
 #[test]
 fn profiles_are_gzipped_and_taken_one_at_a_time() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "0s", ""));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "0s", ""));
     let unpacked = |body: &[u8]| {
         let mut bytes = Vec::new();
         GzDecoder::new(body).read_to_end(&mut bytes).expect("it is gzipped");

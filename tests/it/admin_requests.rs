@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::admin_kit::{Client, Http, Proxy, is_refusal, named_echo, ports};
-use crate::support::eventually;
+use crate::support::{Http, TestProxy, Visitor, eventually, is_refusal, named_echo, ports};
 
 /// Every endpoint that only looks, and every one that changes something.
 pub(crate) const READS: [&str; 8] = [
@@ -54,7 +53,7 @@ fn has_names(value: &Value, wanted: &str) {
 fn every_endpoint_answers_with_the_documented_names() {
     let [admin, group, new, nobody] = ports();
     let echo = named_echo();
-    let proxy = Proxy::start(admin, &config(admin, group, "", &format!("\"{}\"", echo.addr)));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "", &format!("\"{}\"", echo.addr)));
 
     let beat = proxy.ok(&format!(
         "/worker-keepalive.do?group={group}&server=127.0.0.1:{nobody}&weight=3&state=drain&zone=a%20b&load=7"
@@ -84,7 +83,7 @@ fn every_endpoint_answers_with_the_documented_names() {
     assert_eq!((&theirs["weight"], &theirs["labels"]["zone"], &theirs["load"]), (&json!(3), &json!("a b"), &json!(7)));
     assert!(theirs["cause"].as_str().unwrap().contains("drain") && theirs["lease_ms"].as_u64().unwrap() > 50_000);
 
-    let mut client = Client::connect(group);
+    let mut client = Visitor::connect(group);
     client.round_trip(b"12345");
     let banner = echo.addr.to_string().len() as u64 + 1;
     let list_sessions = || proxy.ok(&format!("/session-list.do?group={group}"));
@@ -143,7 +142,7 @@ fn every_endpoint_answers_with_the_documented_names() {
 #[test]
 fn a_request_that_is_wrong_is_refused_by_name_and_changes_nothing() {
     let [admin, group, nobody] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "", "\"127.0.0.1:1\""));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "", "\"127.0.0.1:1\""));
     let before = proxy.state();
     let (g, server) = (format!("group={group}"), "server=127.0.0.1:1");
     let long = "x".repeat(8_000);
@@ -228,7 +227,7 @@ fn a_request_that_is_wrong_is_refused_by_name_and_changes_nothing() {
 #[test]
 fn a_form_body_is_read_as_the_query_is_and_any_other_body_is_refused() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "", ""));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "", ""));
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     let body = format!("group={group}&server=127.0.0.1%3A7");
     let reply = proxy.request("POST", "/worker-keepalive.do", form, body.as_bytes());
@@ -257,7 +256,7 @@ fn a_form_body_is_read_as_the_query_is_and_any_other_body_is_refused() {
 #[test]
 fn a_method_that_is_not_offered_is_refused_everywhere() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "", "\"127.0.0.1:1\""));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "", "\"127.0.0.1:1\""));
     let before = proxy.state();
     let query = |path: &str| match path {
         "/worker-keepalive.do" | "/worker-remove.do" => format!("{path}?group={group}&server=127.0.0.1:1"),
@@ -288,7 +287,7 @@ fn a_method_that_is_not_offered_is_refused_everywhere() {
 #[test]
 fn changes_need_post_where_the_file_says_so() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, r#", "allow_get_changes": false"#, ""));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, r#", "allow_get_changes": false"#, ""));
     let before = proxy.state();
     for path in CHANGES {
         let reply = proxy.get(&format!("{path}?group={group}"));
@@ -307,27 +306,27 @@ fn changes_need_post_where_the_file_says_so() {
 fn closing_a_group_keeps_its_sessions_unless_told() {
     let [admin, group] = ports();
     let echo = named_echo();
-    let proxy = Proxy::start(admin, &config(admin, group, "", &format!("\"{}\"", echo.addr)));
-    let mut sessions: Vec<Client> = (0..3).map(|_| Client::connect(group)).collect();
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "", &format!("\"{}\"", echo.addr)));
+    let mut sessions: Vec<Visitor> = (0..3).map(|_| Visitor::connect(group)).collect();
     for query in ["", "&sessions=keep"] {
         let json = proxy.ok(&format!("/group-close.do?group={group}{query}"));
         assert_eq!(json["sessions"], 3);
-        assert!(Client::try_connect(group).is_err());
+        assert!(Visitor::try_connect(group).is_err());
         sessions.iter_mut().for_each(|session| session.round_trip(b"sessions live on"));
     }
     assert_eq!(proxy.ok("/group-list.do")["groups"][0]["open"], false);
     let json = proxy.ok(&format!("/group-close.do?group={group}&sessions=close"));
     assert_eq!(json["sessions"], 3);
     assert!(sessions.iter_mut().all(|session| session.try_round_trip(b"x").is_err()));
-    eventually("each end is told", || proxy.log_lines("end=killed") == 3);
+    eventually("each end is told", || proxy.log.count("end=killed") == 3);
     proxy.ok(&format!("/group-open.do?group={group}"));
-    Client::connect(group).round_trip(b"open again");
+    Visitor::connect(group).round_trip(b"open again");
 }
 
 #[test]
 fn a_port_that_another_program_has_is_not_opened_and_nothing_changes() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "", ""));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "", ""));
     let before = proxy.state();
     // A port of our own: one that the system picks may go to another test as soon as it is free.
     let [busy] = ports();

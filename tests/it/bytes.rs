@@ -249,7 +249,7 @@ fn an_ipv4_client_of_a_listener_for_both_is_known_by_its_ipv4_address() {
     let mut client = Client::connect((Ipv4Addr::LOCALHOST, proxy.addr().port()).into());
     client.echo(b"four");
     let local = client.stream.local_addr().unwrap();
-    let list = proxy.admin("/session-list.do");
+    let list = proxy.ok("/session-list.do");
     assert_eq!(list["sessions"][0]["client"], local.to_string());
 }
 

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Instant;
 
-use crate::admin_kit::{Client, Proxy, named_echo, ports, replace};
-use crate::support::eventually;
+use crate::support::{TestProxy, Visitor, eventually, named_echo, ports, replace};
 
 /// How many changes are made.
 const CHANGES: usize = 1_000;
@@ -19,10 +18,10 @@ const GROWTH_MAX: u64 = 48 << 20;
 
 /// Each client keeps one session for the whole time and opens a new one for every round trip.
 fn talk(group: u16, stop: &AtomicBool, trips: &AtomicU64) {
-    let mut long = Client::connect(group);
+    let mut long = Visitor::connect(group);
     while !stop.load(Relaxed) {
         long.round_trip(b"a session that must live");
-        let mut short = Client::connect(group);
+        let mut short = Visitor::connect(group);
         short.round_trip(b"a client that must be served");
         trips.fetch_add(1, Relaxed);
     }
@@ -30,7 +29,7 @@ fn talk(group: u16, stop: &AtomicBool, trips: &AtomicU64) {
 }
 
 struct Churn {
-    proxy: Proxy,
+    proxy: TestProxy,
     group: u16,
     other: u16,
     file_servers: [String; 2],
@@ -67,7 +66,7 @@ impl Churn {
         let (before, behind) = rest.split_once("/* setting */").expect("the mark stays");
         let (_, behind) = behind.split_once("/* end of setting */").expect("the mark stays");
         let new = format!("{comment}/* begin */{before}/* setting */{setting}/* end of setting */{behind}");
-        replace(&self.proxy.path, &new);
+        replace(self.proxy.path(), &new);
         self.proxy.ok("/config-reload.do")
     }
 }
@@ -92,13 +91,13 @@ fn a_thousand_changes_under_traffic_cut_refuse_and_leave_nothing() {
         addr(1),
         addr(0)
     );
-    let proxy = Proxy::start(admin, &text);
+    let proxy = TestProxy::with_file(admin, &text);
     // Two that answer and one that nobody listens for: its failures must cost no client anything.
     let comers = [addr(2), "127.0.0.1:1".to_owned(), addr(3)];
     let churn = Churn { proxy, group, other, file_servers: [addr(0), addr(1)], comers };
-    let mut survivor = Client::connect(other);
+    let mut survivor = Visitor::connect(other);
     // Once round and once through traffic, so that what is made only once is there.
-    Client::connect(group).round_trip(b"first");
+    Visitor::connect(group).round_trip(b"first");
     (0..50).for_each(|number| churn.step(number));
     let proxy = &churn.proxy;
     eventually("one session is left", || proxy.ok("/session-list.do")["total"] == 1);
@@ -126,8 +125,7 @@ fn a_thousand_changes_under_traffic_cut_refuse_and_leave_nothing() {
     let grown = proxy.resident_bytes().saturating_sub(resident);
     println!("{CHANGES} changes in {elapsed:?} beside {} sessions; {grown} bytes more resident", trips.load(Relaxed));
     assert!(grown < GROWTH_MAX, "{grown} bytes");
-    let refused = proxy.get("/metrics").body;
-    let refused = String::from_utf8(refused).unwrap();
+    let refused = proxy.get("/metrics").text();
     let refused = refused.lines().filter(|line| line.starts_with("goproxy_sessions_refused_total"));
     assert!(
         refused.clone().count() > 0 && refused.clone().all(|line| line.ends_with(" 0")),

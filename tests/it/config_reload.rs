@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::admin_kit::{Client, Proxy, is_refusal, named_echo, ports, replace};
-use crate::support::eventually;
+use crate::support::{TestProxy, Visitor, eventually, is_refusal, named_echo, ports, replace};
 
 /// Promised is one second; the machine that tests may be busy.
 const SOON: Duration = Duration::from_secs(5);
@@ -26,14 +25,14 @@ fn numbered(admin: u16, group: u16, number: u32) -> String {
     )
 }
 
-fn in_force(proxy: &Proxy, group: u16) -> u32 {
+fn in_force(proxy: &TestProxy, group: u16) -> u32 {
     let online = proxy.online(group);
     online[1].rsplit(':').next().unwrap().parse().unwrap()
 }
 
 /// Waits for a version; how long that took.
 #[track_caller]
-fn comes_into_force(proxy: &Proxy, group: u16, number: u32, how: &str) -> Duration {
+fn comes_into_force(proxy: &TestProxy, group: u16, number: u32, how: &str) -> Duration {
     let written = Instant::now();
     eventually(how, || in_force(proxy, group) == number);
     let lag = written.elapsed();
@@ -44,8 +43,8 @@ fn comes_into_force(proxy: &Proxy, group: u16, number: u32, how: &str) -> Durati
 #[test]
 fn however_a_file_is_saved_its_last_content_is_in_force_soon() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &numbered(admin, group, 1));
-    let path = &proxy.path;
+    let proxy = TestProxy::with_file(admin, &numbered(admin, group, 1));
+    let path = proxy.path();
     let text = |number| numbered(admin, group, number);
     let mut lags: BTreeMap<&str, Duration> = BTreeMap::new();
     let mut measure = |how: &'static str, number, save: &dyn Fn()| {
@@ -89,7 +88,7 @@ fn however_a_file_is_saved_its_last_content_is_in_force_soon() {
         replace(path, &text(500));
     });
     println!("after the last write: {lags:?}");
-    assert_eq!(proxy.log_lines("proxy.json refused"), proxy.log_lines("mistake in proxy.json"), "each is told in full");
+    assert_eq!(proxy.log.count("proxy.json refused"), proxy.log.count("mistake in proxy.json"), "each is told in full");
 }
 
 #[test]
@@ -107,7 +106,7 @@ fn a_swapped_link_in_a_folder_above_is_noticed() {
     let first = version(1);
     symlink(first, volume.join("..data")).unwrap();
     symlink("..data/proxy.json", volume.join("proxy.json")).unwrap();
-    let proxy = Proxy::start_at(Arc::clone(&home), volume.join("proxy.json"), admin);
+    let proxy = TestProxy::with_file_at(Arc::clone(&home), volume.join("proxy.json"), admin);
     for number in 2..6 {
         let next = version(number);
         symlink(next, volume.join("..data_tmp")).unwrap();
@@ -155,28 +154,28 @@ fn broken(good: &str, admin: u16, group: u16) -> Vec<(String, &'static str)> {
 fn a_file_broken_in_twenty_ways_changes_nothing_and_the_log_tells_where() {
     let [admin, group] = ports();
     let good = numbered(admin, group, 7);
-    let proxy = Proxy::start(admin, &good);
+    let proxy = TestProxy::with_file(admin, &good);
     let echo = named_echo();
-    fs::write(&proxy.path, good.replace("127.0.0.1:1\"", &format!("{}\"", echo.addr))).unwrap();
+    fs::write(proxy.path(), good.replace("127.0.0.1:1\"", &format!("{}\"", echo.addr))).unwrap();
     eventually("the echo is a server", || proxy.online(group)[0] == echo.addr.to_string());
     let good = proxy.file();
     let good_for_mistakes = good.replace(&echo.addr.to_string(), "127.0.0.1:1");
-    let mut session = Client::connect(group);
+    let mut session = Visitor::connect(group);
     let (_, before) = proxy.state();
     let ways = broken(&good_for_mistakes, admin, group);
     assert!(ways.len() >= 20);
     for (number, (text, what)) in ways.iter().enumerate() {
         // Noticed by itself, and told by those who ask.
-        replace(&proxy.path, text);
-        eventually(what, || proxy.metric("goproxy_config_reload_errors_total").unwrap() > 2.0 * number as f64);
-        assert_eq!(proxy.metric("goproxy_config_reload_success"), Some(0.0), "{what}");
+        replace(proxy.path(), text);
+        eventually(what, || proxy.series("goproxy_config_reload_errors_total").unwrap() > 2.0 * number as f64);
+        assert_eq!(proxy.series("goproxy_config_reload_success"), Some(0.0), "{what}");
         let reply = proxy.get("/config-reload.do");
         let json = is_refusal(&reply, 409, "file_invalid", what);
         for error in json["errors"].as_array().unwrap() {
             assert!(error["line"].as_u64().unwrap() >= 1 && error["column"].as_u64().unwrap() >= 1, "{what}: {json}");
             assert!(error["path"].is_string() && !error["message"].as_str().unwrap().is_empty(), "{what}: {json}");
-            let place = format!("{}:{}:{}: ", proxy.path.display(), error["line"], error["column"]);
-            eventually(what, || proxy.log_lines(&place) >= 2);
+            let place = format!("{}:{}:{}: ", proxy.path().display(), error["line"], error["column"]);
+            eventually(what, || proxy.log.count(&place) >= 2);
         }
         assert_eq!(
             (proxy.file(), proxy.ok("/group-list.do")["groups"][0]["group"].clone()),
@@ -184,11 +183,11 @@ fn a_file_broken_in_twenty_ways_changes_nothing_and_the_log_tells_where() {
         );
         session.round_trip(what.as_bytes());
     }
-    fs::write(&proxy.path, b"{\"groups\": [], \"\xff\": 1}").unwrap();
+    fs::write(proxy.path(), b"{\"groups\": [], \"\xff\": 1}").unwrap();
     let json = proxy.refused("/config-reload.do", 409, "file_invalid");
     assert!(json["msg"].as_str().unwrap().contains("not UTF-8"), "{json}");
-    replace(&proxy.path, &good);
-    eventually("all is well again", || proxy.metric("goproxy_config_reload_success") == Some(1.0));
+    replace(proxy.path(), &good);
+    eventually("all is well again", || proxy.series("goproxy_config_reload_success") == Some(1.0));
     assert_eq!(proxy.state().1, before);
     session.round_trip(b"the same session");
 }
@@ -196,26 +195,26 @@ fn a_file_broken_in_twenty_ways_changes_nothing_and_the_log_tells_where() {
 #[test]
 fn a_file_that_is_touched_or_says_the_same_is_no_reload() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &numbered(admin, group, 7));
+    let proxy = TestProxy::with_file(admin, &numbered(admin, group, 7));
     let text = proxy.file();
-    let generation = proxy.metric("goproxy_config_generation");
+    let generation = proxy.series("goproxy_config_generation");
     for _ in 0..3 {
-        fs::File::options().write(true).open(&proxy.path).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
-        replace(&proxy.path, &text);
+        fs::File::options().write(true).open(proxy.path()).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+        replace(proxy.path(), &text);
     }
     proxy.signal(Signal::HUP);
     let json = proxy.ok("/config-reload.do");
     assert_eq!((&json["opened"], &json["closed"], &json["changed"]), (&json!([]), &json!([]), &json!([])));
     // A change proves that everything before it has been looked at.
-    replace(&proxy.path, &numbered(admin, group, 8));
+    replace(proxy.path(), &numbered(admin, group, 8));
     comes_into_force(&proxy, group, 8, "a change");
-    eventually("the reload is logged", || proxy.log_lines("proxy.json reloaded") == 1);
-    assert_eq!(proxy.metric("goproxy_config_generation"), generation.map(|generation| generation + 1.0));
+    eventually("the reload is logged", || proxy.log.count("proxy.json reloaded") == 1);
+    assert_eq!(proxy.series("goproxy_config_generation"), generation.map(|generation| generation + 1.0));
     // Our own writes wake the watcher too, and are nothing new to it.
     proxy.ok(&format!("/worker-state.do?group={group}&server=127.0.0.1:1&state=drain"));
-    replace(&proxy.path, &proxy.file().replace("127.0.0.2:8", "127.0.0.2:9"));
+    replace(proxy.path(), &proxy.file().replace("127.0.0.2:8", "127.0.0.2:9"));
     eventually("the next", || proxy.online(group) == ["127.0.0.2:9"]);
-    eventually("the reload is logged", || proxy.log_lines("proxy.json reloaded") == 2);
+    eventually("the reload is logged", || proxy.log.count("proxy.json reloaded") == 2);
 }
 
 #[test]
@@ -223,13 +222,13 @@ fn hup_and_config_reload_apply_the_difference_at_once_and_tell_it() {
     let [admin, a, b, c] = ports();
     let groups = |list: &str| format!(r#"{{ "admin": {{ "listen": "127.0.0.1:{admin}" }}, "groups": [{list}] }}"#);
     let group = |port: u16, more: &str| format!(r#"{{ "listen": "127.0.0.1:{port}"{more} }}"#);
-    let proxy = Proxy::start(admin, &groups(&format!("{}, {}", group(a, ""), group(b, ""))));
+    let proxy = TestProxy::with_file(admin, &groups(&format!("{}, {}", group(a, ""), group(b, ""))));
     // Before the watcher has waited for quiet, nearly always; whoever is first, each change is told once.
     let mut told = 0;
     for round in 0..5 {
         let (closed, opened) = if round % 2 == 0 { (b, c) } else { (c, b) };
         let policy = if round % 2 == 0 { r#", "policy": "ha""# } else { "" };
-        replace(&proxy.path, &groups(&format!("{}, {}", group(a, policy), group(opened, ""))));
+        replace(proxy.path(), &groups(&format!("{}, {}", group(a, policy), group(opened, ""))));
         let json = proxy.ok("/config-reload.do");
         if json["opened"] == json!([opened]) {
             assert_eq!((&json["closed"], &json["changed"]), (&json!([closed]), &json!([a])));
@@ -239,8 +238,8 @@ fn hup_and_config_reload_apply_the_difference_at_once_and_tell_it() {
         assert!(TcpStream::connect(("127.0.0.1", closed)).is_err());
     }
     assert!(told >= 1, "the request is faster than the watcher");
-    eventually("each is logged once", || proxy.log_lines("proxy.json reloaded") == 5);
-    replace(&proxy.path, &groups(&group(a, "")));
+    eventually("each is logged once", || proxy.log.count("proxy.json reloaded") == 5);
+    replace(proxy.path(), &groups(&group(a, "")));
     proxy.signal(Signal::HUP);
     eventually("the signal is obeyed", || proxy.ok("/group-list.do")["groups"].as_array().unwrap().len() == 1);
 }
@@ -249,18 +248,18 @@ fn hup_and_config_reload_apply_the_difference_at_once_and_tell_it() {
 fn a_busy_port_refuses_the_whole_reload() {
     let [admin, group, new] = ports();
     let text = numbered(admin, group, 7);
-    let proxy = Proxy::start(admin, &text);
+    let proxy = TestProxy::with_file(admin, &text);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let busy = taken.local_addr().unwrap();
     let (_, before) = proxy.state();
     let more = format!(" ] }}, {{ \"listen\": \"127.0.0.1:{new}\" }}, {{ \"listen\": \"{busy}\" }}");
     let edited = text.replace("127.0.0.2:7", "127.0.0.2:8").replacen(" ] }", &more, 1);
-    replace(&proxy.path, &edited);
+    replace(proxy.path(), &edited);
     let json = proxy.refused("/config-reload.do", 409, "cannot_listen");
     assert!(json["msg"].as_str().unwrap().contains(&busy.to_string()), "{json}");
     assert_eq!(proxy.state().1, before);
     assert!(TcpStream::connect(("127.0.0.1", new)).is_err(), "nothing of it is done");
-    eventually("the log tells it", || proxy.log_lines(&format!("cannot listen on {busy}")) >= 1);
+    eventually("the log tells it", || proxy.log.count(&format!("cannot listen on {busy}")) >= 1);
     // A change over HTTP goes on top of the file, so it is refused as well.
     proxy.refused(&format!("/worker-state.do?group={group}&server=127.0.0.1:1&state=drain"), 409, "cannot_listen");
     assert_eq!((proxy.file(), proxy.state().1), (edited, before));
@@ -279,18 +278,18 @@ fn sorted(mut ports: [u16; 2]) -> Value {
 fn a_reload_of_settings_beside_the_groups_is_told_and_in_force() {
     let [admin, group] = ports();
     let text = numbered(admin, group, 7);
-    let proxy = Proxy::start(admin, &text);
+    let proxy = TestProxy::with_file(admin, &text);
     let edited = text
         .replace("\"admin\": {", "\"admin\": { \"allow_get_changes\": false, \"pprof_listen\": \"127.0.0.1:9\",")
         .replace("\"0s\"", "\"1h\", \"level\": \"debug\"")
         .replace("\"groups\"", "\"drain_timeout\": \"1s\", \"threads\": 7, \"pin_threads\": true, \"groups\"");
-    fs::write(&proxy.path, edited).unwrap();
+    fs::write(proxy.path(), edited).unwrap();
     let settings = "settings=[\"admin.allow_get_changes\", \"log.level\", \"log.status_interval\", \"drain_timeout\"]";
-    eventually("the reload is logged", || proxy.log_lines(settings) == 1);
-    eventually("what needs a restart is told", || proxy.log_lines("takes effect at the next start") == 3);
+    eventually("the reload is logged", || proxy.log.count(settings) == 1);
+    eventually("what needs a restart is told", || proxy.log.count("takes effect at the next start") == 3);
     proxy.refused("/config-reload.do", 405, "method_not_allowed");
     // Asking is faster than the watcher, nearly always.
-    fs::write(&proxy.path, &text).unwrap();
+    fs::write(proxy.path(), &text).unwrap();
     let json = proxy.request("POST", "/config-reload.do", "", b"").json();
     if json["msg"] != "nothing has changed" {
         let keys = ["admin.allow_get_changes", "log.level", "log.status_interval", "drain_timeout"];
@@ -303,13 +302,13 @@ fn a_reload_of_settings_beside_the_groups_is_told_and_in_force() {
 #[test]
 fn an_edit_that_is_taken_back_right_after_it_was_read_is_noticed() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &numbered(admin, group, 1));
+    let proxy = TestProxy::with_file(admin, &numbered(admin, group, 1));
     for round in 0..5 {
         // One is read at once because somebody asks, and has gone before the watcher looks.
-        replace(&proxy.path, &numbered(admin, group, 100 + round));
+        replace(proxy.path(), &numbered(admin, group, 100 + round));
         proxy.ok("/config-reload.do");
         assert_eq!(in_force(&proxy, group), 100 + round);
-        replace(&proxy.path, &numbered(admin, group, 1));
+        replace(proxy.path(), &numbered(admin, group, 1));
         comes_into_force(&proxy, group, 1, "taken back");
     }
 }

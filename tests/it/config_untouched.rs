@@ -5,8 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use crate::admin_kit::{Client, Proxy, named_echo, ports, replace};
-use crate::support::eventually;
+use crate::support::{TestProxy, Visitor, eventually, named_echo, ports, replace};
 
 #[test]
 fn what_a_reload_does_not_change_goes_on_untouched() {
@@ -20,7 +19,7 @@ fn what_a_reload_does_not_change_goes_on_untouched() {
                 {{ "listen": "127.0.0.1:{other}", "policy": "{other_policy}", "servers": [{servers}] }} ] }}"#
         )
     };
-    let proxy = Proxy::start(admin, &text("ha"));
+    let proxy = TestProxy::with_file(admin, &text("ha"));
     let listeners = || -> Vec<String> {
         let table = fs::read_to_string("/proc/net/tcp").unwrap();
         let ours = format!("0100007F:{group:04X} 00000000:0000 0A");
@@ -31,20 +30,20 @@ fn what_a_reload_does_not_change_goes_on_untouched() {
     };
     let sockets = listeners();
     assert!(!sockets.is_empty());
-    let mut session = Client::connect(group);
-    let mut other_session = Client::connect(other);
+    let mut session = Visitor::connect(group);
+    let mut other_session = Visitor::connect(other);
     let mut order = vec![session.server.clone()];
     for round in 0..7 {
-        replace(&proxy.path, &text(["random", "ha"][round % 2]));
+        replace(proxy.path(), &text(["random", "ha"][round % 2]));
         proxy.ok("/config-reload.do");
         session.round_trip(b"it lives through every reload");
         other_session.round_trip(b"and so do those of the changed group");
-        order.push(Client::connect(group).server);
+        order.push(Visitor::connect(group).server);
     }
     let expected: Vec<String> = (0..8).map(|number| echoes[number % 3].addr.to_string()).collect();
     assert_eq!(order, expected, "the round goes on where it was");
     assert_eq!(listeners(), sockets, "the listening sockets are the same");
-    let sessions = proxy.metric(&format!("goproxy_sessions_total{{group=\"{group}\"}}"));
+    let sessions = proxy.series(&format!("goproxy_sessions_total{{group=\"{group}\"}}"));
     assert_eq!(sessions, Some(8.0), "counters go on");
 }
 
@@ -55,19 +54,19 @@ fn a_group_that_is_removed_closes_its_port_and_its_sessions_live() {
     let one = |port: u16| format!(r#"{{ "listen": "127.0.0.1:{port}", "servers": ["{}"] }}"#, echo.addr);
     let text = |groups: String| format!(r#"{{ "admin": {{ "listen": "127.0.0.1:{admin}" }}, "groups": [{groups}] }}"#);
     let both = text(format!("{}, {}", one(group), one(other)));
-    let proxy = Proxy::start(admin, &both);
-    let mut session = Client::connect(group);
-    replace(&proxy.path, &text(one(other)));
+    let proxy = TestProxy::with_file(admin, &both);
+    let mut session = Visitor::connect(group);
+    replace(proxy.path(), &text(one(other)));
     eventually("the port is closed", || TcpStream::connect(("127.0.0.1", group)).is_err());
     session.round_trip(b"sessions live");
     eventually("only it is left", || proxy.ok("/session-list.do")["total"] == 1);
     proxy.refused(&format!("/worker-list.do?group={group}"), 404, "group_not_found");
     let label = format!("group=\"{group}\"");
-    assert!(!String::from_utf8(proxy.get("/metrics").body).unwrap().contains(&label), "its series are gone");
-    replace(&proxy.path, &both);
+    assert!(!proxy.get("/metrics").text().contains(&label), "its series are gone");
+    replace(proxy.path(), &both);
     eventually("it is back", || TcpStream::connect(("127.0.0.1", group)).is_ok());
     session.round_trip(b"and lives on");
-    Client::connect(group).round_trip(b"beside new ones");
+    Visitor::connect(group).round_trip(b"beside new ones");
 }
 
 #[test]
@@ -80,14 +79,14 @@ fn a_group_may_move_to_another_address_of_the_same_port() {
             echo.addr
         )
     };
-    let proxy = Proxy::start(admin, &text("127.0.0.1"));
-    let mut session = Client::connect(group);
+    let proxy = TestProxy::with_file(admin, &text("127.0.0.1"));
+    let mut session = Visitor::connect(group);
     for (ip, reached, not) in [
         ("0.0.0.0", "127.0.0.2", None),
         ("127.0.0.2", "127.0.0.2", Some("127.0.0.1")),
         ("127.0.0.1", "127.0.0.1", Some("127.0.0.2")),
     ] {
-        replace(&proxy.path, &text(ip));
+        replace(proxy.path(), &text(ip));
         let json = proxy.ok("/config-reload.do");
         assert_eq!(json["errors"], Value::Null);
         assert_eq!(proxy.ok("/group-list.do")["groups"][0]["listen"], format!("{ip}:{group}"));

@@ -140,7 +140,7 @@ fn hup_reads_the_file_again() {
     let (_server, proxy, mut client) = with_a_session("10m");
     let second = FakeServer::banner("2");
     let text = std::fs::read_to_string(proxy.path()).unwrap();
-    let old = proxy.admin(&format!("/worker-list.do?group={}", proxy.addr().port()))["list"][0].clone();
+    let old = proxy.ok(&format!("/worker-list.do?group={}", proxy.addr().port()))["list"][0].clone();
     std::fs::write(proxy.path(), text.replace(old.as_str().unwrap(), &second.addr.to_string())).unwrap();
     proxy.signal(Signal::HUP);
     proxy.log.wait_for("the file is read again", |line| line["message"] == "proxy.json reloaded");

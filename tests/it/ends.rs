@@ -49,9 +49,9 @@ fn an_operator_ends_one_session_and_no_other() {
     victim.echo(b"one");
     other.echo(b"two");
     let address = victim.stream.local_addr().unwrap().to_string();
-    let list = proxy.admin("/session-list.do");
+    let list = proxy.ok("/session-list.do");
     let session = list["sessions"].as_array().unwrap().iter().find(|session| session["client"] == address).unwrap();
-    proxy.admin(&format!("/session-close.do?id={}", session["id"]));
+    proxy.ok(&format!("/session-close.do?id={}", session["id"]));
     assert_eq!(victim.receive_all(), (Vec::new(), Ended::InOrder));
     assert_eq!(proxy.log.wait_for_end("killed")["session.id"], session["id"]);
     other.echo(b"still here");
@@ -110,8 +110,8 @@ fn an_operator_can_end_a_session_that_is_still_connecting() {
     let proxy = TestProxy::start(Group::new("round_robin", &[&server]).with("connect_timeout", "10m"));
     let mut client = proxy.connect();
     eventually("the session is there", || proxy.sessions() == 1);
-    let id = proxy.admin("/session-list.do")["sessions"][0]["id"].clone();
-    proxy.admin(&format!("/session-close.do?id={id}"));
+    let id = proxy.ok("/session-list.do")["sessions"][0]["id"].clone();
+    proxy.ok(&format!("/session-close.do?id={id}"));
     assert_eq!(client.receive_all(), (Vec::new(), Ended::InOrder));
     proxy.log.wait_for_end("killed");
 }
@@ -123,8 +123,8 @@ fn closing_a_group_keeps_its_sessions_unless_told_to_close_them() {
     let proxy = Setup::default().group(group()).group(group()).start();
     let mut clients = [0, 1].map(|group| crate::support::Client::connect(proxy.addr_of(group)));
     clients.iter_mut().for_each(|client| client.echo(b"open"));
-    proxy.admin(&format!("/group-close.do?group={}", proxy.addr_of(0).port()));
-    proxy.admin(&format!("/group-close.do?group={}&sessions=close", proxy.addr_of(1).port()));
+    proxy.ok(&format!("/group-close.do?group={}", proxy.addr_of(0).port()));
+    proxy.ok(&format!("/group-close.do?group={}&sessions=close", proxy.addr_of(1).port()));
     let [mut kept, mut closed] = clients;
     assert_eq!(closed.receive_all(), (Vec::new(), Ended::InOrder));
     assert_eq!(proxy.log.wait_for_end("killed")["group"], proxy.addr_of(1).port());

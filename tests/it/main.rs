@@ -3,7 +3,6 @@
 mod support;
 
 mod admin_guard;
-mod admin_kit;
 mod admin_observe;
 mod admin_requests;
 mod bytes;
@@ -12,6 +11,7 @@ mod command_line_policy;
 mod config_churn;
 mod config_reload;
 mod config_untouched;
+mod demo;
 mod descriptors;
 mod documents;
 mod drain;

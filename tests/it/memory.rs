@@ -31,7 +31,7 @@ fn warm_up_with_echo(proxy: &TestProxy) {
 /// The bytes of all sessions, once they do not grow any more.
 fn stalled_at(proxy: &TestProxy, direction: &str) -> u64 {
     let sum = || {
-        let list = proxy.admin("/session-list.do");
+        let list = proxy.ok("/session-list.do");
         let sessions = list["sessions"].as_array().unwrap();
         sessions.iter().map(|session| session[direction].as_u64().unwrap()).sum::<u64>()
     };

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::admin_kit::{Client, Proxy, check, named_echo, ports, replace};
-use crate::support::{eventually, goproxy};
+use crate::support::{TestProxy, Visitor, check, eventually, goproxy, named_echo, ports, replace};
 
 /// A file as a person would write it: comments, odd spacing, an order of its own.
 fn handwritten(admin: u16, group: u16, other: u16) -> String {
@@ -78,27 +77,27 @@ fn changes(group: u16, other: u16) -> Vec<(String, Rewrite)> {
 fn a_change_is_in_the_file_before_the_answer_and_all_else_stays_byte_for_byte() {
     let [admin, group, other] = ports();
     let mut text = handwritten(admin, group, other);
-    let proxy = Proxy::start(admin, &text);
+    let proxy = TestProxy::with_file(admin, &text);
     for (target, edit) in changes(group, other) {
         proxy.ok(&target);
         let now = proxy.file();
         text = edit(&text);
         assert_eq!(now, text, "{target}");
-        assert!(check(&proxy.path).0);
+        assert!(check(proxy.path()).0);
     }
     // Once more what is so already: not a byte, not even another file.
     let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
-    let before = inode(&proxy.path);
+    let before = inode(proxy.path());
     proxy.ok(&format!("/group-close.do?group={other}"));
     proxy.ok(&format!("/group-policy.do?group={other}&policy=maglev"));
     proxy.ok(&format!("/worker-state.do?group={group}&server=127.0.0.1:1&state=drain"));
-    assert_eq!((proxy.file(), inode(&proxy.path)), (text, before));
+    assert_eq!((proxy.file(), inode(proxy.path())), (text, before));
 }
 
 /// What is refused for want of a file leaves the old file and everything that runs as it was.
 #[track_caller]
-fn nothing_changes(proxy: &Proxy, group: u16, other: u16, new: u16, status: u16, code: &str) {
-    let shown = |proxy: &Proxy| {
+fn nothing_changes(proxy: &TestProxy, group: u16, other: u16, new: u16, status: u16, code: &str) {
+    let shown = |proxy: &TestProxy| {
         let mut servers = proxy.servers(group);
         servers.iter_mut().for_each(|server| _ = server.as_object_mut().unwrap().remove("lease_ms"));
         (proxy.ok("/group-list.do")["groups"].clone(), servers)
@@ -131,22 +130,22 @@ fn a_change_that_cannot_be_written_is_refused_and_not_made() {
     let mut command = std::process::Command::new("sh");
     let script = "trap '' XFSZ; ulimit -f 0; exec \"$0\" -c \"$1\"";
     command.args(["-c", script]).arg(goproxy().get_program()).arg(&path);
-    let proxy = Proxy::start_with(command, home, path.clone(), admin);
+    let proxy = TestProxy::with_command(command, home, path.clone(), admin);
     nothing_changes(&proxy, group, other, new, 503, "cannot_persist");
     assert_eq!(proxy.file(), text);
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no temporary file is left");
     drop(proxy);
 
-    let proxy = Proxy::start(admin, &text);
-    fs::remove_file(&proxy.path).unwrap();
+    let proxy = TestProxy::with_file(admin, &text);
+    fs::remove_file(proxy.path()).unwrap();
     nothing_changes(&proxy, group, other, new, 503, "cannot_persist");
-    assert!(!proxy.path.exists(), "a file that somebody deleted is not made again");
-    fs::create_dir(&proxy.path).unwrap();
+    assert!(!proxy.path().exists(), "a file that somebody deleted is not made again");
+    fs::create_dir(proxy.path()).unwrap();
     nothing_changes(&proxy, group, other, new, 503, "cannot_persist");
-    fs::remove_dir(&proxy.path).unwrap();
-    fs::write(&proxy.path, b"{\"groups\": \"\xff\"}").unwrap();
+    fs::remove_dir(proxy.path()).unwrap();
+    fs::write(proxy.path(), b"{\"groups\": \"\xff\"}").unwrap();
     nothing_changes(&proxy, group, other, new, 409, "file_invalid");
-    replace(&proxy.path, &text);
+    replace(proxy.path(), &text);
     proxy.ok(&format!("/worker-state.do?group={group}&server=127.0.0.1:1&state=drain"));
 }
 
@@ -154,7 +153,7 @@ fn a_change_that_cannot_be_written_is_refused_and_not_made() {
 fn a_change_on_top_of_a_broken_file_is_refused_with_the_place_of_the_mistake() {
     let [admin, group, other, new] = ports();
     let text = handwritten(admin, group, other);
-    let proxy = Proxy::start(admin, &text);
+    let proxy = TestProxy::with_file(admin, &text);
     for (from, to, line, column, path) in [
         ("\"127.0.0.1:1\", // old", "\"127.0.0.1:0\", // old", 7, 4, "groups[0].servers[0]"),
         ("\"weight\": 2", "\"wait\": 2", 8, 6, "groups[0].servers[1].wait"),
@@ -162,7 +161,7 @@ fn a_change_on_top_of_a_broken_file_is_refused_with_the_place_of_the_mistake() {
     ] {
         let broken = text.replace(from, to);
         assert_ne!(broken, text);
-        replace(&proxy.path, &broken);
+        replace(proxy.path(), &broken);
         nothing_changes(&proxy, group, other, new, 409, "file_invalid");
         let json = proxy.refused(&format!("/group-open.do?group={other}"), 409, "file_invalid");
         let error = &json["errors"][0];
@@ -182,7 +181,7 @@ fn a_change_on_top_of_a_broken_file_is_refused_with_the_place_of_the_mistake() {
 #[test]
 fn an_edit_of_a_user_and_a_change_over_http_at_the_same_time_both_survive() {
     let [admin, group, other] = ports();
-    let proxy = Proxy::start(admin, &handwritten(admin, group, other));
+    let proxy = TestProxy::with_file(admin, &handwritten(admin, group, other));
     for round in 0..20 {
         let old = proxy.file();
         let edited = old.replace("// the end", &format!("// edited {round}\r\n// the end"));
@@ -190,7 +189,7 @@ fn an_edit_of_a_user_and_a_change_over_http_at_the_same_time_both_survive() {
             "\"127.0.0.1:1\"",
             &format!("\"127.0.0.1:{}\", // {round}\r\n\t\t\t\"127.0.0.1:1\"", 1_000 + round),
         );
-        replace(&proxy.path, &edited);
+        replace(proxy.path(), &edited);
         // At once, so that the proxy may not have noticed the edit yet.
         proxy.ok(&format!("/worker-keepalive.do?group={group}&server=127.0.0.1:{}", 2_000 + round));
         let now = proxy.file();
@@ -216,7 +215,7 @@ fn a_symbolic_link_stays_one_and_the_mode_stays() {
     fs::set_permissions(&real, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
     let link = etc.join("proxy.json");
     symlink("../data/real.json", &link).unwrap();
-    let proxy = Proxy::start_at(home, link.clone(), admin);
+    let proxy = TestProxy::with_file_at(home, link.clone(), admin);
     proxy.ok(&format!("/group-open.do?group={other}"));
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert!(fs::read_to_string(&real).unwrap().contains("\"open\":true"));
@@ -231,10 +230,10 @@ fn the_file_of_the_old_program_and_its_curl_lines_work_as_they_are() {
     let text = format!(
         r#"{{"httpport":"{http}","tcpport":"{tcp}","pprofport":"{pprof}","lbpolicy":1,"rwtimeout":"3s","printinterval":"5s","heartbeatkeepalive":"5s","alivecheckinterval":"2.5s","handlebuffer":1024}}"#
     );
-    let mut proxy = Proxy::start(http, &text);
-    eventually("the old form is told", || proxy.log_lines("flat form of the old program") == 1);
+    let mut proxy = TestProxy::with_file(http, &text);
+    eventually("the old form is told", || proxy.log.count("flat form of the old program") == 1);
     let host = format!("Host: localhost:{http}\r\nUser-Agent: curl/8.0\r\nAccept: */*\r\n");
-    let curl = |proxy: &Proxy, method: &str, target: &str| {
+    let curl = |proxy: &TestProxy, method: &str, target: &str| {
         let reply = proxy.request(method, target, &host, b"");
         let json = reply.json();
         assert!(reply.status == 200 && json["ok"] == true, "{target}: {json}");
@@ -249,22 +248,22 @@ fn the_file_of_the_old_program_and_its_curl_lines_work_as_they_are() {
     {
         assert!(new_form.contains(part), "{part}: {new_form}");
     }
-    assert!(!new_form.contains("httpport") && check(&proxy.path).0);
+    assert!(!new_form.contains("httpport") && check(proxy.path()).0);
     let list = curl(&proxy, "GET", &format!("/worker-list.do?group={tcp}"));
     assert_eq!(list["list"], json!(["localhost:11111"]));
     let echo = named_echo();
     curl(&proxy, "POST", &format!("/worker-keepalive.do?group={tcp}&server={}", echo.addr));
     // Nobody listens on the first: the client goes to the next without noticing.
-    Client::connect(tcp).round_trip(b"hello");
+    Visitor::connect(tcp).round_trip(b"hello");
     curl(&proxy, "POST", &format!("/group-close.do?group={tcp}"));
     assert!(std::net::TcpStream::connect(("127.0.0.1", tcp)).is_err());
     curl(&proxy, "POST", &format!("/group-open.do?group={tcp}"));
-    Client::connect(tcp).round_trip(b"hello again");
-    let pprof = crate::admin_kit::Http::connect(pprof).get("/debug/pprof/");
+    Visitor::connect(tcp).round_trip(b"hello again");
+    let pprof = crate::support::Http::connect(pprof).get("/debug/pprof/");
     assert_eq!(pprof.status, 200);
     proxy.signal(Signal::HUP);
     proxy.stop();
     let again = proxy.again();
     assert_eq!(again.online(tcp), ["localhost:11111".to_owned(), echo.addr.to_string()]);
-    assert_eq!(again.log_lines("flat form"), 0, "the file has the new form now");
+    assert_eq!(again.log.count("flat form"), 0, "the file has the new form now");
 }

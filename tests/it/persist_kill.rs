@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
-use crate::admin_kit::{Http, Proxy, check, ports};
-use crate::support::eventually;
+use crate::support::{Http, TestProxy, check, eventually, ports};
 
 /// How often the proxy is killed.
 const KILLS: u64 = 100;
@@ -42,7 +41,7 @@ fn kill_9_at_any_moment_leaves_a_whole_file_with_every_acknowledged_change() {
 "#
     );
     let mut rng = fastrand::Rng::with_seed(20);
-    let mut proxy = Proxy::start(admin, &text);
+    let mut proxy = TestProxy::with_file(admin, &text);
     let mut total = 0;
     for kill in 0..KILLS {
         // Each caller has a port that no other round uses.
@@ -59,13 +58,13 @@ fn kill_9_at_any_moment_leaves_a_whole_file_with_every_acknowledged_change() {
         let acknowledged: Vec<String> = callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect();
         total += acknowledged.len();
 
-        let (is_good, said) = check(&proxy.path);
+        let (is_good, said) = check(proxy.path());
         assert!(is_good, "after kill {kill}: {said}");
         let file = proxy.file();
         assert!(file.starts_with(&padding));
         let lost: Vec<_> = acknowledged.iter().filter(|server| !file.contains(&format!("\"{server}\""))).collect();
         assert!(lost.is_empty(), "after kill {kill}, acknowledged and not in the file: {lost:?}");
-        let left = std::fs::read_dir(proxy.home.path()).unwrap().count();
+        let left = std::fs::read_dir(proxy.home()).unwrap().count();
         assert!(left <= 2, "after kill {kill}: {left} files");
 
         proxy = proxy.again();
@@ -73,12 +72,12 @@ fn kill_9_at_any_moment_leaves_a_whole_file_with_every_acknowledged_change() {
         let lost: Vec<_> = acknowledged.iter().filter(|server| !online.contains(*server)).collect();
         assert!(lost.is_empty(), "after kill {kill}, acknowledged and not online: {lost:?}");
         // The next round starts from a short list again.
-        std::fs::write(&proxy.path, &text).unwrap();
+        std::fs::write(proxy.path(), &text).unwrap();
         proxy.kill();
         proxy = proxy.again();
     }
     assert!(total > KILLS as usize, "{total} changes were acknowledged");
     println!("{KILLS} kills, {total} acknowledged changes");
     Http::connect(admin).get(&format!("/worker-keepalive.do?group={group}&server=127.0.0.1:1"));
-    assert_eq!(std::fs::read_dir(proxy.home.path()).unwrap().count(), 1, "nothing is left behind");
+    assert_eq!(std::fs::read_dir(proxy.home()).unwrap().count(), 1, "nothing is left behind");
 }

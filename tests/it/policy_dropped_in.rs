@@ -12,7 +12,7 @@ use crate::support::{Group, TestProxy, eventually};
 
 /// The policy of the first group as it runs.
 fn in_force(proxy: &TestProxy) -> Value {
-    proxy.admin("/group-list.do")["groups"][0]["policy"].clone()
+    proxy.ok("/group-list.do")["groups"][0]["policy"].clone()
 }
 
 /// The line of the log with this message: there has to be one, and no other.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::admin_kit::{Client, Proxy, named_echo, ports};
+use crate::support::{TestProxy, Visitor, named_echo, ports};
 
 fn config(admin: u16, group: u16, policy: &str, more: &str, servers: &[String]) -> String {
     format!(
@@ -32,9 +32,9 @@ fn the_server_that_is_told_is_the_one_the_next_client_gets_and_asking_changes_no
     let [admin, group] = ports();
     let echoes = [named_echo(), named_echo(), named_echo()];
     let servers = echoes.each_ref().map(|echo| quoted(echo.addr));
-    let proxy = Proxy::start(admin, &config(admin, group, "round_robin", "", &servers));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "round_robin", "", &servers));
     // They stay to the end: one that is about to be over would change what is compared.
-    let mut sessions: Vec<Client> = Vec::new();
+    let mut sessions: Vec<Visitor> = Vec::new();
     for policy in ["ha", "round_robin", "ip_hash", "least_sessions", "maglev"] {
         proxy.ok(&format!("/group-policy.do?group={group}&policy={policy}"));
         for _ in 0..4 {
@@ -43,7 +43,7 @@ fn the_server_that_is_told_is_the_one_the_next_client_gets_and_asking_changes_no
             let explained = explain();
             assert_eq!((explain(), proxy.state()), (explained.clone(), before));
             assert_eq!((&explained["policy"], &explained["note"]), (&json!(policy), &Value::Null));
-            let client = Client::connect(group);
+            let client = Visitor::connect(group);
             assert_eq!(explained["server"], client.server, "{policy}");
             assert_eq!(explained["msg"], format!("127.0.0.1 would get {}", client.server));
             sessions.push(client);
@@ -61,7 +61,7 @@ fn every_server_is_there_in_order_with_the_reason_it_is_passed_over() {
         quoted(second.addr),
         format!(r#"{{ "addr": "{}", "backup": true }}"#, backup.addr),
     ];
-    let proxy = Proxy::start(admin, &config(admin, group, "ha", "", &servers));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "ha", "", &servers));
     let explain = |more: &str| proxy.ok(&format!("/policy-explain.do?group={group}&client=192.0.2.7{more}"));
     let drained = (false, "offline: drained by an operator");
     let spare = (false, "backup: only when no other server will do");
@@ -73,7 +73,7 @@ fn every_server_is_there_in_order_with_the_reason_it_is_passed_over() {
     let silent_addr = format!("127.0.0.1:{silent}");
     assert_eq!(json!(addrs), json!([first.addr, silent_addr, second.addr, backup.addr]));
 
-    let session = Client::connect(group);
+    let session = Visitor::connect(group);
     let full = (false, "full: holds max_sessions = 1 sessions");
     assert_eq!(whys(&explain("")), [full, drained, (true, "chosen"), spare]);
     let tried = (false, "tried: it did not answer this client");
@@ -90,12 +90,12 @@ fn a_server_that_has_just_refused_a_client_is_told_to_be_suspect() {
     let [admin, group, silent] = ports();
     let echo = named_echo();
     let servers = [quoted(format_args!("127.0.0.1:{silent}")), quoted(echo.addr)];
-    let proxy = Proxy::start(admin, &config(admin, group, "ha", "", &servers));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "ha", "", &servers));
     let explain = || proxy.ok(&format!("/policy-explain.do?group={group}&client=192.0.2.7"));
     assert_eq!(explain()["server"], format!("127.0.0.1:{silent}"), "nobody knows yet that it does not answer");
     // Each failed connect renews the suspicion, however late this test gets to look.
     crate::support::eventually("it is suspect", || {
-        assert_eq!(Client::connect(group).server, echo.addr.to_string());
+        assert_eq!(Visitor::connect(group).server, echo.addr.to_string());
         whys(&explain())
             == [(false, "suspect: failed to answer lately, kept out while others are left"), (true, "chosen")]
     });
@@ -106,7 +106,7 @@ fn what_the_answer_does_not_tell_is_noted() {
     let [admin, group] = ports();
     let echo = named_echo();
     let text = config(admin, group, "random", r#", "connect_attempts": 1"#, &[quoted(echo.addr)]);
-    let proxy = Proxy::start(admin, &text);
+    let proxy = TestProxy::with_file(admin, &text);
     let explain = |more: &str| proxy.ok(&format!("/policy-explain.do?group={group}&client=%3A%3A1{more}"));
     let note = |explained: &Value| explained["note"].as_str().expect("a note").to_owned();
     let explained = explain("");
@@ -120,7 +120,7 @@ fn what_the_answer_does_not_tell_is_noted() {
 #[test]
 fn a_question_that_is_wrong_is_refused_by_name() {
     let [admin, group, nobody] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "ha", "", &[quoted("127.0.0.1:1")]));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "ha", "", &[quoted("127.0.0.1:1")]));
     let explain = |query: String, status, code| proxy.refused(&format!("/policy-explain.do?{query}"), status, code);
     explain(format!("group={group}"), 400, "missing_parameter");
     explain("client=10.0.0.7".to_owned(), 400, "missing_parameter");

@@ -100,7 +100,7 @@ pub(crate) fn served_by(addr: SocketAddr) -> char {
 /// What `policy-list.do` shows of a policy.
 #[track_caller]
 pub(crate) fn listed(proxy: &TestProxy, name: &str) -> Value {
-    let list = proxy.admin("/policy-list.do");
+    let list = proxy.ok("/policy-list.do");
     let policies = list["policies"].as_array().expect("a list of policies");
     policies.iter().find(|policy| policy["name"] == name).unwrap_or_else(|| panic!("{name} is in {list}")).clone()
 }

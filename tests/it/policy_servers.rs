@@ -16,7 +16,7 @@ fn start(text: &str, group: Group) -> (Folder, TestProxy) {
 }
 
 fn explain(proxy: &TestProxy) -> Value {
-    proxy.admin(&format!("/policy-explain.do?group={}&client=127.0.0.1", proxy.addr().port()))
+    proxy.ok(&format!("/policy-explain.do?group={}&client=127.0.0.1", proxy.addr().port()))
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn no_module_hears_the_end_of_a_session_whose_connect_it_did_not_hear() {
     drop(first);
     eventually("the first session is over", || proxy.sessions() == 1);
     assert_eq!(listed(&proxy, "wasm:x")["faults"], 0, "another version");
-    proxy.admin(&format!("/group-policy.do?group={}&policy=wasm:y", proxy.addr().port()));
+    proxy.ok(&format!("/group-policy.do?group={}&policy=wasm:y", proxy.addr().port()));
     drop(second);
     eventually("the second session is over", || proxy.sessions() == 0);
     assert_eq!(listed(&proxy, "wasm:y")["faults"], 0, "another module");
@@ -262,7 +262,7 @@ fn servers_that_come_and_go_are_told_to_the_module() {
     let (_folder, proxy) = start(&turns(), Group::new("", &[&a]));
     let group = proxy.addr().port();
     for server in [&b, &c] {
-        proxy.admin(&format!("/worker-keepalive.do?group={group}&server={}", server.addr));
+        proxy.ok(&format!("/worker-keepalive.do?group={group}&server={}", server.addr));
     }
     let mut names: Vec<char> = (0..6).map(|_| served_by(proxy.addr())).collect();
     names.sort_unstable();

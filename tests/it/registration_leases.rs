@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::admin_kit::{Client, Http, Proxy, named_echo, ports, replace};
-use crate::support::{FakeServer, eventually};
+use crate::support::{FakeServer, Http, TestProxy, Visitor, eventually, named_echo, ports, replace};
 
 pub(crate) fn config(admin: u16, group: u16, timeout: &str) -> String {
     format!(
@@ -58,7 +57,7 @@ impl Drop for Heart {
 #[test]
 fn a_heartbeat_registers_keeps_alive_and_runs_out_and_the_old_place_is_kept() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "1500ms"));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "1500ms"));
     let echoes: Vec<FakeServer> = (0..3).map(|_| named_echo()).collect();
     let all: Vec<String> = echoes.iter().map(|echo| echo.addr.to_string()).collect();
     for server in &all {
@@ -77,17 +76,17 @@ fn a_heartbeat_registers_keeps_alive_and_runs_out_and_the_old_place_is_kept() {
     let lasted = silent.elapsed();
     assert!(lasted > Duration::from_secs(1) && lasted < Duration::from_secs(8), "{lasted:?}");
     assert_eq!(proxy.online(group), [all[0].clone(), all[2].clone()]);
-    let server = proxy.server(group, &all[1]);
+    let server = proxy.server_of(group, &all[1]);
     assert_eq!((&server["online"], &server["state"], &server["lease_ms"]), (&json!(false), &json!("ready"), &json!(0)));
     assert!(server["cause"].as_str().unwrap().contains("heartbeat"), "{server}");
     eventually("the log tells why", || {
-        let log = proxy.log();
+        let log = proxy.log.text();
         log.lines()
             .any(|line| line.contains("server offline") && line.contains(&all[1]) && line.contains("heartbeat_timeout"))
     });
     assert!(proxy.file().contains(&all[1]), "its place is kept");
     for _ in 0..4 {
-        assert_ne!(Client::connect(group).server, all[1]);
+        assert_ne!(Visitor::connect(group).server, all[1]);
     }
     assert_eq!(proxy.ok(&beat(group, &all[1]))["msg"], "online");
     assert_eq!(proxy.online(group), all, "it is back in its old place");
@@ -96,7 +95,7 @@ fn a_heartbeat_registers_keeps_alive_and_runs_out_and_the_old_place_is_kept() {
 #[test]
 fn after_a_restart_everybody_has_one_whole_heartbeat_timeout() {
     let [admin, group] = ports();
-    let mut proxy = Proxy::start(admin, &config(admin, group, "2s"));
+    let mut proxy = TestProxy::with_file(admin, &config(admin, group, "2s"));
     let all: Vec<String> = (1..=2).map(|number| format!("127.0.0.1:{number}")).collect();
     for server in &all {
         proxy.ok(&beat(group, server));
@@ -107,7 +106,7 @@ fn after_a_restart_everybody_has_one_whole_heartbeat_timeout() {
     let proxy = proxy.again();
     let started = Instant::now();
     assert_eq!(proxy.online(group), all);
-    let left = proxy.server(group, &all[0])["lease_ms"].as_u64().unwrap();
+    let left = proxy.server_of(group, &all[0])["lease_ms"].as_u64().unwrap();
     assert!((1..=2_000).contains(&left), "{left}");
     eventually("nobody has been heard of", || proxy.online(group).is_empty());
     assert!(started.elapsed() > Duration::from_millis(1_000), "{:?}", started.elapsed());
@@ -118,23 +117,23 @@ fn after_a_restart_everybody_has_one_whole_heartbeat_timeout() {
 #[test]
 fn an_old_copy_of_the_file_cannot_drop_a_server_that_is_alive() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "1500ms"));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "1500ms"));
     let old = proxy.file();
     let echo = named_echo();
     let alive = echo.addr.to_string();
     proxy.ok(&beat(group, &alive));
     let heart = Heart::start(admin, group, vec![alive.clone()]);
-    replace(&proxy.path, &old.replace("round_robin", "ha"));
+    replace(proxy.path(), &old.replace("round_robin", "ha"));
     eventually("the file is read", || proxy.ok("/group-list.do")["groups"][0]["policy"] == "ha");
     assert_eq!(proxy.online(group), [alive.as_str()]);
-    Client::connect(group).round_trip(b"still served");
+    Visitor::connect(group).round_trip(b"still served");
     // It is written again with the next change.
     assert!(!proxy.file().contains(&alive));
     proxy.ok(&beat(group, "127.0.0.1:1"));
     assert!(proxy.file().contains(&alive));
 
     // Once more, and this time it falls silent: a server that neither lives nor is in the file is no server.
-    replace(&proxy.path, &old);
+    replace(proxy.path(), &old);
     eventually("the file is read", || proxy.ok("/group-list.do")["groups"][0]["policy"] == "round_robin");
     drop(heart);
     eventually("it is forgotten", || proxy.servers(group).is_empty());
@@ -148,15 +147,15 @@ fn an_old_copy_of_the_file_cannot_drop_a_server_that_is_alive() {
 #[test]
 fn a_server_that_is_removed_is_gone_at_once_and_from_the_file_too() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "1m"));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "1m"));
     let empty = proxy.file();
     let echo = named_echo();
     proxy.ok(&beat(group, echo.addr));
-    let mut session = Client::connect(group);
+    let mut session = Visitor::connect(group);
     proxy.ok(&format!("/worker-remove.do?group={group}&server={}", echo.addr));
     assert_eq!(proxy.file(), empty);
     assert!(proxy.servers(group).is_empty());
-    assert!(Client::try_connect(group).is_err(), "no server is left");
+    assert!(Visitor::try_connect(group).is_err(), "no server is left");
     session.round_trip(b"its sessions go on");
     proxy.ok("/config-reload.do");
     assert!(proxy.servers(group).is_empty());
@@ -165,19 +164,19 @@ fn a_server_that_is_removed_is_gone_at_once_and_from_the_file_too() {
 #[test]
 fn the_state_of_a_server_is_persisted_and_survives_a_restart() {
     let [admin, group] = ports();
-    let mut proxy = Proxy::start(admin, &config(admin, group, "1m"));
+    let mut proxy = TestProxy::with_file(admin, &config(admin, group, "1m"));
     let echo = named_echo();
     proxy.ok(&beat(group, echo.addr));
-    let mut session = Client::connect(group);
+    let mut session = Visitor::connect(group);
     for (state, cause) in [("drain", "drain"), ("maint", "maint")] {
         let answer = proxy.ok(&format!("/worker-state.do?group={group}&server={}&state={state}", echo.addr));
         assert_eq!(answer["sessions"], 1);
         assert!(proxy.file().contains(&format!("\"state\": \"{state}\"")));
         for _ in 0..2 {
-            let server = proxy.server(group, &echo.addr.to_string());
+            let server = proxy.server_of(group, &echo.addr.to_string());
             assert_eq!((&server["state"], &server["online"]), (&json!(state), &json!(false)));
             assert!(server["cause"].as_str().unwrap().contains(cause), "{server}");
-            assert!(Client::try_connect(group).is_err());
+            assert!(Visitor::try_connect(group).is_err());
             // A heartbeat is no reason to give it clients.
             assert_eq!(proxy.ok(&beat(group, echo.addr))["state"], state);
         }
@@ -185,20 +184,20 @@ fn the_state_of_a_server_is_persisted_and_survives_a_restart() {
     }
     proxy.kill();
     let proxy = proxy.again();
-    assert_eq!(proxy.server(group, &echo.addr.to_string())["state"], "maint");
+    assert_eq!(proxy.server_of(group, &echo.addr.to_string())["state"], "maint");
     proxy.ok(&format!("/worker-state.do?group={group}&server={}&state=ready", echo.addr));
     assert!(!proxy.file().contains("maint"));
-    Client::connect(group).round_trip(b"back");
+    Visitor::connect(group).round_trip(b"back");
 }
 
 #[test]
 fn a_thousand_heartbeats_of_a_known_server_write_nothing() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "1m"));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "1m"));
     let target = beat(group, "127.0.0.1:1&weight=3&state=ready&zone=a");
     proxy.ok(&target);
     let stamp = || {
-        let meta = std::fs::metadata(&proxy.path).unwrap();
+        let meta = std::fs::metadata(proxy.path()).unwrap();
         (meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.ctime_nsec())
     };
     let before = stamp();
@@ -209,7 +208,7 @@ fn a_thousand_heartbeats_of_a_known_server_write_nothing() {
         assert_eq!(reply.status, 200);
     }
     assert_eq!(stamp(), before);
-    assert_eq!(proxy.server(group, "127.0.0.1:1")["load"], 99);
+    assert_eq!(proxy.server_of(group, "127.0.0.1:1")["load"], 99);
     proxy.ok(&beat(group, "127.0.0.1:1&weight=4"));
     assert_ne!(stamp(), before, "a changed weight is persisted");
 }
@@ -220,14 +219,14 @@ fn heartbeats_as_fast_as_they_go_disturb_no_traffic() {
     const HEARTBEATS: usize = 20_000;
     const TRIPS_MIN: usize = 20;
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, group, "1m"));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "1m"));
     let echo = named_echo();
     let servers: Vec<String> = (0..100).map(|number| format!("10.0.0.{number}:9000")).collect();
     for server in &servers {
         proxy.ok(&beat(group, format!("{server}&state=drain")));
     }
     proxy.ok(&beat(group, echo.addr));
-    let mut long = Client::connect(group);
+    let mut long = Visitor::connect(group);
     let trips = Arc::new(AtomicUsize::new(0));
     let started = Instant::now();
     let callers: Vec<_> = (0..CONNECTIONS)
@@ -250,7 +249,7 @@ fn heartbeats_as_fast_as_they_go_disturb_no_traffic() {
     while callers.iter().any(|caller| !caller.is_finished()) {
         let trip = Instant::now();
         long.round_trip(b"the same session all the time");
-        Client::connect(group).round_trip(b"and a new one each time");
+        Visitor::connect(group).round_trip(b"and a new one each time");
         slowest = slowest.max(trip.elapsed());
         trips.fetch_add(1, Relaxed);
     }

@@ -6,8 +6,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::admin_kit::{Client, Http, Proxy, named_echo, ports, replace};
-use crate::support::{eventually, goproxy};
+use crate::support::{Http, TestProxy, Visitor, eventually, goproxy, named_echo, ports, replace};
 
 fn config(admin: u16, groups: &[(&str, u16)], more_admin: &str) -> String {
     let groups = groups.iter().map(|(ip, port)| {
@@ -29,7 +28,7 @@ fn own_ip() -> Option<IpAddr> {
 fn an_address_that_is_no_server_may_not_register() {
     let [admin, pprof, group, other, free] = ports();
     let more = format!(r#", "pprof_listen": "127.0.0.1:{pprof}""#);
-    let proxy = Proxy::start(admin, &config(admin, &[("0.0.0.0", group), ("127.0.0.1", other)], &more));
+    let proxy = TestProxy::with_file(admin, &config(admin, &[("0.0.0.0", group), ("127.0.0.1", other)], &more));
     let before = proxy.state();
     let mut refused = vec![
         format!("127.0.0.1:{group}"),
@@ -72,7 +71,8 @@ fn an_address_that_is_no_server_may_not_register() {
 fn only_the_networks_of_register_allow_may_register_and_a_reload_changes_them() {
     let [admin, group] = ports();
     let groups = [("127.0.0.1", group)];
-    let proxy = Proxy::start(admin, &config(admin, &groups, r#", "register_allow": ["10.0.0.0/8", "fd00::/8"]"#));
+    let proxy =
+        TestProxy::with_file(admin, &config(admin, &groups, r#", "register_allow": ["10.0.0.0/8", "fd00::/8"]"#));
     let before = proxy.state();
     let beat = |server: &str| format!("/worker-keepalive.do?group={group}&server={server}");
     for server in ["192.168.0.1:1", "11.0.0.1:1", "127.0.0.1:1", "[fe00::1]:1", "[::1]:1", "localhost:1"] {
@@ -83,7 +83,7 @@ fn only_the_networks_of_register_allow_may_register_and_a_reload_changes_them() 
     proxy.ok(&beat("10.255.0.1:1"));
     proxy.ok(&beat("[fd00::1]:1"));
     let text = proxy.file().replace("10.0.0.0/8", "192.168.0.0/16");
-    replace(&proxy.path, &text);
+    replace(proxy.path(), &text);
     eventually("the rule follows the file", || proxy.get(&beat("192.168.0.1:1")).status == 200);
     proxy.refused(&beat("10.255.0.2:1"), 403, "server_refused");
 }
@@ -91,7 +91,7 @@ fn only_the_networks_of_register_allow_may_register_and_a_reload_changes_them() 
 #[test]
 fn a_name_is_resolved_and_one_that_is_not_stops_nothing_else() {
     let [admin, group] = ports();
-    let proxy = Proxy::start(admin, &config(admin, &[("127.0.0.1", group)], ""));
+    let proxy = TestProxy::with_file(admin, &config(admin, &[("127.0.0.1", group)], ""));
     let echo = named_echo();
     let name = format!("localhost:{}", echo.addr.port());
     let beat = |server: &str| proxy.ok(&format!("/worker-keepalive.do?group={group}&server={server}"));
@@ -100,14 +100,14 @@ fn a_name_is_resolved_and_one_that_is_not_stops_nothing_else() {
     let json = beat(lost);
     assert!(json["msg"].as_str().unwrap().contains("not resolved"), "{json}");
     eventually("the cause is the resolver's", || {
-        let server = proxy.server(group, lost);
+        let server = proxy.server_of(group, lost);
         let cause = server["cause"].as_str().unwrap_or_default().to_owned();
         server["online"] == false && cause.contains("not resolved") && !cause.contains("being resolved")
     });
-    eventually("the log tells it", || proxy.log_lines("name not resolved") >= 1);
+    eventually("the log tells it", || proxy.log.count("name not resolved") >= 1);
     assert_eq!(proxy.online(group), [name.as_str()]);
     for _ in 0..20 {
-        let mut client = Client::connect(group);
+        let mut client = Visitor::connect(group);
         client.round_trip(b"by name");
         assert_eq!(client.server, echo.addr.to_string());
     }
@@ -128,7 +128,7 @@ fn register(admin: u16, group: u16, numbers: impl Iterator<Item = usize>) -> usi
         let reply = http.get(&format!("/worker-keepalive.do?group={group}&server={server}"));
         match reply.status {
             200 => taken += 1,
-            _ => _ = crate::admin_kit::is_refusal(&reply, 409, "too_many_servers", &server),
+            _ => _ = crate::support::is_refusal(&reply, 409, "too_many_servers", &server),
         }
     }
     taken
@@ -140,7 +140,7 @@ fn a_group_takes_4096_servers_and_not_one_more() {
     const CONNECTIONS: usize = 128;
     let [admin, group] = ports();
     let text = config(admin, &[("127.0.0.1", group)], "").replace("\"1m\"", "\"1h\"");
-    let proxy = Proxy::start(admin, &text);
+    let proxy = TestProxy::with_file(admin, &text);
     let started = Instant::now();
     // More than fit, all at once.
     let callers: Vec<_> = (0..CONNECTIONS)
@@ -163,5 +163,5 @@ fn a_group_takes_4096_servers_and_not_one_more() {
     proxy.ok(&format!("/worker-keepalive.do?group={group}&server={}", known[MAX - 1]));
     proxy.ok(&format!("/worker-remove.do?group={group}&server={}", known[0]));
     assert_eq!(proxy.ok(&target)["state"], json!("ready"));
-    assert!(goproxy().args(["check", "-c"]).arg(&proxy.path).output().unwrap().status.success());
+    assert!(goproxy().args(["check", "-c"]).arg(proxy.path()).output().unwrap().status.success());
 }

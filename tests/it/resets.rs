@@ -23,7 +23,7 @@ fn a_clients_reset_reaches_the_server_as_a_reset_after_what_it_sent() {
     assert_eq!(client.receive(5), b"hello");
     client.send(b"then it broke");
     crate::support::eventually("the bytes are passed on", || {
-        proxy.admin("/session-list.do")["sessions"][0]["bytes_up"] == 13
+        proxy.ok("/session-list.do")["sessions"][0]["bytes_up"] == 13
     });
     client.reset();
     assert_eq!(seen.recv_timeout(DEADLINE).unwrap(), (b"then it broke".to_vec(), Ended::Reset));

@@ -24,10 +24,10 @@ fn the_shipped_file_runs_and_serves_a_server_that_registers() {
         text = text.replace(&quoted, &format!("\"{own}\""));
     }
     let text = text.replace("\"format\": \"text\"", "\"format\": \"json\"");
-    let proxy = TestProxy::spawn(goproxy(), &text, admin, vec![first, second]);
+    let mut proxy = TestProxy::spawn(goproxy(), &text, admin, vec![first, second]);
     proxy.wait_until_ready();
     let server = FakeServer::echo();
     let path = format!("/worker-keepalive.do?group={}&server={}", first.port(), server.addr);
-    assert_eq!(proxy.admin(&path)["ok"], true);
+    assert_eq!(proxy.ok(&path)["ok"], true);
     proxy.connect().echo(b"as shipped");
 }

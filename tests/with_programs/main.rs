@@ -7,10 +7,6 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
-#[allow(dead_code, reason = "what the tests of the admin port share, of which this one needs a part")]
-#[path = "../it/admin_kit.rs"]
-mod admin_kit;
-
 mod walkthrough;
 
 use std::fs;
@@ -19,8 +15,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use admin_kit::{Client, Proxy, named_echo, ports};
-use support::{eventually, wait_for};
+use support::{TestProxy, Visitor, eventually, named_echo, ports, wait_for};
 
 /// A program in the background, ended with its test.
 struct Background(Child);
@@ -59,16 +54,16 @@ fn config(admin: u16, group: u16) -> String {
 }
 
 /// A proxy with one server, which is up.
-fn proxy_for(admin: u16, group: u16, server: u16) -> Proxy {
-    let proxy = Proxy::start(admin, &config(admin, group));
+fn proxy_for(admin: u16, group: u16, server: u16) -> TestProxy {
+    let proxy = TestProxy::with_file(admin, &config(admin, group));
     register(&proxy, group, server);
     proxy
 }
 
-fn register(proxy: &Proxy, group: u16, server: u16) {
+fn register(proxy: &TestProxy, group: u16, server: u16) {
     eventually("the server is up", || TcpStream::connect(("127.0.0.1", server)).is_ok());
     let target =
-        format!("http://localhost:{}/worker-keepalive.do?group={group}&server=localhost:{server}", proxy.admin);
+        format!("http://localhost:{}/worker-keepalive.do?group={group}&server=localhost:{server}", proxy.admin.port());
     let said = run("curl", &["-sS", "--fail-with-body", "-X", "POST", &target]);
     assert!(said.starts_with("{\"ok\":true"), "{said}");
 }
@@ -173,7 +168,7 @@ fn go_reads_both_profiles_and_names_files_of_ours() {
         // Something to be seen in the profile.
         scope.spawn(|| {
             while !is_done.load(Relaxed) {
-                Client::connect(group).round_trip(b"work");
+                Visitor::connect(group).round_trip(b"work");
             }
         });
         let cpu = fetch("profile?seconds=1", &home.path().join("cpu.pb.gz"));

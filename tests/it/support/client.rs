@@ -123,6 +123,48 @@ impl Client {
     }
 }
 
+/// A client of a group on 127.0.0.1 whose servers are [`named_echo`](super::named_echo)s.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    client: Client,
+    /// The server that took it.
+    pub(crate) server: String,
+}
+
+impl Visitor {
+    #[track_caller]
+    pub(crate) fn connect(group: u16) -> Self {
+        Self::try_connect(group).unwrap_or_else(|error| panic!("group {group} serves no client: {error}"))
+    }
+
+    pub(crate) fn try_connect(group: u16) -> io::Result<Self> {
+        let mut client = Client::new(TcpStream::connect(("127.0.0.1", group))?);
+        let (mut server, mut byte) = (Vec::new(), [0]);
+        loop {
+            client.stream.read_exact(&mut byte)?;
+            if byte == *b"\n" {
+                let server = String::from_utf8(server).map_err(io::Error::other)?;
+                return Ok(Self { client, server });
+            }
+            server.extend(byte);
+        }
+    }
+
+    /// Sends and expects the same back.
+    #[track_caller]
+    pub(crate) fn round_trip(&mut self, bytes: &[u8]) {
+        self.client.echo(bytes);
+    }
+
+    /// The same; the session may be over.
+    pub(crate) fn try_round_trip(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.client.stream.write_all(bytes)?;
+        let mut back = vec![0; bytes.len()];
+        self.client.stream.read_exact(&mut back)?;
+        if back == bytes { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+}
+
 /// `length` bytes in which every position differs from its neighbours, and every seed from the others.
 pub(crate) fn pattern(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];

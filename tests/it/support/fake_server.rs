@@ -35,19 +35,9 @@ impl FakeServer {
         rustix::net::listen(&listener, 4_096).expect("it is bound");
         let addr = listener.local_addr().expect("it is bound");
         let socket = OwnedFd::from(listener.try_clone().expect("a descriptor is left"));
-        let accepted = Arc::new(AtomicUsize::new(0));
-        let (counter, behaviour) = (Arc::clone(&accepted), Arc::new(behaviour));
-        std::thread::spawn(move || {
-            while let Ok((stream, _)) = listener.accept() {
-                let number = counter.fetch_add(1, SeqCst);
-                let behaviour = Arc::clone(&behaviour);
-                let spawned = std::thread::Builder::new().stack_size(128 << 10).spawn(move || {
-                    behaviour(Client::new(stream), number);
-                });
-                spawned.expect("a thread is left");
-            }
-        });
-        Self { addr, accepted, socket, _filling: Vec::new() }
+        let server = Self { addr, accepted: Arc::default(), socket, _filling: Vec::new() };
+        server.serve(listener, behaviour);
+        server
     }
 
     /// Sends back what it gets, and ends when the client does.
@@ -117,12 +107,20 @@ impl FakeServer {
     pub(crate) fn listens_from_now_on(&self, behaviour: impl Fn(Client, usize) + Send + Sync + 'static) {
         rustix::net::listen(&self.socket, 128).expect("it is bound");
         let listener = TcpListener::from(self.socket.try_clone().expect("a descriptor is left"));
+        self.serve(listener, behaviour);
+    }
+
+    /// Runs `behaviour` for whoever comes, until the socket is shut down.
+    fn serve(&self, listener: TcpListener, behaviour: impl Fn(Client, usize) + Send + Sync + 'static) {
         let (counter, behaviour) = (Arc::clone(&self.accepted), Arc::new(behaviour));
         std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
                 let number = counter.fetch_add(1, SeqCst);
                 let behaviour = Arc::clone(&behaviour);
-                std::thread::spawn(move || behaviour(Client::new(stream), number));
+                let spawned = std::thread::Builder::new().stack_size(128 << 10).spawn(move || {
+                    behaviour(Client::new(stream), number);
+                });
+                spawned.expect("a thread is left");
             }
         });
     }
@@ -143,6 +141,19 @@ pub(crate) fn echo(mut client: Client) {
             return;
         }
     }
+}
+
+/// A server on 127.0.0.1 that says its address in a line of its own and then sends back what it gets.
+pub(crate) fn named_echo() -> FakeServer {
+    FakeServer::start_at("127.0.0.1:0".parse().expect("an address"), |mut client, _| {
+        let Ok(addr) = client.stream.local_addr() else { return };
+        // Idle for as long as the test likes.
+        let _ = client.stream.set_read_timeout(None);
+        // The client may be gone already.
+        if writeln!(client.stream, "{addr}").is_ok() {
+            echo(client);
+        }
+    })
 }
 
 /// Reads until the end without a word.

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::wait_for;
 
-/// The lines of a JSON log, gathered by a thread while the process writes them.
+/// The lines of a log, gathered by a thread while the process writes them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogLines {
-    /// Guards the lines read so far; a line that is not JSON is a JSON string.
+    /// Guards the lines read so far; a line that is not JSON is a JSON string, as every line of a log in text is.
     lines: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -52,9 +52,25 @@ impl LogLines {
         })
     }
 
+    /// The log as it was written.
+    pub(crate) fn text(&self) -> String {
+        let shown = |line: &Value| line.as_str().map_or_else(|| line.to_string(), str::to_owned) + "\n";
+        self.all().iter().map(shown).collect()
+    }
+
+    /// How many lines contain this.
+    pub(crate) fn count(&self, text: &str) -> usize {
+        self.text().lines().filter(|line| line.contains(text)).count()
+    }
+
     /// Lines that say that somebody must act, and those that no log line is.
     pub(super) fn alarming(&self) -> Vec<Value> {
-        self.select(|line| line["level"] == "ERROR" || line.is_string())
+        self.select(|line| {
+            // Of a log in text, the level is the second word.
+            let level = line.as_str().map_or(&line["level"], |_| &Value::Null).as_str();
+            let level = level.or_else(|| line.as_str()?.split_whitespace().nth(1));
+            !level.is_some_and(|level| ["WARN", "INFO", "DEBUG", "TRACE"].contains(&level))
+        })
     }
 
     /// Everything, for the message of a test that fails.

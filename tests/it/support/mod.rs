@@ -1,24 +1,31 @@
 //! The harness: a proxy of one's own, fakes that misbehave, and waiting without sleeping.
 //!
-//! Every [`TestProxy`] and every [`FakeServer`] has a loopback address of its own, so tests run side by
-//! side without meeting on a port. A proxy that goes out of scope is checked: no session may be left and
-//! nothing of the kind that somebody must act on may be in its log.
+//! Everything speaks to the built binary as an operator would: bytes on a socket, bytes in a file, signals. Blocking
+//! on purpose, so that nothing here shares a runtime or a clock with what is tested.
+//!
+//! Two ways lead to a proxy. [`Setup`] (or [`TestProxy::start`]) writes the file and gives every proxy a loopback
+//! address of its own, so tests run side by side without meeting on a port: take it unless the test is about the
+//! file. [`TestProxy::with_file`] takes the file's text from the test, with ports of 127.0.0.1 that [`ports`] found.
+//! A proxy that goes out of scope is checked: no session may be left and nothing of the kind that somebody must act
+//! on may be in its log.
 
 mod client;
 mod fake_server;
 mod group;
+mod http;
 mod log_lines;
 mod proxy;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-pub(crate) use client::{Client, Ended, pattern, sha256};
-pub(crate) use fake_server::{FakeServer, echo, swallow};
+pub(crate) use client::{Client, Ended, Visitor, pattern, sha256};
+pub(crate) use fake_server::{FakeServer, echo, named_echo, swallow};
 pub(crate) use group::Group;
+pub(crate) use http::{Http, Reply, is_refusal};
 pub(crate) use log_lines::LogLines;
-pub(crate) use proxy::{Setup, TestProxy, goproxy, run};
+pub(crate) use proxy::{Setup, TestProxy, check, goproxy, output, replace, run};
 
 /// How long anything may take that should happen soon, on a machine that is busy with other tests.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -57,4 +64,18 @@ pub(crate) fn own_ip() -> IpAddr {
 /// A port that is free on `ip`, which is nobody else's.
 pub(crate) fn free_port(ip: IpAddr) -> SocketAddr {
     TcpListener::bind((ip, 0)).and_then(|listener| listener.local_addr()).expect("loopback has a free port")
+}
+
+/// Ports that nobody uses, outside the range from which the system takes those of clients.
+pub(crate) fn ports<const N: usize>() -> [u16; N] {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    let start = (std::process::id() as u16).wrapping_mul(97) % COUNT;
+    std::array::from_fn(|_| {
+        (0..COUNT)
+            .map(|_| FIRST + start.wrapping_add(NEXT.fetch_add(1, Relaxed)) % COUNT)
+            .find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok())
+            .expect("some port is free")
+    })
 }

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use super::{Client, DEADLINE, Group, LogLines, eventually, free_port, own_ip, wait_for};
+use super::{Client, DEADLINE, Group, Http, LogLines, Reply, eventually, free_port, is_refusal, own_ip, wait_for};
 
 /// The built program, ready to be given arguments.
 pub(crate) fn goproxy() -> Command {
@@ -57,7 +57,7 @@ impl Setup {
     /// Starts a proxy and waits until it is ready.
     #[track_caller]
     pub(crate) fn start(self) -> TestProxy {
-        let proxy = self.spawn();
+        let mut proxy = self.spawn();
         proxy.wait_until_ready();
         proxy
     }
@@ -105,22 +105,40 @@ impl Setup {
 /// Runs the program to its end, which has to come by itself.
 #[track_caller]
 pub(crate) fn run(args: &[&str]) -> Output {
-    let mut child = goproxy()
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program was built");
+    let mut command = goproxy();
+    command.args(args);
+    output(command, DEADLINE)
+}
+
+/// Runs a command to its end, which has to come by itself within this time.
+#[track_caller]
+pub(crate) fn output(mut command: Command, time_max: Duration) -> Output {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program is there");
     let start = Instant::now();
     while child.try_wait().expect("it is our child").is_none() {
-        if start.elapsed() > DEADLINE {
+        if start.elapsed() > time_max {
             child.kill().expect("it is our child");
-            panic!("goproxy {args:?} does not end");
+            panic!("{command:?} does not end");
         }
         std::thread::park_timeout(Duration::from_millis(5));
     }
     child.wait_with_output().expect("it has ended")
+}
+
+/// `goproxy check` on a file: whether it is in order, and what is said.
+#[track_caller]
+pub(crate) fn check(path: &Path) -> (bool, String) {
+    let output = run(&["check", "-c", path.to_str().expect("a plain path")]);
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// Writes `text` beside the file and renames it over it, as most editors do.
+pub(crate) fn replace(path: &Path, text: &str) {
+    let beside = path.with_extension("edited");
+    fs::write(&beside, text).expect("the folder is ours");
+    fs::rename(&beside, path).expect("the folder is ours");
 }
 
 /// A running proxy with an address, a folder and a file of its own.
@@ -135,7 +153,8 @@ pub(crate) struct TestProxy {
     /// Messages of errors that the test provokes.
     alarms: Vec<&'static str>,
     is_over: bool,
-    _folder: TempDir,
+    /// Its folder, gone with the last proxy that was started there.
+    home: Arc<TempDir>,
 }
 
 impl TestProxy {
@@ -145,12 +164,55 @@ impl TestProxy {
         Setup::default().group(group).start()
     }
 
+    /// A proxy with this file, which says that the admin port is at this port of 127.0.0.1; waits until it is ready.
+    #[track_caller]
+    pub(crate) fn with_file(admin: u16, text: &str) -> Self {
+        let home = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+        let path = home.path().join("proxy.json");
+        fs::write(&path, text).expect("the folder is ours");
+        Self::with_file_at(home, path, admin)
+    }
+
+    /// The same with a file that is there.
+    #[track_caller]
+    pub(crate) fn with_file_at(home: Arc<TempDir>, path: PathBuf, admin: u16) -> Self {
+        Self::with_command(goproxy(), home, path, admin)
+    }
+
+    /// The same with a command that becomes the proxy when it gets the proxy's flags.
+    #[track_caller]
+    pub(crate) fn with_command(command: Command, home: Arc<TempDir>, path: PathBuf, admin: u16) -> Self {
+        let mut proxy = Self::spawn_at(command, home, path, (Ipv4Addr::LOCALHOST, admin).into(), Vec::new());
+        proxy.wait_until_ready();
+        proxy
+    }
+
+    /// Starts again with the file as it is now, and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn again(&self) -> Self {
+        let (home, path) = (Arc::clone(&self.home), self.path.clone());
+        let mut proxy = Self::spawn_at(goproxy(), home, path, self.admin, self.listens.clone());
+        proxy.wait_until_ready();
+        proxy
+    }
+
     /// A proxy with this file, which says that the admin port is at `admin` and the groups at `listens`.
     #[track_caller]
-    pub(crate) fn spawn(mut command: Command, text: &str, admin: SocketAddr, listens: Vec<SocketAddr>) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("proxy.json");
+    pub(crate) fn spawn(command: Command, text: &str, admin: SocketAddr, listens: Vec<SocketAddr>) -> Self {
+        let home = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+        let path = home.path().join("proxy.json");
         fs::write(&path, text).expect("the folder is ours");
+        Self::spawn_at(command, home, path, admin, listens)
+    }
+
+    #[track_caller]
+    fn spawn_at(
+        mut command: Command,
+        home: Arc<TempDir>,
+        path: PathBuf,
+        admin: SocketAddr,
+        listens: Vec<SocketAddr>,
+    ) -> Self {
         let mut child = command
             .arg("-c")
             .arg(&path)
@@ -160,23 +222,18 @@ impl TestProxy {
             .spawn()
             .expect("the program was built");
         let log = LogLines::gather(child.stderr.take().expect("stderr is a pipe"));
-        Self {
-            child,
-            admin,
-            listens,
-            path,
-            log,
-            may_leave_sessions: false,
-            alarms: Vec::new(),
-            is_over: false,
-            _folder: folder,
-        }
+        Self { child, admin, listens, path, log, may_leave_sessions: false, alarms: Vec::new(), is_over: false, home }
     }
 
     /// Waits until it serves.
     #[track_caller]
-    pub(crate) fn wait_until_ready(&self) {
-        eventually("the proxy is ready", || self.try_get("/ready").is_some_and(|(status, _)| status == 200));
+    pub(crate) fn wait_until_ready(&mut self) {
+        eventually("the proxy is ready", || {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                panic!("the proxy ended with {status}: {}", self.log.text());
+            }
+            self.try_get("/ready").is_some_and(|(status, _)| status == 200)
+        });
     }
 
     /// Where the first group listens.
@@ -193,6 +250,17 @@ impl TestProxy {
     #[track_caller]
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.addr())
+    }
+
+    /// The folder that was made for it.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The text of its `proxy.json`.
+    #[track_caller]
+    pub(crate) fn file(&self) -> String {
+        fs::read_to_string(&self.path).expect("the file is there")
     }
 
     /// Its `proxy.json`.
@@ -212,44 +280,107 @@ impl TestProxy {
 
     /// An admin request that has to be granted.
     #[track_caller]
-    pub(crate) fn admin(&self, path: &str) -> Value {
-        let (status, body) = self.try_get(path).expect("the admin port answers");
-        assert_eq!(status, 200, "{path}: {body}");
-        serde_json::from_str(&body).unwrap_or(Value::String(body))
+    pub(crate) fn ok(&self, target: &str) -> Value {
+        let reply = self.get(target);
+        let json = reply.json();
+        assert!(reply.status == 200 && json["ok"] == true, "{target}: {} {json}", reply.status);
+        json
+    }
+
+    /// The answer to an admin request that has to be refused.
+    #[track_caller]
+    pub(crate) fn refused(&self, target: &str, status: u16, code: &str) -> Value {
+        is_refusal(&self.get(target), status, code, target)
+    }
+
+    /// An admin request, whatever is answered.
+    #[track_caller]
+    pub(crate) fn get(&self, target: &str) -> Reply {
+        self.http().get(target)
+    }
+
+    /// Any admin request: `head` are whole header lines, without the last empty one.
+    #[track_caller]
+    pub(crate) fn request(&self, method: &str, target: &str, head: &str, body: &[u8]) -> Reply {
+        let mut http = self.http();
+        let host = if head.to_ascii_lowercase().contains("host:") { "" } else { "Host: localhost\r\n" };
+        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let text = format!("{method} {target} HTTP/1.1\r\n{host}{head}{length}\r\n");
+        // A refusal may come, and the connection be gone, before everything is sent.
+        let _ = http.send(text.as_bytes()).and_then(|()| http.send(body));
+        http.reply(method == "HEAD").unwrap_or_else(|error| panic!("{method} {target}: {error}"))
     }
 
     /// An admin request: status and body; `None` when nobody answers.
-    pub(crate) fn try_get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect_timeout(&self.admin, DEADLINE).ok()?;
-        stream.set_read_timeout(Some(DEADLINE)).ok()?;
-        let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin);
-        stream.write_all(head.as_bytes()).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some((status, body.to_owned()))
+    pub(crate) fn try_get(&self, target: &str) -> Option<(u16, String)> {
+        let reply = Http::connect_to(self.admin).and_then(|mut http| http.try_get(target)).ok()?;
+        Some((reply.status, reply.text()))
+    }
+
+    #[track_caller]
+    fn http(&self) -> Http {
+        Http::connect_to(self.admin).expect("the admin port answers")
     }
 
     /// Changes a server of the first group: `ready`, `drain` or `maint`.
     #[track_caller]
     pub(crate) fn set_state(&self, server: SocketAddr, state: &str) {
-        self.admin(&format!("/worker-state.do?group={}&server={server}&state={state}", self.addr().port()));
+        self.ok(&format!("/worker-state.do?group={}&server={server}&state={state}", self.addr().port()));
     }
 
     /// A server of the first group as `worker-list.do` shows it.
     #[track_caller]
     pub(crate) fn server(&self, server: SocketAddr) -> Value {
-        let list = self.admin(&format!("/worker-list.do?group={}", self.addr().port()));
-        let servers = list["servers"].as_array().expect("a list of servers");
-        let found = servers.iter().find(|entry| entry["addr"] == server.to_string());
-        found.unwrap_or_else(|| panic!("{server} is in {list}")).clone()
+        let found = self.server_of(self.addr().port(), &server.to_string());
+        assert!(!found.is_null(), "{server} is listed");
+        found
+    }
+
+    /// A server of a group as `worker-list.do` shows it, null when it is not there.
+    #[track_caller]
+    pub(crate) fn server_of(&self, group: u16, addr: &str) -> Value {
+        self.servers(group).into_iter().find(|server| server["addr"] == addr).unwrap_or(Value::Null)
+    }
+
+    /// Every server of a group as `worker-list.do` shows it.
+    #[track_caller]
+    pub(crate) fn servers(&self, group: u16) -> Vec<Value> {
+        self.ok(&format!("/worker-list.do?group={group}"))["servers"].as_array().expect("a list").clone()
+    }
+
+    /// The addresses of a group's online servers, in order.
+    #[track_caller]
+    pub(crate) fn online(&self, group: u16) -> Vec<String> {
+        let list = self.ok(&format!("/worker-list.do?group={group}"))["list"].clone();
+        serde_json::from_value(list).expect("a list of addresses")
+    }
+
+    /// Everything that a refused request must leave as it was, the file included.
+    #[track_caller]
+    pub(crate) fn state(&self) -> (String, Value) {
+        let mut groups = self.ok("/group-list.do")["groups"].clone();
+        for group in groups.as_array_mut().expect("a list") {
+            let mut servers = self.servers(group["group"].as_u64().expect("a port") as u16);
+            for server in &mut servers {
+                server.as_object_mut().expect("an object").remove("lease_ms");
+            }
+            group["servers"] = servers.into();
+        }
+        (self.file(), groups)
+    }
+
+    /// The value of one series of the metrics, given as it stands there; `None` when it does not.
+    #[track_caller]
+    pub(crate) fn series(&self, series: &str) -> Option<f64> {
+        let text = self.get("/metrics").text();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map(|value| value.parse().expect("a value is a number"))
     }
 
     /// The sum of all series of a metric whose line holds each of `labels`.
     #[track_caller]
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let (_, text) = self.try_get("/metrics").expect("the admin port answers");
+        let text = self.get("/metrics").text();
         let is_wanted = |line: &&str| {
             let rest = line.strip_prefix(name);
             rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && labels.iter().all(|label| line.contains(label))
@@ -271,7 +402,7 @@ impl TestProxy {
     /// Sessions now.
     #[track_caller]
     pub(crate) fn sessions(&self) -> u64 {
-        self.admin("/session-list.do")["total"].as_u64().expect("a number")
+        self.ok("/session-list.do")["total"].as_u64().expect("a number")
     }
 
     /// The id of its process.
@@ -373,9 +504,10 @@ impl Drop for TestProxy {
         if std::thread::panicking() {
             // The last lines are on their way.
             std::thread::park_timeout(Duration::from_millis(300));
-            for line in self.log.all().iter().rev().take(20).rev() {
-                eprintln!("{line}");
-            }
+            let text = self.log.text();
+            let lines: Vec<&str> = text.lines().rev().take(40).collect();
+            eprintln!("--- the end of the proxy's log");
+            lines.iter().rev().for_each(|line| eprintln!("{line}"));
             return self.kill();
         }
         let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.check()));

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::support::{goproxy, output};
+
 /// It promises 20 s; a machine that is busy with other tests may take longer.
 const TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A demonstration that keeps its temporary files in `folder`.
 fn demo(folder: &TempDir) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_goproxy"));
+    let mut command = goproxy();
     command.arg("demo").env("TMPDIR", folder.path()).stdout(Stdio::piped());
     command
 }
@@ -42,7 +44,7 @@ fn numbers(line: &str) -> Vec<u64> {
 #[test]
 fn every_session_is_served_and_checked_and_nothing_is_left() {
     let folder = TempDir::new().unwrap();
-    let output = assert_cmd::Command::from_std(demo(&folder)).timeout(TIME_MAX).output().unwrap();
+    let output = output(demo(&folder), TIME_MAX);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}: {text}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     assert!(output.stderr.is_empty());
