@@ -1,8 +1,8 @@
 //! goproxy: a TCP (layer 4) reverse proxy whose balancing policies are plugins.
 //!
 //! The crate is the whole program; `main.rs` only turns flags, signals and errors into a process.
-//! `ARCHITECTURE.md` leads to the place to change. Modules are layers: each imports only from those
-//! that stand above it in this list.
+//! `ARCHITECTURE.md` leads to the place to change. Each paragraph of the list is a floor of the house,
+//! lowest first: a module imports only from those that stand above it here, and inside a folder there are no circles.
 
 pub mod base;
 
@@ -15,7 +15,6 @@ pub mod policy;
 pub mod group;
 
 mod net;
-
 pub mod data;
 
 pub mod config;
@@ -34,7 +33,5 @@ pub mod status;
 pub mod proxy;
 
 pub mod lab;
-
 pub mod cli;
-
 pub mod demo;
