@@ -8,9 +8,8 @@ use std::fmt::Display;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::SessionEvent;
-use super::event::as_ms;
-use super::thread::stamp;
+use super::event::{SessionEvent, as_ms};
+use super::format::stamp;
 
 /// Makes lines, and remembers the last time stamp: many events happen in the same millisecond.
 #[derive(Debug, Default)]

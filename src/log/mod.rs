@@ -9,6 +9,7 @@
 //! level is the configuration's business; [`LogGuard`] belongs to `main`.
 
 mod event;
+mod format;
 mod json;
 mod queue;
 mod thread;
@@ -24,6 +25,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 pub use event::SessionEvent;
+pub use format::{LogFormat, LogLevel};
 use queue::Queue;
 use thread::{EventTime, Lines, LogThread};
 
@@ -33,45 +35,6 @@ const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 static QUEUE: Queue = Queue::new();
 
 static FILTER: OnceLock<Filter> = OnceLock::new();
-
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One line of text.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// The levels of `tracing`, least important last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs, reason = "the names say it all")]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-impl LogFormat {
-    /// The word used in the file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        }
-    }
-}
-
-impl LogLevel {
-    /// The word used in the file.
-    pub fn as_str(self) -> &'static str {
-        ["error", "warn", "info", "debug", "trace"][self as usize]
-    }
-}
 
 /// Writes what is left when it is dropped, waiting one second at most. The last thing `main` drops.
 #[must_use = "lines are lost when it is dropped early"]
@@ -132,12 +95,6 @@ impl Filter {
         queue.set_session_events(level.has_info());
         // Fails only when the subscriber is gone, and it lives as long as the process.
         let _ = self.0.reload(targets(level));
-    }
-}
-
-impl LogLevel {
-    fn has_info(self) -> bool {
-        matches!(self, Self::Info | Self::Debug | Self::Trace)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, SystemTime};
 
-use super::SessionEvent;
+use super::event::SessionEvent;
 
 /// Entries one shard holds; what comes after them is dropped.
 pub(super) const SHARD_ENTRIES_MAX: usize = 16_384;

@@ -9,8 +9,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
-use super::LogFormat;
-use super::SessionEvent;
+use super::event::SessionEvent;
+use super::format::{LogFormat, stamp};
 use super::json::JsonLines;
 use super::queue::{self, Entry, PAUSE, Queue, What};
 
@@ -94,12 +94,6 @@ impl FormatTime for EventTime {
         let at = EVENT_AT.get().unwrap_or_else(SystemTime::now);
         w.write_str(&stamp(at))
     }
-}
-
-/// RFC 3339 in UTC with milliseconds.
-pub(super) fn stamp(at: SystemTime) -> String {
-    let at = jiff::Timestamp::try_from(at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    format!("{at:.3}")
 }
 
 /// Empties the queue into `sink` until the queue is stopped.

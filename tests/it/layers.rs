@@ -22,7 +22,6 @@ const KNOWN: &[&str] = &[
     "data/session/relay/: flow, mod",
     "demo/: clients, mod, script",
     "group/: members, mod, snapshot",
-    "log/: json, mod, thread",
 ];
 
 fn source() -> PathBuf {

@@ -1,0 +1,53 @@
+//! How a log line looks, and which lines there are.
+
+use std::time::SystemTime;
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One line of text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The levels of `tracing`, least important last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the names say it all")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogFormat {
+    /// The word used in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl LogLevel {
+    /// The word used in the file.
+    pub fn as_str(self) -> &'static str {
+        ["error", "warn", "info", "debug", "trace"][self as usize]
+    }
+
+    /// True when lines of *info* are written.
+    pub(super) fn has_info(self) -> bool {
+        matches!(self, Self::Info | Self::Debug | Self::Trace)
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds.
+pub(super) fn stamp(at: SystemTime) -> String {
+    let at = jiff::Timestamp::try_from(at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{at:.3}")
+}
