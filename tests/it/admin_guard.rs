@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::admin_requests::{CHANGES, READS, config};
-use crate::support::{Http, TestProxy, eventually, is_refusal, ports};
+use crate::support::{Http, TestProxy, eventually, is_refusal, let_pass, ports};
 
 #[test]
 fn a_web_page_of_another_site_reaches_no_endpoint() {
@@ -180,7 +180,7 @@ fn who_never_finishes_a_request_is_cut_off_and_a_half_sent_change_is_not_made() 
                     if http.send(more.as_bytes()).is_err() {
                         break;
                     }
-                    thread::park_timeout(Duration::from_millis(100));
+                    let_pass(Duration::from_millis(100), "the pace of the caller");
                 }
                 http.rest();
                 started.elapsed()

@@ -6,13 +6,13 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
+use goproxy::base::watch::QUIET;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{TestProxy, Visitor, eventually, is_refusal, named_echo, ports, replace};
+use crate::support::{TestProxy, Visitor, eventually, is_refusal, let_pass, named_echo, ports, replace};
 
 /// Promised is one second; the machine that tests may be busy.
 const SOON: Duration = Duration::from_secs(5);
@@ -68,12 +68,12 @@ fn however_a_file_is_saved_its_last_content_is_in_force_soon() {
             for piece in text(number + 3).as_bytes().chunks(24) {
                 file.write_all(piece).unwrap();
                 file.sync_data().unwrap();
-                thread::park_timeout(Duration::from_millis(60));
+                let_pass(Duration::from_millis(60), "the pace of a slow writer");
             }
         });
         measure("deleted and made again", number + 4, &|| {
             fs::remove_file(path).unwrap();
-            thread::park_timeout(Duration::from_millis(300));
+            let_pass(QUIET + Duration::from_millis(100), "the time in which a change would be noticed");
             assert_eq!(in_force(&proxy, group), number + 3, "a deleted file changes nothing");
             fs::write(path, text(number + 4)).unwrap();
         });
@@ -83,7 +83,7 @@ fn however_a_file_is_saved_its_last_content_is_in_force_soon() {
         for save in 0..300 {
             replace(path, &text(200 + save));
             let next = start + Duration::from_millis(10) * (save + 1);
-            thread::park_timeout(next.saturating_duration_since(Instant::now()));
+            let_pass(next.saturating_duration_since(Instant::now()), "the pace of the writer");
         }
         replace(path, &text(500));
     });

@@ -36,4 +36,5 @@ mod registration_rules;
 mod resets;
 mod service_manager;
 mod shipped_config;
+mod stderr;
 mod timeouts;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Http, TestProxy, check, eventually, ports};
+use crate::support::{Http, TestProxy, check, eventually, let_pass, ports};
 
 /// How often the proxy is killed.
 const KILLS: u64 = 100;
@@ -53,7 +53,7 @@ fn kill_9_at_any_moment_leaves_a_whole_file_with_every_acknowledged_change() {
             .collect();
         let old = proxy.file();
         eventually("the first change is made", || proxy.file() != old);
-        thread::park_timeout(Duration::from_micros(rng.u64(0..20_000)));
+        let_pass(Duration::from_micros(rng.u64(0..20_000)), "until any moment");
         proxy.kill();
         let acknowledged: Vec<String> = callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect();
         total += acknowledged.len();

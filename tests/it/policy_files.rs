@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 use crate::policy_kit::{
     Folder, connect, counted, group_of, is_refused, link, listed, nth, patient, served_by, takes_over, three,
 };
-use crate::support::{FakeServer, TestProxy, eventually};
+use crate::support::{FakeServer, TestProxy, eventually, let_pass};
 
 fn proxy(folder: &Folder, servers: &[FakeServer]) -> TestProxy {
     folder.setup().group(group_of(patient(), servers)).start()
@@ -46,7 +45,7 @@ fn a_file_that_is_copied_slowly_is_used_once_it_is_whole() {
     let mut file = fs::File::create(folder.path("x.wasm")).unwrap();
     for piece in whole.chunks(whole.len() / 20) {
         file.write_all(piece).unwrap();
-        thread::park_timeout(Duration::from_millis(20));
+        let_pass(Duration::from_millis(20), "the pace of somebody who copies");
         assert!(matches!(served_by(proxy.addr()), 'C' | 'A'));
     }
     takes_over(&proxy, &whole);
@@ -175,7 +174,7 @@ fn a_file_that_is_rewritten_all_the_time_is_used_now_and_then_and_in_the_end() {
         folder.drop_in("x.wat", format!("{};; {writes}", nth(1 + writes % 2)));
         assert!(matches!(served_by(proxy.addr()), 'B' | 'C'));
         writes += 1;
-        thread::park_timeout(Duration::from_millis(5));
+        let_pass(Duration::from_millis(5), "the pace of the writer");
     }
     assert!(counted(&proxy, "swaps_total") >= 1, "it does not wait for ever");
     folder.drop_in("x.wat", nth(0));

@@ -15,7 +15,7 @@ use crate::policy_kit::{
     Bystander, DELAY_MAX, Folder, LOOP, connect, counted, group_of, is_refused, later, listed, nth, patient, served_by,
     takes_over, three,
 };
-use crate::support::{FakeServer, Group, TestProxy, eventually};
+use crate::support::{FakeServer, Group, TestProxy, eventually, let_pass};
 
 /// Memory that may come to stay with the process whatever modules do, in bytes.
 const RESIDENT_GROWTH_MAX: u64 = 200 << 20;
@@ -190,7 +190,7 @@ fn a_module_that_takes_long_to_compile_delays_nobody() {
     while served_by(proxy.addr()) == 'B' {
         meanwhile += 1;
         assert!(start.elapsed() < Duration::from_secs(120), "compiled in the end");
-        thread::park_timeout(Duration::from_millis(5));
+        let_pass(Duration::from_millis(5), "the pace of the clients");
     }
     assert_eq!(served_by(proxy.addr()), 'C');
     assert_eq!(counted(&proxy, "fallbacks_total"), 0);

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Client, FakeServer, Group, Setup, TestProxy, echo, sha256, wait_for};
+use crate::support::{
+    Client, FakeServer, Group, Setup, TestProxy, echo, let_pass, sha256, wait_for, wait_for_instead_of,
+};
 
 #[path = "../../src/policy/wasm/guests.rs"]
 pub(crate) mod guests;
@@ -118,17 +120,10 @@ pub(crate) fn takes_over(proxy: &TestProxy, content: impl AsRef<[u8]>) -> Value 
 /// Waits until the file of the module `x` is refused for a reason that says this; the whole reason.
 #[track_caller]
 pub(crate) fn is_refused(proxy: &TestProxy, says: &str) -> String {
-    let mut last = Value::Null;
-    let start = Instant::now();
-    loop {
+    wait_for_instead_of(&format!("a refusal with {says:?}"), || {
         let error = listed(proxy, "wasm:x")["error"].take();
-        if let Some(text) = error.as_str().filter(|text| text.contains(says)) {
-            return text.to_owned();
-        }
-        assert!(start.elapsed() < crate::support::DEADLINE, "expected a refusal with {says:?}; last: {last}");
-        last = error;
-        thread::park_timeout(Duration::from_millis(5));
-    }
+        error.as_str().filter(|text| text.contains(says)).map(str::to_owned).ok_or(error)
+    })
 }
 
 /// A hash as `policy-list.do` shows it.
@@ -183,7 +178,7 @@ impl Bystander {
                 served_by(addr);
                 slowest = slowest.max(start.elapsed());
                 rounds += 1;
-                thread::park_timeout(Duration::from_millis(2));
+                let_pass(Duration::from_millis(2), "the pace of the clients");
             }
             (rounds, slowest)
         });

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::policy_kit::guests::FEEDBACK;
 use crate::policy_kit::{Folder, connect, counted, group_of, nth, patient, served_by, takes_over, three};
-use crate::support::eventually;
+use crate::support::{eventually, let_pass};
 
 /// Each waits for the watch to notice, so a thousand of them are tried where the modules are looked after.
 const SWAPS: u32 = 30;
@@ -51,7 +51,7 @@ fn versions_that_follow_each_other_under_traffic_cost_no_client_and_leave_nothin
                 while !is_over.load(Relaxed) {
                     assert_ne!(served_by(proxy.addr()), 'A');
                     clients.fetch_add(1, Relaxed);
-                    thread::park_timeout(Duration::from_millis(1));
+                    let_pass(Duration::from_millis(1), "the pace of the clients");
                 }
             });
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{FakeServer, Http, TestProxy, Visitor, eventually, named_echo, ports, replace};
+use crate::support::{FakeServer, Http, TestProxy, Visitor, eventually, let_pass, named_echo, ports, replace};
 
 pub(crate) fn config(admin: u16, group: u16, timeout: &str) -> String {
     format!(
@@ -41,7 +41,7 @@ impl Heart {
                     // The proxy may be restarting.
                     let _ = Http::try_connect(admin).and_then(|mut http| http.try_get(&beat(group, server)));
                 }
-                thread::park_timeout(Duration::from_millis(50));
+                let_pass(Duration::from_millis(50), "the interval of the heartbeats");
             }
         });
         Self { stop }
@@ -101,8 +101,7 @@ fn after_a_restart_everybody_has_one_whole_heartbeat_timeout() {
         proxy.ok(&beat(group, server));
     }
     proxy.kill();
-    // Longer than the lease had left when the process ended.
-    thread::park_timeout(Duration::from_secs(2));
+    let_pass(Duration::from_secs(2), "longer than the lease had left when the process ended");
     let proxy = proxy.again();
     let started = Instant::now();
     assert_eq!(proxy.online(group), all);

@@ -3,8 +3,9 @@
 //! No test here measures time: a session that runs out is the clock for another that must not.
 
 use std::io::Write;
+use std::time::Duration;
 
-use crate::support::{Client, Ended, FakeServer, Group, Setup, TestProxy, eventually, swallow};
+use crate::support::{Client, Ended, FakeServer, Group, Setup, TestProxy, eventually, let_pass, swallow};
 
 /// Calls `meanwhile` again and again until `times` silent sessions of a group have run out, one after the other.
 fn while_others_time_out(proxy: &TestProxy, group: usize, times: usize, mut meanwhile: impl FnMut()) {
@@ -52,7 +53,7 @@ fn a_download_without_a_word_from_the_client_is_not_silent() {
     let server = FakeServer::start(|mut client, number| match number {
         0 => {
             while client.stream.write_all(b".").is_ok() {
-                std::thread::park_timeout(std::time::Duration::from_millis(10));
+                let_pass(Duration::from_millis(10), "the pace of the server");
             }
         }
         _ => swallow(client),
@@ -84,7 +85,7 @@ fn a_half_closed_session_in_which_the_other_side_goes_on_lives() {
         0 => {
             let _ = client.receive_all();
             while client.stream.write_all(b".").is_ok() {
-                std::thread::park_timeout(std::time::Duration::from_millis(10));
+                let_pass(Duration::from_millis(10), "the pace of the server");
             }
         }
         _ => swallow(client),

@@ -1,30 +1,44 @@
 //! What a proxy has logged so far.
 
 use std::io::{BufRead, BufReader, Read};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::wait_for;
+use super::{DEADLINE, let_pass, wait_for};
 
 /// The lines of a log, gathered by a thread while the process writes them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogLines {
     /// Guards the lines read so far; a line that is not JSON is a JSON string, as every line of a log in text is.
     lines: Arc<Mutex<Vec<Value>>>,
+    /// The process has closed its stderr, and everything is read.
+    is_complete: Arc<AtomicBool>,
 }
 
 impl LogLines {
     pub(super) fn gather(pipe: impl Read + Send + 'static) -> Self {
         let gathered = Self::default();
-        let lines = Arc::clone(&gathered.lines);
+        let (lines, is_complete) = (Arc::clone(&gathered.lines), Arc::clone(&gathered.is_complete));
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 lines.lock().expect("nobody panics with it").push(value);
             }
+            is_complete.store(true, SeqCst);
         });
         gathered
+    }
+
+    /// Waits for what a process that has ended has written last.
+    pub(super) fn wait_for_the_rest(&self) {
+        let start = Instant::now();
+        // Not an assertion: this runs while a test fails.
+        while !self.is_complete.load(SeqCst) && start.elapsed() < DEADLINE {
+            let_pass(Duration::from_millis(1), "the pause between two looks");
+        }
     }
 
     /// The lines with this message.

@@ -16,6 +16,7 @@ mod http;
 mod log_lines;
 mod proxy;
 
+use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -39,15 +40,34 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 /// Waits until there is a value.
 #[track_caller]
 pub(crate) fn wait_for<T>(what: &str, mut value: impl FnMut() -> Option<T>) -> T {
+    wait_for_instead_of(what, || value().ok_or("nothing"))
+}
+
+/// Waits until there is a value; when that is in vain, what was there instead is told.
+#[track_caller]
+pub(crate) fn wait_for_instead_of<T, E: Debug>(what: &str, value: impl FnMut() -> Result<T, E>) -> T {
+    wait_within(DEADLINE, what, value)
+}
+
+/// The same within another time.
+#[track_caller]
+pub(crate) fn wait_within<T, E: Debug>(time_max: Duration, what: &str, mut value: impl FnMut() -> Result<T, E>) -> T {
     let start = Instant::now();
     loop {
-        if let Some(value) = value() {
-            return value;
+        match value() {
+            Ok(value) => return value,
+            Err(instead) => assert!(start.elapsed() < time_max, "waited in vain: {what}; found {instead:?}"),
         }
-        assert!(start.elapsed() < DEADLINE, "waited in vain: {what}");
-        // The pause of a poll, not a guess at how long something takes.
-        std::thread::park_timeout(Duration::from_millis(5));
+        let_pass(Duration::from_millis(5), "the pause between two looks, not a guess at how long something takes");
     }
+}
+
+/// Lets time pass that is part of the test: a time that is measured, or the pace of somebody. `_why` says which.
+///
+/// Nothing else in the tests sleeps: whoever waits for something waits until it is there.
+#[allow(clippy::disallowed_methods, reason = "the one place for it")]
+pub(crate) fn let_pass(time: Duration, _why: &str) {
+    std::thread::sleep(time);
 }
 
 /// A loopback address that no other test of this run uses.

@@ -6,13 +6,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use super::{Client, DEADLINE, Group, Http, LogLines, Reply, eventually, free_port, is_refusal, own_ip, wait_for};
+use super::{
+    Client, DEADLINE, Group, Http, LogLines, Reply, eventually, free_port, is_refusal, own_ip, wait_for, wait_within,
+};
 
 /// The built program, ready to be given arguments.
 pub(crate) fn goproxy() -> Command {
@@ -27,7 +29,8 @@ pub(crate) struct Setup {
     groups: Vec<Group>,
     keys: Map<String, Value>,
     descriptors_max: Option<u32>,
-    outputs_are_closed: bool,
+    /// As a shell writes them.
+    redirections: String,
 }
 
 impl Setup {
@@ -50,7 +53,13 @@ impl Setup {
 
     /// Gives the process neither stdout nor stderr.
     pub(crate) fn with_closed_outputs(mut self) -> Self {
-        self.outputs_are_closed = true;
+        self.redirections = "1>&- 2>&-".to_owned();
+        self
+    }
+
+    /// Gives the process this file as stderr.
+    pub(crate) fn with_stderr(mut self, path: &Path) -> Self {
+        self.redirections = format!("2>'{}'", path.display());
         self
     }
 
@@ -91,10 +100,7 @@ impl Setup {
         if let Some(max) = self.descriptors_max {
             script += &format!("ulimit -n {max}; ");
         }
-        script += "exec \"$0\" \"$@\"";
-        if self.outputs_are_closed {
-            script += " 1>&- 2>&-";
-        }
+        script += &format!("exec \"$0\" \"$@\" {}", self.redirections);
         let mut shell = Command::new("sh");
         shell.args(["-c", &script, env!("CARGO_BIN_EXE_goproxy")]);
         shell.env_remove("PROXY_CONFIG_PATH").env_remove("NOTIFY_SOCKET");
@@ -114,16 +120,25 @@ pub(crate) fn run(args: &[&str]) -> Output {
 #[track_caller]
 pub(crate) fn output(mut command: Command, time_max: Duration) -> Output {
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the program is there");
-    let start = Instant::now();
-    while child.try_wait().expect("it is our child").is_none() {
-        if start.elapsed() > time_max {
-            child.kill().expect("it is our child");
-            panic!("{command:?} does not end");
+    let mut child = Killed(Some(command.spawn().expect("the program is there")));
+    wait_within(time_max, &format!("{command:?} ends"), || match child.0.as_mut().map(Child::try_wait) {
+        Some(Ok(Some(_status))) => Ok(()),
+        other => Err(other),
+    });
+    child.0.take().expect("it is taken once").wait_with_output().expect("it has ended")
+}
+
+/// A child that does not outlive a test that fails.
+struct Killed(Option<Child>);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
         }
-        std::thread::park_timeout(Duration::from_millis(5));
     }
-    child.wait_with_output().expect("it has ended")
 }
 
 /// `goproxy check` on a file: whether it is in order, and what is said.
@@ -467,6 +482,7 @@ impl TestProxy {
         // Gone already is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.log.wait_for_the_rest();
     }
 
     /// True while the process runs.
@@ -478,7 +494,9 @@ impl TestProxy {
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.is_over = true;
-        wait_for("the proxy ends", || self.child.try_wait().expect("it is our child"))
+        let status = wait_for("the proxy ends", || self.child.try_wait().expect("it is our child"));
+        self.log.wait_for_the_rest();
+        status
     }
 
     /// Tells it to stop and expects that it does, cleanly.
@@ -494,7 +512,8 @@ impl TestProxy {
             eventually("no session is left over", || self.sessions() == 0);
         }
         let mut alarming = self.log.alarming();
-        alarming.retain(|line| !self.alarms.iter().any(|message| line["message"] == *message));
+        let is_said = |line: &Value, message| line.as_str().or(line["message"].as_str()) == Some(message);
+        alarming.retain(|line| !self.alarms.iter().any(|message| is_said(line, *message)));
         assert!(alarming.is_empty(), "in the log: {alarming:#?}");
     }
 }
@@ -502,13 +521,11 @@ impl TestProxy {
 impl Drop for TestProxy {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // The last lines are on their way.
-            std::thread::park_timeout(Duration::from_millis(300));
+            self.kill();
             let text = self.log.text();
             let lines: Vec<&str> = text.lines().rev().take(40).collect();
             eprintln!("--- the end of the proxy's log");
-            lines.iter().rev().for_each(|line| eprintln!("{line}"));
-            return self.kill();
+            return lines.iter().rev().for_each(|line| eprintln!("{line}"));
         }
         let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.check()));
         self.kill();
