@@ -5,7 +5,6 @@
 //! lowest first: a module imports only from those that stand above it here, and inside a folder there are no circles.
 
 pub mod base;
-
 pub mod counters;
 pub mod log;
 pub mod server;
@@ -20,13 +19,11 @@ pub mod data;
 pub mod config;
 
 mod health;
-
 pub mod sources;
 
 pub mod control;
 
 pub mod metrics;
-
 pub mod admin;
 pub mod status;
 

@@ -72,8 +72,8 @@ fn an_answer_that_an_operator_cuts_does_not_look_complete() {
     let proxy = TestProxy::start(Group::new("round_robin", &[&server]));
     let mut client = proxy.connect();
     let _some = client.receive(1 << 20);
-    let id = proxy.admin("/session-list.do")["sessions"][0]["id"].clone();
-    proxy.admin(&format!("/session-close.do?id={id}"));
+    let id = proxy.ok("/session-list.do")["sessions"][0]["id"].clone();
+    proxy.ok(&format!("/session-close.do?id={id}"));
     proxy.log.wait_for_end("killed");
     assert_eq!(client.receive_all().1, Ended::Reset);
 }
@@ -92,13 +92,13 @@ fn an_upload_that_an_operator_cuts_does_not_look_complete() {
     let (server, kept) = FakeServer::keeping();
     let proxy = TestProxy::start(Group::new("round_robin", &[&server]));
     let mut client = proxy.connect();
-    let session = || proxy.admin("/session-list.do")["sessions"][0].clone();
+    let session = || proxy.ok("/session-list.do")["sessions"][0].clone();
     let moved = std::cell::Cell::new(0);
     client.send_until(|| {
         let now = session()["bytes_up"].as_u64().unwrap_or(0);
         now > 0 && moved.replace(now) == now
     });
-    proxy.admin(&format!("/session-close.do?id={}", session()["id"]));
+    proxy.ok(&format!("/session-close.do?id={}", session()["id"]));
     proxy.log.wait_for_end("killed");
     let mut server = kept.lock().unwrap().pop().expect("one client was passed on");
     assert_eq!(server.receive_all().1, Ended::Reset);

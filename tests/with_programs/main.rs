@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use support::{TestProxy, Visitor, eventually, named_echo, ports, wait_for};
+use support::{Http, TestProxy, Visitor, eventually, named_echo, ports, wait_for};
 
 /// A program in the background, ended with its test.
 struct Background(Child);
@@ -211,14 +211,14 @@ fn names_whose_name_server_is_silent_hold_up_no_other() {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", mounts]).arg(home.path()).arg(support::goproxy().get_program());
     command.arg("--config").arg(&path);
-    let proxy = Proxy::start_with(command, home, path, admin);
+    let proxy = TestProxy::with_command(command, home, path, admin);
 
     eventually("the name of the hosts file is online", || proxy.online(group) == [known.as_str()]);
     assert_eq!(Client::connect(group).server, echo.addr.to_string());
     let registering: Vec<_> = (0..20)
         .map(|number| {
             let target = format!("/worker-keepalive.do?group={hanging}&server=also-hangs-{number}.test:1");
-            std::thread::spawn(move || admin_kit::Http::connect(admin).get(&target).status)
+            std::thread::spawn(move || Http::connect(admin).get(&target).status)
         })
         .collect();
     assert!(registering.into_iter().all(|status| status.join().unwrap() == 200), "they register all the same");
