@@ -19,18 +19,9 @@ use crate::config::{AdminListen, Config};
 use crate::control::{ChangeError, Control, Runner};
 use crate::counters::EndReason;
 use crate::data::session::ProxySessionService;
-use crate::data::threads::DataThreads;
+use crate::data::threads::{DataThreads, sessions_max};
 use crate::sources::{heartbeat, names};
 use crate::status::{self, Online};
-
-/// Descriptors a session needs: the client's and the server's.
-const DESCRIPTORS_PER_SESSION: u64 = 2;
-
-/// Descriptors kept for everything that is no session: admin connections, files, the reactors.
-const DESCRIPTORS_RESERVED: u64 = 320;
-
-/// And for the pipes of each data thread; each open group has a listener on each thread besides.
-const DESCRIPTORS_PER_THREAD: u64 = 160;
 
 /// How long sessions that were told to end may take to do so.
 const END_TIME_MAX: Duration = Duration::from_secs(2);
@@ -39,6 +30,7 @@ const END_TIME_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Proxy {
     control: Control,
+    data: Arc<DataThreads>,
     tasks: TaskTracker,
     /// Ends the tasks that look after servers and the file.
     stop: CancellationToken,
@@ -73,14 +65,17 @@ impl Proxy {
         let admin = AdminServer::bind(&config.admin.listen, config.admin.pprof_listen).map_err(StartError::Admin)?;
         let threads = thread_count(config.threads);
         let open_groups = config.groups.iter().filter(|group| group.settings.open).count();
-        let sessions_max = sessions_max(threads as u64, open_groups as u64);
+        let descriptors = raise_descriptors();
+        let sessions_max = sessions_max(descriptors, threads as u64, open_groups as u64);
         tracing::info!(threads, sessions_max, config = %path.display(), "goproxy starts");
         let service = Arc::new(ProxySessionService::new(threads, sessions_max));
-        let data = Arc::new(DataThreads::start(threads, config.pin_threads, &service).map_err(StartError::Threads)?);
+        let data = DataThreads::start(threads, config.pin_threads, &service, descriptors);
+        let data = Arc::new(data.map_err(StartError::Threads)?);
         let failed = data.failed().clone();
-        let (control, runner) = Runner::start(path.clone(), text, config, service, data).await?;
+        let (control, runner) = Runner::start(path.clone(), text, config, service, Arc::clone(&data)).await?;
         let proxy = Self {
             control,
+            data,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             stop_admin: CancellationToken::new(),
@@ -122,6 +117,9 @@ impl Proxy {
         self.stop_admin.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        let data = Arc::clone(&self.data);
+        // A thread never blocks, so this is soon over. It fails only when the runtime is going down already.
+        let _ = tokio::task::spawn_blocking(move || data.join()).await;
         tracing::info!("goproxy stopped");
     }
 
@@ -207,19 +205,16 @@ fn thread_count(configured: usize) -> usize {
     }
 }
 
-/// Raises the limit of descriptors as far as the system allows and tells how many sessions fit into it.
-fn sessions_max(threads: u64, open_groups: u64) -> u64 {
+/// Raises the limit of descriptors as far as the system allows, and tells it.
+fn raise_descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     // Refused: then the current limit has to do.
     let descriptors = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
-    }
-    .unwrap_or(u64::MAX);
-    let wanted = DESCRIPTORS_RESERVED + threads * (DESCRIPTORS_PER_THREAD + open_groups);
-    let reserved = wanted.min(descriptors / 2);
-    (descriptors - reserved) / DESCRIPTORS_PER_SESSION
+    };
+    descriptors.unwrap_or(u64::MAX)
 }
 
 /// Where the admin port is, for people.

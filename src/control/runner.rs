@@ -190,11 +190,12 @@ impl Runner {
     /// Binds what `config` wants to be open and is not.
     fn bind(&self, config: &Config) -> Result<Bound, ChangeError> {
         let mut bound = Bound::new();
+        let ours: Vec<SocketAddr> = self.listeners.values().map(|(addr, _)| *addr).collect();
         for settings in config.groups.iter().map(|group| &group.settings).filter(|settings| settings.open) {
             let (listen, port) = (settings.listen, settings.listen.port());
             let current = self.listeners.get(&port).map(|(addr, _)| *addr);
             if current != Some(listen) {
-                let sockets = net::bind(listen, self.threads.count(), current.is_some())
+                let sockets = net::bind(listen, self.threads.count(), &ours)
                     .map_err(|source| ChangeError::Listen { listen, source: Arc::new(source) })?;
                 bound.insert(port, (listen, sockets));
             }

@@ -1,4 +1,4 @@
-//! Tells a data thread which of its sockets have something to do: epoll, and a bell for other threads.
+//! Tells a data thread which of its sockets have something to do: epoll, and a waker for other threads.
 //!
 //! Sessions' sockets are watched for edges: an event comes once, when something has changed, so whoever gets it
 //! keeps what it said until a read or a write finds out otherwise. A socket that is closed leaves by itself.
@@ -27,8 +27,8 @@ pub(crate) struct Token(u64);
 /// Whom an event is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// Somebody has rung the bell.
-    Bell,
+    /// Somebody has woken the thread.
+    Waker,
     /// A listener.
     Listener(u64),
     /// The client of a session.
@@ -49,15 +49,15 @@ pub(crate) struct Ready(EventFlags);
 #[derive(Debug)]
 pub(crate) struct Reactor {
     epoll: OwnedFd,
-    bell: Bell,
+    waker: Waker,
 }
 
 /// Wakes the thread of a [`Reactor`] out of its wait.
 #[derive(Clone, Debug)]
-pub(crate) struct Bell(Arc<OwnedFd>);
+pub(crate) struct Waker(Arc<OwnedFd>);
 
 impl Token {
-    const BELL: Self = Self(u64::MAX);
+    const WAKER: Self = Self(u64::MAX);
     const LISTENER: u64 = 1 << 63;
     const SERVER: u64 = 1 << 62;
 
@@ -75,7 +75,7 @@ impl Token {
 
     pub(crate) fn source(self) -> Source {
         match self.0 {
-            _ if self == Self::BELL => Source::Bell,
+            _ if self == Self::WAKER => Source::Waker,
             value if value & Self::LISTENER != 0 => Source::Listener(value & !Self::LISTENER),
             value if value & Self::SERVER != 0 => Source::Server(SessionKey(value & !Self::SERVER)),
             value => Source::Client(SessionKey(value)),
@@ -129,21 +129,21 @@ impl Ready {
 }
 
 impl Reactor {
-    /// A reactor that watches nothing but its bell.
+    /// A reactor that watches nothing but its waker.
     ///
     /// # Errors
     ///
     /// No descriptor is left for it.
     pub(crate) fn new() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        epoll::add(&epoll, &bell, EventData::new_u64(Token::BELL.0), EventFlags::IN | EventFlags::ET)?;
-        Ok(Self { epoll, bell: Bell(Arc::new(bell)) })
+        let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &waker, EventData::new_u64(Token::WAKER.0), EventFlags::IN | EventFlags::ET)?;
+        Ok(Self { epoll, waker: Waker(Arc::new(waker)) })
     }
 
-    /// What others ring.
-    pub(crate) fn bell(&self) -> Bell {
-        self.bell.clone()
+    /// Wakes the thread that waits here.
+    pub(crate) fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
     /// Watches a session's socket for reading, and for writing or not. What is so already is told, too.
@@ -204,10 +204,10 @@ impl Events {
     }
 }
 
-impl Bell {
+impl Waker {
     /// Ends the current wait of the thread, or else its next one.
-    pub(crate) fn ring(&self) {
-        // It fails when the counter is full, so when it has been rung already. Nobody reads the counter: a write is
+    pub(crate) fn wake(&self) {
+        // It fails when the counter is full, so when it has been woken already. Nobody reads the counter: a write is
         // an edge, whatever it says.
         let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
     }
@@ -240,7 +240,7 @@ mod tests {
     fn a_token_tells_whose_it_is_and_sessions_apart_that_had_the_same_place() {
         let (first, second) = (SessionKey::new(70_000, 5), SessionKey::new(70_000, u64::from(u32::MAX) + 7));
         for (token, source) in [
-            (Token::BELL, Source::Bell),
+            (Token::WAKER, Source::Waker),
             (Token::listener(3), Source::Listener(3)),
             (Token::client(first), Source::Client(first)),
             (Token::server(second), Source::Server(second)),
@@ -302,14 +302,14 @@ mod tests {
     }
 
     #[test]
-    fn the_bell_ends_a_wait_from_another_thread_every_time() {
+    fn the_waker_ends_a_wait_from_another_thread_every_time() {
         let reactor = Reactor::new().unwrap();
         for _ in 0..3 {
-            let bell = reactor.bell();
-            let ringing = std::thread::spawn(move || bell.ring());
+            let waker = reactor.waker();
+            let waking = std::thread::spawn(move || waker.wake());
             let told = events(&reactor, true);
-            assert_eq!(told.iter().map(|(token, _)| token.source()).collect::<Vec<_>>(), [Source::Bell]);
-            ringing.join().unwrap();
+            assert_eq!(told.iter().map(|(token, _)| token.source()).collect::<Vec<_>>(), [Source::Waker]);
+            waking.join().unwrap();
             assert!(events(&reactor, false).is_empty());
         }
     }

@@ -1,7 +1,7 @@
 //! One data thread: the sessions and listeners that live on it, and the loop that serves them.
 //!
 //! It waits for events, lets those sessions advance that have some, and accepts clients; what management
-//! wants of it comes as commands with a ring of its bell. It shares nothing with other threads but the session
+//! wants of it comes as commands, after which its waker is called. It shares nothing with other threads but the session
 //! records. It has no timers: its wait ends when the first deadline of a session is reached, and once a second it
 //! scans all sessions for those that have been silent for too long. Without sessions it sleeps until an event comes.
 //! A session that panics ends alone.
@@ -19,12 +19,12 @@ use crate::base::clock;
 use crate::counters::EndReason;
 use crate::data::deadlines::{Deadlines, NEVER};
 use crate::data::listener::{Accepted, Listener};
-use crate::data::poll::{Bell, Events, Ready, SessionKey, Source, Token};
+use crate::data::poll::{Events, Ready, SessionKey, Source, Token, Waker};
 use crate::data::session::{Pause, ProxySessionService, SessionGuard, Side, TcpProxySession, Workspace};
 use crate::group::Group;
 use crate::net::BACKLOG;
 
-/// The most clients of a listener that are accepted before the sessions of this thread get a turn.
+/// The most clients of a listener that are accepted before the sessions of this thread are served.
 const ACCEPTS_MAX: usize = 64;
 
 /// So many times in a row as many clients must have waited as were accepted until more are accepted at once.
@@ -57,6 +57,15 @@ struct Accepting {
     full_times: u8,
 }
 
+/// A listener that closes when nobody is queued on it any more.
+#[derive(Debug)]
+struct Closing {
+    key: usize,
+    /// How many clients are accepted at most: as many as can have been queued. Under a flood there would be no end.
+    clients_left: usize,
+    done: oneshot::Sender<()>,
+}
+
 /// One of the data threads.
 #[derive(Debug)]
 pub(crate) struct DataThread {
@@ -68,6 +77,7 @@ pub(crate) struct DataThread {
     listeners: Slab<Accepting>,
     /// Listeners that are not watched until descriptors are free again.
     paused: Vec<usize>,
+    closing: Vec<Closing>,
     /// By their place. Empty where none is, and while the one there advances.
     sessions: Vec<Option<Box<TcpProxySession>>>,
     /// How many they are.
@@ -78,7 +88,7 @@ pub(crate) struct DataThread {
     /// Sessions looked at without an event.
     #[cfg(test)]
     looks: usize,
-    /// Sessions that go on without an event, when all others have had their turn.
+    /// Sessions that go on without an event, when all others have been served.
     again: Vec<SessionKey>,
 }
 
@@ -94,7 +104,7 @@ impl DataThread {
         commands: Receiver<Command>,
     ) -> io::Result<Self> {
         let workspace = Workspace::new()?;
-        service.attach(index, workspace.reactor.bell());
+        service.attach(index, workspace.reactor.waker());
         Ok(Self {
             index,
             service: Arc::clone(service),
@@ -102,6 +112,7 @@ impl DataThread {
             workspace,
             listeners: Slab::new(),
             paused: Vec::new(),
+            closing: Vec::new(),
             sessions: Vec::new(),
             sessions_held: 0,
             deadlines: Deadlines::default(),
@@ -112,20 +123,20 @@ impl DataThread {
         })
     }
 
-    /// What wakes it for a command.
-    pub(crate) fn bell(&self) -> Bell {
-        self.workspace.reactor.bell()
+    /// Wakes it for a command.
+    pub(crate) fn waker(&self) -> Waker {
+        self.workspace.reactor.waker()
     }
 
     /// Serves until there is nobody left to command it.
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Events::new();
-        while self.turn(&mut events)? {}
+        while self.run_once(&mut events)? {}
         Ok(())
     }
 
     /// One wait, and what it brought. False when there is nobody left to command it.
-    fn turn(&mut self, events: &mut Events) -> io::Result<bool> {
+    fn run_once(&mut self, events: &mut Events) -> io::Result<bool> {
         self.workspace.reactor.wait(events, self.wait_max_ms())?;
         self.workspace.now_ms = clock::coarse_ms();
         let again = std::mem::take(&mut self.again);
@@ -134,8 +145,8 @@ impl DataThread {
                 Source::Client(key) => self.on_ready(key, Side::Client, ready),
                 Source::Server(key) => self.on_ready(key, Side::Server, ready),
                 Source::Listener(key) => self.accept(key as usize),
-                Source::Bell => {
-                    if !self.obey() {
+                Source::Waker => {
+                    if !self.run_commands() {
                         return Ok(false);
                     }
                 }
@@ -143,6 +154,9 @@ impl DataThread {
         }
         for key in again {
             self.with_session(key, TcpProxySession::advance);
+        }
+        if !self.closing.is_empty() {
+            self.go_on_closing();
         }
         if self.next_look_ms() <= self.workspace.now_ms {
             self.look_at_sessions();
@@ -152,7 +166,7 @@ impl DataThread {
 
     /// How long the next wait may take, for ever without an answer.
     fn wait_max_ms(&self) -> Option<u32> {
-        if !self.again.is_empty() {
+        if !self.again.is_empty() || !self.closing.is_empty() {
             return Some(0);
         }
         let at_ms = self.next_look_ms();
@@ -225,7 +239,7 @@ impl DataThread {
         }
     }
 
-    /// Accepts so many of those who wait. False when there were not as many, or no means for more.
+    /// Accepts so many of those who wait. False when there were not as many, or no descriptors for more.
     fn accept_some(&mut self, key: usize, count: usize) -> bool {
         for _ in 0..count {
             let listener = &self.listeners[key].listener;
@@ -292,8 +306,8 @@ impl DataThread {
         }
     }
 
-    /// Does what others want. False when nobody is left to want anything.
-    fn obey(&mut self) -> bool {
+    /// Does what others have asked for. False when nobody is left to ask for anything.
+    fn run_commands(&mut self) -> bool {
         for ending in self.service.take_ends(self.index) {
             self.end(ending.key, ending.reason);
         }
@@ -304,25 +318,37 @@ impl DataThread {
                     let key = self.listeners.insert(Accepting { number, listener, at_once: 1, full_times: 0 });
                     self.watch_listener(key);
                 }
-                Ok(Command::Close { number, done }) => {
-                    self.close(number);
-                    // Whoever asked may have gone.
-                    let _ = done.send(());
-                }
+                Ok(Command::Close { number, done }) => self.begin_to_close(number, done),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
             }
         }
     }
 
-    /// Closes a listener, after accepting whom the kernel has queued.
-    fn close(&mut self, number: u64) {
+    /// From now on accepts only those whom the kernel has queued.
+    fn begin_to_close(&mut self, number: u64, done: oneshot::Sender<()>) {
+        // One that is not there is closed: dropping `done` says so.
         let found = self.listeners.iter().find(|(_, accepting)| accepting.number == number);
-        let Some((key, _)) = found else { return };
-        // No more than can have been queued: under a flood of clients there would be no end of it.
-        self.accept_some(key, BACKLOG as usize + 1);
+        let Some((key, accepting)) = found else { return };
+        self.workspace.reactor.forget(&accepting.listener.socket);
         self.paused.retain(|paused| *paused != key);
-        self.listeners.remove(key);
+        self.closing.push(Closing { key, clients_left: BACKLOG as usize + 1, done });
+    }
+
+    /// Accepts some of those who are queued on listeners that shall close, and closes those with an empty queue.
+    fn go_on_closing(&mut self) {
+        for mut closing in std::mem::take(&mut self.closing) {
+            let count = closing.clients_left.min(ACCEPTS_MAX);
+            closing.clients_left -= count;
+            if self.accept_some(closing.key, count) && closing.clients_left > 0 {
+                self.closing.push(closing);
+            } else {
+                self.paused.retain(|paused| *paused != closing.key);
+                self.listeners.remove(closing.key);
+                // Whoever asked may have gone.
+                let _ = closing.done.send(());
+            }
+        }
     }
 
     /// Looks at the sessions whose deadline has been reached, and once a second at all of them.
@@ -395,15 +421,15 @@ mod tests {
     use crate::group::{Group, GroupSettings};
     use crate::server::{Origin, ServerSettings};
 
-    const BUSY_TURNS: usize = 20;
+    const BUSY_ROUNDS: usize = 20;
 
     const IDLE_SESSIONS: usize = 20_000;
 
     const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 
-    fn data_thread() -> (DataThread, Arc<ProxySessionService>, mpsc::Sender<Command>) {
+    fn data_thread() -> (DataThread, Arc<ProxySessionService>, mpsc::SyncSender<Command>) {
         let service = Arc::new(ProxySessionService::new(1, u64::MAX));
-        let (commands, receiver) = mpsc::channel();
+        let (commands, receiver) = mpsc::sync_channel(4);
         (DataThread::new(0, &service, receiver).unwrap(), service, commands)
     }
 
@@ -470,7 +496,7 @@ mod tests {
             connects += 1;
             while hasty.counters.ended(EndReason::ConnectFailed) < connects {
                 let scan_at_ms = data_thread.scan_at_ms;
-                assert!(data_thread.turn(&mut events).unwrap());
+                assert!(data_thread.run_once(&mut events).unwrap());
                 scans += usize::from(data_thread.scan_at_ms != scan_at_ms);
             }
             drop(client);
@@ -482,6 +508,31 @@ mod tests {
         let looks_max = scans * (idle_sessions + 1) + connects as usize;
         assert!(data_thread.looks <= looks_max, "{} looks, {looks_max} expected", data_thread.looks);
         assert!(data_thread.looks >= scans * idle_sessions);
+    }
+
+    #[test]
+    fn a_listener_that_closes_accepts_whom_the_kernel_has_queued_a_few_at_a_time() {
+        const QUEUED: u64 = 3 * ACCEPTS_MAX as u64 + 5;
+        let (mut data_thread, _service, commands) = data_thread();
+        let group = Arc::new(Group::for_tests(GroupSettings::for_tests("round_robin"), Vec::new()));
+        let mut sockets = crate::net::bind(([127, 0, 0, 1], 0).into(), 1, &[]).unwrap();
+        let socket = sockets.remove(0);
+        let addr = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
+        let _clients: Vec<_> = (0..QUEUED).map(|_| TcpStream::connect(addr).unwrap()).collect();
+        let (done, mut when_done) = oneshot::channel();
+        commands.send(Command::Open { number: 7, socket, group: Arc::clone(&group) }).unwrap();
+        commands.send(Command::Close { number: 7, done }).unwrap();
+        data_thread.waker().wake();
+        let (mut events, mut accepted) = (Events::new(), 0);
+        while when_done.try_recv().is_err() {
+            assert!(data_thread.run_once(&mut events).unwrap());
+            let total = group.counters.sessions_total.load(std::sync::atomic::Ordering::Relaxed);
+            assert!(total - accepted <= ACCEPTS_MAX as u64, "{} at once", total - accepted);
+            accepted = total;
+        }
+        assert_eq!(accepted, QUEUED);
+        assert!(TcpStream::connect(addr).is_err());
+        assert_eq!(data_thread.wait_max_ms(), None);
     }
 
     #[test]
@@ -497,14 +548,14 @@ mod tests {
         service.close(id);
         let mut events = Events::new();
         while data_thread.wait_max_ms().is_some() {
-            assert!(data_thread.turn(&mut events).unwrap());
+            assert!(data_thread.run_once(&mut events).unwrap());
         }
         assert_eq!(service.active(), 0);
     }
 
     /// Both its sockets nearly always have more than it may move at once, and events come besides.
     #[test]
-    fn a_busy_session_waits_for_one_turn_however_many_events_come() {
+    fn a_busy_session_goes_on_once_however_many_events_come() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let group = group_of(addr, GroupSettings::for_tests("round_robin"));
@@ -518,11 +569,11 @@ mod tests {
                 scope.spawn(move || while (&mut &*stream).write_all(&[0; 1 << 18]).is_ok() {});
                 scope.spawn(move || while (&mut &*stream).read(&mut [0; 1 << 18]).is_ok_and(|read| read > 0) {});
             }
-            let (mut events, mut busy_turns) = (Events::new(), 0);
-            while busy_turns < BUSY_TURNS {
-                assert!(data_thread.turn(&mut events).unwrap());
-                assert!(data_thread.again.len() <= 1, "{} turns for one session", data_thread.again.len());
-                busy_turns += data_thread.again.len();
+            let (mut events, mut busy_rounds) = (Events::new(), 0);
+            while busy_rounds < BUSY_ROUNDS {
+                assert!(data_thread.run_once(&mut events).unwrap());
+                assert!(data_thread.again.len() <= 1, "{} rounds for one session", data_thread.again.len());
+                busy_rounds += data_thread.again.len();
             }
             drop(data_thread);
         });

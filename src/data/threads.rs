@@ -6,24 +6,47 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::data::poll::Bell;
+use crate::data::poll::Waker;
 use crate::data::session::ProxySessionService;
 use crate::data::thread::{Command, DataThread};
 use crate::group::Group;
+
+/// Commands that may wait for one thread; who has more waits until there is room.
+const COMMANDS_MAX: usize = 1_024;
+
+/// Descriptors a session needs: the client's and the server's.
+const DESCRIPTORS_PER_SESSION: u64 = 2;
+
+/// Descriptors kept for everything that is no session: admin connections, files, the reactors.
+const DESCRIPTORS_RESERVED: u64 = 320;
+
+/// And for the pipes of each data thread; each open group has a listener on each thread besides.
+const DESCRIPTORS_PER_THREAD: u64 = 160;
+
+/// How many sessions fit into so many descriptors beside all that is no session.
+pub(crate) fn sessions_max(descriptors: u64, threads: u64, open_groups: u64) -> u64 {
+    let wanted = DESCRIPTORS_RESERVED + threads * (DESCRIPTORS_PER_THREAD + open_groups);
+    let reserved = wanted.min(descriptors / 2);
+    (descriptors - reserved) / DESCRIPTORS_PER_SESSION
+}
 
 /// The data threads of the process. Dropping it ends them, and with them every session that is left.
 #[derive(Debug)]
 pub(crate) struct DataThreads {
     threads: Vec<Thread>,
+    service: Arc<ProxySessionService>,
+    /// What the process may have.
+    descriptors: u64,
+    listeners_open: AtomicU64,
     next_id: AtomicU64,
     /// Cancelled when a thread has ended by surprise.
     failed: CancellationToken,
@@ -31,10 +54,11 @@ pub(crate) struct DataThreads {
 
 #[derive(Debug)]
 struct Thread {
-    /// Only empty while the threads are being ended.
-    commands: Option<Sender<Command>>,
-    bell: Bell,
-    handle: Option<JoinHandle<()>>,
+    /// Guards the sender, which is dropped to end the thread.
+    commands: Mutex<Option<SyncSender<Command>>>,
+    waker: Waker,
+    /// Guards the handle until somebody waits for the thread's end.
+    handle: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// An open listener: one socket on every data thread.
@@ -42,18 +66,24 @@ struct Thread {
 pub(crate) struct ListenerId(u64);
 
 impl DataThreads {
-    /// Starts `count` threads, each of which stays on one core when they are `pinned`.
+    /// Starts `count` threads, each of which stays on one core when they are `pinned`. `descriptors` is how many the
+    /// process may have.
     ///
     /// # Errors
     ///
     /// The system refuses a thread or the descriptors it needs.
-    pub(crate) fn start(count: usize, pinned: bool, service: &Arc<ProxySessionService>) -> io::Result<Self> {
+    pub(crate) fn start(
+        count: usize,
+        pinned: bool,
+        service: &Arc<ProxySessionService>,
+        descriptors: u64,
+    ) -> io::Result<Self> {
         let failed = CancellationToken::new();
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
-            let (commands, receiver) = mpsc::channel();
+            let (commands, receiver) = mpsc::sync_channel(COMMANDS_MAX);
             let thread = DataThread::new(index, service, receiver)?;
-            let (bell, failed) = (thread.bell(), failed.clone());
+            let (waker, failed) = (thread.waker(), failed.clone());
             let handle = std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
                 let by_surprise = failed.drop_guard();
                 if pinned && let Err(error) = pin(index) {
@@ -64,9 +94,11 @@ impl DataThreads {
                     Err(error) => tracing::error!(thread = index, %error, "cannot wait for events"),
                 }
             })?;
-            threads.push(Thread { commands: Some(commands), bell, handle: Some(handle) });
+            let (commands, handle) = (Mutex::new(Some(commands)), Mutex::new(Some(handle)));
+            threads.push(Thread { commands, waker, handle });
         }
-        Ok(Self { threads, next_id: AtomicU64::new(1), failed })
+        let (service, listeners_open) = (Arc::clone(service), AtomicU64::new(0));
+        Ok(Self { threads, service, descriptors, listeners_open, next_id: AtomicU64::new(1), failed })
     }
 
     /// How many there are.
@@ -85,6 +117,7 @@ impl DataThreads {
         for (thread, socket) in self.threads.iter().zip(sockets) {
             thread.send(Command::Open { number: id, socket, group: Arc::clone(group) });
         }
+        self.listeners_changed(self.listeners_open.fetch_add(1, Relaxed) + 1);
         ListenerId(id)
     }
 
@@ -100,15 +133,38 @@ impl DataThreads {
             // An error means that the thread is gone, and its sockets with it.
             let _ = when_done.await;
         }
+        self.listeners_changed(self.listeners_open.fetch_sub(1, Relaxed) - 1);
     }
+
+    /// Ends the threads, and with them every session that is left, and waits for that. May be called again.
+    pub(crate) fn join(&self) {
+        for thread in &self.threads {
+            drop(lock(&thread.commands).take());
+            thread.waker.wake();
+        }
+        for thread in &self.threads {
+            let handle = lock(&thread.handle).take();
+            // A panic was reported by the panic hook; there is nothing to add.
+            let _ = handle.map(JoinHandle::join);
+        }
+    }
+
+    fn listeners_changed(&self, open: u64) {
+        self.service.set_sessions_max(sessions_max(self.descriptors, self.threads.len() as u64, open));
+    }
+}
+
+fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What they guard is set or taken in one step.
+    guarded.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Thread {
     fn send(&self, command: Command) {
-        if let Some(commands) = &self.commands {
+        if let Some(commands) = &*lock(&self.commands) {
             // A thread that is gone has cancelled `failed`, which ends the process.
             let _ = commands.send(command);
-            self.bell.ring();
+            self.waker.wake();
         }
     }
 }
@@ -125,15 +181,27 @@ fn pin(index: usize) -> io::Result<()> {
 
 impl Drop for DataThreads {
     fn drop(&mut self) {
-        for thread in &mut self.threads {
-            thread.commands = None;
-            thread.bell.ring();
-        }
-        for thread in &mut self.threads {
-            if let Some(handle) = thread.handle.take() {
-                // A panic was reported by the panic hook; there is nothing to add.
-                let _ = handle.join();
-            }
-        }
+        self.join();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::GroupSettings;
+
+    #[tokio::test]
+    async fn the_limit_of_sessions_follows_the_listeners_that_are_open() {
+        let service = Arc::new(ProxySessionService::new(2, 0));
+        let threads = DataThreads::start(2, false, &service, 2_000).unwrap();
+        let group = Arc::new(Group::for_tests(GroupSettings::for_tests("round_robin"), Vec::new()));
+        let open = || threads.open(crate::net::bind(([127, 0, 0, 1], 0).into(), 2, &[]).unwrap(), &group);
+        let (first, second) = (open(), open());
+        assert_eq!(service.sessions_max(), sessions_max(2_000, 2, 2));
+        threads.close(first).await;
+        assert_eq!(service.sessions_max(), sessions_max(2_000, 2, 2) + 1);
+        threads.close(second).await;
+        threads.join();
+        assert!(threads.threads.iter().all(|thread| lock(&thread.handle).is_none()));
     }
 }

@@ -1,27 +1,35 @@
 //! Binds the listening sockets of a group: one for each data thread, on the same port.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+
+use super::foreign;
 
 /// Connections the kernel may hold for us; `net.core.somaxconn` may say less.
 pub(crate) const BACKLOG: i32 = 4096;
 
 /// Binds `threads` sockets to `addr` and listens on them.
 ///
-/// `SO_REUSEPORT` would let a second process take half of the clients without an error, so an exclusive bind
-/// is tried first, unless the port is known to be ours already.
+/// `SO_REUSEPORT` would let a second process take half of the clients without an error, so an exclusive bind is tried
+/// first. Where one of our own listeners, `ours`, would be in its way, the kernel's list of listeners is read instead.
 ///
 /// # Errors
 ///
 /// Whatever the system says: the address is in use, not ours, or needs a privilege.
-pub(crate) fn bind(addr: SocketAddr, threads: usize, is_ours: bool) -> io::Result<Vec<OwnedFd>> {
-    if !is_ours {
+pub(crate) fn bind(addr: SocketAddr, threads: usize, ours: &[SocketAddr]) -> io::Result<Vec<OwnedFd>> {
+    if !ours.iter().any(|our| overlap(*our, addr)) {
         let probe = socket(addr)?;
         rustix::net::bind(&probe, &addr)?;
         rustix::net::listen(&probe, 1)?;
+    } else {
+        match foreign::listens_at(addr) {
+            Ok(false) => {}
+            Ok(true) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(error) => tracing::warn!(listen = %addr, %error, "cannot tell whether another process listens there"),
+        }
     }
     (0..threads)
         .map(|_| {
@@ -36,6 +44,17 @@ pub(crate) fn bind(addr: SocketAddr, threads: usize, is_ours: bool) -> io::Resul
         .collect()
 }
 
+/// True when a connection to one of the two might reach a listener on the other.
+pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
+}
+
+/// True when a listener on `any` takes connections to `ip`. One on `::` takes those of IPv4 as well.
+fn covers(any: IpAddr, ip: IpAddr) -> bool {
+    any.is_unspecified() && (any.is_ipv6() || ip.is_ipv4())
+}
+
 fn socket(addr: SocketAddr) -> io::Result<OwnedFd> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -43,4 +62,38 @@ fn socket(addr: SocketAddr) -> io::Result<OwnedFd> {
     // Connections of an earlier run that linger in TIME_WAIT do not keep the port.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_overlap_where_a_client_might_meet_either_listener() {
+        for (one, other, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:80", "0.0.0.0:80", true),
+            ("127.0.0.1:80", "[::]:80", true),
+            ("127.0.0.1:80", "[::ffff:127.0.0.1]:80", true),
+            ("[::1]:80", "0.0.0.0:80", false),
+            ("[::1]:80", "[::]:80", true),
+            ("0.0.0.0:80", "[::]:80", true),
+        ] {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!((overlap(one, other), overlap(other, one)), (expected, expected), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn our_own_listener_is_in_nobodys_way_but_its_own() {
+        let addr: SocketAddr = bind(([127, 0, 0, 1], 0).into(), 1, &[])
+            .map(|sockets| rustix::net::getsockname(&sockets[0]).unwrap().try_into().unwrap())
+            .unwrap();
+        let _ours = bind(addr, 2, &[]).unwrap();
+        assert_eq!(bind(addr, 1, &[]).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let everywhere = SocketAddr::new([0, 0, 0, 0].into(), addr.port());
+        bind(everywhere, 1, &[addr]).unwrap();
+    }
 }

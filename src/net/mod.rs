@@ -1,5 +1,6 @@
 //! Listening sockets, as the data threads and the admin port need them.
 
+mod foreign;
 mod listen;
 
 pub(crate) use listen::{BACKLOG, bind};

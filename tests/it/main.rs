@@ -20,6 +20,7 @@ mod finding_a_server;
 mod half_close;
 mod kept_leases;
 mod layers;
+mod listening;
 mod memory;
 mod persist_changes;
 mod persist_kill;

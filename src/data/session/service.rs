@@ -16,7 +16,7 @@ use super::{SessionList, SessionView};
 use crate::base::clock;
 use crate::counters::EndReason;
 use crate::data::deadlines::NEVER;
-use crate::data::poll::{Bell, SessionKey};
+use crate::data::poll::{SessionKey, Waker};
 use crate::group::{Group, GroupSettings, Outcome};
 use crate::log::{self, SessionEvent};
 use crate::policy::Epoch;
@@ -33,7 +33,7 @@ pub struct ProxySessionService {
     shards: Box<[Shard]>,
     next_id: AtomicU64,
     active: AtomicU64,
-    sessions_max: u64,
+    sessions_max: AtomicU64,
 }
 
 /// The sessions of one data thread.
@@ -43,7 +43,7 @@ struct Shard {
     records: Mutex<Slab<Arc<SessionRecord>>>,
     /// Guards what the thread has not been told yet.
     ends: Mutex<Vec<Ending>>,
-    bell: OnceLock<Bell>,
+    waker: OnceLock<Waker>,
 }
 
 /// A session that shall end.
@@ -102,7 +102,7 @@ impl ProxySessionService {
             shards: (0..threads).map(|_| Shard::default()).collect(),
             next_id: AtomicU64::new(1),
             active: AtomicU64::new(0),
-            sessions_max,
+            sessions_max: AtomicU64::new(sessions_max),
         }
     }
 
@@ -144,7 +144,12 @@ impl ProxySessionService {
 
     /// The most sessions there may be, so that descriptors never run out.
     pub fn sessions_max(&self) -> u64 {
-        self.sessions_max
+        self.sessions_max.load(Relaxed)
+    }
+
+    /// From now on there may be so many sessions. Those that run go on.
+    pub(crate) fn set_sessions_max(&self, sessions_max: u64) {
+        self.sessions_max.store(sessions_max, Relaxed);
     }
 
     /// The newest `limit` sessions, of one group or of all.
@@ -184,17 +189,17 @@ impl ProxySessionService {
             if !ends.is_empty() {
                 count += ends.len();
                 shard.ends().extend(ends);
-                if let Some(bell) = shard.bell.get() {
-                    bell.ring();
+                if let Some(waker) = shard.waker.get() {
+                    waker.wake();
                 }
             }
         }
         count
     }
 
-    /// What wakes data thread `shard` when it has sessions to end.
-    pub(crate) fn attach(&self, shard: usize, bell: Bell) {
-        let _ = self.shards[shard].bell.set(bell);
+    /// Has `waker` called when data thread `shard` has sessions to end.
+    pub(crate) fn attach(&self, shard: usize, waker: Waker) {
+        let _ = self.shards[shard].waker.set(waker);
     }
 
     /// The sessions that data thread `shard` has to end; those that have ended since are among them.
@@ -345,7 +350,7 @@ impl SessionGuard {
     pub(crate) fn is_over_limit(&self) -> bool {
         let group = &self.record.group;
         let max = u64::from(group.snapshot().settings.max_sessions);
-        self.service.active() > self.service.sessions_max
+        self.service.active() > self.service.sessions_max()
             || (max > 0 && group.counters.sessions_active.load(Relaxed) > max)
     }
 
