@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::itself;
 use crate::base::clock;
 
 /// How long a server stays suspect after its first failure to answer a connect.
@@ -27,7 +28,9 @@ pub struct Live {
     failures_in_a_row: AtomicU32,
     suspect_until_ms: AtomicU64,
     addresses: ArcSwap<Vec<SocketAddr>>,
-    preferred: AtomicU32,
+    preferred: AtomicU16,
+    /// A connect may meet itself at one of the addresses.
+    may_meet_itself: AtomicBool,
 }
 
 impl Live {
@@ -40,8 +43,9 @@ impl Live {
             connect_latency_us: AtomicU32::new(0),
             failures_in_a_row: AtomicU32::new(0),
             suspect_until_ms: AtomicU64::new(0),
+            may_meet_itself: AtomicBool::new(itself::may_be_met(&addresses)),
             addresses: ArcSwap::from_pointee(addresses),
-            preferred: AtomicU32::new(0),
+            preferred: AtomicU16::new(0),
         }
     }
 
@@ -129,6 +133,11 @@ impl Live {
         self.addresses.load_full()
     }
 
+    /// True when a connect has to be looked at, as it may have met itself: see `itself`.
+    pub fn may_meet_itself(&self) -> bool {
+        self.may_meet_itself.load(Relaxed)
+    }
+
     /// The index within [`Live::addresses`] of the one that answered last.
     pub fn preferred(&self) -> usize {
         self.preferred.load(Relaxed) as usize
@@ -137,13 +146,14 @@ impl Live {
     /// Remembers which of the addresses answered.
     pub fn prefer(&self, index: usize) {
         if self.preferred() != index {
-            self.preferred.store(u32::try_from(index).unwrap_or(0), Relaxed);
+            self.preferred.store(u16::try_from(index).unwrap_or(0), Relaxed);
         }
     }
 
     /// Takes the addresses a name resolves to now.
     pub fn resolved(&self, addresses: Vec<SocketAddr>) {
         if **self.addresses.load() != addresses {
+            self.may_meet_itself.store(itself::may_be_met(&addresses), Relaxed);
             self.addresses.store(Arc::new(addresses));
             self.preferred.store(0, Relaxed);
         }

@@ -6,6 +6,7 @@
 //! is decided by its group, not here.
 
 mod addr;
+mod itself;
 mod live;
 
 use std::collections::BTreeMap;

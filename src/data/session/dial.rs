@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
@@ -253,7 +254,9 @@ impl Dialer {
                 self.attempt = Some(self.next_attempt(context.record)?);
             }
             let attempt = self.attempt.as_ref().expect("set a line ago");
-            match attempt.address().map_or_else(|| Err(unresolved()), |addr| dial(addr, greeting, context)) {
+            let may_meet_itself = attempt.slot.server.live.may_meet_itself();
+            let dialled = attempt.address().ok_or_else(unresolved);
+            match dialled.and_then(|addr| dial(addr, may_meet_itself, greeting, context)) {
                 Ok(step) => return Ok(step),
                 Err(error) => self.address_failed(error, context.record)?,
             }
@@ -359,7 +362,7 @@ impl Addresses {
 }
 
 /// Begins a connect. On loopback and in fast networks it is over at once, and the bytes are on their way.
-fn dial(addr: SocketAddr, greeting: Greeting<'_>, context: Context<'_>) -> io::Result<Step> {
+fn dial(addr: SocketAddr, may_meet_itself: bool, greeting: Greeting<'_>, context: Context<'_>) -> io::Result<Step> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
@@ -369,7 +372,13 @@ fn dial(addr: SocketAddr, greeting: Greeting<'_>, context: Context<'_>) -> io::R
         // the server speaks first. A kernel that refuses only sends more segments.
         let _ = sockopt::set_tcp_quickack(&fd, false);
     }
-    match rustix::net::connect(&fd, &addr) {
+    let connected = rustix::net::connect(&fd, &addr);
+    if may_meet_itself && has_met_itself(&fd, addr) {
+        // Nobody listens there. An orderly end would keep the port from the server for a while.
+        let _ = sockopt::set_socket_linger(&fd, Some(Duration::ZERO));
+        return Err(Errno::CONNREFUSED.into());
+    }
+    match connected {
         // The send also tells whether the connect is over, and how: TCP looks at the state before the length, so
         // it does so without bytes too, which spares asking for the socket's error.
         Ok(()) | Err(Errno::INPROGRESS) => match rustix::net::send(&fd, bytes, SendFlags::NOSIGNAL) {
@@ -386,6 +395,12 @@ fn dial(addr: SocketAddr, greeting: Greeting<'_>, context: Context<'_>) -> io::R
     }
 }
 
+/// True when the socket has become its own peer.
+fn has_met_itself(fd: &OwnedFd, addr: SocketAddr) -> bool {
+    let own = rustix::net::getsockname(fd).ok().and_then(|own| SocketAddr::try_from(own).ok());
+    own.is_some_and(|own| own.port() == addr.port() && (own.ip() == addr.ip() || addr.ip().is_unspecified()))
+}
+
 fn connecting(fd: OwnedFd, sent: usize, context: Context<'_>) -> io::Result<Step> {
     Ok(Step::Connecting(Stream::Tcp(TcpSocket::connecting(fd, context.token, context.reactor)?), sent))
 }
@@ -399,4 +414,42 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
         Errno::from_io_error(error),
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::data::session::{ProxySessionService, Workspace};
+    use crate::group::{Group, GroupSettings};
+
+    /// More than there are ephemeral ports, which are taken one after the other.
+    const CONNECTS: usize = 60_000;
+
+    #[test]
+    fn a_connect_that_meets_itself_is_refused() {
+        // Nobody listens there. Outgoing connections get even ports first.
+        let mut ports = (40_000..60_000).step_by(2).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let addr = ports.find(|addr| TcpListener::bind(addr).is_ok()).expect("one of them is free");
+        let group = Arc::new(Group::for_tests(GroupSettings::for_tests("ha"), Vec::new()));
+        let service = Arc::new(ProxySessionService::new(1, 1));
+        let guard = service.register(0, addr, &group);
+        let workspace = Workspace::new().unwrap();
+        let (record, token, reactor) = (guard.record(), Token::server(guard.key()), &workspace.reactor);
+        let context = Context { record, token, reactor, now_ms: 0 };
+        let greeting = Greeting { bytes: b"hello", prefix_len: 0 };
+        let connects = |may_meet_itself| match dial(addr, may_meet_itself, greeting, context) {
+            Ok(Step::Connected(server, _) | Step::Connecting(server, _)) => {
+                server.reset_on_close();
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+                false
+            }
+        };
+        assert!((0..CONNECTS).any(|_| connects(false)), "it happens where nobody looks");
+        assert!(!(0..CONNECTS).any(|_| connects(true)));
+    }
 }
