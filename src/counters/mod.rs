@@ -38,6 +38,8 @@ pub enum EndReason {
     PolicyFailed,
     /// The group, or the process, holds as many sessions as it may.
     Limit,
+    /// The client is a connection of our own that has come through this group already.
+    Loop,
     /// An operator ended it, by itself or with its group. or closed its group with its sessions.
     Killed,
     /// The drain lasted longer than `drain_timeout`.
@@ -48,7 +50,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, in the order in which they count.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ClientClosed,
         Self::ServerClosed,
         Self::ClientReset,
@@ -59,6 +61,7 @@ impl EndReason {
         Self::ConnectFailed,
         Self::PolicyFailed,
         Self::Limit,
+        Self::Loop,
         Self::Killed,
         Self::Drained,
         Self::Shutdown,
@@ -77,6 +80,7 @@ impl EndReason {
             Self::ConnectFailed => "connect_failed",
             Self::PolicyFailed => "policy_failed",
             Self::Limit => "limit",
+            Self::Loop => "loop",
             Self::Killed => "killed",
             Self::Drained => "drained",
             Self::Shutdown => "shutdown",
@@ -85,7 +89,7 @@ impl EndReason {
 
     /// True when the client was turned away: it never had a server.
     pub fn is_refusal(self) -> bool {
-        matches!(self, Self::NoServer | Self::ConnectFailed | Self::PolicyFailed | Self::Limit)
+        matches!(self, Self::NoServer | Self::ConnectFailed | Self::PolicyFailed | Self::Limit | Self::Loop)
     }
 }
 

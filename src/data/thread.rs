@@ -515,9 +515,7 @@ mod tests {
         const QUEUED: u64 = 3 * ACCEPTS_MAX as u64 + 5;
         let (mut data_thread, _service, commands) = data_thread();
         let group = Arc::new(Group::for_tests(GroupSettings::for_tests("round_robin"), Vec::new()));
-        let mut sockets = crate::net::bind(([127, 0, 0, 1], 0).into(), 1, &[]).unwrap();
-        let socket = sockets.remove(0);
-        let addr = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
+        let (socket, addr) = open_listener();
         let _clients: Vec<_> = (0..QUEUED).map(|_| TcpStream::connect(addr).unwrap()).collect();
         let (done, mut when_done) = oneshot::channel();
         commands.send(Command::Open { number: 7, socket, group: Arc::clone(&group) }).unwrap();
@@ -533,6 +531,44 @@ mod tests {
         assert_eq!(accepted, QUEUED);
         assert!(TcpStream::connect(addr).is_err());
         assert_eq!(data_thread.wait_max_ms(), None);
+    }
+
+    /// A listener of this process's own on an address that is free.
+    fn open_listener() -> (OwnedFd, SocketAddr) {
+        let socket = crate::net::bind(([127, 0, 0, 1], 0).into(), 1, &[]).unwrap().remove(0);
+        let addr = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
+        (socket, addr)
+    }
+
+    #[test]
+    fn a_session_that_comes_round_to_its_own_group_is_ended_and_one_that_passes_through_another_is_not() {
+        let (mut data_thread, service, commands) = data_thread();
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let [round, through, last] = std::array::from_fn(|_| open_listener());
+        let group = |server| group_of(server, GroupSettings::for_tests("round_robin"));
+        let (round_at, through_at) = (round.1, through.1);
+        let round_group = group(round_at);
+        let groups = [Arc::clone(&round_group), group(last.1), group(server.local_addr().unwrap())];
+        for ((socket, addr), group) in [round, through, last].into_iter().zip(groups) {
+            service.set_listening(addr.port(), true);
+            commands.send(Command::Open { number: addr.port().into(), socket, group }).unwrap();
+        }
+        data_thread.waker().wake();
+        let mut events = Events::new();
+        let _passing = TcpStream::connect(through_at).unwrap();
+        server.set_nonblocking(true).unwrap();
+        let mut passed = None;
+        while passed.is_none() {
+            assert!(data_thread.run_once(&mut events).unwrap());
+            passed = server.accept().ok();
+        }
+        assert_eq!(service.active(), 2, "one in each group");
+        let mut circling = TcpStream::connect(round_at).unwrap();
+        while service.active() > 2 || round_group.counters.ended(EndReason::Loop) == 0 {
+            assert!(data_thread.run_once(&mut events).unwrap());
+        }
+        assert_eq!(round_group.counters.sessions_total.load(std::sync::atomic::Ordering::Relaxed), 2);
+        assert_eq!(circling.read(&mut [0; 1]).unwrap(), 0);
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! there can delay a byte. Their number never changes while they run: the kernel spreads clients over the
 //! listening sockets, and closing one would reset the clients queued on it.
 
+use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, SyncSender};
@@ -46,7 +48,8 @@ pub(crate) struct DataThreads {
     service: Arc<ProxySessionService>,
     /// What the process may have.
     descriptors: u64,
-    listeners_open: AtomicU64,
+    /// Guards the ports of the open listeners.
+    listening: Mutex<HashMap<u64, u16>>,
     next_id: AtomicU64,
     /// Cancelled when a thread has ended by surprise.
     failed: CancellationToken,
@@ -97,8 +100,8 @@ impl DataThreads {
             let (commands, handle) = (Mutex::new(Some(commands)), Mutex::new(Some(handle)));
             threads.push(Thread { commands, waker, handle });
         }
-        let (service, listeners_open) = (Arc::clone(service), AtomicU64::new(0));
-        Ok(Self { threads, service, descriptors, listeners_open, next_id: AtomicU64::new(1), failed })
+        let (service, listening) = (Arc::clone(service), Mutex::default());
+        Ok(Self { threads, service, descriptors, listening, next_id: AtomicU64::new(1), failed })
     }
 
     /// How many there are.
@@ -114,10 +117,10 @@ impl DataThreads {
     /// Starts accepting for `group` on sockets from [`net::bind`](crate::net::bind), one per thread.
     pub(crate) fn open(&self, sockets: Vec<OwnedFd>, group: &Arc<Group>) -> ListenerId {
         let id = self.next_id.fetch_add(1, Relaxed);
+        self.set_listening(id, sockets.first().and_then(port));
         for (thread, socket) in self.threads.iter().zip(sockets) {
             thread.send(Command::Open { number: id, socket, group: Arc::clone(group) });
         }
-        self.listeners_changed(self.listeners_open.fetch_add(1, Relaxed) + 1);
         ListenerId(id)
     }
 
@@ -133,7 +136,7 @@ impl DataThreads {
             // An error means that the thread is gone, and its sockets with it.
             let _ = when_done.await;
         }
-        self.listeners_changed(self.listeners_open.fetch_sub(1, Relaxed) - 1);
+        self.set_listening(listener.0, None);
     }
 
     /// Ends the threads, and with them every session that is left, and waits for that. May be called again.
@@ -149,9 +152,24 @@ impl DataThreads {
         }
     }
 
-    fn listeners_changed(&self, open: u64) {
-        self.service.set_sessions_max(sessions_max(self.descriptors, self.threads.len() as u64, open));
+    /// A listener is open at a port, or closed without one.
+    fn set_listening(&self, id: u64, port: Option<u16>) {
+        let mut listening = lock(&self.listening);
+        let before = match port {
+            Some(port) => listening.insert(id, port),
+            None => listening.remove(&id),
+        };
+        for port in before.into_iter().chain(port) {
+            self.service.set_listening(port, listening.values().any(|other| *other == port));
+        }
+        let (threads, open) = (self.threads.len() as u64, listening.len() as u64);
+        self.service.set_sessions_max(sessions_max(self.descriptors, threads, open));
     }
+}
+
+fn port(socket: &OwnedFd) -> Option<u16> {
+    let addr = rustix::net::getsockname(socket).ok()?;
+    Some(SocketAddr::try_from(addr).ok()?.port())
 }
 
 fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,4 +1,4 @@
-//! Whether a connect to an address may end at the very socket it comes from.
+//! Whether an address is this machine's own, and a connect to it may end at the very socket it comes from.
 //!
 //! Without a listener there, a connect to an address of this machine whose port the kernel also gives to outgoing
 //! connections may get just that port: TCP's simultaneous open then connects the socket to itself.
@@ -14,6 +14,11 @@ const EPHEMERAL_PORTS: RangeInclusive<u16> = 32_768..=60_999;
 /// True when a connect to one of these addresses may meet itself.
 pub(super) fn may_be_met(addresses: &[SocketAddr]) -> bool {
     addresses.iter().any(|addr| ephemeral_ports().contains(&addr.port()) && comes_from(*addr))
+}
+
+/// True when one of these addresses is this machine's own.
+pub(super) fn is_here(addresses: &[SocketAddr]) -> bool {
+    addresses.iter().any(|addr| addr.ip().is_loopback() || comes_from(*addr))
 }
 
 /// True when connections to this address come from the same IP, as the kernel chooses it: on this machine most do, but
@@ -56,6 +61,13 @@ mod tests {
         // Of the network for documentation.
         assert!(!may_be_met([192, 0, 2, 1], inside));
         assert!(!may_be_met([127, 0, 0, 1], 1));
+    }
+
+    #[test]
+    fn loopback_is_here_and_the_network_for_documentation_is_not() {
+        let is_here = |ip: [u8; 4]| is_here(&[SocketAddr::new(ip.into(), 80)]);
+        assert!(is_here([127, 0, 0, 1]) && is_here([127, 1, 2, 3]) && is_here([0, 0, 0, 0]));
+        assert!(!is_here([192, 0, 2, 1]));
     }
 
     #[test]

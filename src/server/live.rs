@@ -31,6 +31,8 @@ pub struct Live {
     preferred: AtomicU16,
     /// A connect may meet itself at one of the addresses.
     may_meet_itself: AtomicBool,
+    /// One of the addresses is this machine's own.
+    is_here: AtomicBool,
 }
 
 impl Live {
@@ -44,6 +46,7 @@ impl Live {
             failures_in_a_row: AtomicU32::new(0),
             suspect_until_ms: AtomicU64::new(0),
             may_meet_itself: AtomicBool::new(itself::may_be_met(&addresses)),
+            is_here: AtomicBool::new(itself::is_here(&addresses)),
             addresses: ArcSwap::from_pointee(addresses),
             preferred: AtomicU16::new(0),
         }
@@ -133,6 +136,11 @@ impl Live {
         self.addresses.load_full()
     }
 
+    /// True when one of its addresses is this machine's own.
+    pub fn is_here(&self) -> bool {
+        self.is_here.load(Relaxed)
+    }
+
     /// True when a connect has to be looked at, as it may have met itself: see `itself`.
     pub fn may_meet_itself(&self) -> bool {
         self.may_meet_itself.load(Relaxed)
@@ -154,6 +162,7 @@ impl Live {
     pub fn resolved(&self, addresses: Vec<SocketAddr>) {
         if **self.addresses.load() != addresses {
             self.may_meet_itself.store(itself::may_be_met(&addresses), Relaxed);
+            self.is_here.store(itself::is_here(&addresses), Relaxed);
             self.addresses.store(Arc::new(addresses));
             self.preferred.store(0, Relaxed);
         }

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
 
 use super::opening::{NotConnected, Opened};
+use super::passage::{Passage, PassageGuard, Passages};
 use super::relay::Socket;
 use super::service::{SessionRecord, short_silence_ms};
 use super::stream::{Stream, TcpSocket};
@@ -25,6 +26,8 @@ pub(super) struct Connected {
     pub(super) server: Stream,
     /// The place taken on the server; dropping it gives it back.
     pub(super) slot: ServerSlot,
+    /// What our own listener has to know, if the connection leads there.
+    pub(super) word: Option<Box<PassageGuard>>,
     /// Bytes of the client's that did not fit into the server's socket yet.
     pub(super) unsent: Vec<u8>,
     /// Bytes of the client's that have been sent.
@@ -39,6 +42,8 @@ pub(super) struct Connected {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Context<'a> {
     pub(super) record: &'a SessionRecord,
+    /// The connections of this process to its own listeners.
+    pub(super) passages: &'a Arc<Passages>,
     /// Comes with the events of the server's socket.
     pub(super) token: Token,
     pub(super) reactor: &'a Reactor,
@@ -79,7 +84,7 @@ pub(super) struct Dialling {
 ///
 /// No server may be picked, every attempt failed, or the process has run out of descriptors.
 pub(super) fn start(opened: Opened<'_>, context: Context<'_>) -> Result<Dial, NotConnected> {
-    let Opened { client, prefix, first_bytes, has_finished } = opened;
+    let Opened { client, passage, prefix, first_bytes, has_finished } = opened;
     let with_prefix;
     let bytes = if prefix.is_empty() {
         first_bytes
@@ -88,17 +93,21 @@ pub(super) fn start(opened: Opened<'_>, context: Context<'_>) -> Result<Dial, No
         &with_prefix
     };
     let greeting = Greeting { bytes, prefix_len: prefix.len() };
-    let mut dialer = Dialer::new(client, prefix.len(), context.record);
+    let mut dialer = Dialer::new(client, passage, prefix.len(), context.record);
     // The common case needs no wait and no copy: the client's bytes go from the scratch buffer to the server.
     match dialer.start(greeting, context)? {
-        Step::Connected(server, sent) => Ok(Dial::Over(Connected {
-            server,
-            slot: dialer.succeeded(context),
-            unsent: bytes[sent..].to_vec(),
-            sent: sent - prefix.len(),
-            client_has_finished: has_finished,
-            look_at_ms: dialer.look_at_ms(context),
-        })),
+        Step::Connected(server, sent) => {
+            let (slot, word) = dialer.succeeded(context);
+            Ok(Dial::Over(Connected {
+                server,
+                slot,
+                word,
+                unsent: bytes[sent..].to_vec(),
+                sent: sent - prefix.len(),
+                client_has_finished: has_finished,
+                look_at_ms: dialer.look_at_ms(context),
+            }))
+        }
         Step::Connecting(server, sent) => {
             let (until_ms, greeting) = (dialer.address_until_ms(), bytes.to_vec());
             let (server, client_has_finished) = (Some(server), has_finished);
@@ -171,9 +180,11 @@ impl Dialling {
     }
 
     fn connected(&mut self, server: Stream, context: Context<'_>) -> Connected {
+        let (slot, word) = self.dialer.succeeded(context);
         Connected {
             server,
-            slot: self.dialer.succeeded(context),
+            slot,
+            word,
             unsent: self.greeting.split_off(self.sent),
             sent: self.sent - self.dialer.prefix_len,
             client_has_finished: self.client_has_finished,
@@ -187,6 +198,15 @@ enum Step {
     Connected(Stream, usize),
     /// Under way, with so much of the greeting sent.
     Connecting(Stream, usize),
+}
+
+impl Step {
+    /// Leaves word for our own listener, to which this connection leads, of the groups that it has come through.
+    fn leave_word(&self, before: Option<&Arc<Passage>>, context: Context<'_>) -> Option<Box<PassageGuard>> {
+        let (Self::Connected(server, _) | Self::Connecting(server, _)) = self;
+        let passage = Passage::new(context.record.group(), before.map(Arc::clone));
+        Some(Box::new(context.passages.insert(server.own_addr()?, passage)))
+    }
 }
 
 /// What each server is sent at once: a prefix of ours, and what the client has said.
@@ -214,6 +234,8 @@ struct Attempt {
     tried: usize,
     started_us: u64,
     until_ms: u64,
+    /// For our own listener, if the connection leads there.
+    word: Option<Box<PassageGuard>>,
 }
 
 /// Asks the policy and tries what it names, one address after the other.
@@ -221,6 +243,8 @@ struct Attempt {
 struct Dialer {
     /// The address that the policy is shown.
     client: SocketAddr,
+    /// The groups that it has come through, when it is a connection of our own.
+    passage: Option<Arc<Passage>>,
     prefix_len: usize,
     tried: Vec<u32>,
     attempts_max: u32,
@@ -232,11 +256,12 @@ struct Dialer {
 }
 
 impl Dialer {
-    fn new(client: SocketAddr, prefix_len: usize, record: &SessionRecord) -> Self {
+    fn new(client: SocketAddr, passage: Option<Arc<Passage>>, prefix_len: usize, record: &SessionRecord) -> Self {
         let snapshot = record.group().snapshot();
         let settings = &snapshot.settings;
         Self {
             client,
+            passage,
             prefix_len,
             tried: Vec::new(),
             attempts_max: settings.connect_attempts,
@@ -254,10 +279,16 @@ impl Dialer {
                 self.attempt = Some(self.next_attempt(context.record)?);
             }
             let attempt = self.attempt.as_ref().expect("set a line ago");
-            let may_meet_itself = attempt.slot.server.live.may_meet_itself();
+            let live = &attempt.slot.server.live;
+            let (may_meet_itself, is_here) = (live.may_meet_itself(), live.is_here());
             let dialled = attempt.address().ok_or_else(unresolved);
-            match dialled.and_then(|addr| dial(addr, may_meet_itself, greeting, context)) {
-                Ok(step) => return Ok(step),
+            match dialled.and_then(|addr| Ok((addr, dial(addr, may_meet_itself, greeting, context)?))) {
+                Ok((addr, step)) if is_here && context.passages.is_listening(addr.port()) => {
+                    let word = step.leave_word(self.passage.as_ref(), context);
+                    self.attempt.as_mut().expect("it is under way").word = word;
+                    return Ok(step);
+                }
+                Ok((_, step)) => return Ok(step),
                 Err(error) => self.address_failed(error, context.record)?,
             }
         }
@@ -306,6 +337,7 @@ impl Dialer {
             tried: 0,
             started_us: clock::precise_us(),
             until_ms: clock::coarse_ms() + self.timeout_ms,
+            word: None,
         })
     }
 
@@ -329,7 +361,7 @@ impl Dialer {
         context.now_ms.saturating_add(self.short_silence_ms)
     }
 
-    fn succeeded(&mut self, context: Context<'_>) -> ServerSlot {
+    fn succeeded(&mut self, context: Context<'_>) -> (ServerSlot, Option<Box<PassageGuard>>) {
         let record = context.record;
         let attempt = self.attempt.take().expect("a connect succeeds in the attempt of its server");
         let micros = clock::precise_us().saturating_sub(attempt.started_us);
@@ -337,7 +369,7 @@ impl Dialer {
         record.group().report(server, *epoch, Outcome::Connected { micros });
         server.live.prefer(attempt.index());
         record.set_connected(server, micros, *epoch, context.now_ms);
-        attempt.slot
+        (attempt.slot, attempt.word)
     }
 }
 
@@ -437,7 +469,8 @@ mod tests {
         let guard = service.register(0, addr, &group);
         let workspace = Workspace::new().unwrap();
         let (record, token, reactor) = (guard.record(), Token::server(guard.key()), &workspace.reactor);
-        let context = Context { record, token, reactor, now_ms: 0 };
+        let passages = guard.passages();
+        let context = Context { record, passages, token, reactor, now_ms: 0 };
         let greeting = Greeting { bytes: b"hello", prefix_len: 0 };
         let connects = |may_meet_itself| match dial(addr, may_meet_itself, greeting, context) {
             Ok(Step::Connected(server, _) | Step::Connecting(server, _)) => {

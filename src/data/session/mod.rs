@@ -8,6 +8,7 @@
 
 mod dial;
 mod opening;
+mod passage;
 mod relay;
 mod service;
 mod stages;

@@ -8,18 +8,25 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
+use super::passage::Passage;
 use super::relay::Socket;
 use super::service::{SessionGuard, SessionRecord};
 use super::stream::Stream;
+use crate::base::clock;
 use crate::counters::EndReason;
 
 /// Bytes of the client's that are taken before a server is found. Enough for a request, and little enough that
 /// thousands of clients may wait for a server that does not answer.
 pub(super) const FIRST_READ_MAX: usize = 16 << 10;
+
+/// How often to say that a group leads back to itself.
+const SAY_EVERY_MS: u64 = 10_000;
 
 /// How long a client may take for its preface.
 const PREFACE_TIMEOUT_MS: u64 = 5_000;
@@ -46,6 +53,8 @@ impl NotConnected {
 pub(super) struct Opened<'a> {
     /// The address that the policy is shown.
     pub(super) client: SocketAddr,
+    /// The groups that it has come through, when it is a connection of our own.
+    pub(super) passage: Option<Arc<Passage>>,
     /// Bytes of ours that the server gets before the client's.
     pub(super) prefix: Vec<u8>,
     /// What the client has sent by now, besides a preface.
@@ -77,20 +86,38 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Opening {
     preface: Preface,
+    passage: Option<Arc<Passage>>,
     received: Vec<u8>,
     until_ms: u64,
 }
 
-/// Lets the client in, or not.
+/// Lets the client in, or not. Answers what it has come through, when it is a connection of our own.
 ///
 /// # Errors
 ///
-/// The group or the process holds as many sessions as it may.
-pub(super) fn admit(guard: &SessionGuard) -> Result<(), NotConnected> {
+/// The group or the process holds as many sessions as it may, or the client has come through this group already.
+pub(super) fn admit(guard: &SessionGuard) -> Result<Option<Arc<Passage>>, NotConnected> {
     if guard.is_over_limit() {
         return Err(NotConnected::because(EndReason::Limit));
     }
-    Ok(())
+    let passage = guard.passages().of(guard.record().client());
+    if let Some(passage) = &passage
+        && passage.is_through(guard.record().group())
+    {
+        say_loop(guard.record());
+        return Err(NotConnected::because(EndReason::Loop));
+    }
+    Ok(passage)
+}
+
+/// Says so once in a while, not once per client.
+fn say_loop(record: &SessionRecord) {
+    static SAY_AGAIN_MS: AtomicU64 = AtomicU64::new(0);
+    let now_ms = clock::coarse_ms();
+    if SAY_AGAIN_MS.fetch_update(Relaxed, Relaxed, |at| (now_ms >= at).then_some(now_ms + SAY_EVERY_MS)).is_ok() {
+        let group = record.group().port();
+        tracing::warn!(group, "the group's servers lead back to it: ending the sessions that come round");
+    }
 }
 
 /// Opens a client that has to say nothing beforehand, with what it has sent by now.
@@ -100,6 +127,7 @@ pub(super) fn admit(guard: &SessionGuard) -> Result<(), NotConnected> {
 /// The client was reset.
 pub(super) fn open_at_once<'a>(
     client: &OwnedFd,
+    passage: Option<Arc<Passage>>,
     record: &SessionRecord,
     scratch: &'a mut [u8],
 ) -> Result<Opened<'a>, NotConnected> {
@@ -109,12 +137,13 @@ pub(super) fn open_at_once<'a>(
         Err(Errno::AGAIN | Errno::INTR) => (0, false),
         Err(error) => return Err(client_reset(error.into())),
     };
-    Ok(Opened { client: record.client(), prefix: Vec::new(), first_bytes: &first_bytes[..read], has_finished })
+    let client = record.client();
+    Ok(Opened { client, passage, prefix: Vec::new(), first_bytes: &first_bytes[..read], has_finished })
 }
 
 impl Opening {
-    pub(super) fn new(preface: Preface, now_ms: u64) -> Self {
-        Self { preface, received: Vec::new(), until_ms: now_ms + PREFACE_TIMEOUT_MS }
+    pub(super) fn new(preface: Preface, passage: Option<Arc<Passage>>, now_ms: u64) -> Self {
+        Self { preface, passage, received: Vec::new(), until_ms: now_ms + PREFACE_TIMEOUT_MS }
     }
 
     /// Until when the client may take.
@@ -147,9 +176,9 @@ impl Opening {
             }
             match self.preface.verdict(&self.received) {
                 Verdict::Complete { length, client, prefix } => {
-                    let first_bytes = &self.received[length..];
+                    let (passage, first_bytes) = (self.passage.take(), &self.received[length..]);
                     // An end that has come as well is found by the relay.
-                    return Ok(Some(Opened { client, prefix, first_bytes, has_finished: false }));
+                    return Ok(Some(Opened { client, passage, prefix, first_bytes, has_finished: false }));
                 }
                 Verdict::Incomplete if self.received.len() < self.preface.length_max() => {}
                 Verdict::Incomplete => return Err(NotConnected::because(self.preface.reason_if_none())),

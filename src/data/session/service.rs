@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::passage::Passages;
 use super::{SessionList, SessionView};
 use crate::base::clock;
 use crate::counters::EndReason;
@@ -34,6 +35,7 @@ pub struct ProxySessionService {
     next_id: AtomicU64,
     active: AtomicU64,
     sessions_max: AtomicU64,
+    passages: Arc<Passages>,
 }
 
 /// The sessions of one data thread.
@@ -103,6 +105,7 @@ impl ProxySessionService {
             next_id: AtomicU64::new(1),
             active: AtomicU64::new(0),
             sessions_max: AtomicU64::new(sessions_max),
+            passages: Arc::default(),
         }
     }
 
@@ -145,6 +148,11 @@ impl ProxySessionService {
     /// The most sessions there may be, so that descriptors never run out.
     pub fn sessions_max(&self) -> u64 {
         self.sessions_max.load(Relaxed)
+    }
+
+    /// Tells that we listen at a port from now on, or no longer.
+    pub(crate) fn set_listening(&self, port: u16, is_listening: bool) {
+        self.passages.set_listening(port, is_listening);
     }
 
     /// From now on there may be so many sessions. Those that run go on.
@@ -344,6 +352,11 @@ impl SessionGuard {
     /// How its thread finds it.
     pub(crate) fn key(&self) -> SessionKey {
         SessionKey::new(self.key, self.record.id)
+    }
+
+    /// The connections of this process to its own listeners.
+    pub(super) fn passages(&self) -> &Arc<Passages> {
+        &self.service.passages
     }
 
     /// True when the group or the process holds more sessions than it may.

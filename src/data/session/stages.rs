@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use super::dial::{self, Connected, Context, Dial, Dialling};
 use super::opening::{self, NotConnected, Opened, Opening, Preface};
+use super::passage::PassageGuard;
 use super::relay::{Pause, Relay, RelayEnd, Side, Workspace};
 use super::service::{SessionGuard, SessionRecord, Silence};
 use super::stream::{Stream, TcpSocket};
@@ -32,6 +33,8 @@ pub(super) struct Relaying {
     look_at_ms: u64,
     /// Its place on the server.
     _slot: ServerSlot,
+    /// What our own listener has to know, if the connection leads there.
+    _word: Option<Box<PassageGuard>>,
 }
 
 impl Stage {
@@ -47,14 +50,14 @@ impl Stage {
         guard: &SessionGuard,
         workspace: &mut Workspace,
     ) -> Result<(Stream, Self), NotConnected> {
-        opening::admit(guard)?;
+        let passage = opening::admit(guard)?;
         let stage = match preface {
             None => {
                 let context = context(guard, workspace.now_ms, &workspace.reactor);
-                let opened = opening::open_at_once(&client, guard.record(), &mut workspace.scratch)?;
+                let opened = opening::open_at_once(&client, passage, guard.record(), &mut workspace.scratch)?;
                 Self::dial(opened, context)?
             }
-            Some(preface) => Self::Opening(Box::new(Opening::new(preface, workspace.now_ms))),
+            Some(preface) => Self::Opening(Box::new(Opening::new(preface, passage, workspace.now_ms))),
         };
         let client = TcpSocket::accepted(client, Token::client(guard.key()), &workspace.reactor);
         Ok((Stream::Tcp(client.map_err(NotConnected::out_of_descriptors)?), stage))
@@ -138,23 +141,30 @@ impl Stage {
     }
 
     fn relaying(connected: Connected, context: Context<'_>) -> Self {
-        let Connected { server, slot, unsent, sent, client_has_finished, look_at_ms } = connected;
+        let Connected { server, slot, word, unsent, sent, client_has_finished, look_at_ms } = connected;
         if sent > 0 {
             context.record.add_up(sent as u64, context.now_ms);
         }
-        Self::Relaying(Relaying { server, relay: Relay::new(unsent, client_has_finished), look_at_ms, _slot: slot })
+        Self::Relaying(Relaying {
+            server,
+            relay: Relay::new(unsent, client_has_finished),
+            look_at_ms,
+            _slot: slot,
+            _word: word,
+        })
     }
 
     /// The stage of a session in which nothing will ever happen.
     #[cfg(test)]
     pub(super) fn idle_for_tests(server: Stream, slot: ServerSlot) -> Self {
         let look_at_ms = crate::data::deadlines::NEVER;
-        Self::Relaying(Relaying { server, relay: Relay::default(), look_at_ms, _slot: slot })
+        Self::Relaying(Relaying { server, relay: Relay::default(), look_at_ms, _slot: slot, _word: None })
     }
 }
 
 fn context<'a>(guard: &'a SessionGuard, now_ms: u64, reactor: &'a crate::data::poll::Reactor) -> Context<'a> {
-    Context { record: guard.record(), token: Token::server(guard.key()), reactor, now_ms }
+    let passages = guard.passages();
+    Context { record: guard.record(), passages, token: Token::server(guard.key()), reactor, now_ms }
 }
 
 impl Relaying {

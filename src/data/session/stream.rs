@@ -1,6 +1,7 @@
 //! The two ends of a session as the relay needs them, whatever carries their bytes.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -34,6 +35,12 @@ impl Stream {
     /// Has the reactor watch for what this stream waits for, if it does not yet.
     pub(super) fn rearm(&mut self, token: Token, reactor: &Reactor) -> io::Result<()> {
         each!(self, socket => socket.rearm(token, reactor))
+    }
+
+    /// Where it comes from, on this machine.
+    pub(super) fn own_addr(&self) -> Option<SocketAddr> {
+        let own = each!(self, socket => rustix::net::getsockname(&socket.fd));
+        own.ok().and_then(|own| SocketAddr::try_from(own).ok())
     }
 
     /// Closes with a reset instead of an orderly end.
