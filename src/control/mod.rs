@@ -13,6 +13,7 @@ mod group_param;
 mod keepalive;
 mod plan;
 mod runner;
+mod silence;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use difference::Difference;
 pub use group_param::{GROUP_NAME_LEN_MAX, GroupParam, GroupParamError};
 pub use keepalive::REGISTERED_MAX;
 pub(crate) use runner::Runner;
+pub(crate) use silence::note_silence;
 
 use crate::config::{Config, Edit, Problem};
 use crate::counters::{EndReason, ProcessCounters};
@@ -311,6 +313,8 @@ impl Control {
 
     /// Closes every listener and refuses changes from now on; heartbeats are still taken.
     pub(crate) async fn drain(&self) {
+        // Without a note a silent server has a lease at the next start: no reason to stop stopping.
+        let _ = self.note_silence().await;
         self.shared.is_ready.store(false, Relaxed);
         let (reply, answer) = oneshot::channel();
         // A runner that is gone has no listener left.

@@ -319,7 +319,10 @@ impl Runner {
 
 /// Changes of servers only: they need no port and may be saved together.
 fn is_light(edit: &Edit) -> bool {
-    matches!(edit, Edit::AddServer { .. } | Edit::SetServer { .. } | Edit::RemoveServer { .. })
+    matches!(
+        edit,
+        Edit::AddServer { .. } | Edit::SetServer { .. } | Edit::RemoveServer { .. } | Edit::NoteSilence { .. }
+    )
 }
 
 /// The servers of one group that register or leave, whatever the file says of them.

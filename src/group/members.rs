@@ -83,10 +83,12 @@ impl Members {
         self.index();
     }
 
-    /// Gives the servers that registered themselves in an earlier life of the process one whole lease.
+    /// Gives the servers that registered themselves in an earlier life of the process one whole lease, but for those
+    /// whose lease had run out then.
     pub(super) fn grant_leases(&mut self, now_ms: u64, timeout: Duration) {
         let port = self.port;
-        for member in self.list.iter_mut().filter(|member| member.claims.is_remembered()) {
+        let is_heard = |member: &&mut Member| member.claims.is_remembered() && !member.server.settings.silent;
+        for member in self.list.iter_mut().filter(is_heard) {
             member.change(port, |member| member.claims.set(Claim::Heartbeat(Lease::new(now_ms, timeout))));
         }
     }
@@ -212,7 +214,17 @@ impl Members {
 
     pub(super) fn leased(&self) -> Vec<ServerSettings> {
         let leased = self.list.iter().filter(|member| member.has_live_lease());
-        leased.map(|member| member.server.settings.clone()).collect()
+        leased.map(|member| ServerSettings { silent: false, ..member.server.settings.clone() }).collect()
+    }
+
+    /// The servers of which the file does not say rightly whether they are silent. Of one that has had no lease in this
+    /// life of the process, the file knows more.
+    pub(super) fn unnoted_silence(&self) -> impl Iterator<Item = (&ServerAddr, bool)> {
+        self.list.iter().filter(|member| member.claims.is_remembered()).filter_map(|member| {
+            let silent = !member.claims.lease()?.is_live();
+            let settings = &member.server.settings;
+            (settings.silent != silent).then_some((&settings.addr, silent))
+        })
     }
 
     pub(super) fn longest_gone(&self) -> Option<ServerAddr> {

@@ -226,6 +226,11 @@ impl Group {
         self.members().leased()
     }
 
+    /// The servers of which the file does not say rightly whether their lease has run out, and whether it has.
+    pub fn unnoted_silence(&self) -> Vec<(ServerAddr, bool)> {
+        self.members().unnoted_silence().map(|(addr, silent)| (addr.clone(), silent)).collect()
+    }
+
     /// The server that registered itself and has been without a lease for longest.
     pub fn longest_gone(&self) -> Option<ServerAddr> {
         self.members().longest_gone()

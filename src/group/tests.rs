@@ -245,3 +245,22 @@ fn a_server_that_would_get_no_clients_anyway_is_not_tried() {
     let tried: Vec<String> = group.check_leases(0).trials.into_iter().map(|trial| trial.server.to_string()).collect();
     assert_eq!(tried, ["10.0.0.3:1", "10.0.0.4:1"]);
 }
+
+#[test]
+fn what_the_file_says_of_silence_counts_at_the_start_only_and_is_put_right() {
+    let mut servers = vec![server("10.0.0.1:1", Origin::Heartbeat), server("10.0.0.2:1", Origin::Heartbeat)];
+    servers[0].silent = true;
+    let group = Group::for_tests(settings("ha"), servers.clone());
+    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.2:1"));
+    assert_eq!(group.unnoted_silence(), [], "the file is right");
+    group.renew(&servers[0].addr, None).unwrap();
+    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.1:1"));
+    assert_eq!(group.unnoted_silence(), [(servers[0].addr.clone(), false)]);
+    assert!(group.leased().iter().all(|server| !server.silent));
+    servers[1].silent = true;
+    group.apply(settings("ha"), servers.clone(), None, &[], &[]);
+    assert!(group.servers().iter().all(|server| server.online), "on a reload the lease decides");
+    servers.iter_mut().for_each(|server| server.silent = false);
+    group.apply(settings("ha"), servers, None, &[], &[]);
+    assert_eq!(group.unnoted_silence(), []);
+}

@@ -93,12 +93,23 @@ pub struct ServerSettings {
     pub labels: BTreeMap<String, String>,
     /// How it came into the group.
     pub origin: Origin,
+    /// It registered itself, and its lease had run out when the file was written: a note of the proxy's own.
+    pub silent: bool,
 }
 
 impl ServerSettings {
     /// The settings of a server of which only the address is known.
     pub fn new(addr: ServerAddr, origin: Origin) -> Self {
-        Self { addr, weight: 1, backup: false, max_sessions: 0, state: State::Ready, labels: BTreeMap::new(), origin }
+        Self {
+            addr,
+            weight: 1,
+            backup: false,
+            max_sessions: 0,
+            state: State::Ready,
+            labels: BTreeMap::new(),
+            origin,
+            silent: false,
+        }
     }
 }
 

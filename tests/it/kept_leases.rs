@@ -101,6 +101,32 @@ fn after_a_restart_servers_that_are_long_dead_have_one_heartbeat_timeout_and_are
 }
 
 #[test]
+fn a_server_that_was_silent_before_a_restart_is_offline_after_it_until_it_is_heard() {
+    let [admin, group] = ports();
+    let mut proxy = TestProxy::with_file(admin, &config(admin, group, "2s"));
+    let (_echoes, all) = echoes(2);
+    for server in &all {
+        proxy.ok(&beat(group, server));
+    }
+    let heart = Heart::start(admin, group, vec![all[0].clone()]);
+    eventually("the other is offline", || proxy.online(group) == all[..1]);
+    eventually("the file says so", || proxy.file().matches("\"silent\": true").count() == 1);
+    proxy.kill();
+    let mut proxy = proxy.again();
+    let server = proxy.server_of(group, &all[1]);
+    assert_eq!((&server["online"], &server["cause"]), (&false.into(), &"no heartbeat within heartbeat_timeout".into()));
+    assert_eq!(proxy.log.count("server online"), 1, "{}", proxy.log.text());
+    proxy.ok(&beat(group, &all[1]));
+    assert_eq!(proxy.online(group), all, "its first heartbeat brings it back");
+    eventually("the note is taken back", || !proxy.file().contains("silent"));
+    // An orderly stop notes what no write has noted yet.
+    eventually("it is offline again", || proxy.online(group) == all[..1]);
+    drop(heart);
+    proxy.stop();
+    assert_eq!(proxy.file().matches("\"silent\": true").count(), 1, "{}", proxy.file());
+}
+
+#[test]
 fn a_process_that_was_stopped_ends_no_lease_while_heartbeats_wait_for_it() {
     let [admin, group] = ports();
     let proxy = TestProxy::with_file(admin, &config(admin, group, "3s"));

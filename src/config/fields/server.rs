@@ -29,6 +29,9 @@ settings! {
         /// file: stays until somebody takes it out; heartbeat: registered itself and is online as long as its lease
         /// lasts.
         origin as word::<Origin>() => PLAIN.origin, AtOnce;
+        /// Written by the proxy: the server registered itself and its heartbeats have stopped. At the next start it is
+        /// offline until its first heartbeat.
+        silent as switch() => PLAIN.silent, NextStart;
     }
 }
 

@@ -187,6 +187,21 @@ fn small_and_one_line_files_are_edited_in_their_own_style() {
 }
 
 #[test]
+fn a_note_of_silence_is_of_servers_that_registered_themselves_and_leaves_no_trace() {
+    let text = r#"{ "groups": [ { "listen": "0.0.0.0:81", "servers": [
+        "a:1", // by hand
+        { "addr": "b:1", "origin": "heartbeat" }
+    ] } ] }"#;
+    let note = |silent| {
+        let servers = ["a:1", "b:1", "gone:1"].map(|server| (81, addr(server), silent)).to_vec();
+        Edit::NoteSilence { servers }
+    };
+    let noted = edited(text, &[note(true)]);
+    assert_eq!(noted, text.replace("\"heartbeat\" }", "\"heartbeat\", \"silent\": true }"));
+    assert_eq!(edited(&noted, &[note(false)]), text);
+}
+
+#[test]
 fn a_value_that_is_in_force_already_changes_no_byte() {
     let text = r#"{ "defaults": { "open": false, "policy": "ha" }, "groups": [ { "listen": "0.0.0.0:1" } ] }"#;
     let set = |name| Edit::SetPolicy { group: 1, policy: PolicySpec::parse(name).unwrap() };
@@ -324,7 +339,7 @@ fn any_edit() -> impl Strategy<Value = Edit> {
 }
 
 /// Comments that stand within a server; they go when it does.
-const INNER: [&str; 10] = [
+const INNER: [&str; 11] = [
     " two ",
     " 12 ",
     " 13 ",
@@ -335,6 +350,7 @@ const INNER: [&str; 10] = [
     " 0: no limit",
     " or drain, maint",
     " heartbeat: it registered itself",
+    " written by the proxy when its heartbeats have stopped",
 ];
 
 /// The comments of a text in order, but for [`INNER`].

@@ -20,7 +20,7 @@ use crate::config::read::parse;
 use crate::config::syntax::without_bom;
 use crate::group::GroupSettings;
 use crate::policy::spec::PolicySpec;
-use crate::server::{ServerAddr, ServerSettings, State};
+use crate::server::{Origin, ServerAddr, ServerSettings, State};
 
 /// One change of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,12 @@ pub enum Edit {
         state: Option<State>,
         /// All its labels.
         labels: Option<BTreeMap<String, String>>,
+    },
+    /// Notes of servers that registered themselves whether they are silent; those the file does not have are passed
+    /// over.
+    NoteSilence {
+        /// The group's port, the server, and whether its lease has run out.
+        servers: Vec<(u16, ServerAddr, bool)>,
     },
     /// Says that a group is open; makes the group, on `0.0.0.0`, if it is new.
     OpenGroup {
@@ -159,6 +165,15 @@ impl Document {
                 server.state = state.unwrap_or(server.state);
                 if let Some(labels) = labels {
                     server.labels.clone_from(labels);
+                }
+            }
+            Edit::NoteSilence { servers } => {
+                for (group, addr, silent) in servers {
+                    // It may have been taken out of the file meanwhile.
+                    if let Ok((group, server)) = self.server(*group, addr) {
+                        let server = &mut self.config.groups[group].servers[server];
+                        server.silent = *silent && server.origin == Origin::Heartbeat;
+                    }
                 }
             }
             Edit::OpenGroup { group, policy } => {

@@ -145,6 +145,8 @@ impl Writer<'_> {
         let mut list = List::of_object(self.text, object, Fresh::default());
         for (name, value) in keys {
             match object.get_object(name) {
+                // A note of ours leaves no trace.
+                None if name == "silent" && !server.silent => list.unset(name),
                 Some(labels) => list.set(name, &self.labels(labels, &said.labels, &server.labels).to_string()),
                 None => list.set(name, &value),
             }
