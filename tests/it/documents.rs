@@ -13,6 +13,9 @@ const README_LINES_MAX: usize = 150;
 /// And a new contributor ARCHITECTURE.md in ten.
 const ARCHITECTURE_WORDS_MAX: usize = 1_500;
 
+/// Pages that documents link to and that are being written.
+const PAGES_TO_COME: [&str; 3] = ["policies/choose.md", "policies/write.md", "policies/reference.md"];
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -65,6 +68,16 @@ fn first_column(text: &str) -> Vec<String> {
     cells.flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
+/// How a heading is named in a link.
+fn anchor(heading: &str) -> String {
+    let heading = heading.trim_start_matches('#').trim().to_lowercase();
+    heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
 #[test]
 fn the_first_two_documents_are_short() {
     let lines = read("README.md").lines().count();
@@ -74,6 +87,38 @@ fn the_first_two_documents_are_short() {
         words <= ARCHITECTURE_WORDS_MAX,
         "ARCHITECTURE.md has {words} words; expected at most {ARCHITECTURE_WORDS_MAX}"
     );
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut dead = Vec::new();
+    let mut seen = 0;
+    for path in files_below(root(), ".md") {
+        let text = fs::read_to_string(&path).unwrap();
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        for link in prose(&text).split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            seen += 1;
+            let (file, heading) = link.split_once('#').map_or((link, None), |(file, heading)| (file, Some(heading)));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            if PAGES_TO_COME.iter().any(|page| target.ends_with(page)) {
+                continue;
+            }
+            let is_there = match heading {
+                None => target.exists(),
+                Some(heading) => fs::read_to_string(&target).is_ok_and(|text| {
+                    prose(&text).lines().any(|line| line.starts_with('#') && anchor(line) == heading)
+                }),
+            };
+            if !is_there {
+                dead.push(format!("{name}: {link}"));
+            }
+        }
+    }
+    assert!(seen > 50, "there are links: {seen}");
+    assert!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
 }
 
 #[test]
