@@ -5,6 +5,7 @@
 //! lowest first: a module imports only from those that stand above it here, and inside a folder there are no circles.
 
 pub mod base;
+pub mod events;
 pub mod counters;
 pub mod log;
 pub mod server;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,6 +21,7 @@ use crate::control::{ChangeError, Control, Runner, note_silence};
 use crate::counters::EndReason;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::{DataThreads, sessions_max};
+use crate::events::{self, Event, PolicyEvent, ProcessEvent};
 use crate::sources::{heartbeat, names};
 use crate::status::{self, Online};
 
@@ -67,7 +69,8 @@ impl Proxy {
         let open_groups = config.groups.iter().filter(|group| group.settings.open).count();
         let descriptors = raise_descriptors();
         let sessions_max = sessions_max(descriptors, threads as u64, open_groups as u64);
-        tracing::info!(threads, sessions_max, config = %path.display(), "goproxy starts");
+        let config_path = path.display().to_string().into();
+        tell(ProcessEvent::Starting { threads, sessions_max, config: config_path });
         let service = Arc::new(ProxySessionService::new(threads, sessions_max));
         let data = DataThreads::start(threads, config.pin_threads, &service, descriptors);
         let data = Arc::new(data.map_err(StartError::Threads)?);
@@ -99,10 +102,10 @@ impl Proxy {
     pub async fn drain(&self, limit: Option<Duration>) {
         self.control.drain().await;
         let sessions = self.control.sessions().active();
-        tracing::info!(sessions, limit_ms = limit.map(|limit| limit.as_millis() as u64), "draining");
+        tell(ProcessEvent::Draining { sessions, limit });
         if !self.wait_for_sessions(limit.unwrap_or(Duration::MAX)).await {
             let ended = self.control.sessions().end_all(None, EndReason::Drained);
-            tracing::warn!(sessions = ended, "drain_timeout is over: ending what is left");
+            tell(ProcessEvent::DrainOver { sessions: ended });
             self.wait_for_sessions(END_TIME_MAX).await;
         }
     }
@@ -120,18 +123,12 @@ impl Proxy {
         let data = Arc::clone(&self.data);
         // A thread never blocks, so this is soon over. It fails only when the runtime is going down already.
         let _ = tokio::task::spawn_blocking(move || data.join()).await;
-        tracing::info!("goproxy stopped");
+        tell(ProcessEvent::Stopped);
     }
 
     /// True when no session is left; false when `limit` is over before.
     async fn wait_for_sessions(&self, limit: Duration) -> bool {
-        let all_ended = async {
-            // Drains are rare and seldom short: looking now and then is cheaper than telling at every end.
-            while self.control.sessions().active() > 0 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(limit, all_ended).await.is_ok()
+        tokio::time::timeout(limit, self.control.sessions().all_ended()).await.is_ok()
     }
 
     fn spawn_tasks(&self, path: PathBuf, runner: Runner, admin: AdminServer) {
@@ -169,7 +166,7 @@ impl Proxy {
             if stop.is_cancelled() {
                 by_surprise.disarm();
             } else {
-                tracing::error!(task = name, "exited unexpectedly");
+                tell(ProcessEvent::Failed { task: name });
             }
         });
     }
@@ -178,7 +175,7 @@ impl Proxy {
 /// Has modules loaded whose files have become others, until `stop`.
 async fn policies(control: Control, stop: CancellationToken) {
     let modules = control.policies().modules().clone();
-    let (files, files_changed) = (modules.clone(), modules.files_changed());
+    let files = modules.clone();
     let look = || async {
         modules.look().await;
         // A file that names a module that was not there yet: now it may be. `control` logs what comes of it.
@@ -186,12 +183,28 @@ async fn policies(control: Control, stop: CancellationToken) {
             drop(control.reload().await);
         }
     };
-    watch::watch_files(move || files.files(), look, files_changed, stop).await;
+    let set_changed = Arc::new(Notify::new());
+    let mut changes = events::subscribe();
+    let pass_on = async {
+        loop {
+            changes.wait_for(|event| matches!(event, Event::Policy(PolicyEvent::FilesChanged))).await;
+            set_changed.notify_one();
+        }
+    };
+    tokio::select! {
+        () = watch::watch_files(move || files.files(), look, Arc::clone(&set_changed), stop) => {}
+        () = pass_on => {}
+    }
 }
 
 /// Writes the status line, at the interval that is in force, until `stop`.
 async fn write_status(control: Control, stop: CancellationToken) {
-    status::run(control.status_interval(), || online(&control), stop).await;
+    let interval = || control.config().log.status_interval;
+    status::run(events::subscribe(), interval, || online(&control), stop).await;
+}
+
+fn tell(event: ProcessEvent) {
+    events::publish(Event::Process(event));
 }
 
 fn online(control: &Control) -> Online {

@@ -7,11 +7,11 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::data::session::SessionList;
+use crate::events::{ConfigEvent, Event, Subscription};
 use crate::group::view::{GroupView, ServerView};
 
 /// How many addresses, and how many groups, one line names.
@@ -73,18 +73,21 @@ impl Status {
 
 /// Writes the line at every interval until `shutdown` is cancelled; never while the interval is zero.
 ///
-/// Another interval counts from the moment it is set. `online` is asked once per line.
-pub async fn run(mut interval: watch::Receiver<Duration>, online: impl Fn() -> Online, shutdown: CancellationToken) {
-    let mut every = *interval.borrow_and_update();
+/// `interval` is asked again when the configuration `changes`, and another one counts from that moment. `online` is asked
+/// once per line.
+pub async fn run(
+    mut changes: Subscription,
+    interval: impl Fn() -> Duration,
+    online: impl Fn() -> Online,
+    shutdown: CancellationToken,
+) {
+    let mut every = interval();
     let mut next = Instant::now() + every;
-    let mut is_fixed = false;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            changed = interval.changed(), if !is_fixed => {
-                // Nobody is left who could change it.
-                is_fixed = changed.is_err();
-                let new = *interval.borrow_and_update();
+            () = changes.wait_for(|event| matches!(event, Event::Config(ConfigEvent::Applied))) => {
+                let new = interval();
                 if new != every {
                     every = new;
                     next = Instant::now() + every;
@@ -123,6 +126,7 @@ mod tests {
 
     use super::*;
     use crate::data::session::SessionView;
+    use crate::events;
     use crate::server::{Origin, State};
 
     fn server(n: usize, online: bool) -> ServerView {
@@ -213,20 +217,24 @@ mod tests {
         let _scope = tracing::subscriber::set_default(subscriber);
         let lines = Cell::new(0);
         let shutdown = CancellationToken::new();
-        let (owner, interval) = watch::channel(Duration::ZERO);
+        let every = Cell::new(Duration::ZERO);
+        let set = |interval| {
+            every.set(interval);
+            events::publish(Event::Config(ConfigEvent::Applied));
+        };
         let online = || {
             lines.set(lines.get() + 1);
             match lines.get() {
-                1 => assert!(owner.send(Duration::from_millis(1)).is_ok(), "the first comes after zero"),
+                1 => set(Duration::from_millis(1)),
                 3 => shutdown.cancel(),
                 _ => {}
             }
             Online { groups: vec![], sessions: sessions(0) }
         };
-        let task = run(interval, online, shutdown.clone());
+        let task = run(events::subscribe(), || every.get(), online, shutdown.clone());
         let set = async {
             assert_eq!(lines.get(), 0);
-            owner.send(Duration::from_millis(2)).unwrap();
+            set(Duration::from_millis(2));
         };
         let both = async { tokio::join!(task, set) };
         assert!(tokio::time::timeout(Duration::from_secs(20), both).await.is_ok());

@@ -18,9 +18,8 @@ mod silence;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 pub use difference::Difference;
 pub use group_param::{GROUP_NAME_LEN_MAX, GroupParam, GroupParamError};
@@ -55,7 +54,6 @@ struct Shared {
     policies: Factory,
     sessions: Arc<ProxySessionService>,
     counters: Arc<ProcessCounters>,
-    status_interval: watch::Sender<Duration>,
     is_ready: AtomicBool,
     /// Hash of the text that was last read for a reload, good or not, or that we wrote.
     last_read: Arc<AtomicU64>,
@@ -228,11 +226,6 @@ impl Control {
     /// Hash of the text that was last read, by which the watcher knows a change.
     pub(crate) fn last_read(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.shared.last_read)
-    }
-
-    /// How often the status line is to be written.
-    pub(crate) fn status_interval(&self) -> watch::Receiver<Duration> {
-        self.shared.status_interval.subscribe()
     }
 
     /// What runs, as those see it who observe servers.

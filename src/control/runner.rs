@@ -11,15 +11,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::difference::{Difference, by_port};
 use super::plan::{self, persist};
 use super::{Change, ChangeError, Control, JOBS_MAX, Job, Shared};
+use crate::base::label::GroupLabel;
 use crate::config::{self, Config, Edit};
 use crate::counters::ProcessCounters;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::{DataThreads, ListenerId};
+use crate::events::{self, ConfigEvent, Event, GroupChange};
 use crate::group::{Group, Groups, Registration};
 use crate::log;
 use crate::net;
@@ -27,6 +29,9 @@ use crate::policy::IBalancePolicy;
 use crate::policy::factory::Factory;
 use crate::server::{ServerAddr, ServerSettings};
 use crate::sources::Running;
+
+/// Mistakes of one file that the log tells; the answer to a request has all of them.
+const MISTAKES_TOLD_MAX: usize = 20;
 
 /// Changes that are saved together at most.
 const BATCH_MAX: usize = 256;
@@ -72,7 +77,6 @@ impl Runner {
             policies: Factory::new(config.policies_dir.clone(), config.policy_max_bytes),
             sessions,
             counters: Arc::new(ProcessCounters::default()),
-            status_interval: watch::Sender::new(config.log.status_interval),
             is_ready: AtomicBool::new(false),
             last_read: Arc::default(),
         });
@@ -252,13 +256,15 @@ impl Runner {
             if let Some((addr, sockets)) = bound.remove(&port) {
                 let listener = self.threads.open(sockets, &group);
                 to_close.extend(self.listeners.insert(port, (addr, listener)).map(|(_, old)| old));
-                tracing::info!(group = port, listen = %addr, policy = %wanted.settings.policy, "group open");
+                let change = GroupChange::Opened { listen: addr, policy: wanted.settings.policy.to_string().into() };
+                events::publish(Event::Group { group: group.label().clone(), change });
             }
             groups.insert(port, group);
         }
         let is_open = |port: &u16| groups.get(port).is_some_and(|group| group.snapshot().settings.open);
         for (port, (_, listener)) in self.listeners.extract_if(|port, _| !is_open(port)) {
-            tracing::info!(group = port, "group closed");
+            let label = running.get(&port).map_or_else(|| GroupLabel::new(port, None), |group| group.label().clone());
+            events::publish(Event::Group { group: label, change: GroupChange::Closed });
             to_close.push(listener);
         }
         self.publish(groups, config, in_force);
@@ -267,9 +273,6 @@ impl Runner {
 
     fn publish(&mut self, groups: Groups, config: Config, in_force: u64) {
         log::set_level(config.log.level);
-        self.shared.status_interval.send_if_modified(|interval| {
-            std::mem::replace(interval, config.log.status_interval) != config.log.status_interval
-        });
         self.shared.running.publish(groups, config);
         if self.in_force != in_force {
             self.in_force = in_force;
@@ -279,37 +282,38 @@ impl Runner {
         }
     }
 
-    /// Logs and counts what came of a reload.
+    /// Counts and tells what came of a reload.
     fn tell(&self, outcome: &Result<Difference, ChangeError>) {
+        let tell = |event| events::publish(Event::Config(event));
         match outcome {
             Ok(difference) if difference.is_empty() => {
                 let counters = &self.shared.counters;
                 if !counters.is_last_reload_good() {
                     // The mistake was taken back: what runs is what the file says again.
                     counters.reload_succeeded(counters.config_generation());
-                    tracing::info!("proxy.json is in order again: nothing to do");
+                    tell(ConfigEvent::InOrderAgain);
                 } else {
-                    tracing::debug!("proxy.json read again: nothing to do");
+                    tell(ConfigEvent::Unchanged);
                 }
             }
             Ok(difference) => {
-                tracing::info!(
-                    opened = ?difference.opened,
-                    closed = ?difference.closed,
-                    changed = ?difference.changed,
-                    settings = ?difference.settings,
-                    "proxy.json reloaded"
-                );
+                let Difference { opened, closed, changed, settings, .. } = difference;
+                tell(ConfigEvent::Reloaded {
+                    opened: format!("{opened:?}").into(),
+                    closed: format!("{closed:?}").into(),
+                    changed: format!("{changed:?}").into(),
+                    settings: format!("{settings:?}").into(),
+                });
                 for setting in &difference.at_restart {
-                    tracing::warn!(setting, "changed in proxy.json; takes effect at the next start");
+                    tell(ConfigEvent::AtRestart { setting: setting.as_str().into() });
                 }
             }
             Err(error) => {
                 self.shared.counters.reload_failed();
-                tracing::warn!(%error, "proxy.json refused: what runs stays as it is");
+                tell(ConfigEvent::Refused { error: error.to_string().into() });
                 if let ChangeError::FileInvalid { problems, .. } = error {
-                    for problem in problems.iter().take(20) {
-                        tracing::warn!(problem = problem.in_file(&self.path), "mistake in proxy.json");
+                    for problem in problems.iter().take(MISTAKES_TOLD_MAX) {
+                        tell(ConfigEvent::Mistake { problem: problem.in_file(&self.path).to_string().into() });
                     }
                 }
             }

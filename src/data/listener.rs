@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
 use crate::base::clock;
+use crate::events::{self, Event, GroupChange};
 use crate::group::Group;
 
 /// How often to say so.
@@ -47,7 +48,7 @@ impl Listener {
                 }
                 Err(Errno::AGAIN) => return Accepted::Nobody,
                 Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                    say_exhausted(self.group.port(), error);
+                    say_exhausted(&self.group, error);
                     return Accepted::Exhausted;
                 }
                 // The client went away while it was queued, or the network said something about it (accept(2)).
@@ -58,10 +59,11 @@ impl Listener {
 }
 
 /// Says so once in a while, not once per client.
-fn say_exhausted(group: u16, error: Errno) {
+fn say_exhausted(group: &Group, error: Errno) {
     static SAY_AGAIN_MS: AtomicU64 = AtomicU64::new(0);
     let now_ms = clock::coarse_ms();
     if SAY_AGAIN_MS.fetch_update(Relaxed, Relaxed, |at| (now_ms >= at).then_some(now_ms + SAY_EVERY_MS)).is_ok() {
-        tracing::warn!(group, error = %std::io::Error::from(error), "cannot accept clients for a moment");
+        let change = GroupChange::Exhausted { error: std::io::Error::from(error).to_string().into() };
+        events::publish_soon(Event::Group { group: group.label().clone(), change });
     }
 }

@@ -13,6 +13,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::base::clock;
+use crate::base::label::GroupLabel;
+use crate::events::{self, Event, GroupChange};
 use crate::server::ServerAddr;
 
 /// With fewer silent servers than this, each is believed to be gone.
@@ -176,7 +178,7 @@ impl Keeper {
         now_ms: u64,
         late_ms: u64,
         timeout: Duration,
-        port: u16,
+        group: &GroupLabel,
     ) -> LeaseCheck {
         leases.iter_mut().for_each(|lease| lease.extend(late_ms, now_ms));
         self.since_ms = self.since_ms.map(|since| since.saturating_add(late_ms).min(now_ms));
@@ -202,23 +204,20 @@ impl Keeper {
             // Heartbeats may return, more leases run out, or clients find a server dead, at any time.
             outcome.next_ms = Some(now_ms + (half / 4).max(10));
         }
-        match (self.since_ms.is_some(), outcome.preserving) {
+        let change = match (self.since_ms.is_some(), outcome.preserving) {
             (false, true) => {
                 self.since_ms = Some(now_ms);
-                tracing::warn!(
-                    group = port,
-                    silent,
-                    leases = held,
-                    "leases kept: most servers fell silent at once; those that answer a connect stay online"
-                );
+                GroupChange::LeasesKept { silent, leases: held }
             }
             (true, false) => {
                 self.since_ms = None;
-                let reason = if arrive { "others are heard on time" } else { "heartbeats are back" };
-                tracing::info!(group = port, reason, "leases run out again");
+                GroupChange::LeasesNormal {
+                    reason: if arrive { "others are heard on time" } else { "heartbeats are back" },
+                }
             }
-            _ => {}
-        }
+            _ => return outcome,
+        };
+        events::publish(Event::Group { group: group.clone(), change });
         outcome
     }
 
@@ -265,7 +264,13 @@ mod tests {
         }
 
         fn check_late(&mut self, now_ms: u64, late_ms: u64) -> LeaseCheck {
-            self.keeper.check(&mut self.leases.iter_mut().collect::<Vec<_>>(), now_ms, late_ms, TIMEOUT, 1)
+            self.keeper.check(
+                &mut self.leases.iter_mut().collect::<Vec<_>>(),
+                now_ms,
+                late_ms,
+                TIMEOUT,
+                &GroupLabel::new(1, None),
+            )
         }
 
         fn live(&self) -> usize {

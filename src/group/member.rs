@@ -12,6 +12,8 @@ use super::claim::{Claim, Claims, Standing};
 use super::lease::Lease;
 use super::offline::Offline;
 use super::view::ServerView;
+use crate::base::label::GroupLabel;
+use crate::events::{self, Event, ServerChange};
 use crate::server::{Live, Origin, Server, ServerSettings, State};
 
 /// Longest reason of a name's not being resolved that is shown, in characters.
@@ -67,37 +69,35 @@ impl Member {
     }
 
     /// Makes a change; true when policies are shown another list by that.
-    pub(super) fn change(&mut self, port: u16, change: impl FnOnce(&mut Self)) -> bool {
+    pub(super) fn change(&mut self, group: &GroupLabel, change: impl FnOnce(&mut Self)) -> bool {
         let was_shown = self.is_shown();
         change(self);
-        self.tell_change(port, was_shown)
+        self.tell_change(group, was_shown)
     }
 
     /// Tells that the server has come or gone since it `was_shown` or not; true when it has. All changes are told here.
-    pub(super) fn tell_change(&self, port: u16, was_shown: bool) -> bool {
+    pub(super) fn tell_change(&self, group: &GroupLabel, was_shown: bool) -> bool {
         let hidden = self.hidden();
         let changed = hidden.is_none() != was_shown;
         if changed {
-            self.tell(port, hidden.as_ref());
+            self.tell(group, hidden.as_ref());
         }
         changed
     }
 
     /// Tells that a server that `was_shown` or not is no longer in the group.
-    pub(super) fn tell_removed(&self, port: u16, was_shown: bool) {
+    pub(super) fn tell_removed(&self, group: &GroupLabel, was_shown: bool) {
         if was_shown {
-            self.tell(port, Some(&Offline::Removed));
+            self.tell(group, Some(&Offline::Removed));
         }
     }
 
-    fn tell(&self, port: u16, hidden: Option<&Offline>) {
-        let addr = self.server.settings.addr.as_str();
-        match hidden {
-            None => tracing::info!(group = port, server.addr = addr, "server online"),
-            Some(cause) => {
-                tracing::info!(group = port, server.addr = addr, %cause, "server offline")
-            }
-        }
+    fn tell(&self, group: &GroupLabel, hidden: Option<&Offline>) {
+        let change = match hidden {
+            None => ServerChange::Online,
+            Some(cause) => ServerChange::Offline { cause: cause.to_string().into() },
+        };
+        events::publish(Event::Server { group: group.clone(), addr: self.server.settings.addr.shared(), change });
     }
 
     /// Takes what the file says of the server; what is known of it stays.

@@ -15,11 +15,12 @@ use super::member::Member;
 use super::offline::Offline;
 use super::snapshot::{Snapshot, Tier};
 use super::view::ServerView;
+use crate::base::label::GroupLabel;
 use crate::policy::{IBalancePolicy, ServerSet};
 use crate::server::{Origin, Server, ServerAddr, ServerSettings};
 
 pub(super) struct Members {
-    port: u16,
+    group: GroupLabel,
     list: Vec<Member>,
     by_addr: HashMap<ServerAddr, usize>,
     /// Prepared for no servers; what is prepared for the tiers shares its counters.
@@ -36,9 +37,9 @@ impl std::fmt::Debug for Members {
 }
 
 impl Members {
-    pub(super) fn new(port: u16, policy: Arc<dyn IBalancePolicy>) -> Self {
+    pub(super) fn new(group: GroupLabel, policy: Arc<dyn IBalancePolicy>) -> Self {
         Self {
-            port,
+            group,
             list: Vec::new(),
             by_addr: HashMap::new(),
             policy,
@@ -56,7 +57,7 @@ impl Members {
     /// Takes the list of the file. What is known of a server that stays is kept. A server that the list has forgotten
     /// stays, at the end, while somebody else has a live claim to it.
     pub(super) fn merge(&mut self, servers: Vec<ServerSettings>, now_ms: u64, timeout: Duration) {
-        let port = self.port;
+        let group = self.group.clone();
         let mut old: HashMap<ServerAddr, Member> = std::mem::take(&mut self.list)
             .into_iter()
             .map(|member| (member.server.settings.addr.clone(), member))
@@ -67,7 +68,7 @@ impl Members {
         for settings in servers {
             let mut member =
                 old.remove(&settings.addr).unwrap_or_else(|| self.new_member(settings.clone(), Vec::new()));
-            member.change(port, |member| member.take_settings(settings, now_ms, timeout));
+            member.change(&group, |member| member.take_settings(settings, now_ms, timeout));
             self.list.push(member);
         }
         for mut member in forgotten {
@@ -77,7 +78,7 @@ impl Members {
             if member.claims.standing() == Standing::Live {
                 self.list.push(member);
             } else {
-                member.tell_removed(port, was_shown);
+                member.tell_removed(&group, was_shown);
             }
         }
         self.index();
@@ -86,10 +87,10 @@ impl Members {
     /// Gives the servers that registered themselves in an earlier life of the process one whole lease, but for those
     /// whose lease had run out then.
     pub(super) fn grant_leases(&mut self, now_ms: u64, timeout: Duration) {
-        let port = self.port;
+        let group = self.group.clone();
         let is_heard = |member: &&mut Member| member.claims.is_remembered() && !member.server.settings.silent;
         for member in self.list.iter_mut().filter(is_heard) {
-            member.change(port, |member| member.claims.set(Claim::Heartbeat(Lease::new(now_ms, timeout))));
+            member.change(&group, |member| member.claims.set(Claim::Heartbeat(Lease::new(now_ms, timeout))));
         }
     }
 
@@ -107,7 +108,7 @@ impl Members {
         };
         let member = &mut self.list[at];
         let has_news = !member.claims.is_in_file() && member.server.settings != settings;
-        let is_changed = member.change(self.port, |member| {
+        let is_changed = member.change(&self.group, |member| {
             member.claims.set(claim);
             if has_news {
                 member.set_settings(settings);
@@ -124,9 +125,9 @@ impl Members {
         let was_shown = self.list[at].is_shown();
         self.list[at].claims.withdraw(claim);
         if self.list[at].claims.standing() > Standing::Over {
-            return self.list[at].tell_change(self.port, was_shown);
+            return self.list[at].tell_change(&self.group, was_shown);
         }
-        self.list.remove(at).tell_removed(self.port, was_shown);
+        self.list.remove(at).tell_removed(&self.group, was_shown);
         self.index();
         was_shown
     }
@@ -134,7 +135,7 @@ impl Members {
     pub(super) fn remove(&mut self, addr: &ServerAddr) {
         if let Some(&at) = self.by_addr.get(addr) {
             let member = self.list.remove(at);
-            member.tell_removed(self.port, member.is_shown());
+            member.tell_removed(&self.group, member.is_shown());
             self.index();
         }
     }
@@ -151,7 +152,7 @@ impl Members {
         if member.server.settings.origin != Origin::Heartbeat {
             return Some(false);
         }
-        Some(member.change(self.port, |member| {
+        Some(member.change(&self.group, |member| {
             let lease = Lease::renewed(member.claims.lease(), now_ms, timeout, load);
             member.claims.set(Claim::Heartbeat(lease));
             member.unanswered = None;
@@ -160,13 +161,13 @@ impl Members {
 
     /// Lets leases run out, and collects the servers to try. `late_ms` is by how much the check comes too late.
     pub(super) fn check_leases(&mut self, now_ms: u64, late_ms: u64, settings: &GroupSettings) -> LeaseCheck {
-        let (port, timeout) = (self.port, settings.heartbeat_timeout);
+        let (group, timeout) = (self.group.clone(), settings.heartbeat_timeout);
         let were_shown: Vec<bool> = self.list.iter().map(Member::is_shown).collect();
         let mut leases: Vec<&mut Lease> = self.list.iter_mut().filter_map(|it| it.claims.lease_mut()).collect();
-        let mut outcome = self.leases.check(&mut leases, now_ms, late_ms, timeout, port);
+        let mut outcome = self.leases.check(&mut leases, now_ms, late_ms, timeout, &group);
         for (member, was_shown) in self.list.iter_mut().zip(were_shown) {
             member.look_at_connects();
-            outcome.changed |= member.tell_change(port, was_shown);
+            outcome.changed |= member.tell_change(&group, was_shown);
             if let Some(addresses) = member.take_try(now_ms) {
                 let server = member.server.settings.addr.clone();
                 outcome.trials.push(Trial { server, addresses, timeout: settings.connect_timeout });
@@ -192,7 +193,7 @@ impl Members {
         let Some(&at) = self.by_addr.get(addr) else {
             return false;
         };
-        self.list[at].change(self.port, |member| member.tried(outcome, now_ms, timeout))
+        self.list[at].change(&self.group, |member| member.tried(outcome, now_ms, timeout))
     }
 
     pub(super) fn names(&self) -> Vec<(ServerAddr, Origin)> {
@@ -205,7 +206,7 @@ impl Members {
         let Some(&at) = self.by_addr.get(addr) else {
             return false;
         };
-        self.list[at].change(self.port, |member| member.resolved(outcome))
+        self.list[at].change(&self.group, |member| member.resolved(outcome))
     }
 
     pub(super) fn settings_of(&self, addr: &ServerAddr) -> Option<ServerSettings> {

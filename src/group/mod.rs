@@ -27,6 +27,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 
 use crate::base::clock;
+use crate::base::label::GroupLabel;
 use crate::counters::GroupCounters;
 use crate::policy::IBalancePolicy;
 use crate::policy::spec::PolicySpec;
@@ -84,7 +85,7 @@ pub struct Group {
     snapshot: ArcSwap<Snapshot>,
     /// What happened to its sessions.
     pub counters: Arc<GroupCounters>,
-    port: u16,
+    label: GroupLabel,
     /// Guards the list of members and the order in which snapshots are published.
     members: Mutex<Members>,
 }
@@ -94,13 +95,14 @@ impl Group {
     /// restart costs nothing. `policy` is what [`GroupSettings::policy`] names.
     pub fn new(settings: GroupSettings, servers: Vec<ServerSettings>, policy: Arc<dyn IBalancePolicy>) -> Self {
         let (now_ms, timeout) = (clock::coarse_ms(), settings.heartbeat_timeout);
-        let mut members = Members::new(settings.listen.port(), policy);
+        let label = GroupLabel::new(settings.listen.port(), None);
+        let mut members = Members::new(label.clone(), policy);
         members.merge(servers, now_ms, timeout);
         members.grant_leases(now_ms, timeout);
         let snapshot = members.publish(settings);
         Self {
-            port: snapshot.settings.listen.port(),
             counters: Arc::default(),
+            label,
             snapshot: ArcSwap::from_pointee(snapshot),
             members: Mutex::new(members),
         }
@@ -108,7 +110,12 @@ impl Group {
 
     /// The port.
     pub fn port(&self) -> u16 {
-        self.port
+        self.label.port()
+    }
+
+    /// What it is called where it is shown.
+    pub fn label(&self) -> &GroupLabel {
+        &self.label
     }
 
     /// What sessions see now.
@@ -251,7 +258,7 @@ impl Group {
         let snapshot = self.snapshot();
         let (servers_online, servers_total) = self.members().count();
         view::GroupView {
-            group: self.port,
+            group: self.port(),
             listen: snapshot.settings.listen.to_string(),
             open: snapshot.settings.open,
             policy: snapshot.settings.policy.to_string(),

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::Group;
 use crate::base::clock;
+use crate::events::{self, Event, ServerChange};
 use crate::policy::{self, Epoch};
 use crate::server::Server;
 
@@ -58,12 +59,11 @@ impl Group {
     fn suspect(&self, server: &Server, error: &io::Error) {
         // Having no port left towards this server is not its fault.
         if error.kind() != io::ErrorKind::AddrNotAvailable && server.live.connect_failed(clock::coarse_ms()) {
-            tracing::warn!(
-                group = self.port,
-                server.addr = server.settings.addr.as_str(),
-                error = %error,
-                "server suspect"
-            );
+            events::publish_soon(Event::Server {
+                group: self.label.clone(),
+                addr: server.settings.addr.shared(),
+                change: ServerChange::Suspect { error: error.to_string().into() },
+            });
         }
     }
 }

@@ -39,10 +39,17 @@ impl LogLevel {
     pub fn as_str(self) -> &'static str {
         ["error", "warn", "info", "debug", "trace"][self as usize]
     }
+}
 
-    /// True when lines of *info* are written.
-    pub(super) fn has_info(self) -> bool {
-        matches!(self, Self::Info | Self::Debug | Self::Trace)
+impl From<LogLevel> for tracing::Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
     }
 }
 

@@ -1,17 +1,15 @@
 //! Log lines, formatted and written on a thread of their own.
 //!
-//! One thread owns stderr. Lines of `tracing` are formatted where they are written and handed to it;
-//! a session's events are handed to it as plain structs by [`session()`] and become the same lines there
-//! (`tracing` makes them, or `json`, which is faster), so no data thread formats anything.
+//! One thread owns stderr. Events come to it as values, by the queue of [`crate::events`], and become lines there, so no
+//! data thread formats anything; lines of `tracing` are formatted where they are written and handed to it. It also hands
+//! the events of data threads to their subscribers.
 //!
 //! Nobody ever waits for stderr: what does not fit into the bounded queue, or cannot be written, is
 //! dropped and counted, and a line says how many were as soon as lines flow again. Choosing format and
 //! level is the configuration's business; [`LogGuard`] belongs to `main`.
 
-mod event;
 mod format;
-mod json;
-mod queue;
+mod lines;
 mod thread;
 
 use std::io::IsTerminal;
@@ -24,15 +22,13 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
-pub use event::SessionEvent;
+use crate::events::{QUEUE, Queue};
 pub use format::{LogFormat, LogLevel};
-use queue::Queue;
-use thread::{EventTime, Lines, LogThread};
+use lines::EventLines;
+use thread::{Lines, LogThread, Stamps};
 
 /// How long the end of the process, or a panic, waits for lines to be written.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
-
-static QUEUE: Queue = Queue::new();
 
 static FILTER: OnceLock<Filter> = OnceLock::new();
 
@@ -53,7 +49,7 @@ pub fn init(format: LogFormat, level: LogLevel, color: bool) -> LogGuard {
     let (dispatch, filter) = subscriber(&QUEUE, format, level, color);
     tracing::dispatcher::set_global_default(dispatch).expect("logging is started once");
     FILTER.set(filter).ok().expect("logging is started once");
-    let log = LogThread::new(&QUEUE, format, std::io::stderr());
+    let log = LogThread::new(&QUEUE, EventLines::new(format, color), std::io::stderr());
     std::thread::Builder::new().name("log".into()).spawn(|| log.run()).expect("a thread can be started");
     std::panic::set_hook(Box::new(|panic| report_panic(&QUEUE, panic)));
     LogGuard { queue: &QUEUE }
@@ -69,11 +65,6 @@ pub fn set_level(level: LogLevel) {
     if let Some(filter) = FILTER.get() {
         filter.set(&QUEUE, level);
     }
-}
-
-/// Logs what a session did. `event` is not called, and nothing but one atomic read, when *info* is off.
-pub fn session(event: impl FnOnce() -> SessionEvent) {
-    QUEUE.push_session(event);
 }
 
 /// Lines that were lost since the start because the queue was full or stderr failed.
@@ -92,7 +83,7 @@ struct Filter(reload::Handle<Targets, Registry>);
 
 impl Filter {
     fn set(&self, queue: &Queue, level: LogLevel) {
-        queue.set_session_events(level.has_info());
+        queue.set_level(level.into());
         // Fails only when the subscriber is gone, and it lives as long as the process.
         let _ = self.0.reload(targets(level));
     }
@@ -100,13 +91,7 @@ impl Filter {
 
 /// Our own lines down to `level`; of the libraries' only what somebody must know.
 fn targets(level: LogLevel) -> Targets {
-    let level = match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
+    let level = LevelFilter::from_level(level.into());
     Targets::new().with_target(env!("CARGO_CRATE_NAME"), level).with_default(level.min(LevelFilter::WARN))
 }
 
@@ -114,7 +99,7 @@ fn subscriber(queue: &'static Queue, format: LogFormat, level: LogLevel, color: 
     let (filter, handle) = reload::Layer::new(targets(level));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(Lines(queue))
-        .with_timer(EventTime)
+        .with_timer(Stamps)
         .with_target(false)
         .with_ansi(color)
         .log_internal_errors(false);
@@ -122,7 +107,7 @@ fn subscriber(queue: &'static Queue, format: LogFormat, level: LogLevel, color: 
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
-    queue.set_session_events(level.has_info());
+    queue.set_level(level.into());
     (Dispatch::new(tracing_subscriber::registry().with(filter).with(lines)), Filter(handle))
 }
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::json::JsonLines;
-use super::queue::{Entry, SHARD_ENTRIES_MAX, What};
 use super::*;
+use crate::base::label::GroupLabel;
+use crate::events::{self, Entry, Event, SHARD_ENTRIES_MAX, ServerChange, SessionEvent, What};
 
 /// Far above anything that happens here, for machines that are busy with something else.
 const GENEROUS: Duration = Duration::from_secs(30);
@@ -77,7 +77,7 @@ impl TestLog {
         let queue: &'static Queue = Box::leak(Box::new(Queue::new()));
         let sink = FakeSink::default();
         let (dispatch, filter) = subscriber(queue, format, level, false);
-        let log = LogThread::new(queue, format, sink.clone());
+        let log = LogThread::new(queue, EventLines::new(format, false), sink.clone());
         let scope = dispatch.clone();
         std::thread::spawn(move || tracing::dispatcher::with_default(&scope, || log.run()));
         Self { queue, dispatch, filter, sink, _guard: LogGuard { queue } }
@@ -100,13 +100,13 @@ impl TestLog {
 }
 
 fn connected(id: u64) -> SessionEvent {
-    SessionEvent::ClientConnected { id, group: 8081, client: "10.0.0.7:51234".parse().unwrap() }
+    SessionEvent::ClientConnected { id, group: GroupLabel::new(8081, None), client: "10.0.0.7:51234".parse().unwrap() }
 }
 
 fn closed() -> SessionEvent {
     SessionEvent::SessionClosed {
         id: 1042,
-        group: 8081,
+        group: GroupLabel::new(8081, None),
         policy: "ha".into(),
         client: "[::1]:51234".parse().unwrap(),
         server: Some("db2.internal:9000".into()),
@@ -126,7 +126,7 @@ fn a_session_is_three_lines_of_text_with_the_names_of_the_handbook() {
     log.queue.push_session(|| connected(1042));
     log.queue.push_session(|| SessionEvent::ServerConnected {
         id: 1042,
-        group: 8081,
+        group: GroupLabel::new(8081, None),
         client: "10.0.0.7:51234".parse().unwrap(),
         server: "10.0.1.3:9000".into(),
         attempt: 2,
@@ -315,7 +315,7 @@ fn run_child(test: &str, stderr: Stdio) -> String {
 fn child_logs_and_panics() {
     let guard = init(LogFormat::Json, LogLevel::Error, false);
     set_level(LogLevel::Info);
-    session(|| connected(1));
+    events::session(|| connected(1));
     let unlucky = std::thread::Builder::new().name("unlucky".into()).spawn(|| panic!("on purpose")).unwrap();
     assert!(unlucky.join().is_err());
     tracing::info!("the last line");
@@ -327,7 +327,7 @@ fn child_logs_and_panics() {
 fn child_logs_more_than_a_pipe_holds() {
     let guard = init(LogFormat::Text, LogLevel::Info, false);
     for id in 0..40_000 {
-        session(|| connected(id));
+        events::session(|| connected(id));
     }
     assert!(dropped_total() > 0, "one shard cannot hold them all, and nobody waits");
     drop(guard);
@@ -336,10 +336,12 @@ fn child_logs_more_than_a_pipe_holds() {
 fn event() -> impl Strategy<Value = SessionEvent> {
     let client =
         prop_oneof![any::<([u8; 4], u16)>().prop_map(Into::into), any::<([u8; 16], u16)>().prop_map(Into::into)];
-    let texts = (any::<String>(), prop::option::of(any::<String>()), prop::option::of(any::<String>()));
+    let word = || "\\PC*";
+    let texts = (word(), prop::option::of(word()), prop::option::of(any::<String>()));
     let numbers = (any::<u64>(), any::<u16>(), any::<u32>(), any::<[u64; 4]>(), prop::option::of(any::<u32>()));
     (0..3, client, texts, numbers).prop_map(|(which, client, (policy, server, error), numbers)| {
-        let (id, group, attempts, [bytes_up, bytes_down, elapsed_ms, micros], connect_us) = numbers;
+        let (id, port, attempts, [bytes_up, bytes_down, elapsed_ms, micros], connect_us) = numbers;
+        let group = GroupLabel::new(port, None);
         match which {
             0 => SessionEvent::ClientConnected { id, group, client },
             1 => {
@@ -356,7 +358,7 @@ fn event() -> impl Strategy<Value = SessionEvent> {
                 end: "client_closed",
                 bytes_up,
                 bytes_down,
-                connect_us: connect_us.map(Into::into),
+                connect_us,
                 elapsed_ms,
                 error: error.map(Into::into),
             },
@@ -368,18 +370,87 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn json_lines_of_sessions_are_what_tracing_would_write(
-        events in prop::collection::vec((event(), 0..2_000_000_000_000_000_000_u64, 0..3_000_000_u64), 1..20),
+    fn lines_of_sessions_are_what_tracing_would_write(
+        events in prop::collection::vec((event(), 0..2_000_000_000_000_000_000_u64), 1..20),
     ) {
-        let log = TestLog::start(LogFormat::Json, LogLevel::Info);
-        let (mut lines, mut written) = (JsonLines::default(), Vec::new());
-        for (event, nanos, later) in &events {
-            for nanos in [*nanos, nanos + later] {
-                let at = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
-                log.in_scope(|| thread::emit(event, at));
-                lines.write(event, at, &mut written);
+        for format in [LogFormat::Json, LogFormat::Text] {
+            let log = TestLog::start(format, LogLevel::Info);
+            let (mut lines, mut written) = (EventLines::new(format, false), Vec::new());
+            for (event, nanos) in &events {
+                log.in_scope(|| emit(event));
+                lines.write_session(event, SystemTime::UNIX_EPOCH + Duration::from_nanos(*nanos), &mut written);
             }
+            let written = String::from_utf8(written).unwrap();
+            prop_assert_eq!(without_stamps(format, &written), without_stamps(format, &log.flushed()));
         }
-        prop_assert_eq!(String::from_utf8(written).unwrap(), log.flushed());
     }
+}
+
+/// A line begins with its time, which differs.
+fn without_stamps(format: LogFormat, lines: &str) -> Vec<String> {
+    let begin = match format {
+        LogFormat::Json => r#"{"timestamp":""#.len(),
+        LogFormat::Text => 0,
+    };
+    lines.lines().map(|line| line.get(begin + "2026-01-01T00:00:00.000Z".len()..).unwrap_or(line).to_owned()).collect()
+}
+
+/// The same line by way of `tracing`.
+fn emit(event: &SessionEvent) {
+    let as_ms = |micros: u64| micros as f64 / 1_000.0;
+    let plain = |word: &str| word.to_owned();
+    match event {
+        SessionEvent::ClientConnected { id, group, client } => {
+            tracing::info!(session.id = id, group = group.port(), client.addr = %client, "client connected");
+        }
+        SessionEvent::ServerConnected { id, group, client, server, attempt, connect_us } => tracing::info!(
+            session.id = id,
+            group = group.port(),
+            client.addr = %client,
+            server.addr = %plain(server),
+            attempt,
+            connect_ms = as_ms(*connect_us),
+            "server connected"
+        ),
+        SessionEvent::SessionClosed {
+            id,
+            group,
+            policy,
+            client,
+            server,
+            attempts,
+            end,
+            bytes_up,
+            bytes_down,
+            connect_us,
+            elapsed_ms,
+            error,
+        } => tracing::info!(
+            session.id = id,
+            group = group.port(),
+            policy = %policy,
+            client.addr = %client,
+            server.addr = server.as_deref().map(tracing::field::display),
+            attempts,
+            end = %end,
+            bytes.up = bytes_up,
+            bytes.down = bytes_down,
+            connect_ms = connect_us.map(|micros| as_ms(micros.into())),
+            elapsed_ms,
+            error = error.as_deref(),
+            "session closed"
+        ),
+    }
+}
+
+#[test]
+fn a_word_from_outside_neither_begins_a_line_nor_colours_a_terminal() {
+    let mut written = Vec::new();
+    let change = ServerChange::Suspect { error: "a\nb\x1b[31m".into() };
+    let event = Event::Server { group: GroupLabel::new(1, Some("db")), addr: "a:1".into(), change };
+    EventLines::new(LogFormat::Text, true).write(&event, SystemTime::UNIX_EPOCH, &mut written);
+    let line = String::from_utf8(written).unwrap();
+    assert_eq!(line.matches('\n').count(), 1);
+    assert!(line.contains("\x1b[33m WARN\x1b[0m server suspect") && line.ends_with("a\\nb\\u{1b}[31m\n"), "{line:?}");
+    assert!(line.contains("\x1b[3mgroup.name\x1b[0m\x1b[2m=\x1b[0mdb"), "{line:?}");
 }

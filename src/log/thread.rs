@@ -1,6 +1,6 @@
 //! The one thread that writes to stderr, and the ends of `tracing` that lead to it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Write};
 use std::time::{Duration, Instant, SystemTime};
@@ -9,10 +9,11 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
-use super::event::SessionEvent;
-use super::format::{LogFormat, stamp};
-use super::json::JsonLines;
-use super::queue::{self, Entry, PAUSE, Queue, What};
+use tracing::Level;
+
+use super::format::stamp;
+use super::lines::EventLines;
+use crate::events::{self, Entry, Event, PAUSE, Queue, SessionEvent, What};
 
 /// Bytes gathered before they are written.
 const WRITE_SIZE: usize = 64 * 1024;
@@ -23,8 +24,6 @@ const IDLE_AFTER: Duration = Duration::from_secs(1);
 thread_local! {
     /// Lines that wait for the next write; there is one on the log thread only.
     static OUT: RefCell<Option<Out>> = const { RefCell::new(None) };
-    /// When the event happened that is formatted now; `None` for one that happens now.
-    static EVENT_AT: Cell<Option<SystemTime>> = const { Cell::new(None) };
 }
 
 #[derive(Default)]
@@ -67,13 +66,6 @@ impl Write for LineWriter {
     }
 }
 
-/// Has `tracing` write the line of an event that happened `at` that time.
-pub(super) fn emit(event: &SessionEvent, at: SystemTime) {
-    EVENT_AT.set(Some(at));
-    event.emit();
-    EVENT_AT.set(None);
-}
-
 /// Adds to what is written next. Only the log thread has that.
 fn with_out(add: impl FnOnce(&mut Out)) {
     OUT.with_borrow_mut(|out| out.as_mut().map(add));
@@ -86,13 +78,12 @@ impl Out {
     }
 }
 
-/// The time of the event and not of its formatting.
-pub(super) struct EventTime;
+/// Time stamps in the form of this log.
+pub(super) struct Stamps;
 
-impl FormatTime for EventTime {
+impl FormatTime for Stamps {
     fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
-        let at = EVENT_AT.get().unwrap_or_else(SystemTime::now);
-        w.write_str(&stamp(at))
+        w.write_str(&stamp(SystemTime::now()))
     }
 }
 
@@ -100,17 +91,15 @@ impl FormatTime for EventTime {
 pub(super) struct LogThread<W> {
     queue: &'static Queue,
     sink: W,
-    /// Writes the lines of sessions, when they are JSON; otherwise `tracing` does.
-    json: Option<JsonLines>,
+    lines: EventLines,
     batch: Vec<Entry>,
     spare: Vec<Entry>,
     dropped_reported: u64,
 }
 
 impl<W: Write> LogThread<W> {
-    pub(super) fn new(queue: &'static Queue, format: LogFormat, sink: W) -> Self {
-        let json = (format == LogFormat::Json).then(JsonLines::default);
-        Self { queue, sink, json, batch: Vec::new(), spare: Vec::new(), dropped_reported: 0 }
+    pub(super) fn new(queue: &'static Queue, lines: EventLines, sink: W) -> Self {
+        Self { queue, sink, lines, batch: Vec::new(), spare: Vec::new(), dropped_reported: 0 }
     }
 
     /// Ends after the pass that began when the queue was already stopped.
@@ -148,29 +137,46 @@ impl<W: Write> LogThread<W> {
         for entry in batch.drain(..) {
             match entry.what {
                 What::Line(line) => with_out(|out| out.add(&line)),
-                What::Session(event) => self.write_session(&event, entry.at),
+                What::Session(event) => self.take_session(event, entry.at),
+                What::Event(event) => {
+                    let published = events::hand_on(*event, entry.at);
+                    self.write(&published.event, entry.at);
+                }
+                What::Published(published) => self.write(&published.event, entry.at),
             }
             if OUT.with_borrow(|out| out.as_ref().is_some_and(|out| out.bytes.len() >= WRITE_SIZE)) {
                 self.write_out();
             }
         }
+        let lost = self.queue.take_events_lost();
+        if lost > 0 {
+            events::hand_on_gap(lost);
+        }
         if lines > 0 && self.write_out() {
             self.report_dropped();
         }
-        queue::shrink(&mut batch, lines);
+        events::shrink(&mut batch, lines);
         self.batch = batch;
         lines > 0
     }
 
-    fn write_session(&mut self, event: &SessionEvent, at: SystemTime) {
-        match &mut self.json {
-            // The level may have changed since.
-            Some(json) if tracing::enabled!(tracing::Level::INFO) => with_out(|out| {
-                json.write(event, at, &mut out.bytes);
+    /// Writes what a session did and hands it to whoever has subscribed. The level may have changed since.
+    fn take_session(&mut self, event: SessionEvent, at: SystemTime) {
+        if self.queue.takes(Level::INFO) {
+            with_out(|out| {
+                self.lines.write_session(&event, at, &mut out.bytes);
                 out.lines += 1;
-            }),
-            Some(_) => {}
-            None => emit(event, at),
+            });
+        }
+        events::hand_on_session(event, at);
+    }
+
+    fn write(&mut self, event: &Event, at: SystemTime) {
+        if self.queue.takes(event.level()) {
+            with_out(|out| {
+                self.lines.write(event, at, &mut out.bytes);
+                out.lines += 1;
+            });
         }
     }
 

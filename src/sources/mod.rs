@@ -18,9 +18,9 @@ mod rules;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
 
 use crate::config::Config;
+use crate::events::{self, ConfigEvent, Event};
 use crate::group::Groups;
 use lookup::Lookups;
 
@@ -33,8 +33,6 @@ pub struct Running {
     pub config: ArcSwap<Config>,
     /// The lookups of names.
     lookups: Lookups,
-    /// Woken when a server may have a name that nobody has looked up yet.
-    names_changed: Notify,
 }
 
 impl Running {
@@ -45,13 +43,13 @@ impl Running {
 
     fn with_lookups(config: Config, lookups: Lookups) -> Self {
         let (groups, config) = (ArcSwap::default(), ArcSwap::from_pointee(config));
-        Self { groups, config, lookups, names_changed: Notify::new() }
+        Self { groups, config, lookups }
     }
 
     /// Takes the groups and the configuration that run from now on.
     pub fn publish(&self, groups: Groups, config: Config) {
         self.groups.store(Arc::new(groups));
         self.config.store(Arc::new(config));
-        self.names_changed.notify_one();
+        events::publish(Event::Config(ConfigEvent::Applied));
     }
 }

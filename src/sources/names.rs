@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lookup::{Answer, FRESH, Lane, PLACE_PAUSE};
 use super::{Running, rules};
+use crate::events::{self, ConfigEvent, Event, ServerChange};
 use crate::server::{Origin, ServerAddr};
 
 /// Between two lookups of a name that resolves.
@@ -72,11 +73,13 @@ pub(crate) async fn run(running: Arc<Running>, shutdown: CancellationToken) {
         schedules: HashMap::new(),
         lookups: JoinSet::new(),
     };
+    let mut changes = events::subscribe();
     let mut next = Instant::now();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = running.names_changed.notified() => {}
+            // A server may have a name that nobody has looked up yet.
+            () = changes.wait_for(|event| matches!(event, Event::Config(ConfigEvent::Applied))) => {}
             () = tokio::time::sleep_until(next) => {}
             Some(done) = names.lookups.join_next() => {
                 // Those tasks only wait; none of them panics.
@@ -167,7 +170,11 @@ impl Names {
             let name = addr.as_str();
             match &outcome {
                 Ok(addresses) => tracing::debug!(group = port, server.addr = name, ?addresses, "name resolved"),
-                Err(error) if is_news => tracing::warn!(group = port, server.addr = name, error, "name not resolved"),
+                Err(error) if is_news => events::publish(Event::Server {
+                    group: group.label().clone(),
+                    addr: addr.shared(),
+                    change: ServerChange::NotResolved { error: error.as_str().into() },
+                }),
                 Err(error) => tracing::debug!(group = port, server.addr = name, error, "name not resolved"),
             }
             group.resolved(addr, outcome);
@@ -269,9 +276,10 @@ mod tests {
             publish(&running, &[&more, &[format!("known-{round}:1")]]);
             eventually("the new one is online", || online(&running, 2) == 1).await;
         }
-        assert_eq!(hanging.asked(), 134, "one lookup for each name");
+        eventually("every name is looked up", || hanging.asked() >= 134).await;
         hanging.release();
         eventually("an answer counts however late it is", || online(&running, 1) == 110).await;
+        assert_eq!(hanging.asked(), 134, "one lookup for each name");
         task.abort();
     }
 

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -18,8 +18,8 @@ use crate::base::clock;
 use crate::counters::EndReason;
 use crate::data::deadlines::NEVER;
 use crate::data::poll::{SessionKey, Waker};
+use crate::events::{self, Event, ProcessEvent, SessionEvent};
 use crate::group::{Group, GroupSettings, Outcome};
-use crate::log::{self, SessionEvent};
 use crate::policy::Epoch;
 use crate::server::Server;
 
@@ -34,6 +34,8 @@ pub struct ProxySessionService {
     shards: Box<[Shard]>,
     next_id: AtomicU64,
     active: AtomicU64,
+    /// Somebody waits for the last session to end.
+    is_draining: AtomicBool,
     sessions_max: AtomicU64,
     passages: Arc<Passages>,
 }
@@ -104,6 +106,7 @@ impl ProxySessionService {
             shards: (0..threads).map(|_| Shard::default()).collect(),
             next_id: AtomicU64::new(1),
             active: AtomicU64::new(0),
+            is_draining: AtomicBool::new(false),
             sessions_max: AtomicU64::new(sessions_max),
             passages: Arc::default(),
         }
@@ -136,7 +139,7 @@ impl ProxySessionService {
         self.active.fetch_add(1, Relaxed);
         group.counters.sessions_total.fetch_add(1, Relaxed);
         group.counters.sessions_active.fetch_add(1, Relaxed);
-        log::session(|| SessionEvent::ClientConnected { id: record.id, group: group.port(), client });
+        events::session(|| SessionEvent::ClientConnected { id: record.id, group: group.label().clone(), client });
         SessionGuard { service: Arc::clone(self), shard, key, record, end: EndReason::Shutdown, error: None }
     }
 
@@ -173,6 +176,16 @@ impl ProxySessionService {
         records.truncate(limit);
         let now_ms = clock::coarse_ms();
         SessionList { sessions: records.iter().map(|record| record.view(now_ms)).collect(), total }
+    }
+
+    /// Waits until no session is left.
+    pub(crate) async fn all_ended(&self) {
+        // In this order, so that the end of the last session is not missed.
+        let mut changes = events::subscribe();
+        self.is_draining.store(true, SeqCst);
+        while self.active.load(SeqCst) > 0 {
+            changes.wait_for(|event| matches!(event, Event::Process(ProcessEvent::Idle))).await;
+        }
     }
 
     /// Ends one session with the reason `killed`. False when there is none of this id.
@@ -274,9 +287,9 @@ impl SessionRecord {
         // The relay, and with it the idle time, starts now.
         self.active_ms.store(now_ms, Relaxed);
         let _ = self.server.set(Arc::clone(server));
-        log::session(|| SessionEvent::ServerConnected {
+        events::session(|| SessionEvent::ServerConnected {
             id: self.id,
-            group: self.group.port(),
+            group: self.group.label().clone(),
             client: self.client,
             server: server.settings.addr.shared(),
             attempt: self.attempts.load(Relaxed),
@@ -378,7 +391,10 @@ impl Drop for SessionGuard {
     fn drop(&mut self) {
         let record = self.service.shards[self.shard].records().remove(self.key);
         record.count_bytes();
-        self.service.active.fetch_sub(1, Relaxed);
+        // Ordered against `all_ended`: one of the two sees what the other has done.
+        if self.service.active.fetch_sub(1, SeqCst) == 1 && self.service.is_draining.load(SeqCst) {
+            events::publish(Event::Process(ProcessEvent::Idle));
+        }
         let elapsed_ms = clock::coarse_ms().saturating_sub(record.accepted_ms);
         let counters = &record.group.counters;
         counters.sessions_active.fetch_sub(1, Relaxed);
@@ -389,9 +405,9 @@ impl Drop for SessionGuard {
             let bytes = record.bytes_up.load(Relaxed) + record.bytes_down.load(Relaxed);
             record.group.report(server, epoch, Outcome::Closed { millis: elapsed_ms, bytes });
         }
-        log::session(|| SessionEvent::SessionClosed {
+        events::session(|| SessionEvent::SessionClosed {
             id: record.id,
-            group: record.group.port(),
+            group: record.group.label().clone(),
             policy: record.group.snapshot().settings.policy.shared_name(),
             client: record.client,
             server: record.server.get().map(|server| server.settings.addr.shared()),
@@ -399,7 +415,7 @@ impl Drop for SessionGuard {
             end: self.end.as_str(),
             bytes_up: record.bytes_up.load(Relaxed),
             bytes_down: record.bytes_down.load(Relaxed),
-            connect_us: (connect_us > 0).then_some(connect_us.into()),
+            connect_us: (connect_us > 0).then_some(connect_us),
             elapsed_ms,
             error: self.error.as_ref().map(|error| error.to_string().into()),
         });

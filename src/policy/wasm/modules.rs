@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, PoisonError};
 use std::thread;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use super::error::ModuleError;
 use super::files;
@@ -72,11 +72,6 @@ impl Modules {
         let missed = self.common.missed().clone();
         let names: BTreeSet<String> = self.common.in_use().keys().cloned().chain(missed).collect();
         names.iter().flat_map(|name| files::paths(&self.common.folder, name)).collect()
-    }
-
-    /// Notified whenever [`Modules::files`] has become another list.
-    pub fn files_changed(&self) -> Arc<Notify> {
-        Arc::clone(&self.common.files_changed)
     }
 
     /// The modules in use, and those in the folder that no group names. Reads the folder, so it may block.

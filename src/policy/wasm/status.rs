@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use super::error::ModuleError;
 use super::files::PREFERRED_ENDING;
 use super::slot::{ModuleRecord, Replacement, Slot};
 use super::source;
 use super::view::{ModuleState, ModuleView};
+use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::IBalancePolicy;
 use crate::policy::spec::{MODULE_PREFIX, ModuleSpec};
 
@@ -25,8 +26,6 @@ pub(super) struct Common {
     in_use: Mutex<BTreeMap<String, ModuleStatus>>,
     /// Guards the name of the module that was asked for last and could not be used.
     missed: Mutex<Option<String>>,
-    /// Notified when the set of files that matter changes.
-    pub(super) files_changed: Arc<Notify>,
     /// Guards the queue of the thread, which is started with the first module.
     pub(super) jobs: Mutex<Option<Sender<Job>>>,
 }
@@ -87,14 +86,7 @@ impl fmt::Debug for ModuleStatus {
 
 impl Common {
     pub(super) fn new(folder: PathBuf, file_bytes_max: u64) -> Self {
-        Self {
-            folder,
-            file_bytes_max,
-            in_use: Mutex::default(),
-            missed: Mutex::default(),
-            files_changed: Arc::default(),
-            jobs: Mutex::default(),
-        }
+        Self { folder, file_bytes_max, in_use: Mutex::default(), missed: Mutex::default(), jobs: Mutex::default() }
     }
 
     /// Shows what is in use.
@@ -104,7 +96,7 @@ impl Common {
         *in_use = modules;
         drop(in_use);
         if is_other_set {
-            self.files_changed.notify_one();
+            events::publish(Event::Policy(PolicyEvent::FilesChanged));
         }
     }
 
@@ -112,7 +104,7 @@ impl Common {
     pub(super) fn miss(&self, name: &str) {
         let is_news = self.missed().replace(name.to_owned()).as_deref() != Some(name);
         if is_news {
-            self.files_changed.notify_one();
+            events::publish(Event::Policy(PolicyEvent::FilesChanged));
         }
     }
 

@@ -1,17 +1,20 @@
-//! What a session tells the log, and the lines that become of it.
+//! What happens to a session.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// One step of a session's life. Built on a data thread, formatted on the log thread.
+use super::fields::Visitor;
+use crate::base::label::GroupLabel;
+
+/// One step of a session's life. Built on a data thread, shown elsewhere.
 #[derive(Clone, Debug)]
 pub enum SessionEvent {
     /// A client was accepted.
     ClientConnected {
         /// The session.
         id: u64,
-        /// The group's port.
-        group: u16,
+        /// The group.
+        group: GroupLabel,
         /// Who connected.
         client: SocketAddr,
     },
@@ -19,8 +22,8 @@ pub enum SessionEvent {
     ServerConnected {
         /// The session.
         id: u64,
-        /// The group's port.
-        group: u16,
+        /// The group.
+        group: GroupLabel,
         /// Who connected.
         client: SocketAddr,
         /// Which server it got.
@@ -34,8 +37,8 @@ pub enum SessionEvent {
     SessionClosed {
         /// The session.
         id: u64,
-        /// The group's port.
-        group: u16,
+        /// The group.
+        group: GroupLabel,
         /// The policy that picked.
         policy: Arc<str>,
         /// Who had connected.
@@ -51,7 +54,7 @@ pub enum SessionEvent {
         /// Bytes server → client.
         bytes_down: u64,
         /// How long the connect took that succeeded.
-        connect_us: Option<u64>,
+        connect_us: Option<u32>,
         /// Since the client was accepted.
         elapsed_ms: u64,
         /// The cause behind `end`, where there is one to tell.
@@ -60,23 +63,17 @@ pub enum SessionEvent {
 }
 
 impl SessionEvent {
-    /// Makes the `tracing` event of it. Text is given as `Display` so that it stands without quotes,
-    /// but for `error`, which is free text.
-    pub(super) fn emit(&self) {
+    /// Shows every field that is known, in the order of a log line, and says what has happened.
+    pub fn show(&self, to: &mut Visitor<'_>) -> &'static str {
         match self {
             Self::ClientConnected { id, group, client } => {
-                tracing::info!(session.id = id, group, client.addr = %client, "client connected");
+                to.number("session.id", *id).group(group).addr("client.addr", *client);
+                "client connected"
             }
             Self::ServerConnected { id, group, client, server, attempt, connect_us } => {
-                tracing::info!(
-                    session.id = id,
-                    group,
-                    client.addr = %client,
-                    server.addr = %server,
-                    attempt,
-                    connect_ms = as_ms(*connect_us),
-                    "server connected"
-                );
+                to.number("session.id", *id).group(group).addr("client.addr", *client).word("server.addr", server);
+                to.number("attempt", *attempt).fraction("connect_ms", as_ms(*connect_us));
+                "server connected"
             }
             Self::SessionClosed {
                 id,
@@ -91,26 +88,27 @@ impl SessionEvent {
                 connect_us,
                 elapsed_ms,
                 error,
-            } => tracing::info!(
-                session.id = id,
-                group,
-                policy = %policy,
-                client.addr = %client,
-                server.addr = server.as_deref().map(tracing::field::display),
-                attempts,
-                end = %end,
-                bytes.up = bytes_up,
-                bytes.down = bytes_down,
-                connect_ms = connect_us.map(as_ms),
-                elapsed_ms,
-                error = error.as_deref(),
+            } => {
+                to.number("session.id", *id).group(group).word("policy", policy).addr("client.addr", *client);
+                if let Some(server) = server {
+                    to.word("server.addr", server);
+                }
+                to.number("attempts", *attempts).word("end", end);
+                to.number("bytes.up", *bytes_up).number("bytes.down", *bytes_down);
+                if let Some(connect_us) = connect_us {
+                    to.fraction("connect_ms", as_ms((*connect_us).into()));
+                }
+                to.number("elapsed_ms", *elapsed_ms);
+                if let Some(error) = error {
+                    to.text("error", error);
+                }
                 "session closed"
-            ),
+            }
         }
     }
 }
 
 /// With the fraction: most connects take less than one millisecond.
-pub(super) fn as_ms(micros: u64) -> f64 {
+fn as_ms(micros: u64) -> f64 {
     micros as f64 / 1_000.0
 }

@@ -1,21 +1,26 @@
-//! What waits for the log thread: bounded, filled by everybody, emptied in one go.
+//! What waits for the log thread: lines and events, bounded, filled by everybody, emptied in one go.
 //!
 //! Each thread pushes into the shard that is its own while there are as few threads as shards, so the
 //! locks are hardly ever contended. Nobody is woken for an entry: the log thread looks every
 //! [`PAUSE`], and only after a second without any entry does the next one wake it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, SystemTime};
 
-use super::event::SessionEvent;
+use tracing::Level;
+
+use super::SessionEvent;
+use super::bus::Published;
+use super::event::Event;
 
 /// Entries one shard holds; what comes after them is dropped.
-pub(super) const SHARD_ENTRIES_MAX: usize = 16_384;
+pub(crate) const SHARD_ENTRIES_MAX: usize = 16_384;
 
 /// How long the log thread lets entries gather.
-pub(super) const PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
 const SHARDS: usize = 8;
 
@@ -33,27 +38,46 @@ thread_local! {
 }
 
 /// Something to write.
-pub(super) struct Entry {
-    pub(super) at: SystemTime,
-    pub(super) what: What,
+pub(crate) struct Entry {
+    pub(crate) at: SystemTime,
+    pub(crate) what: What,
 }
 
-pub(super) enum What {
+pub(crate) enum What {
     /// A line as `tracing` formatted it, with its end of line.
     Line(Box<[u8]>),
-    /// Not formatted yet.
+    /// For the log, for subscribers, or for both.
     Session(SessionEvent),
+    /// From a data thread: for subscribers and the log.
+    Event(Box<Event>),
+    /// Subscribers have it: for the log.
+    Published(Arc<Published>),
 }
+
+/// The log writes what sessions do.
+const SESSIONS_LOGGED: u8 = 1;
+
+/// Somebody has subscribed to what sessions do.
+const SESSIONS_SUBSCRIBED: u8 = 2;
+
+/// The queue of the process.
+pub(crate) static QUEUE: Queue = Queue::new();
 
 /// Guards the entries of the threads that share it. A cache line each, so shards do not slow each other.
 #[repr(align(64))]
 struct Shard(Mutex<Vec<Entry>>);
 
 /// The queue, and how its two ends tell each other about flushing and stopping.
-pub(super) struct Queue {
+pub(crate) struct Queue {
     shards: [Shard; SHARDS],
-    has_session_events: AtomicBool,
+    /// Who wants to know what sessions do: [`SESSIONS_LOGGED`], [`SESSIONS_SUBSCRIBED`].
+    sessions_wanted: AtomicU8,
+    /// The least important level that the log writes; 0 while there is no log.
+    level: AtomicU8,
+    /// Lines that were lost.
     dropped: AtomicU64,
+    /// Events that were lost and that no subscriber has been told of yet.
+    events_lost: AtomicU64,
     is_idle: AtomicBool,
     is_stopping: AtomicBool,
     flushes_wanted: AtomicU64,
@@ -64,11 +88,13 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             shards: [const { Shard(Mutex::new(Vec::new())) }; SHARDS],
-            has_session_events: AtomicBool::new(false),
+            sessions_wanted: AtomicU8::new(0),
+            level: AtomicU8::new(0),
             dropped: AtomicU64::new(0),
+            events_lost: AtomicU64::new(0),
             is_idle: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
             flushes_wanted: AtomicU64::new(0),
@@ -78,22 +104,22 @@ impl Queue {
         }
     }
 
-    pub(super) fn push_session(&self, event: impl FnOnce() -> SessionEvent) {
-        if self.has_session_events.load(Relaxed) {
+    pub(crate) fn push_session(&self, event: impl FnOnce() -> SessionEvent) {
+        if self.sessions_wanted.load(Relaxed) != 0 {
             self.push(What::Session(event()));
         }
     }
 
     /// Never waits longer than another thread takes to move one entry.
-    pub(super) fn push(&self, what: What) {
+    pub(crate) fn push(&self, what: What) {
         self.push_entry(Entry { at: SystemTime::now(), what });
     }
 
-    pub(super) fn push_entry(&self, entry: Entry) {
+    pub(crate) fn push_entry(&self, entry: Entry) {
         let mut entries = lock(&self.shards[SHARD.with(|shard| *shard)].0);
         if entries.len() >= SHARD_ENTRIES_MAX {
             drop(entries);
-            return self.count_dropped(1);
+            return self.lose(&entry.what);
         }
         entries.push(entry);
         let is_first = entries.len() == 1;
@@ -105,20 +131,55 @@ impl Queue {
         }
     }
 
-    pub(super) fn set_session_events(&self, has_session_events: bool) {
-        self.has_session_events.store(has_session_events, Relaxed);
+    /// The log writes what is at least as important as this from now on.
+    pub(crate) fn set_level(&self, level: Level) {
+        self.level.store(rank(level), Relaxed);
+        self.want_sessions(SESSIONS_LOGGED, level >= Level::INFO);
     }
 
-    pub(super) fn dropped_total(&self) -> u64 {
+    /// True when the log writes events of this level.
+    pub(crate) fn takes(&self, level: Level) -> bool {
+        rank(level) <= self.level.load(Relaxed)
+    }
+
+    /// Somebody has subscribed to what sessions do, or nobody has any more.
+    pub(crate) fn set_subscribed(&self, is_subscribed: bool) {
+        self.want_sessions(SESSIONS_SUBSCRIBED, is_subscribed);
+    }
+
+    fn want_sessions(&self, whose: u8, is_wanted: bool) {
+        match is_wanted {
+            true => self.sessions_wanted.fetch_or(whose, Relaxed),
+            false => self.sessions_wanted.fetch_and(!whose, Relaxed),
+        };
+    }
+
+    /// Counts what found no place.
+    fn lose(&self, what: &What) {
+        match what {
+            What::Line(_) | What::Published(_) => {}
+            What::Session(_) | What::Event(_) => {
+                self.events_lost.fetch_add(1, Relaxed);
+            }
+        }
+        self.count_dropped(1);
+    }
+
+    /// Events that were lost since the last call.
+    pub(crate) fn take_events_lost(&self) -> u64 {
+        self.events_lost.swap(0, Relaxed)
+    }
+
+    pub(crate) fn dropped_total(&self) -> u64 {
         self.dropped.load(Relaxed)
     }
 
-    pub(super) fn count_dropped(&self, lines: u64) {
+    pub(crate) fn count_dropped(&self, lines: u64) {
         self.dropped.fetch_add(lines, Relaxed);
     }
 
     /// Waits until what was pushed so far is written, or for `time_max`. True when it is written.
-    pub(super) fn flush(&self, time_max: Duration) -> bool {
+    pub(crate) fn flush(&self, time_max: Duration) -> bool {
         let mine = {
             let _done = lock(&self.flushes_done);
             self.flushes_wanted.fetch_add(1, Relaxed) + 1
@@ -131,10 +192,11 @@ impl Queue {
     }
 
     /// Flushes for the last time: the log thread ends, and session events cost nothing any more.
-    pub(super) fn stop(&self, time_max: Duration) {
+    pub(crate) fn stop(&self, time_max: Duration) {
         self.is_stopping.store(true, Relaxed);
         self.flush(time_max);
-        self.set_session_events(false);
+        self.level.store(0, Relaxed);
+        self.sessions_wanted.store(0, Relaxed);
     }
 
     fn wake(&self) {
@@ -147,17 +209,22 @@ impl Queue {
 /// The log thread's end.
 impl Queue {
     /// Says who is to be woken. Called once, by the log thread, before anything else.
-    pub(super) fn attach(&self) {
+    pub(crate) fn attach(&self) {
         self.log_thread.get_or_init(std::thread::current);
     }
 
+    /// True when there is a log thread.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.log_thread.get().is_some()
+    }
+
     /// The number of the flush that a pass beginning now will fulfil, and whether it is the last pass.
-    pub(super) fn begin_pass(&self) -> (u64, bool) {
+    pub(crate) fn begin_pass(&self) -> (u64, bool) {
         let _done = lock(&self.flushes_done);
         (self.flushes_wanted.load(Relaxed), self.is_stopping.load(Relaxed))
     }
 
-    pub(super) fn end_pass(&self, flush: u64) {
+    pub(crate) fn end_pass(&self, flush: u64) {
         let mut done = lock(&self.flushes_done);
         if *done < flush {
             *done = flush;
@@ -167,7 +234,7 @@ impl Queue {
 
     /// Moves everything into `batch`, in the order of time. `spare` goes round between the shards so
     /// that each is locked for one swap only.
-    pub(super) fn collect(&self, batch: &mut Vec<Entry>, spare: &mut Vec<Entry>) {
+    pub(crate) fn collect(&self, batch: &mut Vec<Entry>, spare: &mut Vec<Entry>) {
         for shard in &self.shards {
             let mut entries = lock(&shard.0);
             if entries.is_empty() {
@@ -187,17 +254,28 @@ impl Queue {
     }
 
     #[cfg(test)]
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.is_idle.load(Relaxed)
     }
 
-    pub(super) fn set_idle(&self, is_idle: bool) {
+    pub(crate) fn set_idle(&self, is_idle: bool) {
         self.is_idle.store(is_idle, Relaxed);
     }
 }
 
+/// More for what matters less; [`Level`] itself cannot be stored in an atomic.
+fn rank(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 1,
+        Level::WARN => 2,
+        Level::INFO => 3,
+        Level::DEBUG => 4,
+        Level::TRACE => 5,
+    }
+}
+
 /// Frees what a burst has left behind of a vector that is empty now, and of which so much was `used`.
-pub(super) fn shrink(entries: &mut Vec<Entry>, used: usize) {
+pub(crate) fn shrink(entries: &mut Vec<Entry>, used: usize) {
     if entries.capacity() > CAPACITY_KEPT_MAX.max(used * USED_PART_MIN) {
         *entries = Vec::new();
     }

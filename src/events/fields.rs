@@ -1,0 +1,67 @@
+//! How an event says what it is made of.
+//!
+//! The one list of an event's fields: log lines as text and as JSON, and whatever else shows events, walk through
+//! it, so that a field is named in one place.
+
+use std::net::SocketAddr;
+
+use crate::base::label::GroupLabel;
+
+/// The value of one field.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// A whole number.
+    Number(u64),
+    /// A number with a fraction.
+    Fraction(f64),
+    /// A word that needs no quotes: an address, a name, a reason.
+    Word(&'a str),
+    /// Free text; lines of text quote it.
+    Text(&'a str),
+    /// The address of a client or a server.
+    Addr(SocketAddr),
+}
+
+/// Takes an event's fields, one after the other.
+pub struct Visitor<'a>(pub(super) &'a mut dyn FnMut(&'static str, Value<'_>));
+
+impl<'a> Visitor<'a> {
+    /// A visitor that calls `take` with each field.
+    pub fn new(take: &'a mut dyn FnMut(&'static str, Value<'_>)) -> Self {
+        Self(take)
+    }
+
+    pub(super) fn number(&mut self, name: &'static str, number: impl Into<u64>) -> &mut Self {
+        self.add(name, Value::Number(number.into()))
+    }
+
+    pub(super) fn fraction(&mut self, name: &'static str, number: f64) -> &mut Self {
+        self.add(name, Value::Fraction(number))
+    }
+
+    pub(super) fn word(&mut self, name: &'static str, word: &str) -> &mut Self {
+        self.add(name, Value::Word(word))
+    }
+
+    pub(super) fn text(&mut self, name: &'static str, text: &str) -> &mut Self {
+        self.add(name, Value::Text(text))
+    }
+
+    pub(super) fn addr(&mut self, name: &'static str, addr: SocketAddr) -> &mut Self {
+        self.add(name, Value::Addr(addr))
+    }
+
+    /// The group's port, and its name where it has one.
+    pub(super) fn group(&mut self, group: &GroupLabel) -> &mut Self {
+        self.number("group", group.port());
+        if let Some(name) = group.name() {
+            self.word("group.name", name);
+        }
+        self
+    }
+
+    fn add(&mut self, name: &'static str, value: Value<'_>) -> &mut Self {
+        (self.0)(name, value);
+        self
+    }
+}

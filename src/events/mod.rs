@@ -1,0 +1,87 @@
+//! Facts as values: what happens is published once, and whoever wants to know receives it.
+//!
+//! The log makes lines of events, subscribers act on them; nobody polls to learn what happened. [`publish`] is for
+//! management: subscribers have the event when it returns. Data threads use [`session()`] and [`publish_soon`], which cost
+//! one push into the thread's own part of a bounded queue; the log thread takes events out of it and hands them on.
+//! Nobody ever waits: what does not fit is dropped, and a subscriber finds a gap in its place.
+
+mod bus;
+mod event;
+mod fields;
+mod queue;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::time::SystemTime;
+
+pub use bus::{CHANGES_MAX, Published, Received, SESSIONS_MAX, Subscription};
+pub use event::{ConfigEvent, Event, GroupChange, PolicyEvent, ProcessEvent, ServerChange};
+pub use fields::{Value, Visitor};
+#[cfg(test)]
+pub(crate) use queue::SHARD_ENTRIES_MAX;
+pub(crate) use queue::{Entry, PAUSE, QUEUE, Queue, What, shrink};
+pub use session::SessionEvent;
+
+/// Publishes what management has done or found. Subscribers have it when this returns, the log writes it soon after.
+pub fn publish(event: Event) {
+    let level = event.level();
+    let at = SystemTime::now();
+    let published = bus::CHANGES.send(event, at);
+    if QUEUE.takes(level) {
+        QUEUE.push_entry(Entry { at, what: What::Published(published) });
+    }
+}
+
+/// Publishes from a thread that must not wait for anybody: subscribers have it a moment later.
+pub fn publish_soon(event: Event) {
+    match QUEUE.is_attached() {
+        true => QUEUE.push(What::Event(Box::new(event))),
+        // Without a log thread nobody would hand it on: a proxy inside another program, or a test.
+        false => publish(event),
+    }
+}
+
+/// Publishes what a session did. `event` is not called, and nothing but one atomic read happens, when nobody wants to know.
+pub fn session(event: impl FnOnce() -> SessionEvent) {
+    QUEUE.push_session(event);
+}
+
+/// Subscribes to everything but what sessions do.
+pub fn subscribe() -> Subscription {
+    bus::CHANGES.subscribe()
+}
+
+/// Subscribes to what sessions do. Until the subscription is dropped, and some events longer, data threads publish it.
+pub fn subscribe_to_sessions() -> Subscription {
+    let subscription = bus::SESSIONS.subscribe();
+    QUEUE.set_subscribed(true);
+    subscription
+}
+
+/// Hands a session's event to those who have subscribed.
+pub(crate) fn hand_on_session(event: SessionEvent, at: SystemTime) {
+    if !bus::SESSIONS.has_subscribers() {
+        QUEUE.set_subscribed(false);
+        // Whoever has subscribed since the look has set the flag before, or finds it as it should be.
+        if bus::SESSIONS.has_subscribers() {
+            QUEUE.set_subscribed(true);
+        }
+        return;
+    }
+    bus::SESSIONS.send(Event::Session(event), at);
+}
+
+/// Hands on an event that came by way of the queue.
+pub(crate) fn hand_on(event: Event, at: SystemTime) -> std::sync::Arc<Published> {
+    bus::CHANGES.send(event, at)
+}
+
+/// Tells every subscriber that so many events were lost before they could be handed on.
+pub(crate) fn hand_on_gap(lost: u64) {
+    let at = SystemTime::now();
+    bus::CHANGES.send(Event::Lost(lost), at);
+    if bus::SESSIONS.has_subscribers() {
+        bus::SESSIONS.send(Event::Lost(lost), at);
+    }
+}
