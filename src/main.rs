@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use goproxy::base::vital;
 use goproxy::cli::{self, Cli, Command, FileArgs, Loaded};
 use goproxy::config;
 use goproxy::demo;
@@ -31,6 +32,12 @@ const EXIT_FORCED: u8 = 3;
 
 /// How long threads that hang in a system call may hold up the end.
 const RUNTIME_END_MAX: Duration = Duration::from_millis(500);
+
+/// How long threads may take to end that have been told to: one that compiles a module does not look up.
+const THREADS_END_MAX: Duration = Duration::from_millis(500);
+
+/// What is said of a process that cannot go on.
+const FAILED: &str = "a background task exited unexpectedly; the log names it";
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -59,6 +66,9 @@ fn run(file: &FileArgs) -> anyhow::Result<ExitCode> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let done = runtime.block_on(serve(loaded));
     runtime.shutdown_timeout(RUNTIME_END_MAX);
+    if let Err(threads) = vital::join_all(THREADS_END_MAX) {
+        tracing::warn!(threads = threads.join(", "), "not waiting any longer for threads to end");
+    }
     done
 }
 
@@ -73,7 +83,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     notify(&[NotifyState::Ready]);
     let limit = loop {
         tokio::select! {
-            () = proxy.failed() => anyhow::bail!("a background task exited unexpectedly; the log names it"),
+            () = proxy.failed() => anyhow::bail!(FAILED),
             order = signals.next() => match order {
                 Order::Reload => reload(&proxy).await,
                 Order::Nothing => {}
@@ -82,7 +92,11 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         }
     };
     notify(&[NotifyState::Stopping]);
+    let failed = proxy.failed();
     tokio::select! {
+        // What cannot be done in order is not waited for.
+        biased;
+        () = failed => anyhow::bail!(FAILED),
         () = proxy.drain(limit) => {
             proxy.stop().await;
             Ok(ExitCode::SUCCESS)

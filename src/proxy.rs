@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::AdminServer;
-use crate::base::watch;
+use crate::base::{vital, watch};
 use crate::config::{AdminListen, Config};
 use crate::control::{ChangeError, Control, Runner, note_silence};
 use crate::counters::EndReason;
@@ -94,8 +94,14 @@ impl Proxy {
     }
 
     /// Completes when something that must not end has ended: the process cannot go on.
-    pub async fn failed(&self) {
-        self.failed.cancelled().await;
+    pub fn failed(&self) -> impl Future<Output = ()> + use<> {
+        let failed = self.failed.clone();
+        async move {
+            tokio::select! {
+                () = failed.cancelled() => {}
+                () = vital::failed() => {}
+            }
+        }
     }
 
     /// Stops accepting and waits for the sessions to end by themselves, `limit` at most.
@@ -133,8 +139,7 @@ impl Proxy {
 
     fn spawn_tasks(&self, path: PathBuf, runner: Runner, admin: AdminServer) {
         let (control, stop) = (&self.control, &self.stop);
-        // Ends when every handle of `control` is gone, so with the last of the other tasks; waits for no one.
-        tokio::spawn(runner.run());
+        self.spawn_runner(runner);
         self.spawn("leases", stop, heartbeat::leases(Arc::clone(control.running()), stop.clone()));
         self.spawn("names", stop, names::run(Arc::clone(control.running()), stop.clone()));
         self.spawn("silence", stop, note_silence(control.clone(), stop.clone()));
@@ -156,12 +161,23 @@ impl Proxy {
         self.spawn("admin", &self.stop_admin, served);
     }
 
+    /// The one task that is not told to end: it does when every handle of `control` is gone, after all others. Its end is
+    /// watched here, and nobody waits for it.
+    fn spawn_runner(&self, runner: Runner) {
+        let by_surprise = self.failed.clone().drop_guard();
+        tokio::spawn(async move {
+            runner.run().await;
+            by_surprise.disarm();
+        });
+    }
+
     /// Runs a task that must not end before it is told to.
     fn spawn(&self, name: &'static str, stop: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
         let (stop, failed) = (stop.clone(), self.failed.clone());
         self.tasks.spawn(async move {
             // Also on a panic.
             let by_surprise = failed.drop_guard();
+            vital::panic_at(name);
             task.await;
             if stop.is_cancelled() {
                 by_surprise.disarm();

@@ -1,5 +1,7 @@
-//! What every other part may use: the coarse clock, and noticing that files have changed.
+//! What every other part may use: the coarse clock, threads that must not end, and noticing that files
+//! have changed.
 
 pub mod clock;
 pub mod label;
+pub mod vital;
 pub mod watch;

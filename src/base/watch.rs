@@ -19,16 +19,18 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Event, EventHandler, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3Default;
+
+use crate::base::vital;
 
 /// How long nothing must happen before the files are looked at: most writers are done by then.
 pub const QUIET: Duration = Duration::from_millis(200);
@@ -210,7 +212,8 @@ struct Watched<S> {
     subject: S,
     /// Told of every event that matters.
     events: Arc<Notify>,
-    watcher: Option<RecommendedWatcher>,
+    /// With whether its thread has ended.
+    watcher: Option<(RecommendedWatcher, Arc<AtomicBool>)>,
     folders: BTreeSet<PathBuf>,
     /// The paths whose events matter; shared with the thread of `notify`.
     relevant: Arc<ArcSwap<BTreeSet<PathBuf>>>,
@@ -220,16 +223,24 @@ struct Watched<S> {
 impl<S: Subject> Watched<S> {
     fn new(subject: S, events: Arc<Notify>) -> Self {
         let relevant = Arc::new(ArcSwap::from_pointee(BTreeSet::new()));
-        let (filter, heard) = (Arc::clone(&relevant), Arc::clone(&events));
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // An error means that events may have been lost, which is as good as an event.
-            if event.as_ref().map_or(true, |event| is_relevant(event, &filter.load())) {
-                heard.notify_one();
-            }
-        });
-        let watcher = watcher.inspect_err(|error| warn_blind(&subject.paths(), error)).ok();
-        let is_blind = watcher.is_none();
-        Self { subject, events, watcher, folders: BTreeSet::new(), relevant, is_blind }
+        let mut watched = Self { subject, events, watcher: None, folders: BTreeSet::new(), relevant, is_blind: true };
+        watched.start();
+        watched
+    }
+
+    /// Starts the thread of `notify`, which waits for events.
+    fn start(&mut self) {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ears = Ears {
+            relevant: Arc::clone(&self.relevant),
+            events: Arc::clone(&self.events),
+            is_over: Arc::clone(&is_over),
+        };
+        let watcher = notify::recommended_watcher(ears);
+        let watcher = watcher.inspect_err(|error| warn_blind(&self.subject.paths(), error)).ok();
+        self.is_blind = watcher.is_none();
+        self.folders.clear();
+        self.watcher = watcher.map(|watcher| (watcher, is_over));
     }
 
     /// True when the files have changed. The watches are set up before they are looked at.
@@ -244,7 +255,13 @@ impl<S: Subject> Watched<S> {
     /// Watches the folders that matter now, and no other. Even those that mattered before are watched
     /// anew: a folder may have been replaced by another of the same name.
     fn set_up(&mut self, paths: &[PathBuf]) {
-        let Some(watcher) = &mut self.watcher else { return };
+        if self.watcher.as_ref().is_some_and(|(_, is_over)| is_over.load(SeqCst)) {
+            tracing::warn!(path = %first(paths), "files watched anew: the thread that did has ended");
+            // Dropping it would panic: it wants to tell its thread.
+            std::mem::forget(self.watcher.take());
+            self.start();
+        }
+        let Some((watcher, _)) = &mut self.watcher else { return };
         let way = ways_to(paths);
         self.relevant.store(Arc::new(way.relevant));
         for folder in &self.folders {
@@ -261,6 +278,31 @@ impl<S: Subject> Watched<S> {
             _ => {}
         }
         self.is_blind = failure.is_some();
+    }
+}
+
+/// What the thread of `notify` calls with each event; gone with that thread.
+struct Ears {
+    relevant: Arc<ArcSwap<BTreeSet<PathBuf>>>,
+    events: Arc<Notify>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl EventHandler for Ears {
+    fn handle_event(&mut self, event: notify::Result<Event>) {
+        vital::panic_at("watcher");
+        // An error means that events may have been lost, which is as good as an event.
+        if event.as_ref().map_or(true, |event| is_relevant(event, &self.relevant.load())) {
+            self.events.notify_one();
+        }
+    }
+}
+
+impl Drop for Ears {
+    fn drop(&mut self) {
+        // By surprise, or with the watcher, and then nobody hears of it.
+        self.is_over.store(true, SeqCst);
+        self.events.notify_one();
     }
 }
 

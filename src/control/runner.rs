@@ -17,6 +17,7 @@ use super::difference::{Difference, by_port};
 use super::plan::{self, persist};
 use super::{Change, ChangeError, Control, JOBS_MAX, Job, Shared};
 use crate::base::label::GroupLabel;
+use crate::base::vital;
 use crate::config::{self, Config, Edit};
 use crate::counters::ProcessCounters;
 use crate::data::session::ProxySessionService;
@@ -98,6 +99,7 @@ impl Runner {
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::new();
         while self.jobs.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            vital::panic_at("runner");
             let mut edits: Vec<(Change, Reply)> = Vec::new();
             for job in batch.drain(..) {
                 match job {

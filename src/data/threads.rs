@@ -17,6 +17,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::base::vital;
 use crate::data::poll::Waker;
 use crate::data::session::ProxySessionService;
 use crate::data::thread::{Command, DataThread};
@@ -92,6 +93,7 @@ impl DataThreads {
                 if pinned && let Err(error) = pin(index) {
                     tracing::warn!(thread = index, %error, "cannot stay on one core");
                 }
+                vital::panic_at(&format!("data-{index}"));
                 match thread.run() {
                     Ok(()) => drop(by_surprise.disarm()),
                     Err(error) => tracing::error!(thread = index, %error, "cannot wait for events"),

@@ -191,12 +191,14 @@ impl Queue {
         *done >= mine
     }
 
-    /// Flushes for the last time: the log thread ends, and session events cost nothing any more.
-    pub(crate) fn stop(&self, time_max: Duration) {
+    /// Flushes for the last time: the log thread ends, and session events cost nothing any more. True when everything is
+    /// written.
+    pub(crate) fn stop(&self, time_max: Duration) -> bool {
         self.is_stopping.store(true, Relaxed);
-        self.flush(time_max);
+        let is_written = self.flush(time_max);
         self.level.store(0, Relaxed);
         self.sessions_wanted.store(0, Relaxed);
+        is_written
     }
 
     fn wake(&self) {

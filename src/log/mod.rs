@@ -15,6 +15,7 @@ mod thread;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tracing::Dispatch;
@@ -22,6 +23,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
+use crate::base::vital;
 use crate::events::{QUEUE, Queue};
 pub use format::{LogFormat, LogLevel};
 use lines::EventLines;
@@ -36,6 +38,7 @@ static FILTER: OnceLock<Filter> = OnceLock::new();
 #[must_use = "lines are lost when it is dropped early"]
 pub struct LogGuard {
     queue: &'static Queue,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// Starts the log thread and makes it the destination of `tracing` and of panics.
@@ -50,9 +53,9 @@ pub fn init(format: LogFormat, level: LogLevel, color: bool) -> LogGuard {
     tracing::dispatcher::set_global_default(dispatch).expect("logging is started once");
     FILTER.set(filter).ok().expect("logging is started once");
     let log = LogThread::new(&QUEUE, EventLines::new(format, color), std::io::stderr());
-    std::thread::Builder::new().name("log".into()).spawn(|| log.run()).expect("a thread can be started");
+    let thread = vital::start("log", None, || log.run()).expect("a thread can be started");
     std::panic::set_hook(Box::new(|panic| report_panic(&QUEUE, panic)));
-    LogGuard { queue: &QUEUE }
+    LogGuard { queue: &QUEUE, thread: Some(thread) }
 }
 
 /// True when stderr is a terminal and `NO_COLOR` is unset or empty.
@@ -74,7 +77,11 @@ pub fn dropped_total() -> u64 {
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        self.queue.stop(FLUSH_TIME_MAX);
+        let is_written = self.queue.stop(FLUSH_TIME_MAX);
+        // One that still waits for stderr is not waited for.
+        if let Some(thread) = self.thread.take().filter(|_| is_written) {
+            vital::join(vec![thread], FLUSH_TIME_MAX);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use tracing::Level;
 
 use super::format::stamp;
 use super::lines::EventLines;
+use crate::base::vital;
 use crate::events::{self, Entry, Event, PAUSE, Queue, SessionEvent, What};
 
 /// Bytes gathered before they are written.
@@ -110,6 +111,7 @@ impl<W: Write> LogThread<W> {
         loop {
             let (flush, is_last) = self.queue.begin_pass();
             if self.pass() {
+                vital::panic_at("log");
                 busy_at = Instant::now();
             }
             self.queue.end_pass(flush);

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::listen::overlap;
+use super::overlap::overlap;
 
 /// `TCP_LISTEN` as the kernel writes it.
 const LISTENING: &str = "0A";

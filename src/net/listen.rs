@@ -1,12 +1,13 @@
 //! Binds the listening sockets of a group: one for each data thread, on the same port.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use super::foreign;
+use super::overlap::overlap;
 
 /// Connections the kernel may hold for us; `net.core.somaxconn` may say less.
 pub(crate) const BACKLOG: i32 = 4096;
@@ -44,17 +45,6 @@ pub(crate) fn bind(addr: SocketAddr, threads: usize, ours: &[SocketAddr]) -> io:
         .collect()
 }
 
-/// True when a connection to one of the two might reach a listener on the other.
-pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
-    one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
-}
-
-/// True when a listener on `any` takes connections to `ip`. One on `::` takes those of IPv4 as well.
-fn covers(any: IpAddr, ip: IpAddr) -> bool {
-    any.is_unspecified() && (any.is_ipv6() || ip.is_ipv4())
-}
-
 fn socket(addr: SocketAddr) -> io::Result<OwnedFd> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -67,24 +57,6 @@ fn socket(addr: SocketAddr) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_overlap_where_a_client_might_meet_either_listener() {
-        for (one, other, expected) in [
-            ("127.0.0.1:80", "127.0.0.1:80", true),
-            ("127.0.0.1:80", "127.0.0.1:81", false),
-            ("127.0.0.1:80", "127.0.0.2:80", false),
-            ("127.0.0.1:80", "0.0.0.0:80", true),
-            ("127.0.0.1:80", "[::]:80", true),
-            ("127.0.0.1:80", "[::ffff:127.0.0.1]:80", true),
-            ("[::1]:80", "0.0.0.0:80", false),
-            ("[::1]:80", "[::]:80", true),
-            ("0.0.0.0:80", "[::]:80", true),
-        ] {
-            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
-            assert_eq!((overlap(one, other), overlap(other, one)), (expected, expected), "{one} {other}");
-        }
-    }
 
     #[test]
     fn our_own_listener_is_in_nobodys_way_but_its_own() {

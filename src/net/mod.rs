@@ -2,5 +2,6 @@
 
 mod foreign;
 mod listen;
+mod overlap;
 
 pub(crate) use listen::{BACKLOG, bind};

@@ -38,4 +38,5 @@ mod resets;
 mod service_manager;
 mod shipped_config;
 mod stderr;
+mod surprises;
 mod timeouts;

@@ -16,6 +16,8 @@ use rustix::thread::set_current_timer_slack;
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{Config, Engine, EngineWeak, RegallocAlgorithm};
 
+use crate::base::vital;
+
 /// How often the epoch advances, and so how exactly a deadline is kept: a call is stopped up to two ticks after it.
 /// Each tick takes a processor from a session for a moment; with one a millisecond that cost 2 % on a busy machine.
 const TICK: Duration = Duration::from_millis(5);
@@ -100,8 +102,8 @@ impl Ticker {
     fn start(engine: EngineWeak, time: Time) -> std::io::Result<Arc<Self>> {
         let ticker = Arc::new(Self { time, ..Self::default() });
         let own = Arc::clone(&ticker);
-        let thread = thread::Builder::new().name("policy-clock".to_owned()).spawn(move || own.run(&engine))?;
-        let _ = ticker.thread.set(thread.thread().clone());
+        let thread = vital::spawn("policy-clock", None, move || own.run(&engine))?;
+        let _ = ticker.thread.set(thread);
         Ok(ticker)
     }
 
@@ -127,6 +129,7 @@ impl Ticker {
         let _ = set_current_timer_slack(NonZeroU64::new(SLACK.as_nanos() as u64));
         let mut counted = processor_time();
         while !self.is_over.load(SeqCst) {
+            vital::panic_at("policy-clock");
             for _ in 0..IDLE_TICKS {
                 thread::sleep(TICK);
                 if self.time == Time::Processor {

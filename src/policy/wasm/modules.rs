@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, PoisonError};
-use std::thread;
 
 use tokio::sync::oneshot;
 
@@ -14,6 +13,7 @@ use super::policy::fallback;
 use super::registry::Registry;
 use super::status::{Common, Job, Made};
 use super::view::ModuleView;
+use crate::base::vital;
 use crate::policy::balance::IBalancePolicy;
 use crate::policy::spec::ModuleSpec;
 
@@ -100,10 +100,7 @@ impl Modules {
         }
         let (sender, queue) = mpsc::channel();
         let registry = Registry::new(&self.common);
-        thread::Builder::new()
-            .name("policies".to_owned())
-            .stack_size(COMPILER_STACK_BYTES)
-            .spawn(move || registry.run(&queue))
+        vital::spawn("policies", Some(COMPILER_STACK_BYTES), move || registry.run(&queue))
             .map_err(|error| ModuleError(format!("cannot start the thread that loads policies: {error}")))?;
         Ok(jobs.insert(sender).clone())
     }

@@ -19,6 +19,7 @@ use super::policy::{WasmPolicy, fallback};
 use super::slot::{ModuleRecord, Replace, Replacement, Slot};
 use super::source;
 use super::status::{Common, Job, ModuleStatus, Version};
+use crate::base::vital;
 use crate::policy::balance::IBalancePolicy;
 use crate::policy::spec::ModuleSpec;
 
@@ -82,6 +83,7 @@ impl Registry {
     }
 
     fn take(&mut self, job: Job) {
+        vital::panic_at("modules");
         match job {
             Job::Make { spec, group, anyway, jobs, reply } => {
                 let made = self.make(&spec, group, anyway, jobs);
