@@ -55,7 +55,10 @@ pub struct CheckArgs {
     /// How much memory an instance may have, as `memory` in proxy.json
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = flags::module_memory)]
     memory: u64,
-    /// The largest file that is read, as `policy_max_bytes` in proxy.json
+    /// How long compiling may take, as `compile_budget` in proxy.json
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = flags::module_compile_budget)]
+    compile_budget: Duration,
+    /// The largest file that is used, as `policy_max_bytes` in proxy.json
     #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = flags::policy_max_bytes)]
     max_bytes: u64,
     /// Print one JSON object instead of text
@@ -101,6 +104,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         config: args.config.clone(),
         deadline: args.deadline,
         memory: args.memory,
+        compile_budget: args.compile_budget,
         ..ModuleSpec::new(&name)
     };
     let report = lab::check(&args.file, &spec, args.max_bytes);

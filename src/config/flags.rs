@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jsonc_parser::ast::Value;
 
-use super::fields::{DEADLINE, MEMORY, POLICY_MAX_BYTES};
+use super::fields::{COMPILE_BUDGET, DEADLINE, MEMORY, POLICY_MAX_BYTES};
 use super::key::Kind;
 use super::kinds::free;
 use super::problem::{Place, Problem};
@@ -45,6 +45,15 @@ pub fn module_deadline(text: &str) -> Result<Duration, String> {
 /// It is no size, or out of bounds.
 pub fn module_memory(text: &str) -> Result<u64, String> {
     flag(text, |value| MEMORY.parse(value))
+}
+
+/// `compile_budget` of a module: `1s`.
+///
+/// # Errors
+///
+/// It is no time, or out of bounds.
+pub fn module_compile_budget(text: &str) -> Result<Duration, String> {
+    flag(text, |value| COMPILE_BUDGET.parse(value))
 }
 
 /// `policy_max_bytes`: `8MiB`.

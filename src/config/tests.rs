@@ -83,7 +83,7 @@ fn a_policy_is_read_in_both_forms() {
     assert_eq!(policy(r#"{ "wasm": "mine-2.1", "config": { }, "deadline": "0.005s", "sha256": null }"#), plain);
 
     let full = policy(
-        r#"{ "fallback": "maglev", "deadline": "1s", "memory": "64KiB", "wasm": "m",
+        r#"{ "fallback": "maglev", "deadline": "1s", "memory": "64KiB", "compile_budget": "3s", "wasm": "m",
              "sha256": "00FfAb4298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b801",
              "config": { "z": 1.50, "a\u00e4\n": [-0, 12345678901234567890, true, null, "x\\\"/"], // no
                          "b" : { "c": 1E+400, } } }"#,
@@ -91,6 +91,7 @@ fn a_policy_is_read_in_both_forms() {
     let module = full.as_module().unwrap();
     assert_eq!((full.name(), module.fallback), ("wasm:m", "maglev"));
     assert_eq!((module.deadline, module.memory), (Duration::from_secs(1), 64 << 10));
+    assert_eq!(module.compile_budget, Duration::from_secs(3));
     assert_eq!(module.sha256.map(|sha256| (sha256[..4].to_owned(), sha256[31])), Some((vec![0, 0xff, 0xab, 0x42], 1)));
     assert_eq!(module.config, r#"{"z":1.50,"aä\n":[-0,12345678901234567890,true,null,"x\\\"/"],"b":{"c":1E+400}}"#);
     assert_eq!(policy(&kinds::policy().write(&full, &key::Style::default())), full);

@@ -48,6 +48,8 @@ pub struct ModuleCounters {
     pub pick_time: Histogram,
     /// Picks that the fallback answered.
     pub fallbacks: AtomicU64,
+    /// Clients to whom it named no server, although one was open that they had not tried.
+    pub nones: AtomicU64,
     /// Times that another version took over.
     pub swaps: AtomicU64,
     /// Versions of the file that were refused.
@@ -78,6 +80,7 @@ impl Default for ModuleCounters {
             picks: AtomicU64::default(),
             pick_time: Histogram::new(&PICK_BOUNDS),
             fallbacks: AtomicU64::default(),
+            nones: AtomicU64::default(),
             swaps: AtomicU64::default(),
             refusals: AtomicU64::default(),
             faults: Default::default(),

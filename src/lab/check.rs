@@ -23,12 +23,13 @@ pub fn check(path: &Path, spec: &ModuleSpec, file_bytes_max: u64) -> Report {
         let text = "no policy can be called so: expected a file name of letters, digits, _, - and .";
         report.notes.push(text.to_owned());
     }
-    match Trial::load(path, file_bytes_max) {
+    match Trial::load(path, source::Limits { file_bytes_max, compile_budget: spec.compile_budget }) {
         Err(error) => report.refuse(&error.0, "load"),
         Ok(trial) => {
             report.source(trial.file(), source::hex(&trial.file().sha256), trial.compile_time());
             let start_ms = clock::coarse_ms() + RUN_MAX_MS;
             run(&mut report, Subject { trial: &trial, spec, start_ms });
+            report.says = trial.said();
         }
     }
     report

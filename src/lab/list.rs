@@ -9,7 +9,7 @@ use super::rig::GROUP;
 use super::style::Style;
 use crate::config::Config;
 use crate::policy::built_in;
-use crate::policy::spec::{MODULE_PREFIX, ModuleSpec};
+use crate::policy::spec::{COMPILE_BUDGET, MODULE_PREFIX, ModuleSpec};
 use crate::policy::wasm::trial::Trial;
 use crate::policy::wasm::view::ModuleState;
 use crate::policy::wasm::{ModuleError, Modules, source};
@@ -115,9 +115,13 @@ impl<'c> Trials<'c> {
 
     fn loaded(&mut self, name: &str) -> &Result<Trial, ModuleError> {
         let Self { config, loaded, .. } = self;
-        loaded
-            .entry(name.to_owned())
-            .or_insert_with(|| Trial::find(&config.policies_dir, name, config.policy_max_bytes))
+        loaded.entry(name.to_owned()).or_insert_with(|| {
+            let named = config.groups.iter().filter_map(|group| group.settings.policy.as_module());
+            let budgets = named.filter(|spec| *spec.name == *name).map(|spec| spec.compile_budget);
+            let compile_budget = budgets.max().unwrap_or(COMPILE_BUDGET);
+            let limits = source::Limits { file_bytes_max: config.policy_max_bytes, compile_budget };
+            Trial::find(&config.policies_dir, name, limits)
+        })
     }
 
     /// Makes the policy as the group would; gives its version.

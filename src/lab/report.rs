@@ -42,6 +42,8 @@ pub struct Report {
     pub feedback: Option<bool>,
     /// Milliseconds that it took to look through the file and to compile it.
     pub compile_ms: Option<f64>,
+    /// The first lines that it wrote to `host.log`, with the level in front.
+    pub says: Vec<String>,
     /// What it was configured with.
     pub config: Option<serde_json::Value>,
     /// What a pick may take.
@@ -142,6 +144,7 @@ impl Report {
             exports: Vec::new(),
             feedback: None,
             compile_ms: None,
+            says: Vec::new(),
             config: serde_json::from_str(&spec.config).ok(),
             deadline_ms: spec.deadline.as_secs_f64() * 1e3,
             memory_max_bytes: spec.memory,
@@ -205,6 +208,8 @@ impl Report {
             line(&mut text, check.name, &value);
         }
         self.write_spread(&mut text, style);
+        let labels = std::iter::once("says").chain(std::iter::repeat(""));
+        labels.zip(&self.says).for_each(|(label, said)| line(&mut text, label, said));
         for note in &self.notes {
             line(&mut text, "note", note);
         }

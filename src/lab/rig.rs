@@ -111,6 +111,11 @@ impl Rig {
         self.now_ms
     }
 
+    /// From now on it is this time, in milliseconds.
+    pub(super) fn set_now_ms(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
     /// From now on these are the servers.
     pub(super) fn show(&mut self, servers: Vec<Arc<Server>>) -> Result<(), String> {
         self.set = Arc::new(ServerSet { generation: self.set.generation + 1, backup: false, servers });
@@ -206,13 +211,19 @@ pub(super) fn servers(numbers: std::ops::Range<u32>) -> Vec<Arc<Server>> {
     numbers.map(|number| server(number, 1 + number % 3, 0)).collect()
 }
 
-/// A client, by its number: each has an IP of its own.
+/// A client, by its number: each has an IP of its own, and a port that others may have, too.
 pub(super) fn client(number: u32) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(number.wrapping_mul(0x9e37_79b1))), 40_000)
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(number.wrapping_mul(0x9e37_79b1))), port(number))
+}
+
+/// One of the ports from which systems let clients connect.
+fn port(number: u32) -> u16 {
+    const FIRST: u32 = 1_024;
+    (FIRST + number.wrapping_mul(7_919) % (u32::from(u16::MAX) + 1 - FIRST)) as u16
 }
 
 /// The same for IPv6.
 pub(super) fn client_v6(number: u32) -> SocketAddr {
     let ip = 0x2001_0db8_u128 << 96 | u128::from(number.wrapping_mul(0x9e37_79b1));
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(ip)), 40_000)
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(ip)), port(number))
 }

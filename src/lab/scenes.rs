@@ -36,8 +36,9 @@ pub(super) struct Scene {
 }
 
 /// The scenes that a module passes or not.
-pub(super) const SCENES: [Scene; 4] = [
+pub(super) const SCENES: [Scene; 5] = [
     Scene { name: "sizes", promise: "comes to an end with 0, 1, 10 and 10,000 servers", play: sizes },
+    Scene { name: "clients", promise: "comes to an end for any port, IPv4 and IPv6, attempt and time", play: clients },
     Scene { name: "unavailable", promise: "never a server that is full or suspect", play: unavailable },
     Scene { name: "retries", promise: "never a server that this client was refused by", play: retries },
     Scene { name: "membership", promise: "goes on while servers leave, come, all go and come back", play: membership },
@@ -54,6 +55,28 @@ fn sizes(rig: &mut Rig) -> Result<(), String> {
     for size in [0, 1, 10, 10_000, 0, 10] {
         rig.show(servers(0..size))?;
         some_clients(rig, 100)?;
+    }
+    Ok(())
+}
+
+/// Ports of every remainder of small divisors and at the ends of their ranges, both kinds of addresses, first tries and
+/// retries; right after the start of a machine, an hour later, and when milliseconds no longer fit into 32 bits.
+fn clients(rig: &mut Rig) -> Result<(), String> {
+    rig.show(servers(0..10))?;
+    let ids: Vec<u32> = rig.servers().iter().map(|server| server.id).collect();
+    let ports = [0, 1, 79, 80, 1_023, 1_024, 32_767, 32_768, 49_151, 49_152, 65_534, 65_535];
+    let start_ms = rig.now_ms();
+    let budget = Budget::new(SHORT);
+    for now_ms in [1, start_ms, start_ms + 3_600_000, u64::from(u32::MAX) - 50, u64::from(u32::MAX) + 1] {
+        rig.set_now_ms(now_ms);
+        for (number, port) in (0..).zip(ports.into_iter().chain(40_000..40_100)) {
+            let ip = if number % 2 == 0 { client(number) } else { client_v6(number) }.ip();
+            let tried = &ids[..(number as usize % 5) * usize::from(number % 3 == 0)];
+            rig.ask((ip, port).into(), tried)?;
+            if budget.is_over() {
+                return Ok(());
+            }
+        }
     }
     Ok(())
 }

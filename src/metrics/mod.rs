@@ -209,6 +209,8 @@ impl Scrape {
         families.counter("policy_faults", "What a module did wrong, by reason", faults)?;
         let fallbacks = self.per_module(|module| &module.fallbacks);
         families.counter("policy_fallbacks", "Picks that a module's fallback answered", fallbacks)?;
+        let nones = self.per_module(|module| &module.nones);
+        families.counter("policy_nones", "Clients to whom a module named no server though one was open", nones)?;
         let is_quarantined = |module: &ModuleView| u64::from(module.state == ModuleState::Quarantined);
         let quarantined = self.named().map(|(labels, module)| (labels, is_quarantined(module)));
         families.gauge("policy_quarantined", "1 while a module is not asked because of its faults", quarantined)?;

@@ -264,6 +264,7 @@ fn every_count_of_a_module_is_shown_under_its_name() {
     counters.fault(FaultKind::Unfit);
     counters.picks.store(48, Relaxed);
     counters.fallbacks.store(5, Relaxed);
+    counters.nones.store(8, Relaxed);
     counters.swaps.store(6, Relaxed);
     counters.refusals.store(7, Relaxed);
     let good = ModuleView { counters: Some(Arc::clone(&counters)), ..module("good", ModuleState::Loaded) };
@@ -276,6 +277,7 @@ fn every_count_of_a_module_is_shown_under_its_name() {
         ("goproxy_policy_pick_seconds_count", 3.0),
         ("goproxy_policy_pick_seconds_sum", 2.000_004_12),
         ("goproxy_policy_fallbacks_total", 5.0),
+        ("goproxy_policy_nones_total", 8.0),
         ("goproxy_policy_quarantined", 0.0),
         ("goproxy_policy_swaps_total", 6.0),
         ("goproxy_policy_refused_versions_total", 7.0),

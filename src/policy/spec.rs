@@ -22,6 +22,12 @@ pub const DEADLINE_RANGE: RangeInclusive<Duration> = Duration::from_millis(5)..=
 /// How much memory an instance may have, in bytes.
 pub const MEMORY_RANGE: RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 
+/// How long compiling a module may take when its policy says nothing about it.
+pub const COMPILE_BUDGET: Duration = Duration::from_secs(1);
+
+/// How long compiling a module may be allowed to take.
+pub const COMPILE_BUDGET_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+
 /// A policy as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicySpec {
@@ -55,16 +61,52 @@ pub struct ModuleSpec {
     pub deadline: Duration,
     /// How much memory one instance may have, in bytes, within [`MEMORY_RANGE`].
     pub memory: u64,
+    /// How long compiling may take, by an estimate made before, within [`COMPILE_BUDGET_RANGE`].
+    pub compile_budget: Duration,
     /// The only content of the file that is accepted; `None` for any.
     pub sha256: Option<[u8; 32]>,
 }
 
 /// A name that no policy can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown policy \"{name}\"; expected {}, or wasm:NAME", BUILT_IN.join(", "))]
+#[error("unknown policy \"{name}\"; expected {}, or wasm:NAME{}", BUILT_IN.join(", "), hint(.name))]
 pub struct UnknownPolicy {
     /// The name as given, cut to 64 characters.
     pub name: String,
+}
+
+/// What may have been meant, in parentheses; empty when nothing comes close.
+fn hint(name: &str) -> String {
+    let module = name.strip_prefix(MODULE_PREFIX).unwrap_or(name);
+    let file = [".wasm", ".wat"].iter().find_map(|ending| module.strip_suffix(ending));
+    let like_ours = name.to_ascii_lowercase().replace(['-', ' '], "_");
+    if BUILT_IN.contains(&&*like_ours) {
+        format!(" (did you mean {like_ours}?)")
+    } else if let Some(file) = file.filter(|file| is_module_name(file)) {
+        format!(" (did you mean {MODULE_PREFIX}{file}? the name goes without the ending)")
+    } else if name.starts_with(MODULE_PREFIX) {
+        format!(
+            " (no file in policies_dir can be called so: expected 1 to {MODULE_NAME_LEN_MAX} letters, digits, _, - and ., and no . in \
+             front)"
+        )
+    } else if is_module_name(name) && !BUILT_IN.iter().any(|known| known.get(..3) == like_ours.get(..3)) {
+        format!(" (did you mean {MODULE_PREFIX}{name}, a module?)")
+    } else {
+        String::new()
+    }
+}
+
+impl UnknownPolicy {
+    /// What is wrong, and what was expected, for those who have a better hint.
+    pub fn without_hint(&self) -> String {
+        let text = self.to_string();
+        text.strip_suffix(&self.hint()).unwrap_or(&text).to_owned()
+    }
+
+    /// What may have been meant, in parentheses; empty when nothing comes close.
+    pub fn hint(&self) -> String {
+        hint(&self.name)
+    }
 }
 
 /// True for what may follow [`MODULE_PREFIX`]: letters, digits, `_`, `-` and, but not in front, `.`, so that
@@ -72,6 +114,11 @@ pub struct UnknownPolicy {
 pub fn is_module_name(name: &str) -> bool {
     let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     (1..=MODULE_NAME_LEN_MAX).contains(&name.len()) && !name.starts_with('.') && name.chars().all(is_fit)
+}
+
+/// True for a file's name where that of a policy is wanted.
+fn has_ending(module: &str) -> bool {
+    module.ends_with(".wasm") || module.ends_with(".wat")
 }
 
 impl PolicySpec {
@@ -83,7 +130,7 @@ impl PolicySpec {
     pub fn parse(name: &str) -> Result<Self, UnknownPolicy> {
         let unknown = || UnknownPolicy { name: name.chars().take(64).collect() };
         match name.strip_prefix(MODULE_PREFIX) {
-            Some(module) if is_module_name(module) => Ok(Self::module(ModuleSpec::new(module))),
+            Some(module) if is_module_name(module) && !has_ending(module) => Ok(Self::module(ModuleSpec::new(module))),
             None if BUILT_IN.contains(&name) => Ok(Self::BuiltIn(BuiltInName(name.into()))),
             _ => Err(unknown()),
         }
@@ -175,6 +222,7 @@ impl ModuleSpec {
             fallback: "round_robin",
             deadline: Duration::from_millis(5),
             memory: 16 << 20,
+            compile_budget: COMPILE_BUDGET,
             sha256: None,
         }
     }

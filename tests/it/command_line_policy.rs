@@ -129,7 +129,7 @@ fn an_unfit_module_is_refused_with_the_fault_as_the_reason() {
         (
             "loops on a retry",
             picking("(if (local.get $attempt) (then (loop $ever (br $ever))))"),
-            "pick took longer than 5 ms and was stopped (in retries)",
+            "pick took longer than 5 ms and was stopped (in clients, retries)",
         ),
         ("traps", picking("(unreachable)"), "pick failed: wasm trap: wasm `unreachable` instruction executed"),
         (
@@ -204,7 +204,7 @@ fn an_unfit_module_is_refused_with_the_fault_as_the_reason() {
 fn what_limits_are_given_holds() {
     let (_folder, path) = module(generated());
     for (limits, reason) in [
-        (&["--max-bytes", "1KiB"][..], "is too large; expected at most 1024 bytes"),
+        (&["--max-bytes", "1KiB"][..], " bytes; expected at most 1024 (policy_max_bytes"),
         (&["--memory", "64KiB"], "memory"),
     ] {
         let (code, report) = report(&path, limits);

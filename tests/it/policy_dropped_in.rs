@@ -111,7 +111,7 @@ fn a_new_version_takes_over_and_a_bad_one_is_refused_and_told_everywhere() {
 
     let no_pick = nth(0).replace("#pick\"", "#pack\"");
     folder.drop_in("x.wat", &no_pick);
-    let says = is_refused(&proxy, "does not export policy#pick; found ");
+    let says = is_refused(&proxy, "does not export goproxy:balance/policy@1.0.0#pick; found ");
     let module = listed(&proxy, "wasm:x");
     assert_eq!((&module["state"], &module["sha256"]), (&json!("loaded"), &json!(hex(nth(2).as_bytes()))));
     assert_eq!([(); 3].map(|()| served_by(proxy.addr())), ['C'; 3], "the old one stays");

@@ -127,17 +127,17 @@ fn files_that_change_at_once_are_all_noticed() {
 }
 
 #[test]
-fn the_binary_is_preferred_to_the_text_of_the_same_name() {
+fn a_second_file_of_the_same_name_is_an_error_until_one_of_them_goes() {
     let folder = Folder::with("x.wat", nth(1));
     let servers = three();
     let proxy = proxy(&folder, &servers);
     assert_eq!(served_by(proxy.addr()), 'B');
     folder.drop_in("x.wasm", binary(2));
+    is_refused(&proxy, "x.wasm and x.wat: two files for one policy");
+    assert_eq!((served_by(proxy.addr()), &listed(&proxy, "wasm:x")["file"]), ('B', &json!("x.wat")));
+    fs::remove_file(folder.path("x.wat")).unwrap();
     assert_eq!(takes_over(&proxy, binary(2))["file"], "x.wasm");
     assert_eq!(served_by(proxy.addr()), 'C');
-    fs::remove_file(folder.path("x.wasm")).unwrap();
-    assert_eq!(takes_over(&proxy, nth(1))["file"], "x.wat");
-    assert_eq!(served_by(proxy.addr()), 'B');
 }
 
 #[test]
@@ -145,6 +145,7 @@ fn what_is_no_file_is_refused_without_waiting_for_it() {
     let folder = Folder::with("x.wat", nth(1));
     let servers = three();
     let proxy = proxy(&folder, &servers);
+    fs::remove_file(folder.path("x.wat")).unwrap();
     let odd = folder.path("x.wasm");
     fs::create_dir(&odd).unwrap();
     is_refused(&proxy, "x.wasm: is a folder; expected a .wasm or .wat file");
@@ -154,7 +155,8 @@ fn what_is_no_file_is_refused_without_waiting_for_it() {
     is_refused(&proxy, "x.wasm: is a pipe, a socket or a device");
     fs::remove_file(&odd).unwrap();
     std::os::unix::fs::symlink(&odd, &odd).unwrap();
-    eventually("the text is found behind a link to itself", || listed(&proxy, "wasm:x")["error"].is_null());
+    // A link to itself is no file.
+    is_refused(&proxy, "x.wasm: there is no such file");
     fs::remove_file(&odd).unwrap();
     std::os::unix::fs::symlink("/dev/zero", &odd).unwrap();
     is_refused(&proxy, "x.wasm: is a pipe, a socket or a device");

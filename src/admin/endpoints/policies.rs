@@ -47,6 +47,7 @@ struct PolicyView {
     calls: Option<u64>,
     faults: Option<u64>,
     fallbacks: Option<u64>,
+    nones: Option<u64>,
     /// Ports of the groups that use it.
     groups: Vec<u16>,
 }
@@ -111,6 +112,7 @@ fn wasm(module: ModuleView, groups: &[GroupView]) -> PolicyView {
         calls: counters.map(|counters| counters.picks.load(Relaxed)),
         faults: counters.map(ModuleCounters::faults_total),
         fallbacks: counters.map(|counters| counters.fallbacks.load(Relaxed)),
+        nones: counters.map(|counters| counters.nones.load(Relaxed)),
     }
 }
 
@@ -126,6 +128,7 @@ fn built_in(name: &'static str, groups: &[GroupView]) -> PolicyView {
         calls: None,
         faults: None,
         fallbacks: None,
+        nones: None,
         groups: users(name, groups),
     }
 }
@@ -156,6 +159,7 @@ mod tests {
         counters.fault(FaultKind::Trap);
         counters.fault(FaultKind::Deadline);
         counters.fallbacks.store(4, Relaxed);
+        counters.nones.store(7, Relaxed);
         let module = ModuleView {
             name: "wasm:sticky".into(),
             file: "sticky.wasm".to_owned(),
@@ -170,7 +174,7 @@ mod tests {
         let expected = serde_json::json!({
             "name": "wasm:sticky", "kind": "wasm", "file": "sticky.wasm", "version": "1.2.3",
             "sha256": "ab".repeat(32), "state": "quarantined", "error": "pick took too long",
-            "calls": 3, "faults": 2, "fallbacks": 4, "groups": [1, 4],
+            "calls": 3, "faults": 2, "fallbacks": 4, "nones": 7, "groups": [1, 4],
         });
         assert_eq!(shown, expected);
     }
@@ -188,7 +192,7 @@ mod tests {
         };
         let shown = serde_json::to_value(wasm(module, &[group(1, "ha")])).unwrap();
         assert_eq!((&shown["state"], &shown["groups"]), (&"available".into(), &serde_json::json!([])));
-        for name in ["version", "sha256", "error", "calls", "faults", "fallbacks"] {
+        for name in ["version", "sha256", "error", "calls", "faults", "fallbacks", "nones"] {
             assert!(shown[name].is_null(), "{name}");
         }
     }

@@ -15,7 +15,7 @@ pub use group::{GROUPS_MAX, GroupConfig, SERVERS_MAX};
 pub(super) use group::{HEARTBEAT_TIMEOUT, IDLE_TIMEOUT};
 pub use log::LogSettings;
 pub(super) use log::STATUS_INTERVAL;
-pub(super) use module::{DEADLINE, MEMORY};
+pub(super) use module::{COMPILE_BUDGET, DEADLINE, MEMORY};
 pub use root::Config;
 pub(super) use root::POLICY_MAX_BYTES;
 pub(super) use server::server_text;

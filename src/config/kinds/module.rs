@@ -51,8 +51,16 @@ impl Policy {
         let object = if self.module.is_some() { ", or an object for a module" } else { "" };
         let text = text_of(value, &format!("the name of a policy, such as \"round_robin\"{object}"))?;
         PolicySpec::parse(text).map_err(|error| match text.strip_prefix(MODULE_PREFIX) {
-            Some(_) => wrong(value, &format!("{MODULE_PREFIX}NAME, NAME being {}", ModuleName.expected())),
+            Some(name) if !is_module_name(name) => {
+                wrong(value, &format!("{MODULE_PREFIX}NAME, NAME being {}", ModuleName.expected()))
+            }
+            Some(_) => error.to_string(),
+            // Only here is it known what others call their policies, so that comes first.
+            None if !error.hint().is_empty() && word_of_others(text, BUILT_IN.into_iter()).is_none() => {
+                error.to_string()
+            }
             None => {
+                let error = error.without_hint();
                 let near = word_of_others(text, BUILT_IN.into_iter()).unwrap_or_else(|| did_you_mean(text, BUILT_IN));
                 format!("{error}{near}")
             }

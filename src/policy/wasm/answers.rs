@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::compiled::Compiled;
-use super::instance::{Fault, Instance};
+use super::fault::Fault;
+use super::instance::Instance;
 use crate::base::clock;
 use crate::counters::{FaultKind, ModuleCounters};
 use crate::policy::balance::{Closed, Epoch, PickRequest, Picked, ServerSet};

@@ -22,8 +22,8 @@ pub(super) struct Compiled {
 }
 
 impl Compiled {
-    /// Compiles what was found in a file, which somebody began to read at `began`. Takes up to about a second for the
-    /// largest that [`super::source`] lets through.
+    /// Compiles what was found in a file, which somebody began to read at `began`. Takes as long as
+    /// [`super::source`] let it take, by its estimate.
     ///
     /// # Errors
     ///

@@ -23,18 +23,30 @@ pub(super) struct LoadError {
     pub(super) is_incomplete: bool,
 }
 
-/// The file of the module called `name`; the preferred one where it has two.
+/// The file of the module called `name`.
 ///
 /// # Errors
 ///
-/// There is none.
+/// There is none, or there are two.
 pub(super) fn find(folder: &Path, name: &str) -> Result<PathBuf, LoadError> {
     let paths = paths(folder, name);
+    let mut found = paths.iter().filter(|path| path.exists()).cloned();
+    if let [Some(first), Some(second)] = [found.next(), found.next()] {
+        let second = file_name(&second);
+        let text =
+            format!("{} and {second}: two files for one policy; expected one: remove the other", first.display());
+        return Err(LoadError { text, is_incomplete: false });
+    }
     let found = paths.iter().find(|path| path.exists()).cloned();
     found.ok_or_else(|| {
         let text = format!("{}: there is no such file, nor {name}.wat; expected a policy module", paths[0].display());
         LoadError { text, is_incomplete: false }
     })
+}
+
+/// The name of the file at this path.
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 /// Reads the file, at most so many bytes of it.

@@ -4,9 +4,9 @@
 //! way: nothing here waits, and time and randomness are the request's, so that a recorded run repeats
 //! exactly.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::{Memory, ResourceLimiter, TypedFunc};
 
@@ -59,11 +59,26 @@ enum ServerIndex {
 /// Writes the lines of a module's instances for one group to the log. They share one rate limit.
 #[derive(Debug)]
 pub(super) struct GuestLog {
-    policy: Arc<str>,
-    group: u16,
-    /// True for a trial run: lines about servers that do not exist would mislead.
-    is_silent: bool,
+    to: Sink,
     rate_limit: RateLimit,
+}
+
+/// Where the lines of a guest go.
+#[derive(Debug)]
+enum Sink {
+    /// To the log of the proxy.
+    Log { policy: Arc<str>, group: u16 },
+    /// To whoever tries the module by hand.
+    Kept(Arc<KeptLines>),
+    /// Nowhere: lines about servers that do not exist would mislead.
+    Nowhere,
+}
+
+/// The first lines of a module that is tried by hand; the rest are dropped.
+#[derive(Debug, Default)]
+pub(super) struct KeptLines {
+    /// Guards the lines.
+    lines: Mutex<Vec<String>>,
 }
 
 /// A rate limit for lines of log: a token bucket that gains one token each second.
@@ -77,7 +92,12 @@ impl HostState {
     pub(super) fn new(log: Arc<GuestLog>, memory_max: u64) -> Self {
         let memory_left = usize::try_from(memory_max).unwrap_or(usize::MAX);
         Self {
-            limits: Limits { memory_max: memory_left, memory_left, table_left: TABLE_ENTRIES_MAX },
+            limits: Limits {
+                memory_refused: None,
+                memory_max: memory_left,
+                memory_left,
+                table_left: TABLE_ENTRIES_MAX,
+            },
             memory: None,
             may_leave: true,
             log,
@@ -184,24 +204,51 @@ impl host::Host for HostState {
 
 impl GuestLog {
     pub(super) fn new(policy: Arc<str>, group: u16) -> Self {
-        Self { policy, group, is_silent: false, rate_limit: RateLimit::default() }
+        Self { to: Sink::Log { policy, group }, rate_limit: RateLimit::default() }
     }
 
     /// A log whose lines are dropped.
     pub(super) fn silent() -> Self {
-        Self { policy: "".into(), group: 0, is_silent: true, rate_limit: RateLimit::default() }
+        Self { to: Sink::Nowhere, rate_limit: RateLimit::default() }
+    }
+
+    /// A log whose first lines are kept.
+    pub(super) fn keeping(lines: &Arc<KeptLines>) -> Self {
+        Self { to: Sink::Kept(Arc::clone(lines)), rate_limit: RateLimit::default() }
     }
 
     fn say(&self, level: types::LogLevel, message: &str) {
-        if self.is_silent || !self.rate_limit.take(clock::coarse_ms()) {
-            return;
-        }
-        let (policy, group, message) = (&*self.policy, self.group, shortened(message));
+        let (policy, group) = match &self.to {
+            Sink::Log { policy, group } if self.rate_limit.take(clock::coarse_ms()) => (&**policy, *group),
+            Sink::Log { .. } | Sink::Nowhere => return,
+            Sink::Kept(kept) => return kept.add(level, message),
+        };
+        let message = shortened(message);
         match level {
             types::LogLevel::Error => tracing::error!(policy, group, message, "policy says"),
             types::LogLevel::Warn => tracing::warn!(policy, group, message, "policy says"),
             types::LogLevel::Info => tracing::info!(policy, group, message, "policy says"),
             types::LogLevel::Debug => tracing::debug!(policy, group, message, "policy says"),
+        }
+    }
+}
+
+impl KeptLines {
+    /// What was said so far, with the level in front: `info: hello`.
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add(&self, level: types::LogLevel, message: &str) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() < LINES_MAX as usize {
+            let level = match level {
+                types::LogLevel::Error => "error",
+                types::LogLevel::Warn => "warn",
+                types::LogLevel::Info => "info",
+                types::LogLevel::Debug => "debug",
+            };
+            lines.push(format!("{level}: {}", shortened(message)));
         }
     }
 }
@@ -230,7 +277,9 @@ pub(super) fn shortened(text: &str) -> String {
 
 /// Memory and tables an instance may have, all of them together.
 pub(super) struct Limits {
-    memory_max: usize,
+    /// The largest memory that was asked for and not granted, in bytes.
+    pub(super) memory_refused: Option<usize>,
+    pub(super) memory_max: usize,
     memory_left: usize,
     table_left: usize,
 }
@@ -244,7 +293,11 @@ impl Limits {
 
 impl ResourceLimiter for Limits {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(take(&mut self.memory_left, current, desired))
+        let is_granted = take(&mut self.memory_left, current, desired);
+        if !is_granted {
+            self.memory_refused = self.memory_refused.max(Some(desired));
+        }
+        Ok(is_granted)
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {

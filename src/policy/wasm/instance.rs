@@ -7,13 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Store, Trap, WasmBacktrace};
+use wasmtime::Store;
 
 use super::abi::Functions;
 use super::bindings::exports::goproxy::balance::policy as exported;
 use super::bindings::goproxy::balance::types;
 use super::compiled::Compiled;
 use super::engine::{Ticker, ticks};
+use super::fault::Fault;
 use super::host::{GuestLog, HostState, shortened};
 use crate::counters::FaultKind;
 use crate::policy::balance::{Outcome, PickRequest, ServerSet};
@@ -44,14 +45,6 @@ pub(super) struct Description {
     pub(super) version: String,
 }
 
-/// A call that went wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) kind: FaultKind,
-    /// For people, on one line.
-    pub(super) text: String,
-}
-
 /// How often a call that took too long is retried where no client waits for it.
 const RETRIES_MAX: u32 = 4;
 
@@ -79,8 +72,9 @@ impl Instance {
         let ticker = Arc::clone(&compiled.ticker);
         // Before anything of the module runs: its start function may loop, too.
         allow(&mut store, &ticker, CONFIGURE_TIME_MAX);
-        let functions =
-            compiled.linked.start(&mut store).map_err(|error| Fault::of("start", CONFIGURE_TIME_MAX, &error))?;
+        let started = compiled.linked.start(&mut store);
+        let functions = started
+            .map_err(|error| Fault::of("start", CONFIGURE_TIME_MAX, &error).with_memory(&store.data().limits))?;
         let mut instance = Self { store, functions, ticker, deadline: spec.deadline };
         instance.configure(group, &spec.config)?;
         Ok(instance)
@@ -90,7 +84,7 @@ impl Instance {
     pub(super) fn describe(&mut self) -> Result<Description, Fault> {
         self.allow(CONFIGURE_TIME_MAX);
         let described = self.functions.describe(&mut self.store);
-        let described = described.map_err(|error| Fault::of("describe", CONFIGURE_TIME_MAX, &error))?;
+        let described = described.map_err(|error| self.fault("describe", CONFIGURE_TIME_MAX, &error))?;
         Ok(Description { name: shortened(&described.name), version: shortened(&described.version) })
     }
 
@@ -99,7 +93,7 @@ impl Instance {
         match self.functions.configure(&mut self.store, &group.to_string(), params) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(why)) => Err(Fault::unfit(format!("configure refused {}: {}", shown(params), shortened(&why)))),
-            Err(error) => Err(Fault::of("configure", CONFIGURE_TIME_MAX, &error)),
+            Err(error) => Err(self.fault("configure", CONFIGURE_TIME_MAX, &error)),
         }
     }
 
@@ -121,7 +115,7 @@ impl Instance {
             })
             .collect();
         let told = self.functions.set_servers(&mut self.store, &servers);
-        told.map_err(|error| Fault::of("set-servers", time_max, &error))
+        told.map_err(|error| self.fault("set-servers", time_max, &error))
     }
 
     /// Asks for a server, by its id.
@@ -135,7 +129,7 @@ impl Instance {
             attempt: request.attempt,
         };
         let picked = self.functions.pick(&mut self.store, connection);
-        picked.map_err(|error| Fault::of("pick", self.deadline, &error))
+        picked.map_err(|error| self.fault("pick", self.deadline, &error))
     }
 
     /// Where the server of this id is in the set that the module was told last.
@@ -157,7 +151,11 @@ impl Instance {
     pub(super) fn report(&mut self, server: u32, outcome: Outcome) -> Result<(), Fault> {
         self.allow(self.deadline);
         let reported = self.functions.report(&mut self.store, server, outcome);
-        reported.map_err(|error| Fault::of("feedback", self.deadline, &error))
+        reported.map_err(|error| self.fault("feedback", self.deadline, &error))
+    }
+
+    fn fault(&self, function: &str, time_max: Duration, error: &wasmtime::Error) -> Fault {
+        Fault::of(function, time_max, error).with_memory(&self.store.data().limits)
     }
 
     fn allow(&mut self, time: Duration) {
@@ -192,36 +190,4 @@ fn shown(params: &str) -> String {
         None => params.to_owned(),
         Some((end, _)) => format!("{}…", &params[..end]),
     }
-}
-
-impl Fault {
-    /// The module cannot be used as it is configured.
-    pub(super) fn unfit(text: String) -> Self {
-        Self { kind: FaultKind::Unfit, text }
-    }
-
-    /// What `error`, which came out of calling `function`, means.
-    fn of(function: &str, time_max: Duration, error: &wasmtime::Error) -> Self {
-        if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
-            let text = format!("{function} took longer than {} ms and was stopped", time_max.as_millis());
-            return Self { kind: FaultKind::Deadline, text };
-        }
-        // The cause is the news; the engine puts it last, behind the addresses of the frames.
-        let cause = shortened(&error.root_cause().to_string());
-        let text = match error.downcast_ref::<WasmBacktrace>().map(frames) {
-            Some(frames) if !frames.is_empty() => format!("{function} failed: {cause}, in {frames}"),
-            _ => format!("{function} failed: {}", shortened(&format!("{error:#}"))),
-        };
-        Self { kind: FaultKind::Trap, text }
-    }
-}
-
-/// The functions the guest was in, innermost first, by the names it was built with.
-fn frames(backtrace: &WasmBacktrace) -> String {
-    const FRAMES_MAX: usize = 4;
-    let names = backtrace.frames().iter().take(FRAMES_MAX).map(|frame| match frame.func_name() {
-        Some(name) => shortened(name),
-        None => format!("function {}", frame.func_index()),
-    });
-    names.collect::<Vec<_>>().join(", called by ")
 }

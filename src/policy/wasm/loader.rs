@@ -6,13 +6,9 @@ use std::time::Instant;
 
 use super::compiled::Compiled;
 use super::engine::{Runtime, Time};
-use super::files::LoadError;
+use super::files::{self, LoadError};
 use super::host::shortened;
-use super::source;
-
-/// Of a file's bytes at most this part may be code, which is what takes time: compiling the mebibyte of code that
-/// the default of 8 MiB allows takes at most about a second.
-const CODE_SHARE: u64 = 8;
+use super::source::{self, Limits};
 
 /// Compiles files, with an engine that is started for the first.
 #[derive(Default)]
@@ -33,9 +29,9 @@ impl Loader {
     /// # Errors
     ///
     /// It is no module, or none that fits.
-    pub(super) fn load(&mut self, path: &Path, bytes: &[u8], file_bytes_max: u64) -> Result<Compiled, LoadError> {
+    pub(super) fn load(&mut self, path: &Path, bytes: &[u8], limits: Limits) -> Result<Compiled, LoadError> {
         let failed = |text: String| LoadError { text: format!("{}: {text}", path.display()), is_incomplete: false };
-        let file_name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let file_name = files::file_name(path);
         let runtime = match &self.runtime {
             Some(runtime) => runtime,
             None => {
@@ -47,8 +43,7 @@ impl Loader {
         let began = Instant::now();
         // The compiler is large; a fault of its on one module must not end the loading of others.
         let loaded = catch_unwind(AssertUnwindSafe(|| {
-            let file = source::source(&file_name, bytes, file_bytes_max / CODE_SHARE)
-                .map_err(|error| LoadError::new(path, &error))?;
+            let file = source::source(&file_name, bytes, limits).map_err(|error| LoadError::new(path, &error))?;
             Compiled::new(runtime, path, file, began).map_err(|error| failed(shortened(&format!("{error:#}"))))
         }));
         loaded.unwrap_or_else(|_| Err(failed("the compiler fails on this module".to_owned())))

@@ -61,6 +61,7 @@ impl IBalancePolicy for WasmPolicy {
         };
         let slots = [own().map_err(|fault| fault.text)?, own().map_err(|fault| fault.text)?];
         slots[self.at].set_servers(&slot.set());
+        slots[self.at].set_has_named(slot.has_named());
         Ok(Arc::new(Self { slots, at: self.at, fallback: self.fallback.rehearsal()? }))
     }
 
@@ -75,8 +76,12 @@ impl IBalancePolicy for WasmPolicy {
         }
     }
 
-    fn named_nobody(&self, _request: &PickRequest<'_>) -> Option<Picked> {
-        None
+    fn named_nobody(&self, request: &PickRequest<'_>) -> Option<Picked> {
+        if !self.slot().named_nobody() {
+            return None;
+        }
+        self.slot().shared.counters.fallbacks.fetch_add(1, Relaxed);
+        self.fallback.pick(request)
     }
 
     fn report(&self, epoch: Epoch, server: u32, outcome: Outcome) {

@@ -3,7 +3,7 @@
 //! A slot answers picks with its instance, or says that the fallback has to. It trusts no answer: one that
 //! is no open server counts as a fault, unless the module could not know better because the server became
 //! full or suspect since it was told. After a fault the instance is thrown away and another is requested
-//! ([`Replace`]); a module that keeps failing is quarantined for a while. Sessions wait for a
+//! ([`Request`]); a module that keeps failing is quarantined for a while. Sessions wait for a
 //! slot only while another session is being answered: one deadline at most.
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use super::answers::{Asked, Work};
 use super::compiled::Compiled;
+use super::fault::Fault;
 use super::host::{GuestLog, RateLimit};
-use super::instance::{Fault, Instance};
+use super::instance::Instance;
 use crate::base::clock;
-use crate::counters::ModuleCounters;
+use crate::counters::{FaultKind, ModuleCounters};
 use crate::policy::balance::{Epoch, Outcome, PickRequest, ServerSet};
 use crate::policy::spec::ModuleSpec;
 
@@ -25,6 +26,9 @@ const FAULTS_MAX: u32 = 5;
 
 /// After so many good picks, faults are forgotten.
 const GOOD_PICKS: u32 = 100;
+
+/// A version that names nobody to its first so many clients has failed.
+const NONES_MAX: u32 = 100;
 
 /// How long the first quarantine lasts; each further one twice as long, up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -42,6 +46,14 @@ pub(super) struct ModuleRecord {
     last_fault: Mutex<Option<String>>,
 }
 
+/// What a slot asks of whoever makes instances.
+pub(super) enum Request {
+    /// Another instance.
+    Replace(Replacement),
+    /// Nothing: the slot is gone.
+    Gone,
+}
+
 /// A request for another instance.
 pub(super) struct Replacement {
     pub(super) slot: Weak<Slot>,
@@ -49,10 +61,12 @@ pub(super) struct Replacement {
     pub(super) dead: Option<Box<Instance>>,
     /// How long to wait first.
     pub(super) pause: Duration,
+    /// A version that has named no server since it was put to work, and what that is called.
+    pub(super) names_nobody: Option<(Arc<Compiled>, Fault)>,
 }
 
 /// Called with the slot locked; passes the request on and does not block.
-pub(super) type Replace = Box<dyn Fn(Replacement) + Send + Sync>;
+pub(super) type Send = Box<dyn Fn(Request) + std::marker::Send + Sync>;
 
 /// The place of one instance.
 pub(super) struct Slot {
@@ -62,8 +76,8 @@ pub(super) struct Slot {
     pub(super) log: Arc<GuestLog>,
     /// Lines about faults of this slot.
     rate_limit: RateLimit,
-    /// Requests another instance; none for a rehearsal, which is thrown away.
-    replace: Option<Replace>,
+    /// Sends requests; none for a rehearsal, which is thrown away.
+    send: Option<Send>,
     /// The epoch of the instance at work if it wants to hear what becomes of its picks, otherwise 0. Spares those who
     /// report to an instance that has gone the lock.
     listening: AtomicU64,
@@ -85,6 +99,12 @@ struct Inner {
     /// Faults without enough good picks between them.
     faults: u32,
     good_picks: u32,
+    /// The version at work has named a server to somebody.
+    has_named: bool,
+    /// Clients to whom it named nobody, before that.
+    nones: u32,
+    /// It was said that it named nobody.
+    has_warned: bool,
     /// Quarantines without enough good picks between them.
     pauses: u32,
     /// Another instance was requested and has not come yet.
@@ -111,7 +131,7 @@ impl ModuleRecord {
 }
 
 impl Slot {
-    pub(super) fn new(group: u16, spec: Arc<ModuleSpec>, shared: Arc<ModuleRecord>, replace: Option<Replace>) -> Self {
+    pub(super) fn new(group: u16, spec: Arc<ModuleSpec>, shared: Arc<ModuleRecord>, send: Option<Send>) -> Self {
         let log = Arc::new(GuestLog::new(Arc::clone(&shared.policy), group));
         Self {
             group,
@@ -119,7 +139,7 @@ impl Slot {
             shared,
             log,
             rate_limit: RateLimit::default(),
-            replace,
+            send,
             listening: AtomicU64::new(0),
             is_quarantined: AtomicBool::new(false),
             inner: Padded::default(),
@@ -171,7 +191,7 @@ impl Slot {
             Some(Err(fault)) => self.fail(&mut inner, fault),
             Some(Ok(())) => {}
             None if set.servers.is_empty() => {}
-            None => self.request_another(&mut inner, None, Duration::ZERO),
+            None => self.request_another(&mut inner, None, Duration::ZERO, None),
         }
     }
 
@@ -197,6 +217,7 @@ impl Slot {
     pub(super) fn forgive(&self) {
         let mut inner = self.inner();
         (inner.faults, inner.good_picks, inner.pauses) = (0, 0, 0);
+        (inner.has_named, inner.nones, inner.has_warned) = (false, 0, false);
         self.is_quarantined.store(false, Relaxed);
     }
 
@@ -215,7 +236,8 @@ impl Slot {
         inner.picks += 1;
         match work.ask(request, &inner.set, &self.shared.counters) {
             Ok(asked) => {
-                if inner.faults > 0 || inner.pauses > 0 {
+                inner.has_named |= matches!(asked, Asked::Server(_));
+                if inner.has_named && (inner.faults > 0 || inner.pauses > 0) {
                     self.count_good(inner);
                 }
                 asked
@@ -225,6 +247,47 @@ impl Slot {
                 Asked::Unanswered
             }
         }
+    }
+
+    /// The module has named none of the servers that a client was shown, although one is open. True when the fallback is
+    /// to answer: a version may refuse clients only once it has named a server to one.
+    pub(super) fn named_nobody(self: &Arc<Self>) -> bool {
+        let mut inner = self.inner();
+        let inner = &mut *inner;
+        // Without an instance it was the fallback that named nobody.
+        let Some(work) = &inner.work else { return true };
+        self.shared.counters.nones.fetch_add(1, Relaxed);
+        let (policy, group) = (&*self.shared.policy, self.group);
+        let is_first = !std::mem::replace(&mut inner.has_warned, true);
+        if inner.has_named {
+            if is_first {
+                tracing::warn!(policy, group, "policy named no server though one is open: the client is refused");
+            }
+            return false;
+        }
+        if is_first {
+            let fallback = self.spec.fallback;
+            tracing::warn!(policy, group, fallback, "policy named no server though one is open: its fallback answers");
+        }
+        inner.nones += 1;
+        if inner.nones >= NONES_MAX {
+            inner.nones = 0;
+            let text = format!("pick answered none to its first {NONES_MAX} clients, although a server was open");
+            let fault = Fault { kind: FaultKind::BadAnswer, text };
+            let names_nobody = (Arc::clone(&work.compiled), fault.clone());
+            self.fail_with(inner, fault, Some(names_nobody));
+        }
+        true
+    }
+
+    /// True once the version at work has named a server to somebody.
+    pub(super) fn has_named(&self) -> bool {
+        self.inner().has_named
+    }
+
+    /// Takes over what is known of another slot's version.
+    pub(super) fn set_has_named(&self, has_named: bool) {
+        self.inner().has_named = has_named;
     }
 
     /// Brings the counters up to date.
@@ -262,6 +325,10 @@ impl Slot {
 
     /// The instance has failed: it goes, and another is asked for, after a while if this happens too often.
     fn fail(self: &Arc<Self>, inner: &mut Inner, fault: Fault) {
+        self.fail_with(inner, fault, None);
+    }
+
+    fn fail_with(self: &Arc<Self>, inner: &mut Inner, fault: Fault, names_nobody: Option<(Arc<Compiled>, Fault)>) {
         self.shared.failed(self.group, &fault);
         inner.good_picks = 0;
         inner.faults += 1;
@@ -286,17 +353,24 @@ impl Slot {
         }
         if is_too_often {
             inner.pauses += 1;
-            self.is_quarantined.store(self.replace.is_some(), Relaxed);
+            self.is_quarantined.store(self.send.is_some(), Relaxed);
         }
         self.listening.store(0, Relaxed);
         let dead = inner.work.take().map(|work| Box::new(work.instance));
-        self.request_another(inner, dead, pause);
+        self.request_another(inner, dead, pause, names_nobody);
     }
 
-    fn request_another(self: &Arc<Self>, inner: &mut Inner, dead: Option<Box<Instance>>, pause: Duration) {
-        let Some(replace) = &self.replace else { return };
+    fn request_another(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        dead: Option<Box<Instance>>,
+        pause: Duration,
+        names_nobody: Option<(Arc<Compiled>, Fault)>,
+    ) {
+        let Some(send) = &self.send else { return };
         if !std::mem::replace(&mut inner.is_awaited, true) {
-            replace(Replacement { slot: Arc::downgrade(self), dead, pause });
+            let slot = Arc::downgrade(self);
+            send(Request::Replace(Replacement { slot, dead, pause, names_nobody }));
         }
     }
 
@@ -314,5 +388,8 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.count();
+        if let Some(send) = &self.send {
+            send(Request::Gone);
+        }
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::compiled::Compiled;
 use super::error::ModuleError;
+use super::fault::Fault;
 use super::host::GuestLog;
-use super::instance::{Description, Fault, Instance, with_retries};
+use super::instance::{Description, Instance, with_retries};
 use super::slot::Slot;
 use super::source;
 use crate::base::clock;

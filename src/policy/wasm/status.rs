@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::error::ModuleError;
 use super::files::PREFERRED_ENDING;
-use super::slot::{ModuleRecord, Replacement, Slot};
+use super::slot::{ModuleRecord, Request, Slot};
 use super::source;
 use super::view::{ModuleState, ModuleView};
 use crate::events::{self, Event, PolicyEvent};
@@ -34,6 +34,8 @@ pub(super) struct Common {
 #[derive(Clone)]
 pub(super) struct ModuleStatus {
     pub(super) shared: Arc<ModuleRecord>,
+    /// The name of its file in the folder, or what that would be called.
+    pub(super) file: String,
     /// The version that is loaded; none until one could be.
     pub(super) version: Option<Version>,
     /// Why the file as it is cannot be used.
@@ -58,8 +60,8 @@ pub(super) type Made = Result<Arc<dyn IBalancePolicy>, ModuleError>;
 pub(super) enum Job {
     /// Make a policy; `anyway`: even if the module cannot be used now.
     Make { spec: Arc<ModuleSpec>, group: u16, anyway: bool, jobs: Sender<Self>, reply: oneshot::Sender<Made> },
-    /// Make another instance after a while, and drop the one that failed.
-    Replace(Replacement),
+    /// What a slot asks for.
+    Slot(Request),
     /// A file may have changed.
     Look { reply: oneshot::Sender<()> },
 }
@@ -68,7 +70,7 @@ impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
             Self::Make { .. } => "Make",
-            Self::Replace(_) => "Replace",
+            Self::Slot(_) => "Slot",
             Self::Look { .. } => "Look",
         };
         f.write_str(name)
@@ -122,7 +124,8 @@ impl Common {
 impl ModuleStatus {
     pub(super) fn new(name: &str) -> Self {
         let shared = ModuleRecord::new(format!("{MODULE_PREFIX}{name}").into());
-        Self { shared: Arc::new(shared), version: None, error: None, slots: Vec::new() }
+        let file = format!("{name}.{PREFERRED_ENDING}");
+        Self { shared: Arc::new(shared), file, version: None, error: None, slots: Vec::new() }
     }
 
     /// The name in the folder.
@@ -141,10 +144,7 @@ impl ModuleStatus {
         let last_fault = (state == ModuleState::Quarantined).then(|| self.shared.last_fault()).flatten();
         ModuleView {
             name: Arc::clone(&self.shared.policy),
-            file: self
-                .version
-                .as_ref()
-                .map_or_else(|| format!("{}.{}", self.name(), PREFERRED_ENDING), |version| version.file.clone()),
+            file: self.version.as_ref().map_or_else(|| self.file.clone(), |version| version.file.clone()),
             version: self.version.as_ref().map(|version| version.version.clone()),
             sha256: self.version.as_ref().map(|version| source::hex(&version.sha256)),
             state,

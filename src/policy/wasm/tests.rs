@@ -265,6 +265,7 @@ fn a_file_that_ends_in_the_middle_is_looked_at_again_before_it_is_refused() {
     let servers = set(&[1; 3]);
     let policy = bench.policy(&servers);
     let whole = wat::parse_str(guests::policy(Parts::default())).unwrap();
+    fs::remove_file(bench.folder.path().join("x.wat")).unwrap();
     let path = bench.folder.path().join("x.wasm");
     fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     bench.look();
@@ -321,7 +322,8 @@ fn only_the_content_that_the_configuration_wants_is_used() {
     assert!(error.0.contains("its sha256 is ") && error.0.contains("expected 0000"), "{error}");
     bench.write(&guests::policy(Parts::default()));
     bench.look();
-    assert!(bench.view().error.unwrap().contains("expected"));
+    let error = bench.view().error.unwrap();
+    assert!(error.contains("expected") && error.ends_with("(for group 8081)"), "{error}");
     assert_eq!([(); 3].map(|()| policy.pick_index(&request(&servers)).unwrap()), [0, 1, 2]);
 }
 
@@ -351,6 +353,137 @@ fn suspects_are_shown_when_nobody_else_is_left() {
     assert_eq!(policy.pick_index(&PickRequest { now_ms, ..request(&servers) }), None);
     assert!(policy.pick_index(&PickRequest { now_ms, avoid_suspects: false, ..request(&servers) }).is_some());
     assert_eq!(bench.view().counters.unwrap().faults_total(), 0);
+}
+
+const NOBODY: &str = "(i32.store8 (i32.const 32) (i32.const 0)) (i32.const 32)";
+
+/// What a group does: asks, and asks what now when nobody is named.
+fn serve(policy: &dyn IBalancePolicy, servers: &ServerSet) -> Option<usize> {
+    let request = request(servers);
+    policy.pick(&request).or_else(|| policy.named_nobody(&request)).map(|picked| picked.index)
+}
+
+#[test]
+fn a_version_that_names_nobody_from_the_start_gives_way_to_the_former_one_and_costs_no_client() {
+    let bench = Bench::with(&guests::turns());
+    let servers = set(&[1; 3]);
+    let policy = bench.make(&ModuleSpec { fallback: "ha", ..spec() }).unwrap().for_servers(&servers);
+    let first = bench.view().sha256;
+    bench.write(&pick(NOBODY));
+    bench.look();
+    assert_ne!(bench.view().sha256, first);
+    let served: Vec<_> = (0..100).map(|_| serve(&*policy, &servers)).collect();
+    assert!(served.iter().all(|index| *index == Some(0)), "by the fallback: {served:?}");
+    eventually("the former version is back", || bench.view().sha256 == first);
+    let view = bench.view();
+    let error = view.error.unwrap();
+    assert!(error.contains("x.wat: pick answered none to its first 100 clients"), "{error}");
+    assert_eq!(view.counters.as_ref().unwrap().nones.load(Relaxed), 100);
+    assert_eq!((view.state, bench.faults(FaultKind::BadAnswer)), (ModuleState::Loaded, 1));
+    let next = || policy.pick_index(&request(&servers));
+    assert_eq!([next(), next(), next()], [Some(0), Some(1), Some(2)]);
+    bench.look();
+    assert_eq!(bench.view().sha256, first, "the same file is not tried again");
+}
+
+#[test]
+fn a_module_that_has_only_ever_named_nobody_is_left_alone_and_costs_no_client() {
+    let bench = Bench::with(&pick(NOBODY));
+    let servers = set(&[1; 3]);
+    let policy = bench.policy(&servers);
+    eventually("quarantine", || {
+        assert!(serve(&*policy, &servers).is_some());
+        bench.view().state == ModuleState::Quarantined
+    });
+    assert_eq!(bench.faults(FaultKind::BadAnswer), 5);
+    assert!(bench.view().error.unwrap().contains("pick answered none to its first 100 clients"));
+}
+
+#[test]
+fn a_module_that_has_named_a_server_may_refuse_a_client_and_that_is_counted() {
+    let once = "(if (global.get $asked) (then (i32.store8 (i32.const 32) (i32.const 0)) (return (i32.const 32))))
+        (global.set $asked (i32.const 1))";
+    let bench = Bench::with(&guests::policy(Parts {
+        fields: "(global $asked (mut i32) (i32.const 0))",
+        pick: &format!("{once} {}", Parts::default().pick),
+        ..Parts::default()
+    }));
+    let servers = set(&[1; 3]);
+    let policy = bench.policy(&servers);
+    assert_eq!(serve(&*policy, &servers), Some(0));
+    assert!((0..200).all(|_| serve(&*policy, &servers).is_none()));
+    let view = bench.view();
+    assert_eq!(view.counters.as_ref().unwrap().nones.load(Relaxed), 200);
+    assert_eq!((view.state, view.counters.unwrap().faults_total()), (ModuleState::Loaded, 0));
+    assert_eq!(serve(&*policy.rehearsal().unwrap(), &servers), Some(0), "a fresh instance has not been asked");
+}
+
+#[test]
+fn a_module_that_nobody_uses_any_more_is_gone_without_a_look_at_its_file() {
+    let bench = Bench::with(&guests::turns());
+    let policy = bench.policy(&set(&[1; 3]));
+    assert_eq!(bench.view().state, ModuleState::Loaded);
+    drop(policy);
+    eventually("it is unloaded", || bench.view().state == ModuleState::Available);
+}
+
+#[test]
+fn two_files_for_one_policy_are_an_error_and_the_one_in_force_stays() {
+    let bench = Bench::with(&guests::turns());
+    let servers = set(&[1; 3]);
+    let policy = bench.policy(&servers);
+    let first = bench.view().sha256;
+    let binary = bench.folder.path().join("x.wasm");
+    fs::write(&binary, wat::parse_str(guests::policy(Parts::default())).unwrap()).unwrap();
+    bench.look();
+    let view = bench.view();
+    let error = view.error.unwrap();
+    assert!(error.ends_with("x.wasm and x.wat: two files for one policy; expected one: remove the other"), "{error}");
+    assert_eq!((view.sha256, view.file.as_str()), (first, "x.wat"));
+    assert_eq!([(); 2].map(|()| policy.pick_index(&request(&servers)).unwrap()), [0, 1]);
+    assert!(bench.make(&spec()).is_ok(), "what is loaded serves other groups, too");
+    fs::remove_file(binary).unwrap();
+    bench.look();
+    assert_eq!(bench.view().error, None);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_shown_by_the_name_that_it_has() {
+    let bench = Bench::with("(module");
+    let _policy = wait(bench.modules.make_anyway(&Arc::new(spec()), 8081));
+    assert_eq!((bench.view().state, bench.view().file.as_str()), (ModuleState::Refused, "x.wat"));
+    assert!(bench.view().error.unwrap().contains("x.wat: "));
+}
+
+#[test]
+fn a_module_that_wants_more_memory_than_it_may_have_is_told_by_which_key_and_flag() {
+    let memory = r#"(memory (export "memory") 1000)"#;
+    let bench = Bench::with(&guests::policy(Parts { memory, ..Parts::default() }));
+    let error = bench.make(&spec()).err().unwrap().0;
+    let says = "it wanted 63 MiB of memory, expected at most 16 MiB: raise \"memory\" of this policy, or link with a smaller stack";
+    assert!(error.contains(says), "{error}");
+    assert!(bench.make(&ModuleSpec { memory: 64 << 20, ..spec() }).is_ok());
+}
+
+#[test]
+fn an_allocator_that_cannot_give_nothing_is_told_what_it_is_asked_for() {
+    let cabi_realloc = "(if (i32.eqz (local.get $size)) (then (unreachable)))
+        (call $bump (local.get $align) (local.get $size))";
+    let text = guests::policy(Parts { cabi_realloc, ..Parts::default() });
+    let named = text.replace("(func (export \"cabi_realloc\")", "(func $cabi_realloc (export \"cabi_realloc\")");
+    let bench = Bench::with(&named);
+    let error = bench.make(&spec()).err().unwrap().0;
+    assert!(error.contains("cabi_realloc(0, 0, align, bytes)") && error.contains("also for 0 bytes"), "{error}");
+}
+
+#[test]
+fn what_takes_longer_to_compile_than_its_policy_allows_is_refused_until_that_is_raised() {
+    let code = format!("(func {})", "loop end ".repeat(10_000));
+    let bench = Bench::with(&guests::policy(Parts { fields: &code, ..Parts::default() }));
+    let tight = ModuleSpec { compile_budget: Duration::from_millis(100), ..spec() };
+    let error = bench.make(&tight).err().unwrap().0;
+    assert!(error.contains("x.wat: would take about 0.2 s to compile"), "{error}");
+    assert!(bench.make(&spec()).is_ok());
 }
 
 const CONNECTED: Outcome = Outcome::Connected { micros: 100 };

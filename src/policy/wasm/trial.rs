@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::compiled::Compiled;
 use super::error::ModuleError;
 use super::files;
-use super::host::GuestLog;
+use super::host::{GuestLog, KeptLines};
 use super::loader::Loader;
 use super::policy::{WasmPolicy, fallback};
 use super::slot::{ModuleRecord, Slot};
-use super::source::ModuleFile;
+use super::source::{Limits, ModuleFile};
 use crate::counters::ModuleCounters;
 use crate::policy::balance::{IBalancePolicy, Outcome};
 use crate::policy::spec::ModuleSpec;
@@ -20,6 +20,7 @@ use crate::policy::spec::ModuleSpec;
 /// A file that was compiled and fits the interface.
 pub struct Trial {
     compiled: Arc<Compiled>,
+    said: Arc<KeptLines>,
     /// The engine it was compiled with, and its clock.
     _loader: Loader,
 }
@@ -41,10 +42,11 @@ impl Trial {
     /// # Errors
     ///
     /// It cannot be read, is no module, or is none that fits.
-    pub fn load(path: &Path, file_bytes_max: u64) -> Result<Self, ModuleError> {
+    pub fn load(path: &Path, limits: impl Into<Limits>) -> Result<Self, ModuleError> {
+        let limits = limits.into();
         let mut loader = Loader::by_processor_time();
-        let compiled = loader.load(path, &files::read(path, file_bytes_max)?, file_bytes_max)?;
-        Ok(Self { compiled: Arc::new(compiled), _loader: loader })
+        let compiled = loader.load(path, &files::read(path, limits.file_bytes_max)?, limits)?;
+        Ok(Self { compiled: Arc::new(compiled), said: Arc::default(), _loader: loader })
     }
 
     /// Loads the module of this name from a folder as the proxy would.
@@ -52,13 +54,18 @@ impl Trial {
     /// # Errors
     ///
     /// As [`Trial::load`], or there is none.
-    pub fn find(folder: &Path, name: &str, file_bytes_max: u64) -> Result<Self, ModuleError> {
-        Self::load(&files::find(folder, name)?, file_bytes_max)
+    pub fn find(folder: &Path, name: &str, limits: impl Into<Limits>) -> Result<Self, ModuleError> {
+        Self::load(&files::find(folder, name)?, limits)
     }
 
     /// What was found in the file.
     pub fn file(&self) -> &ModuleFile {
         &self.compiled.file
+    }
+
+    /// The first lines that its instances wrote to `host.log`, with the level in front.
+    pub fn said(&self) -> Vec<String> {
+        self.said.lines()
     }
 
     /// How long it took to look through the file and to compile it.
@@ -75,7 +82,7 @@ impl Trial {
         let shared = Arc::new(ModuleRecord::new(spec.name.policy()));
         let slot = || Arc::new(Slot::new(group, Arc::new(spec.clone()), Arc::clone(&shared), None));
         let slots = [slot(), slot()];
-        let log = Arc::new(GuestLog::new(Arc::clone(&shared.policy), group));
+        let log = Arc::new(GuestLog::keeping(&self.said));
         let (instance, said) = self.compiled.instance(spec, group, &log)?;
         let slot = Arc::clone(&slots[0]);
         slot.put(instance, &self.compiled).map_err(|fault| ModuleError(fault.text))?;

@@ -59,7 +59,7 @@ fn unfit_to_load() -> Vec<Unfit> {
         unfit(what, Parts { imports: &imports, ..plain }, says)
     };
     let shared = r#"(memory (export "memory") 1 2 shared)"#;
-    let large = format!("(func {})", "nop ".repeat(140_000));
+    let large = format!("(func {})", "nop ".repeat(1_100_000));
     let ifs =
         format!("(func (param i32) {})", "(if (local.get 0) (then (local.set 0 (i32.const 77777))))".repeat(16_000));
     let file = |what, content: &[u8], says| Unfit { what, content: content.to_vec(), says };
@@ -67,8 +67,8 @@ fn unfit_to_load() -> Vec<Unfit> {
     let native = wasmtime::Engine::default().precompile_module(&whole).unwrap();
     vec![
         unfit("a shared memory", Parts { memory: shared, ..plain }, "wants a shared memory"),
-        unfit("a large function", Parts { fields: &large, ..plain }, "split it, or build for small size"),
-        unfit("sixteen thousand ifs in one function", Parts { fields: &ifs, ..plain }, "split it, or build for small"),
+        unfit("a large function", Parts { fields: &large, ..plain }, "would take about 1.1 s to compile"),
+        unfit("a hundred and twenty thousand ifs in one function", Parts { fields: &ifs, ..plain }, " s to compile, "),
         import(
             "WASI",
             r#"wasi_snapshot_preview1" "fd_write"#,

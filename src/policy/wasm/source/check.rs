@@ -6,6 +6,7 @@
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::EntityType;
 
+use super::advice::{component_advice, module_advice};
 use super::contract::{self, Interface, Signature};
 use super::error::{SourceError, clip_name, list};
 use super::scan::Scan;
@@ -55,7 +56,7 @@ pub(super) fn module(module: &Scan<'_>) -> Result<Names, SourceError> {
     let imports: Vec<(&str, &str, EntityType)> = types.core_imports().into_iter().flatten().collect();
     let exports: Vec<(&str, EntityType)> = types.core_exports().into_iter().flatten().collect();
     check_versions(imports.iter().map(|(from, ..)| *from).chain(exports.iter().map(|(name, _)| split(name).0)))?;
-    check_foreign(&imports)?;
+    check_foreign(module, &imports)?;
     if imports.len() > IMPORTS_MAX {
         return Err(SourceError::TooMany { what: "imports", max: IMPORTS_MAX });
     }
@@ -83,7 +84,7 @@ pub(super) fn component(component: &Scan<'_>) -> Result<(Names, bool), SourceErr
     let foreign: Vec<&str> =
         component.imports.iter().copied().filter(|name| Interface::parse(name).is_none()).collect();
     if !foreign.is_empty() {
-        return Err(SourceError::Foreign { imports: list(&foreign), advice: advice(foreign[0], None) });
+        return Err(SourceError::Foreign { imports: list(&foreign), advice: component_advice(&foreign) });
     }
     let mut imports = Vec::new();
     for name in &component.imports {
@@ -126,40 +127,16 @@ fn check_versions<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Source
 }
 
 /// Refuses imports from elsewhere: `wasi_snapshot_preview1 (fd_write, fd_close)`.
-fn check_foreign(imports: &[(&str, &str, EntityType)]) -> Result<(), SourceError> {
+fn check_foreign(module: &Scan<'_>, imports: &[(&str, &str, EntityType)]) -> Result<(), SourceError> {
     let foreign: Vec<_> = imports.iter().filter(|(from, ..)| Interface::parse(from).is_none()).collect();
     let Some((first, name, _)) = foreign.first().copied() else { return Ok(()) };
     let of_first = list(foreign.iter().filter(|(from, ..)| from == first).map(|(_, name, _)| name));
     let mut others: Vec<&str> = foreign.iter().map(|(from, ..)| *from).filter(|from| from != first).collect();
+    others.sort_unstable();
     others.dedup();
     let and = if others.is_empty() { String::new() } else { format!(", {}", list(others)) };
     let imports = format!("{} ({of_first}){and}", clip_name(first));
-    Err(SourceError::Foreign { imports, advice: advice(first, Some(name)) })
-}
-
-/// What to do about a foreign import: of a core module when `name` is given, of a component otherwise.
-fn advice(from: &str, name: Option<&str>) -> &'static str {
-    match name {
-        None if from.starts_with("wasi:") => {
-            "policies run without WASI. Rust: build for wasm32-unknown-unknown, not wasm32-wasip2. JavaScript: name what \
-             is not used in disableFeatures. Python: --stub-wasi. For time and randomness there are host.now-nanos and \
-             host.random-u64"
-        }
-        Some(_) if from.starts_with("wasi") => {
-            "policies run without WASI. Rust: build for wasm32-unknown-unknown, not wasm32-wasip1. C and Zig: \
-             wasm32-freestanding without the C library"
-        }
-        Some("abort") if from == "env" => "AssemblyScript: build with --use abort=",
-        Some("memory") => "a policy brings its own memory and exports it as \"memory\"; build without --import-memory",
-        Some(_) if from == "env" => {
-            "a policy gets nothing from env. C and C++: a function is declared and not defined, or the compiler is \
-             emscripten's; build with clang --target=wasm32 -nostdlib. AssemblyScript: --use abort="
-        }
-        Some(_) if from.contains("wbindgen") || from.contains("_bg") || from == "wbg" => {
-            "policies run without JavaScript. Rust: use wit-bindgen, not wasm-bindgen, and no crate that needs it"
-        }
-        _ => "only goproxy:balance/host is offered to policies; see wit/balance.wit",
-    }
+    Err(SourceError::Foreign { imports, advice: module_advice(module, first, name) })
 }
 
 /// The exports of a core module: present, and of the right type.
@@ -195,7 +172,7 @@ fn check_present<S: AsRef<str>>(exports: &[(&str, &str)], found: &[S]) -> Result
     let missing: Vec<String> = wanted
         .flat_map(|interface| {
             let absent = contract::functions(interface).filter(move |name| !of(interface).any(|found| found == *name));
-            absent.map(move |name| format!("{interface}#{name}"))
+            absent.map(move |name| format!("{}#{name}", contract::name(interface)))
         })
         .collect();
     if missing.is_empty() {

@@ -31,7 +31,7 @@ const OTHER_MEANINGS: [&str; 4] = ["_initialize", "__wasm_init_", "cm32p2", "[as
 
 static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let module = wat::parse_str(whole_module()).expect("our own text is well-formed");
-    let found = scan::scan(&module, u64::MAX).expect("our own module is valid");
+    let found = scan::scan(&module).expect("our own module is valid");
     wrap(&module, &found).expect("our own module fits the contract")
 });
 

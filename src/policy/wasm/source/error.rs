@@ -5,6 +5,9 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
+
+use crate::policy::spec::COMPILE_BUDGET_RANGE;
 
 /// Longest text taken from a library, in bytes.
 pub(super) const TEXT_BYTES_MAX: usize = 1_024;
@@ -28,8 +31,12 @@ pub enum SourceError {
         is_folder: bool,
     },
     /// Larger than files may be.
-    #[error("is too large; expected at most {max} bytes (policy_max_bytes)")]
+    #[error(
+        "has {bytes} bytes; expected at most {max} (policy_max_bytes, of which a change takes effect at the next start)"
+    )]
     FileTooLarge {
+        /// Its size.
+        bytes: u64,
         /// Most bytes.
         max: u64,
     },
@@ -71,27 +78,18 @@ pub enum SourceError {
     /// A binary with a mistake.
     #[error("is malformed: {0}")]
     Malformed(String),
-    /// A function that would take too long to compile.
-    #[error("function {index} has {bytes} bytes; expected at most {max}: split it, or build for small size (-Os)")]
-    FunctionTooLarge {
-        /// Counted over the file, imports not included.
-        index: usize,
-        /// Its size.
-        bytes: usize,
-        /// Most bytes.
-        max: usize,
-    },
     /// More code, or code of a worse shape, than is compiled.
-    #[error(
-        "would take too long to compile: with function {index} its code costs more than {max} bytes of simple code do; \
-         build for small size (-Os), with fewer loops and variables in a function, or allow larger files, of which \
-         an eighth may be code (policy_max_bytes)"
-    )]
+    #[error("would take about {} to compile, {} of it function {dearest}; expected at most {} (compile_budget of this \
+             policy); {}", Seconds(*.cost), Seconds(*.dearest_cost), Seconds(*.budget), advice_on_cost(*.cost))]
     TooCostly {
-        /// The function with which it is too much, counted from 0 over the whole file.
-        index: usize,
-        /// The most that is compiled.
-        max: u64,
+        /// How long it would take.
+        cost: Duration,
+        /// How long it may take.
+        budget: Duration,
+        /// The function that would take longest, counted from 0 over the whole file, imports not included.
+        dearest: usize,
+        /// How long that one would take.
+        dearest_cost: Duration,
     },
     /// More imports than are sorted out, or more of something else.
     #[error("has more than {max} {what}; build for small size (-Os, with link-time optimization)")]
@@ -180,6 +178,26 @@ impl SourceError {
     /// The error for a file that begins like nothing we know.
     pub(super) fn not_webassembly(bytes: &[u8]) -> Self {
         Self::NotWebAssembly { begin: bytes[..bytes.len().min(4)].escape_ascii().to_string() }
+    }
+}
+
+/// A time as part of a sentence.
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs_f64() {
+            seconds if seconds < 10.0 => write!(f, "{seconds:.1} s"),
+            seconds => write!(f, "{seconds:.0} s"),
+        }
+    }
+}
+
+fn advice_on_cost(cost: Duration) -> &'static str {
+    if cost > *COMPILE_BUDGET_RANGE.end() {
+        "no budget allows that: an interpreter of this size cannot be used"
+    } else {
+        "build for small size (-Os), or raise the budget"
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) fn check(sections: &[&[u8]]) -> Result<(), SourceError> {
     let mut names = Names::default();
     for section in sections {
         // After this walk, types are known to be nested but a little.
-        scan::scan(section, 0)?;
+        scan::scan(section)?;
         for payload in Parser::new(0).parse_all(section) {
             if let Payload::ComponentTypeSection(types) = payload.map_err(malformed)? {
                 for ty in types {

@@ -8,6 +8,7 @@
 //! any content costs time in proportion to its size: the work is done on a thread of its own, whose stack is
 //! known, and a panic there is an error like others.
 
+mod advice;
 mod check;
 mod contract;
 mod core;
@@ -23,5 +24,4 @@ mod wrap;
 
 pub use self::core::CoreModule;
 pub use error::SourceError;
-pub use file::{Format, ModuleFile, hex, read, sha256, source};
-pub use scan::FUNCTION_BYTES_MAX;
+pub use file::{Format, Limits, ModuleFile, hex, read, sha256, source};

@@ -13,8 +13,8 @@ use wasmparser::{ComponentType, ComponentTypeDeclaration, InstanceTypeDeclaratio
 use super::cost::cost;
 use super::error::{SourceError, clip};
 
-/// Largest function in bytes: compiling takes more than linear time in the size of a function.
-pub const FUNCTION_BYTES_MAX: usize = 128 << 10;
+/// So many custom sections are remembered.
+const CUSTOM_SECTIONS_MAX: usize = 64;
 
 /// Deepest nesting; what tools make has two or three levels.
 const NESTING_MAX: usize = 32;
@@ -39,15 +39,29 @@ pub(super) struct Scan<'a> {
     pub(super) first_module: Option<Range<usize>>,
     /// True when a component passes values in another way than as UTF-8 and one call after the other.
     pub(super) has_rare_options: bool,
+    /// Names of a core module's custom sections, by which the tools that made it are known.
+    pub(super) custom_sections: Vec<&'a str>,
+    /// What compiling it would cost.
+    pub(super) cost: Cost,
+}
+
+/// What compiling the functions of a binary would cost, in the units of [`super::cost`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cost {
+    pub(super) total: u64,
+    /// The function that costs most, counted from 0 over the whole file, imports not included.
+    pub(super) dearest: usize,
+    /// What that one costs.
+    pub(super) dearest_cost: u64,
 }
 
 /// Walks over a binary.
 ///
 /// # Errors
 ///
-/// It is cut off, malformed, wants shared memory, or is more than we compile.
-pub(super) fn scan(bytes: &[u8], cost_max: u64) -> Result<Scan<'_>, SourceError> {
-    scan_with(&mut validator(), bytes, cost_max)
+/// It is cut off, malformed, or wants shared memory.
+pub(super) fn scan(bytes: &[u8]) -> Result<Scan<'_>, SourceError> {
+    scan_with(&mut validator(), bytes)
 }
 
 /// Knows every feature: what the engine does not offer is its business to refuse.
@@ -56,13 +70,9 @@ pub(super) fn validator() -> Validator {
 }
 
 /// As [`scan`]; the types of binaries that went through the same validator can be compared.
-pub(super) fn scan_with<'a>(
-    validator: &mut Validator,
-    bytes: &'a [u8],
-    cost_max: u64,
-) -> Result<Scan<'a>, SourceError> {
+pub(super) fn scan_with<'a>(validator: &mut Validator, bytes: &'a [u8]) -> Result<Scan<'a>, SourceError> {
     validator.reset();
-    let mut walk = Walk { cost_max, ..Walk::default() };
+    let mut walk = Walk::default();
     let (mut parser, mut outer, mut rest) = (Parser::new(0), Vec::new(), bytes);
     loop {
         let is_end = rest.is_empty() && outer.is_empty();
@@ -90,8 +100,8 @@ pub(super) fn scan_with<'a>(
 
 #[derive(Default)]
 struct Walk<'a> {
-    cost_max: u64,
-    cost: u64,
+    custom_sections: Vec<&'a str>,
+    cost: Cost,
     functions: usize,
     is_component: bool,
     metadata: Vec<&'a [u8]>,
@@ -110,6 +120,9 @@ impl<'a> Walk<'a> {
             }
             Payload::CustomSection(section) if depth == 0 && section.name().starts_with("component-type") => {
                 self.metadata.push(section.data());
+            }
+            Payload::CustomSection(section) if depth == 0 && self.custom_sections.len() < CUSTOM_SECTIONS_MAX => {
+                self.custom_sections.push(section.name());
             }
             Payload::ComponentTypeSection(section) if section.range().len() > TYPES_BYTES_MAX => {
                 return Err(SourceError::TooMany { what: "bytes of types in a section", max: TYPES_BYTES_MAX });
@@ -156,22 +169,29 @@ impl<'a> Walk<'a> {
     }
 
     fn visit_function(&mut self, body: &FunctionBody<'_>) -> Result<(), SourceError> {
-        let bytes = body.range().len();
-        if bytes > FUNCTION_BYTES_MAX {
-            return Err(SourceError::FunctionTooLarge { index: self.functions, bytes, max: FUNCTION_BYTES_MAX });
-        }
         let index = self.functions;
         self.functions += 1;
-        self.cost = self.cost.saturating_add(cost(body).map_err(malformed)?);
-        match self.cost > self.cost_max {
-            true => Err(SourceError::TooCostly { index, max: self.cost_max }),
-            false => Ok(()),
+        let cost = cost(body).map_err(malformed)?;
+        self.cost.total = self.cost.total.saturating_add(cost);
+        if cost > self.cost.dearest_cost {
+            (self.cost.dearest, self.cost.dearest_cost) = (index, cost);
         }
+        Ok(())
     }
 
     fn into_scan(self, types: Types) -> Scan<'a> {
-        let Self { is_component, imports, exports, metadata, first_module, has_rare_options, .. } = self;
-        Scan { is_component, types, imports, exports, metadata, first_module, has_rare_options }
+        let Self {
+            is_component,
+            imports,
+            exports,
+            metadata,
+            first_module,
+            has_rare_options,
+            custom_sections,
+            cost,
+            ..
+        } = self;
+        Scan { is_component, types, imports, exports, metadata, first_module, has_rare_options, custom_sections, cost }
     }
 }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::Mode;
 
@@ -196,8 +197,9 @@ fn foreign_imports_are_listed_with_what_to_do_about_them() {
     assert_eq!(
         refusal(&with_imports(&wasi)),
         "imports wasi_snapshot_preview1 (fd_write, fd_read, fd_close, random_get, proc_exit, args_get and 2 more): \
-         policies run without WASI. Rust: build for wasm32-unknown-unknown, not wasm32-wasip1. C and Zig: \
-         wasm32-freestanding without the C library"
+         policies run without WASI. Rust: build for wasm32-unknown-unknown, not wasm32-wasip1. C, C++ and \
+         Zig: wasm32-freestanding without the C library. JavaScript: componentize-qjs --sync --stub-wasi. C with \
+         wit-bindgen: give what it calls (malloc, memcpy, …) yourself"
     );
     for (import, says) in [
         (
@@ -206,12 +208,15 @@ fn foreign_imports_are_listed_with_what_to_do_about_them() {
         ),
         (
             r#"(import "env" "emscripten_notify" (func))"#,
-            "imports env (emscripten_notify): a policy gets nothing from env",
+            "imports env (emscripten_notify): this is a module of emscripten's",
         ),
         (r#"(import "env" "memory" (memory $m 1))"#, "imports env (memory): a policy brings its own memory"),
         (r#"(import "__wbindgen_placeholder__" "f" (func))"#, "not wasm-bindgen"),
         (r#"(import "goproxy:other/host@1.0.0" "f" (func))"#, "only goproxy:balance/host is offered"),
-        (r#"(import "a" "f" (func)) (import "b" "f" (func)) (import "c" "f" (func))"#, "imports a (f), b, c: "),
+        (
+            r#"(import "aaa" "f" (func)) (import "bbb" "f" (func)) (import "ccc" "f" (func))"#,
+            "imports aaa (f), bbb, ccc: ",
+        ),
     ] {
         let memory = if import.contains("$m") { "" } else { Parts::default().memory };
         let text = refusal(&guests::policy(Parts { imports: import, memory, ..Parts::default() }));
@@ -244,18 +249,23 @@ fn what_is_missing_is_named_beside_what_is_there() {
     let no_pick = guest().replace("policy@1.0.0#pick", "policy@1.0.0#pack");
     assert_eq!(
         refusal(&no_pick),
-        "does not export policy#pick; found memory, cabi_realloc, goproxy:balance/policy@1.0.0#describe, \
+        "does not export goproxy:balance/policy@1.0.0#pick; found memory, cabi_realloc, goproxy:balance/policy@1.0.0#describe, \
          goproxy:balance/policy@1.0.0#configure, goproxy:balance/policy@1.0.0#set-servers, \
          goproxy:balance/policy@1.0.0#pack; expected what wit/balance.wit asks for"
     );
-    let nothing = "does not export policy#describe, policy#configure, policy#set-servers, policy#pick; found nothing; \
+    let nothing = "does not export goproxy:balance/policy@1.0.0#describe, goproxy:balance/policy@1.0.0#configure, \
+                   goproxy:balance/policy@1.0.0#set-servers, goproxy:balance/policy@1.0.0#pick; found nothing; \
                    expected what wit/balance.wit asks for";
     assert_eq!(refusal("(module)"), nothing);
     assert_eq!(refusal("(component)"), nothing);
     let other = r#"(component (component $c) (instance $i (instantiate $c)) (export "my:world/thing" (instance $i)))"#;
     assert!(refusal(other).contains("found my:world/thing"), "{}", refusal(other));
     let half = guests::policy(Parts { fields: guests::FEEDBACK, ..Parts::default() }).replace("#on-failed", "#on-fail");
-    assert!(refusal(&half).starts_with("does not export feedback#on-failed; found"), "{}", refusal(&half));
+    assert!(
+        refusal(&half).starts_with("does not export goproxy:balance/feedback@1.0.0#on-failed; found"),
+        "{}",
+        refusal(&half)
+    );
     let no_memory = guests::policy(Parts { memory: "(memory 1)", ..Parts::default() });
     assert!(refusal(&no_memory).starts_with("does not export a memory named memory; found"), "{}", refusal(&no_memory));
     let no_realloc = guest().replace(r#"(export "cabi_realloc")"#, "");
@@ -297,19 +307,20 @@ fn threads_are_refused() {
 
 #[test]
 fn what_would_take_long_to_compile_is_refused() {
-    let large = format!("(func {})", "nop ".repeat(FUNCTION_BYTES_MAX));
-    let text = refusal(&guests::policy(Parts { fields: &large, ..Parts::default() }));
-    assert!(text.starts_with("function 1 has 131074 bytes; expected at most 131072"), "{text}");
-
-    let within = format!("(func {})", "nop ".repeat(FUNCTION_BYTES_MAX - 2)).repeat(2);
+    let within = format!("(func {})", "nop ".repeat(131_070)).repeat(2);
     let policy = guests::policy(Parts { fields: &within, ..Parts::default() });
     assert!(from_text(&policy).is_ok());
-    let too_long = |text: &str, cost_max| {
-        let text = source(FILE, text.as_bytes(), cost_max).unwrap_err().to_string();
-        assert!(text.starts_with("would take too long to compile"), "{text}");
+    let too_long = |text: &str, millis| {
+        let limits = Limits { compile_budget: Duration::from_millis(millis), ..CODE_BYTES_MAX.into() };
+        let text = source(FILE, text.as_bytes(), limits).unwrap_err().to_string();
+        assert!(text.starts_with("would take about "), "{text}");
+        text
     };
-    too_long(&policy, 200_000);
-    too_long(&format!("(component (core module {within}) (component (core module {within})))"), 400_000);
+    assert_eq!(
+        too_long(&policy, 200),
+        "would take about 0.3 s to compile, 0.1 s of it function 1; expected at most 0.2 s (compile_budget of this \
+         policy); build for small size (-Os), or raise the budget"
+    );
     // Each of them took the compiler two seconds or more, one of them minutes.
     let variables = "(local ".to_owned() + &"i32 ".repeat(2_000) + ")";
     for function in [
@@ -320,8 +331,11 @@ fn what_would_take_long_to_compile_is_refused() {
         format!("(func (param i32) {variables} {})", "local.get 0 if end ".repeat(10_000)),
         "(table 1 funcref)".to_owned() + &format!("(func {})", "i32.const 0 call_indirect ".repeat(13_000)).repeat(2),
     ] {
-        too_long(&guests::policy(Parts { fields: &function, ..Parts::default() }), 1 << 20);
+        too_long(&guests::policy(Parts { fields: &function, ..Parts::default() }), 1_000);
     }
+    let loops = format!("(func {})", "loop ".repeat(20_000) + &"end ".repeat(20_000));
+    let text = too_long(&guests::policy(Parts { fields: &loops, ..Parts::default() }), 60_000);
+    assert!(text.ends_with("no budget allows that: an interpreter of this size cannot be used"), "{text}");
 
     let import = r#"(import "goproxy:balance/host@1.0.0" "now-nanos" (func (result i64)))"#;
     assert!(from_text(&with_imports(&import.repeat(256))).is_ok());
@@ -329,6 +343,54 @@ fn what_would_take_long_to_compile_is_refused() {
     assert!(text.starts_with("has more than 256 imports"), "{text}");
     let deep = format!("{}{}", "(component ".repeat(40), ")".repeat(40));
     assert!(refusal(&deep).starts_with("nests components or types deeper than 32"), "{}", refusal(&deep));
+}
+
+/// Of a module that is too much in every way, the first thing to know is that it wants what there is not.
+#[test]
+fn what_a_module_imports_is_told_before_its_size_and_its_cost() {
+    let code = format!("(func {})", "loop ".repeat(2_000) + &"end ".repeat(2_000));
+    let fields = format!("{code} (data \"{}\")", "x".repeat(5_000));
+    let refusal = |imports: &str| {
+        let text = guests::policy(Parts { imports, fields: &fields, ..Parts::default() });
+        source("x.wasm", &wat::parse_str(text).unwrap(), 4 << 10).unwrap_err().to_string()
+    };
+    let wasi = r#"(import "wasi_snapshot_preview1" "fd_write" (func))"#;
+    assert!(refusal(wasi).starts_with("imports wasi_snapshot_preview1 (fd_write): "), "{}", refusal(wasi));
+    assert!(refusal("").contains(" bytes; expected at most 4096 (policy_max_bytes"), "{}", refusal(""));
+}
+
+/// A file of 800 bytes may be compiled, however small files have to be.
+#[test]
+fn how_much_may_be_compiled_does_not_depend_on_how_large_files_may_be() {
+    let code = format!("(func {})", "nop ".repeat(700));
+    let binary = wat::parse_str(guests::policy(Parts { fields: &code, ..Parts::default() })).unwrap();
+    let limit = binary.len() as u64;
+    assert!(source("x.wasm", &binary, limit).is_ok());
+    assert!(source("x.wasm", &binary, limit - 1).is_err());
+}
+
+#[test]
+fn advice_fits_the_tools_that_a_module_was_made_with() {
+    let import = |module: &str, name: &str| refusal(&with_imports(&format!(r#"(import "{module}" "{name}" (func))"#)));
+    for (module, name, says) in [
+        ("wasi_snapshot_preview1", "fd_write", "wasm32-unknown-unknown, not wasm32-wasip1"),
+        ("a", "b", "emscripten"),
+        ("env", "emscripten_memcpy_js", "emscripten"),
+        ("env", "__cxa_throw", "-fno-exceptions"),
+        ("wasm:js-string", "length", "wasm-gc"),
+        ("env", "abort", "--use abort="),
+        ("gojs", "runtime.wasmExit", "wasm-merge"),
+    ] {
+        assert!(import(module, name).contains(says), "{}", import(module, name));
+    }
+    let go = r#"(import "wasi_snapshot_preview1" "fd_write" (func)) (@custom "go:buildid" "x")"#;
+    assert!(refusal(&with_imports(go)).contains("wasm-merge"), "{}", refusal(&with_imports(go)));
+    let twice = r#"(import "env" "a" (func)) (import "wasi_x" "a" (func)) (import "env" "b" (func)) (import "wasi_x" "b" (func))"#;
+    assert!(
+        refusal(&with_imports(twice)).starts_with("imports env (a, b), wasi_x: "),
+        "{}",
+        refusal(&with_imports(twice))
+    );
 }
 
 #[test]
@@ -347,8 +409,9 @@ fn reading_refuses_what_is_no_file_without_waiting() {
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
     assert_eq!(read(&link, 10).unwrap(), b"0123456789");
-    let text = read(&link, 9).unwrap_err().to_string();
-    assert_eq!(text, "is too large; expected at most 9 bytes (policy_max_bytes)");
+    std::fs::File::create(&path).unwrap().set_len((64 << 20) + 1).unwrap();
+    let text = read(&path, 9).unwrap_err().to_string();
+    assert!(text.starts_with("has 67108865 bytes; expected at most 9 (policy_max_bytes"), "{text}");
     assert_eq!(
         read(Path::new("/dev/zero"), 9).unwrap_err().to_string(),
         "is a pipe, a socket or a device; expected a .wasm or .wat file"
