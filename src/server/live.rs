@@ -16,6 +16,12 @@ pub const SUSPECT_FIRST: Duration = Duration::from_secs(1);
 /// The longest it stays suspect; each further failure in a row doubles the time up to this.
 pub const SUSPECT_MAX: Duration = Duration::from_secs(30);
 
+/// A connect time counts half after this time without another one.
+const LATENCY_HALVED: Duration = Duration::from_secs(10);
+
+/// So many periods of [`LATENCY_HALVED`] a clock may run ahead of another.
+const CLOCK_AHEAD: u16 = 8_192;
+
 /// Counts, suspicion and addresses of one backend.
 ///
 /// Nothing here is needed to be consistent with anything else, so every access is relaxed.
@@ -25,7 +31,9 @@ pub struct Live {
     sessions_total: AtomicU64,
     connect_errors: AtomicU64,
     connect_latency_us: AtomicU32,
-    failures_in_a_row: AtomicU32,
+    /// When that was measured last, in periods of [`LATENCY_HALVED`]; the low bits of the count.
+    measured_at: AtomicU16,
+    failures_in_a_row: AtomicU16,
     suspect_until_ms: AtomicU64,
     addresses: ArcSwap<Vec<SocketAddr>>,
     preferred: AtomicU16,
@@ -43,7 +51,8 @@ impl Live {
             sessions_total: AtomicU64::new(0),
             connect_errors: AtomicU64::new(0),
             connect_latency_us: AtomicU32::new(0),
-            failures_in_a_row: AtomicU32::new(0),
+            measured_at: AtomicU16::new(0),
+            failures_in_a_row: AtomicU16::new(0),
             suspect_until_ms: AtomicU64::new(0),
             may_meet_itself: AtomicBool::new(itself::may_be_met(&addresses)),
             is_here: AtomicBool::new(itself::is_here(&addresses)),
@@ -87,10 +96,21 @@ impl Live {
         self.connect_latency_us.load(Relaxed)
     }
 
+    /// The same, halved for each ten seconds since it was measured: what a server was like long ago does not count. 0
+    /// when not known, or no longer.
+    pub fn recent_connect_latency_us(&self, now_ms: u64) -> u32 {
+        let age = period(now_ms).wrapping_sub(self.measured_at.load(Relaxed));
+        // Measured a moment after `now_ms` was read, or on a clock that runs ahead.
+        let halvings = if age > u16::MAX - CLOCK_AHEAD { 0 } else { u32::from(age) };
+        self.connect_latency_us().checked_shr(halvings).unwrap_or(0)
+    }
+
     /// A connect succeeded after `micros`: no longer suspect.
     pub fn connected(&self, micros: u64) {
         let sample = u32::try_from(micros).unwrap_or(u32::MAX).max(1);
-        let old = self.connect_latency_us.load(Relaxed);
+        let now_ms = clock::coarse_ms();
+        let old = self.recent_connect_latency_us(now_ms);
+        self.measured_at.store(period(now_ms), Relaxed);
         let new = if old == 0 { sample } else { (u64::from(old) * 7 / 8 + u64::from(sample) / 8) as u32 };
         self.connect_latency_us.store(new.max(1), Relaxed);
         self.sessions_total.fetch_add(1, Relaxed);
@@ -114,7 +134,9 @@ impl Live {
         if self.is_suspect(now_ms) {
             return false;
         }
-        let before = self.failures_in_a_row.fetch_add(1, Relaxed).min(16);
+        let count = |failures: u16| Some(failures.saturating_add(1));
+        let before =
+            self.failures_in_a_row.fetch_update(Relaxed, Relaxed, count).unwrap_or_else(|failures| failures).min(16);
         let time = clock::as_ms(SUSPECT_FIRST).saturating_mul(1 << before).min(clock::as_ms(SUSPECT_MAX));
         self.suspect_until_ms.store(now_ms + time, Relaxed);
         true
@@ -148,7 +170,7 @@ impl Live {
 
     /// The index within [`Live::addresses`] of the one that answered last.
     pub fn preferred(&self) -> usize {
-        self.preferred.load(Relaxed) as usize
+        self.preferred.load(Relaxed).into()
     }
 
     /// Remembers which of the addresses answered.
@@ -167,6 +189,11 @@ impl Live {
             self.preferred.store(0, Relaxed);
         }
     }
+}
+
+/// The number of the period of [`LATENCY_HALVED`] that this is in; its low bits, which last for a week.
+fn period(now_ms: u64) -> u16 {
+    (now_ms / clock::as_ms(LATENCY_HALVED)) as u16
 }
 
 #[cfg(test)]
