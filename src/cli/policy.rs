@@ -74,6 +74,13 @@ pub enum LangArg {
     Rust,
     /// One file of WebAssembly text
     Wat,
+    /// One file of C, for clang
+    C,
+    /// One file of Zig
+    Zig,
+    /// One file of AssemblyScript
+    #[value(name = "assemblyscript")]
+    AssemblyScript,
 }
 
 /// Does what is asked for.
@@ -89,6 +96,9 @@ pub fn policy(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
             let lang = match lang {
                 LangArg::Rust => Lang::Rust,
                 LangArg::Wat => Lang::Wat,
+                LangArg::C => Lang::C,
+                LangArg::Zig => Lang::Zig,
+                LangArg::AssemblyScript => Lang::AssemblyScript,
             };
             let made = lab::create(dir, name, lang)?;
             let next = lab::next_steps(&made, name, lang);

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::policy::spec::is_module_name;
 
 const WAT: &str = include_str!("templates/policy.wat.in");
+const C: &str = include_str!("templates/policy.c.in");
+const ZIG: &str = include_str!("templates/policy.zig.in");
+const ASSEMBLYSCRIPT: &str = include_str!("templates/policy.ts.in");
 const CARGO: &str = include_str!("templates/Cargo.toml.in");
 const LIB: &str = include_str!("templates/lib.rs.in");
 const README: &str = include_str!("templates/README.md.in");
@@ -88,6 +91,25 @@ pub enum Lang {
     Rust,
     /// One file of text that the proxy takes as it is.
     Wat,
+    /// One file of C.
+    C,
+    /// One file of Zig.
+    Zig,
+    /// One file of AssemblyScript.
+    AssemblyScript,
+}
+
+impl Lang {
+    /// The template and the ending of a policy that is one file; `None` for a project.
+    fn file(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Rust => None,
+            Self::Wat => Some((WAT, "wat")),
+            Self::C => Some((C, "c")),
+            Self::Zig => Some((ZIG, "zig")),
+            Self::AssemblyScript => Some((ASSEMBLYSCRIPT, "ts")),
+        }
+    }
 }
 
 /// Why nothing was written.
@@ -116,15 +138,14 @@ pub fn create(folder: &Path, name: &str, lang: Lang) -> Result<PathBuf, CreateEr
     if !is_module_name(name) || name.contains('.') {
         return Err(CreateError::Name(name.chars().take(80).collect()));
     }
-    match lang {
-        Lang::Wat => {
-            let path = folder.join(format!("{name}.wat"));
-            let filled = fill(WAT, name);
-            write_new(&path, &filled).map_err(|error| CreateError::of(&path, error))?;
+    match lang.file() {
+        Some((template, ending)) => {
+            let path = folder.join(format!("{name}.{ending}"));
+            write_new(&path, &fill(template, name)).map_err(|error| CreateError::of(&path, error))?;
             Ok(path)
         }
-        Lang::Rust if !is_crate_name(name) => Err(CreateError::CrateName(name.to_owned())),
-        Lang::Rust => {
+        None if !is_crate_name(name) => Err(CreateError::CrateName(name.to_owned())),
+        None => {
             let path = folder.join(name);
             fs::create_dir(&path).map_err(|error| CreateError::of(&path, error))?;
             project(&path, name).map_err(|error| {
@@ -139,9 +160,25 @@ pub fn create(folder: &Path, name: &str, lang: Lang) -> Result<PathBuf, CreateEr
 
 /// What an author types next, one command a line.
 pub fn next_steps(made: &Path, name: &str, lang: Lang) -> String {
-    let made = made.display();
+    let folder = made.parent().unwrap_or(Path::new("")).join(name);
+    let (made, stem) = (made.display(), folder.display());
     match lang {
         Lang::Wat => format!("goproxy policy check {made}\n"),
+        Lang::C => format!(
+            "clang --target=wasm32 -std=c11 -O2 -mbulk-memory -nostdlib -Wl,--no-entry -o {stem}.wasm {made}\n\
+             goproxy policy check {stem}.wasm\n"
+        ),
+        Lang::Zig => format!(
+            "python3 -m ziglang build-exe -target wasm32-freestanding -O ReleaseSmall -fno-entry -rdynamic \
+             -femit-bin={stem}.wasm {made}\n\
+             goproxy policy check {stem}.wasm\n"
+        ),
+        Lang::AssemblyScript => format!(
+            "npx asc {made} -O --use abort= --textFile {stem}.as.wat\n\
+             sed -E -e 's!\\(export \"(describe|configure|pick)\"!(export \"goproxy:balance/policy@1.0.0#\\1\"!' \
+             -e 's!\\(export \"setServers\"!(export \"goproxy:balance/policy@1.0.0#set-servers\"!' {stem}.as.wat > {stem}.wat\n\
+             goproxy policy check {stem}.wat\n"
+        ),
         Lang::Rust => format!(
             "rustup target add wasm32-unknown-unknown\n\
              cd {made} && cargo build --release --target wasm32-unknown-unknown\n\

@@ -1,4 +1,4 @@
-//! The samples of `policies/` keep what `policies/README.md` promises of them.
+//! The samples of `policies/` keep what `docs/policies/choose.md` promises of them.
 //!
 //! They are loaded as the proxy loads them. `GOPROXY_POLICIES` names another folder to take them from, so that what
 //! was just built from their sources can be held to the same promises as what lies in the repository.
