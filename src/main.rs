@@ -42,10 +42,12 @@ const FAILED: &str = "a background task exited unexpectedly; the log names it";
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
-        None if cli.test => cli::check(&cli.file, false, false).map(|()| ExitCode::SUCCESS),
+        None if cli.test => cli::check(&cli.file, cli::Dump::None, false).map(|()| ExitCode::SUCCESS),
         None => run(&cli.file),
         Some(Command::Run { file }) => run(&file),
-        Some(Command::Check { file, dump, strict }) => cli::check(&file, dump, strict).map(|()| ExitCode::SUCCESS),
+        Some(Command::Check { file, dump, secrets, strict }) => {
+            cli::check(&file, cli::Dump::new(dump, secrets), strict).map(|()| ExitCode::SUCCESS)
+        }
         Some(Command::Policy { command }) => cli::policy(&command),
         Some(Command::Demo { keep }) => demo::run(keep),
         Some(Command::Schema) => cli::print(&config::schema()).map(|()| ExitCode::SUCCESS),
@@ -53,7 +55,7 @@ fn main() -> ExitCode {
     done.unwrap_or_else(|error| {
         use std::io::Write;
         // Stderr may be closed; the exit code says it too.
-        let _ = writeln!(std::io::stderr(), "goproxy: {error:#}");
+        let _ = writeln!(std::io::stderr(), "goproxy: {}", cli::told_once(&error));
         ExitCode::from(EXIT_FAILED)
     })
 }

@@ -150,6 +150,7 @@ impl Proxy {
             async move { drop(control.reload().await) }
         };
         self.spawn("watch", stop, watch::watch_file(path, control.last_read(), reload, stop.clone()));
+        self.spawn("secrets", stop, secrets(control.clone(), stop.clone()));
         self.spawn("policies", stop, policies(control.clone(), stop.clone()));
         self.spawn("status", stop, write_status(control.clone(), stop.clone()));
         let (asked, stop_admin) = (control.clone(), self.stop_admin.clone());
@@ -186,6 +187,18 @@ impl Proxy {
             }
         });
     }
+}
+
+/// Reads the file again whenever a secret's own file may have changed, until `stop`.
+async fn secrets(control: Control, stop: CancellationToken) {
+    let (files, files_changed) = (control.clone(), control.secrets_changed());
+    let reload = || async {
+        if !control.secret_files().is_empty() {
+            // `control` logs what comes of it.
+            drop(control.reload().await);
+        }
+    };
+    watch::watch_files(move || files.secret_files(), reload, files_changed, stop).await;
 }
 
 /// Has modules loaded whose files have become others, until `stop`.

@@ -1,6 +1,6 @@
 //! Notices that files have changed: `proxy.json`, and the modules that policies are made of.
 //!
-//! Folders are watched, never a file: editors rename a new file over the old one, and Kubernetes swaps
+//! Folders are watched, and a file only where it is a mount point by itself: editors rename a new file over the old one, and Kubernetes swaps
 //! a symbolic link in one of the folders above. Every link on the way to a file, and the file itself,
 //! is watched through the folder that holds it; where a folder is missing, its parent is watched until it
 //! is back. All of that is worked out and set up anew before each look at the files, so nothing that
@@ -25,6 +25,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventHandler, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -64,7 +65,7 @@ pub async fn watch_file<F>(
 ) where
     F: Future<Output = ()>,
 {
-    let content = Content { path, stamp: None, last_read };
+    let content = Content { path, stamp: None, is_gone: false, last_read };
     follow(Watched::new(content, Arc::default()), on_change, &shutdown).await;
 }
 
@@ -153,6 +154,8 @@ trait Subject: Send + 'static {
 struct Content {
     path: PathBuf,
     stamp: Option<Stamp>,
+    /// It was not there at the last look, and the log says so.
+    is_gone: bool,
     last_read: Arc<AtomicU64>,
 }
 
@@ -165,12 +168,14 @@ impl Subject for Content {
         let stamp = match stamp(&self.path) {
             Ok(stamp) => stamp,
             Err(error) => {
-                if self.stamp.take().is_some() {
-                    tracing::debug!(path = %self.path.display(), %error, "watched file gone");
+                self.stamp = None;
+                if !std::mem::replace(&mut self.is_gone, true) {
+                    tracing::warn!(path = %self.path.display(), %error, "file gone; what was read from it stays in force");
                 }
                 return false;
             }
         };
+        self.is_gone = false;
         if cause == Cause::Poll && self.stamp.as_ref() == Some(&stamp) {
             return false;
         }
@@ -214,7 +219,10 @@ struct Watched<S> {
     events: Arc<Notify>,
     /// With whether its thread has ended.
     watcher: Option<(RecommendedWatcher, Arc<AtomicBool>)>,
+    /// What is watched.
     folders: BTreeSet<PathBuf>,
+    /// Files that are mount points, of which the log knows.
+    mounted: BTreeSet<PathBuf>,
     /// The paths whose events matter; shared with the thread of `notify`.
     relevant: Arc<ArcSwap<BTreeSet<PathBuf>>>,
     is_blind: bool,
@@ -223,7 +231,15 @@ struct Watched<S> {
 impl<S: Subject> Watched<S> {
     fn new(subject: S, events: Arc<Notify>) -> Self {
         let relevant = Arc::new(ArcSwap::from_pointee(BTreeSet::new()));
-        let mut watched = Self { subject, events, watcher: None, folders: BTreeSet::new(), relevant, is_blind: true };
+        let mut watched = Self {
+            subject,
+            events,
+            watcher: None,
+            folders: BTreeSet::new(),
+            mounted: BTreeSet::new(),
+            relevant,
+            is_blind: true,
+        };
         watched.start();
         watched
     }
@@ -271,6 +287,14 @@ impl<S: Subject> Watched<S> {
         let watch = |folder: &PathBuf| watcher.watch(folder, RecursiveMode::NonRecursive);
         let results: Vec<_> = way.folders.iter().map(watch).collect();
         self.folders = way.folders;
+        for path in way.mounted.difference(&self.mounted) {
+            tracing::warn!(
+                path = %path.display(),
+                "the file is a mount point: edits in place are noticed, but not a new file that is renamed over it where it \
+                 comes from; mount its folder for that"
+            );
+        }
+        self.mounted = way.mounted;
         let failure = results.into_iter().find_map(Result::err);
         match &failure {
             Some(error) if !self.is_blind => warn_blind(paths, error),
@@ -332,6 +356,9 @@ struct Way {
     /// The paths whose events matter: each link, the first part that is missing or else the file, and
     /// the folders themselves.
     relevant: BTreeSet<PathBuf>,
+    /// Files that are mount points. What happens to them is told to the folder they come from, which may be out of reach,
+    /// so they are watched themselves.
+    mounted: BTreeSet<PathBuf>,
 }
 
 /// The ways to all of `paths`, which are absolute.
@@ -371,10 +398,22 @@ impl Way {
                     rest = parts(&target).chain(rest).collect();
                 }
                 None if kind.is_err() => break,
-                None => at = next,
+                None => {
+                    if rest.is_empty() && kind.is_ok_and(|kind| kind.is_file()) && is_mount_point(&next) {
+                        self.folders.insert(next.clone());
+                        self.mounted.insert(next.clone());
+                    }
+                    at = next;
+                }
             }
         }
     }
+}
+
+/// True for a file that is mounted by itself, as containers do with single files. False where the kernel cannot tell.
+fn is_mount_point(path: &Path) -> bool {
+    let found = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), StatxFlags::empty());
+    found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// The names in a path; `..` is kept, because what it means depends on the links before it.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::file::ReadError;
 use crate::config::{self, Config, Problem};
 use crate::lab;
 
@@ -56,6 +57,9 @@ pub enum Command {
         /// Print the whole configuration, with every default
         #[arg(long)]
         dump: bool,
+        /// With --dump: write out secrets that stand in the file, instead of "***"
+        #[arg(long, requires = "dump")]
+        secrets: bool,
         /// Treat warnings as mistakes, and look up the name of every server
         #[arg(long)]
         strict: bool,
@@ -76,6 +80,28 @@ pub enum Command {
     Schema,
 }
 
+/// What `check` prints of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dump {
+    /// Nothing.
+    None,
+    /// All of it, but for secrets that stand in the file.
+    WithoutSecrets,
+    /// All of it.
+    WithSecrets,
+}
+
+impl Dump {
+    /// What the flags `--dump` and `--secrets` ask for.
+    pub fn new(dump: bool, secrets: bool) -> Self {
+        match (dump, secrets) {
+            (false, _) => Self::None,
+            (true, false) => Self::WithoutSecrets,
+            (true, true) => Self::WithSecrets,
+        }
+    }
+}
+
 /// A configuration and where it came from.
 #[derive(Debug)]
 pub struct Loaded {
@@ -94,31 +120,50 @@ pub struct Loaded {
 /// There is no file, it cannot be read, or it has mistakes.
 pub fn load(file: &FileArgs) -> anyhow::Result<Loaded> {
     let path = config::find(file.config.as_deref())?;
-    let text = config::file::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = read(&path)?;
     match config::parse(&path, &text) {
         Ok(config) => Ok(Loaded { path, text, config }),
-        Err(problems) => {
-            tell(&path, &problems);
-            anyhow::bail!("{} has {}", path.display(), count(problems.len(), "mistake"))
-        }
+        Err(problems) => Err(refusal(&path, &problems)),
     }
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    config::file::read(path).map_err(|error| match error {
+        ReadError::NotText(problem) => refusal(path, &[problem]),
+        ReadError::System(error) => anyhow::Error::new(error).context(format!("cannot read {}", path.display())),
+    })
+}
+
+/// Tells every mistake on stderr, one a line; gives the error that sums them up.
+fn refusal(path: &Path, problems: &[Problem]) -> anyhow::Error {
+    for problem in problems {
+        complain(format_args!("{}", problem.in_file(path)));
+    }
+    anyhow::anyhow!("{} has {}", path.display(), count(problems.len(), "mistake"))
 }
 
 /// `goproxy check`: tells what is wrong with the file, or that it is in order. Modules are loaded and tried.
 ///
 /// # Errors
 ///
-/// As [`load`]; with `strict` also for what is merely doubtful.
-pub fn check(file: &FileArgs, dump: bool, strict: bool) -> anyhow::Result<()> {
-    let Loaded { path, text, config } = load(file)?;
-    let mut problems: Vec<Problem> =
-        lab::unusable(&config).into_iter().map(|(index, error)| config::policy_problem(&text, index, &error)).collect();
-    // Groups that share a policy share its mistake.
-    problems.dedup();
-    if !problems.is_empty() {
-        tell(&path, &problems);
-        anyhow::bail!("{} has {}", path.display(), count(problems.len(), "mistake"));
+/// As [`load`], modules that cannot be used included; with `strict` also for what is merely doubtful.
+pub fn check(file: &FileArgs, dump: Dump, strict: bool) -> anyhow::Result<()> {
+    let path = config::find(file.config.as_deref())?;
+    let text = read(&path)?;
+    let mut inspected = config::inspect(&path, &text);
+    // Where modules are, or how large they may be, must be known to judge them.
+    let says_where = |problem: &Problem| ["policies_dir", "policy_max_bytes"].contains(&&*problem.path);
+    if let Some(config) = &inspected.config
+        && !inspected.problems.iter().any(says_where)
+    {
+        for (index, error) in lab::unusable(config) {
+            inspected.add_policy_problem(&text, index, error);
+        }
     }
+    let config = match inspected.config {
+        Some(config) if inspected.problems.is_empty() => config,
+        _ => return Err(refusal(&path, &inspected.problems)),
+    };
     let mut doubts = Vec::new();
     if config.is_legacy {
         doubts.push(config::LEGACY_NOTE.to_owned());
@@ -130,8 +175,8 @@ pub fn check(file: &FileArgs, dump: bool, strict: bool) -> anyhow::Result<()> {
         complain(format_args!("{}: warning: {doubt}", path.display()));
     }
     anyhow::ensure!(!strict || doubts.is_empty(), "{} has {}", path.display(), count(doubts.len(), "warning"));
-    if dump {
-        return print(&config::dump(&config, &path, true));
+    if dump != Dump::None {
+        return print(&config::dump(&config, &path, dump == Dump::WithSecrets));
     }
     let servers = config.groups.iter().map(|group| group.servers.len()).sum();
     let (groups, servers) = (count(config.groups.len(), "group"), count(servers, "server"));
@@ -151,10 +196,17 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn tell(path: &Path, problems: &[Problem]) {
-    for problem in problems {
-        complain(format_args!("{}", problem.in_file(path)));
+/// An error with its causes, each once: some errors name their cause in their own text, too.
+pub fn told_once(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
     }
+    text
 }
 
 /// Writes a line to stderr, which may be closed.
@@ -178,4 +230,19 @@ fn unresolved(config: &Config) -> Vec<String> {
 
 fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = |text: &str| anyhow::Error::new(io::Error::other("in use")).context(text.to_owned());
+        assert_eq!(
+            told_once(&error("cannot listen on 1: in use; nothing was changed")),
+            "cannot listen on 1: in use; nothing was changed"
+        );
+        assert_eq!(told_once(&error("cannot read x")), "cannot read x: in use");
+    }
 }

@@ -1,4 +1,4 @@
-//! What must hold between values: who listens where, and which servers cannot be meant.
+//! What must hold between values: who is called what, who listens where, and which servers cannot be meant.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -6,33 +6,74 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::fields::AdminSettings;
 use super::kinds::{AdminListen, check_labels};
-use super::problem::Problems;
+use super::loops::check_loops;
+use super::reach::{overlap, reaches};
 use super::reader::{Listens, Reader};
-use crate::group::GroupSettings;
+use crate::group::{GroupId, GroupSettings};
 use crate::server::{ServerAddr, ServerSettings, WEIGHT_RANGE};
 
 /// Reports what does not fit together in the whole file.
 pub(super) fn check(reader: &mut Reader) {
-    check_listeners(&mut reader.problems, &reader.listeners);
+    check_names(reader);
+    check_listeners(reader);
     check_servers(reader);
+    check_loops(reader);
 }
 
-/// Reports every address that one listed before it takes already. A port belongs to one group, whatever
-/// the IPs, because the port is the group's id.
-fn check_listeners(problems: &mut Problems, listeners: &[Listens]) {
-    let mut by_port: HashMap<u16, Vec<&Listens>> = HashMap::new();
-    for late in listeners {
-        let taken = by_port.entry(late.addr.port()).or_default();
-        let clash = |early: &&&Listens| {
-            (early.group.is_some() && late.group.is_some()) || overlap(early.addr.ip(), late.addr.ip())
+/// Reports names that are there twice, names that are another group's port, and groups that need a name.
+fn check_names(reader: &mut Reader) {
+    let (problems, listeners) = (&mut reader.problems, &reader.listeners);
+    let mut first_at: HashMap<&str, usize> = HashMap::new();
+    for named in &reader.names {
+        let path = format!("groups[{}].name", named.group);
+        let Some(name) = &named.name else {
+            let mut own = listeners.iter().filter(|listens| listens.group == Some(named.group));
+            let port = own.next().map(|listens| listens.addr.port());
+            if let Some(other) = own.find(|listens| Some(listens.addr.port()) != port) {
+                let message = "the group listens on several ports; expected a name for it";
+                problems.add(other.offset, &other.path, message);
+            }
+            continue;
         };
-        if let Some(early) = taken.iter().find(clash) {
-            let (port, owner) = (late.addr.port(), &early.path);
-            problems.add(
-                late.offset,
-                &late.path,
-                format!("port {port} is taken by {owner}; expected a port of its own"),
-            );
+        if let Some(first) = first_at.get(&**name) {
+            let message = format!("\"{name}\" is groups[{first}].name already; expected a name of its own");
+            problems.add(named.offset, &path, message);
+        }
+        first_at.entry(name).or_insert(named.group);
+        let port = GroupId::named(name).as_port();
+        let is_other = |listens: &&Listens| {
+            listens.group.is_some_and(|group| group != named.group) && Some(listens.addr.port()) == port
+        };
+        if let Some(other) = listeners.iter().find(is_other) {
+            let message =
+                format!("\"{name}\" is the port of {}; expected a name that is no other group's port", other.path);
+            problems.add(named.offset, &path, message);
+        }
+    }
+}
+
+/// Reports every address that one listed before it takes already. Groups may share a port on different addresses when
+/// each has a name by which to tell them apart.
+fn check_listeners(reader: &mut Reader) {
+    let named: HashMap<usize, bool> = reader.names.iter().map(|named| (named.group, named.name.is_some())).collect();
+    let has_name = |group: usize| named.get(&group).is_some_and(|has_name| *has_name);
+    let mut by_port: HashMap<u16, Vec<&Listens>> = HashMap::new();
+    for late in &reader.listeners {
+        let port = late.addr.port();
+        let taken = by_port.entry(port).or_default();
+        let same_place = taken.iter().find(|early| overlap(early.addr.ip(), late.addr.ip()));
+        let same_id = |early: &&&Listens| match (early.group, late.group) {
+            (Some(early), Some(late)) => early != late && !(has_name(early) && has_name(late)),
+            _ => false,
+        };
+        if let Some(early) = same_place {
+            let message = format!("port {port} is taken by {}; expected a port of its own", early.path);
+            reader.problems.add(late.offset, &late.path, message);
+        } else if let Some(early) = taken.iter().find(same_id) {
+            let owner = &early.path;
+            let message =
+                format!("port {port} is taken by {owner}; expected a port of its own, or a name for each group");
+            reader.problems.add(late.offset, &late.path, message);
         } else {
             taken.push(late);
         }
@@ -41,14 +82,13 @@ fn check_listeners(problems: &mut Problems, listeners: &[Listens]) {
 
 /// Reports servers that cannot be meant, and those that are there twice.
 fn check_servers(reader: &mut Reader) {
-    let (admin, groups): (Vec<&Listens>, Vec<&Listens>) =
-        reader.listeners.iter().partition(|listens| listens.group.is_none());
-    let admin: Vec<SocketAddr> = admin.into_iter().map(|listens| listens.addr).collect();
-    let groups: HashMap<usize, SocketAddr> =
-        groups.into_iter().filter_map(|listens| Some((listens.group?, listens.addr))).collect();
+    let mut groups: HashMap<Option<usize>, Vec<SocketAddr>> = HashMap::new();
+    reader.listeners.iter().for_each(|listens| groups.entry(listens.group).or_default().push(listens.addr));
+    let listens = |group: Option<usize>| groups.get(&group).map_or(&[][..], Vec::as_slice);
     let mut first_at: HashMap<(usize, &ServerAddr), usize> = HashMap::with_capacity(reader.servers.len());
+    let mut names: HashMap<(usize, &str), usize> = HashMap::new();
     for server in &reader.servers {
-        if let Err(message) = check_server_addr(&server.addr, groups.get(&server.group).copied(), &admin) {
+        if let Err(message) = check_server_addr(&server.addr, listens(Some(server.group)), listens(None)) {
             reader.problems.add(server.offset, server.path(), message);
         }
         match first_at.entry((server.group, &server.addr)) {
@@ -57,6 +97,16 @@ fn check_servers(reader: &mut Reader) {
                 let (addr, first) = (&server.addr, first.get());
                 let message = format!("\"{addr}\" is servers[{first}] already; expected each server once");
                 reader.problems.add(server.offset, server.path(), message);
+            }
+        }
+        let Some(name) = server.name.as_deref() else { continue };
+        match names.entry((server.group, name)) {
+            Entry::Vacant(entry) => _ = entry.insert(server.index),
+            Entry::Occupied(first) => {
+                let message =
+                    format!("\"{name}\" is servers[{}].name already; expected a name of its own", first.get());
+                let path = format!("groups[{}].servers[{}].name", server.group, server.index);
+                reader.problems.add(server.offset, path, message);
             }
         }
     }
@@ -73,13 +123,13 @@ pub(super) fn admin_sockets(admin: &AdminSettings) -> impl Iterator<Item = Socke
 
 /// What is wrong with an address of a server of this group. An address that leads back to the group
 /// would make every session open the next one.
-fn check_server_addr(addr: &ServerAddr, group_listen: Option<SocketAddr>, admin: &[SocketAddr]) -> Result<(), String> {
+fn check_server_addr(addr: &ServerAddr, group: &[SocketAddr], admin: &[SocketAddr]) -> Result<(), String> {
     if let Some(ip) = addr.literal().map(|socket| socket.ip())
         && (ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST))
     {
         return Err(format!("\"{addr}\" is no single machine; expected the address of one server"));
     }
-    if group_listen.is_some_and(|listen| reaches(addr, listen)) {
+    if group.iter().any(|listen| reaches(addr, *listen)) {
         return Err(format!("\"{addr}\" is the group itself; expected a server behind it"));
     }
     if admin.iter().any(|listen| reaches(addr, *listen)) {
@@ -94,7 +144,8 @@ pub(super) fn check_server(
     group: &GroupSettings,
     admin: &AdminSettings,
 ) -> Result<(), String> {
-    check_server_addr(&server.addr, Some(group.listen), &admin_sockets(admin).collect::<Vec<_>>())?;
+    let (listen, admin): (Vec<_>, Vec<_>) = (group.listen.iter().collect(), admin_sockets(admin).collect());
+    check_server_addr(&server.addr, &listen, &admin)?;
     check_weight(server.weight)?;
     check_labels(&server.labels)
 }
@@ -106,21 +157,4 @@ pub(super) fn check_weight(weight: u32) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("weight {weight} is out of range; expected {min} to {max}"))
-}
-
-/// True when sockets on both addresses would receive some of the same connections.
-fn overlap(a: IpAddr, b: IpAddr) -> bool {
-    a.to_canonical() == b.to_canonical() || a.is_unspecified() || b.is_unspecified()
-}
-
-fn reaches(server: &ServerAddr, listen: SocketAddr) -> bool {
-    let listen_ip = listen.ip().to_canonical();
-    let is_here = match server.literal() {
-        Some(socket) => {
-            let ip = socket.ip().to_canonical();
-            ip == listen_ip || (listen_ip.is_unspecified() && ip.is_loopback())
-        }
-        None => server.host() == "localhost" && (listen_ip.is_unspecified() || listen_ip.is_loopback()),
-    };
-    is_here && server.port() == listen.port()
 }

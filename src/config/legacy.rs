@@ -74,11 +74,12 @@ pub(super) fn read(reader: &mut Reader, root: &Value) -> Option<Config> {
     config.admin.pprof_listen = old.pprofport.map(|port| listen("pprofport", Ipv4Addr::LOCALHOST, port, None));
     config.log.status_interval = old.printinterval.unwrap_or(config.log.status_interval);
     let mut settings = config.defaults.clone();
-    settings.listen = listen("tcpport", Ipv4Addr::UNSPECIFIED, old.tcpport, Some(0));
+    settings.listen = listen("tcpport", Ipv4Addr::UNSPECIFIED, old.tcpport, Some(0)).into();
     settings.policy = old.lbpolicy;
     settings.idle_timeout = old.rwtimeout.unwrap_or(settings.idle_timeout);
     settings.heartbeat_timeout = old.heartbeatkeepalive.unwrap_or(settings.heartbeat_timeout);
     config.groups.push(GroupConfig { settings, servers: Vec::new() });
+    reader.policies.push((object.offset("lbpolicy"), "lbpolicy".to_owned()));
     config.is_legacy = true;
     Some(config)
 }

@@ -21,6 +21,13 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// A mistake of the whole file that was noticed at byte `offset` of `text`.
+    pub(super) fn at(text: &str, offset: usize, message: String) -> Self {
+        let mut problems = Problems::default();
+        problems.add(offset, "", message);
+        problems.finish(text).remove(0)
+    }
+
     /// The problem with its file in front, as editors and people look for it: `FILE:LINE:COL: PATH: message`.
     pub fn in_file(&self, file: &Path) -> String {
         format!("{}:{self}", file.display())
@@ -80,11 +87,6 @@ impl Problems {
     /// Notes that what starts at byte `offset` is wrong.
     pub(super) fn add(&mut self, offset: usize, place: impl ToString, message: impl Into<String>) {
         self.found.push((offset, place.to_string(), message.into()));
-    }
-
-    /// True when nothing is wrong.
-    pub(super) fn is_empty(&self) -> bool {
-        self.found.is_empty()
     }
 
     /// The problems in the order of `text`, with lines and columns.

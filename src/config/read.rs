@@ -28,14 +28,53 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, Vec<Problem>> {
     parse_with(path, text, &|name| std::env::var(name).ok())
 }
 
+/// A file as far as it can be read.
+#[derive(Debug, Default)]
+pub struct Inspection {
+    /// What it says; what is wrong has its default. `None` when too much is wrong.
+    pub config: Option<Config>,
+    /// Every mistake in the order of the file.
+    pub problems: Vec<Problem>,
+    /// Where the policy of each group of `config` is written.
+    policies: Vec<(usize, String)>,
+}
+
+impl Inspection {
+    /// Adds a mistake in the policy of a group, by the group's index in `config`: one that is found out only when the
+    /// policy is made. `text` is what was read. Groups that share a policy share its mistake.
+    pub fn add_policy_problem(&mut self, text: &str, index: usize, message: String) {
+        let (offset, path) = self.policies[index].clone();
+        let problem = Problem { path, ..Problem::at(without_bom(text), offset, message) };
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+            self.problems.sort_by_key(|problem| (problem.line, problem.column));
+        }
+    }
+}
+
+/// Reads `text` as [`parse`] does, and gives what can be used in spite of mistakes.
+pub fn inspect(path: &Path, text: &str) -> Inspection {
+    inspect_with(path, text, &|name| std::env::var(name).ok())
+}
+
 /// [`parse`] with the environment given.
 pub(super) fn parse_with(
     path: &Path,
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Vec<Problem>> {
+    match inspect_with(path, text, env) {
+        Inspection { config: Some(config), problems, .. } if problems.is_empty() => Ok(config),
+        Inspection { problems, .. } => Err(problems),
+    }
+}
+
+fn inspect_with(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Inspection {
     let text = without_bom(text);
-    let root = syntax(text)?;
+    let root = match syntax(text) {
+        Ok(root) => root,
+        Err(problems) => return Inspection { problems, ..Inspection::default() },
+    };
     let mut reader = Reader::new(folder_of(path), env);
     let config = if legacy::is_legacy(&root) {
         legacy::read(&mut reader, &root)
@@ -44,8 +83,7 @@ pub(super) fn parse_with(
         object.and_then(|object| Config::read(&mut reader, &object, None))
     };
     check(&mut reader);
-    match config {
-        Some(config) if reader.problems.is_empty() => Ok(config),
-        _ => Err(reader.problems.finish(text)),
-    }
+    let Reader { problems, policies, secret_files, .. } = reader;
+    let config = config.map(|config| Config { secret_files, ..config });
+    Inspection { config, problems: problems.finish(text), policies }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::problem::Problems;
 use crate::group::GroupSettings;
@@ -19,10 +20,27 @@ pub(super) struct Reader<'e> {
     pub(super) base: Option<GroupSettings>,
     /// The group that is being read, by its index in the file.
     pub(super) group: usize,
+    /// What the groups are called.
+    pub(super) names: Vec<Named>,
     /// Who listens where.
     pub(super) listeners: Vec<Listens>,
     /// The servers.
     pub(super) servers: Vec<Serves>,
+    /// Where the policy of each group that was read is written, by offset and path.
+    pub(super) policies: Vec<(usize, String)>,
+    /// Where the policy of `defaults` is written.
+    pub(super) default_policy: (usize, String),
+    /// The files that secrets are kept in.
+    pub(super) secret_files: Vec<PathBuf>,
+}
+
+/// What a group is called.
+pub(super) struct Named {
+    /// The group's index in the file.
+    pub(super) group: usize,
+    pub(super) name: Option<String>,
+    /// Where the name is written.
+    pub(super) offset: usize,
 }
 
 /// One address of the file that the process would listen on.
@@ -38,6 +56,7 @@ pub(super) struct Listens {
 /// One server of the file. There may be very many, so nothing is kept that can be made when it is needed.
 pub(super) struct Serves {
     pub(super) addr: ServerAddr,
+    pub(super) name: Option<Arc<String>>,
     /// Where its address is written.
     pub(super) offset: usize,
     /// The group's index in the file, and the server's in the group.
@@ -57,7 +76,18 @@ impl Serves {
 
 impl<'e> Reader<'e> {
     pub(super) fn new(folder: PathBuf, env: &'e dyn Fn(&str) -> Option<String>) -> Self {
-        let problems = Problems::default();
-        Self { folder, env, problems, base: None, group: 0, listeners: Vec::new(), servers: Vec::new() }
+        Self {
+            folder,
+            env,
+            problems: Problems::default(),
+            base: None,
+            group: 0,
+            names: Vec::new(),
+            listeners: Vec::new(),
+            servers: Vec::new(),
+            policies: Vec::new(),
+            default_policy: (0, String::new()),
+            secret_files: Vec::new(),
+        }
     }
 }

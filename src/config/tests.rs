@@ -36,7 +36,7 @@ fn an_empty_object_has_every_default() {
     let config = read("{}").unwrap();
     assert_eq!(config.admin.listen, AdminListen::Tcp("127.0.0.1:8080".parse().unwrap()));
     assert_eq!(config.log.status_interval, Duration::from_secs(5));
-    assert_eq!(config.policies_dir, Path::new("/etc/goproxy/../policies"));
+    assert_eq!(config.policies_dir, Path::new("/etc/goproxy/policies"));
     assert_eq!(config.policy_max_bytes, 8 << 20);
     assert!(config.groups.is_empty() && !config.is_legacy);
 }
@@ -68,6 +68,25 @@ fn a_server_is_read_in_both_forms() {
     assert_eq!((full.weight, full.backup, full.max_sessions), (3, true, 7));
     assert_eq!((full.state, full.origin), (crate::server::State::Maint, crate::server::Origin::Heartbeat));
     assert_eq!(full.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["x=", "zone=a"]);
+}
+
+#[test]
+fn groups_and_servers_have_names_and_a_group_several_addresses() {
+    let config = read(
+        r#"{ "groups": [
+             { "name": "web", "listen": ["127.0.0.1:8081", "[::1]:8082"], "servers": [ { "addr": "a:1", "name": "db-1" }, "b:1" ] },
+             { "name": "8090", "listen": "127.0.0.1:8083" },
+             { "name": "other", "listen": "127.0.0.2:8083" },
+             { "listen": "[::1]:8084" } ] }"#,
+    )
+    .unwrap();
+    let ids: Vec<String> = config.groups.iter().map(|group| group.settings.id().to_string()).collect();
+    assert_eq!(ids, ["web", "8090", "other", "8084"]);
+    assert_eq!(config.groups[0].settings.listen.to_string(), "127.0.0.1:8081, [::1]:8082");
+    let names: Vec<_> =
+        config.groups[0].servers.iter().map(|server| server.name.as_deref().map(String::as_str)).collect();
+    assert_eq!(names, [Some("db-1"), None]);
+    assert_eq!(read(&dumped(&config)).unwrap(), config);
 }
 
 #[test]
@@ -146,7 +165,7 @@ fn the_old_form_means_what_it_meant() {
     assert_eq!(config.admin.pprof_listen, Some("127.0.0.1:8082".parse().unwrap()));
     assert_eq!(config.log.status_interval, Duration::from_secs(5));
     let [group] = &config.groups[..] else { panic!("one group") };
-    assert_eq!(group.settings.listen, "0.0.0.0:8081".parse().unwrap());
+    assert_eq!(group.settings.listen.to_string(), "0.0.0.0:8081");
     assert!(group.settings.open && group.servers.is_empty());
     assert_eq!(group.settings.policy.name(), "ha");
     assert_eq!(group.settings.idle_timeout, Duration::from_secs(3));

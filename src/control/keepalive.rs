@@ -53,7 +53,7 @@ impl Control {
             let gone = gone.ok_or(ChangeError::TooManyServers { group: port, max: REGISTERED_MAX })?;
             self.remove_server(port, &gone).await?;
         }
-        let edit = Edit::AddServer { group: port, server: registration.server };
+        let edit = Edit::AddServer { group: port.into(), server: registration.server };
         Ok(Change { edit, addresses: registration.addresses })
     }
 }

@@ -16,10 +16,11 @@ mod runner;
 mod silence;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use difference::Difference;
 pub use group_param::{GROUP_NAME_LEN_MAX, GroupParam, GroupParamError};
@@ -57,6 +58,8 @@ struct Shared {
     is_ready: AtomicBool,
     /// Hash of the text that was last read for a reload, good or not, or that we wrote.
     last_read: Arc<AtomicU64>,
+    /// Secrets are kept in other files now.
+    secrets_changed: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -168,10 +171,11 @@ impl Control {
         let found = match group {
             GroupParam::Port(port) => groups.get(port),
             GroupParam::Listen(addr) => {
-                groups.get(&addr.port()).filter(|found| found.snapshot().settings.listen == *addr)
+                groups.values().find(|found| found.snapshot().settings.listen.iter().any(|listen| listen == *addr))
             }
-            // No group has a name yet.
-            GroupParam::Name(_) => None,
+            GroupParam::Name(name) => {
+                groups.values().find(|found| found.snapshot().settings.name.as_deref() == Some(&**name))
+            }
         };
         found.cloned().ok_or_else(|| ChangeError::GroupNotFound(group.clone()))
     }
@@ -233,13 +237,23 @@ impl Control {
         &self.shared.running
     }
 
+    /// The files that secrets are kept in.
+    pub(crate) fn secret_files(&self) -> Vec<PathBuf> {
+        self.shared.running.config.load_full().secret_files.clone()
+    }
+
+    /// Told when [`Control::secret_files`] has another answer.
+    pub(crate) fn secrets_changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.shared.secrets_changed)
+    }
+
     /// Takes a server out of its group; its sessions go on.
     ///
     /// # Errors
     ///
     /// Group or server unknown, or the file cannot be written.
     pub async fn remove_server(&self, group: u16, server: &ServerAddr) -> Result<(), ChangeError> {
-        self.edit(Edit::RemoveServer { group, addr: server.clone() }).await
+        self.edit(Edit::RemoveServer { group: group.into(), addr: server.clone() }).await
     }
 
     /// Sets what an operator wants of a server.
@@ -254,7 +268,8 @@ impl Control {
         state: State,
     ) -> Result<ServerView, ChangeError> {
         let addr = server.clone();
-        self.edit(Edit::SetServer { group, addr, weight: None, state: Some(state), labels: None }).await?;
+        self.edit(Edit::SetServer { group: group.into(), addr, weight: None, state: Some(state), labels: None })
+            .await?;
         let not_found = || ChangeError::ServerNotFound { group, server: server.clone() };
         self.group_at(group)?.server(server).ok_or_else(not_found)
     }
@@ -265,7 +280,7 @@ impl Control {
     ///
     /// The port cannot be opened, or the file cannot be written.
     pub async fn open_group(&self, group: u16, policy: Option<PolicySpec>) -> Result<GroupView, ChangeError> {
-        self.edit(Edit::OpenGroup { group, policy }).await?;
+        self.edit(Edit::OpenGroup { group: group.into(), policy }).await?;
         Ok(self.group_at(group)?.view())
     }
 
@@ -276,7 +291,7 @@ impl Control {
     ///
     /// Group unknown, or the file cannot be written.
     pub async fn close_group(&self, group: u16, close_sessions: bool) -> Result<u64, ChangeError> {
-        self.edit(Edit::CloseGroup { group }).await?;
+        self.edit(Edit::CloseGroup { group: group.into() }).await?;
         let closed = self.group_at(group)?;
         if close_sessions {
             return Ok(self.sessions().end_all(Some(&closed), EndReason::Killed) as u64);
@@ -290,7 +305,7 @@ impl Control {
     ///
     /// Group unknown, or the file cannot be written.
     pub async fn set_policy(&self, group: u16, policy: PolicySpec) -> Result<GroupView, ChangeError> {
-        self.edit(Edit::SetPolicy { group, policy }).await?;
+        self.edit(Edit::SetPolicy { group: group.into(), policy }).await?;
         Ok(self.group_at(group)?.view())
     }
 

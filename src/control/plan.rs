@@ -3,13 +3,14 @@
 //! Works on the text alone and waits for the disk, so it runs on the blocking pool.
 
 use std::collections::HashSet;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{ChangeError, REGISTERED_MAX};
+use crate::config::file::ReadError;
 use crate::config::{self, Config, Document, Edit, EditError};
+use crate::group::GroupId;
 use crate::server::{ServerAddr, ServerSettings};
 
 /// What the file will say, and what becomes of each change that was asked for.
@@ -17,31 +18,40 @@ pub(super) struct Plan {
     /// What the file says now, and what it shall say.
     pub(super) old_text: String,
     pub(super) new_text: String,
+    /// The old text has the flat form of the old program, and the new one does not.
+    pub(super) old_form: bool,
     pub(super) config: Config,
     /// In the order of the changes.
     pub(super) outcomes: Vec<Result<(), ChangeError>>,
 }
 
-/// Reads the file for a reload; `None` when it says what is in force already.
-pub(super) fn read(path: &Path, in_force: u64, last_read: &AtomicU64) -> Result<Option<Plan>, ChangeError> {
+/// Reads the file for a reload; `None` when it says what is in force already, and its secrets are what they were.
+pub(super) fn read(
+    path: &Path,
+    in_force: u64,
+    running: &Config,
+    last_read: &AtomicU64,
+) -> Result<Option<Plan>, ChangeError> {
     let text = read_text(path)?;
     let hash = config::file::hash(text.as_bytes());
     last_read.store(hash, Relaxed);
-    if hash == in_force {
+    let is_same_text = hash == in_force;
+    // The same text may mean another secret.
+    if is_same_text && running.secret_files.is_empty() {
         return Ok(None);
     }
     let config = config::parse(path, &text).map_err(|problems| invalid(path, problems))?;
-    Ok(Some(Plan { old_text: text.clone(), new_text: text, config, outcomes: Vec::new() }))
+    if is_same_text && config == *running {
+        return Ok(None);
+    }
+    Ok(Some(Plan { old_text: text.clone(), new_text: text, old_form: false, config, outcomes: Vec::new() }))
 }
 
 /// Reads the file's text. One that is no text, or too much of it, is a mistake like any other.
 fn read_text(path: &Path) -> Result<String, ChangeError> {
-    config::file::read(path).map_err(|error| match error.kind() {
-        ErrorKind::InvalidData | ErrorKind::FileTooLarge => {
-            let message = error.to_string();
-            invalid(path, vec![config::Problem { line: 1, column: 1, path: String::new(), message }])
-        }
-        _ => persist("read", path, error),
+    config::file::read(path).map_err(|error| match error {
+        ReadError::NotText(problem) => invalid(path, vec![problem]),
+        ReadError::System(error) => persist("read", path, error),
     })
 }
 
@@ -56,34 +66,42 @@ pub(super) fn plan(path: &Path, edits: Vec<Edit>, leased: Vec<(u16, ServerSettin
     let forgotten = leased.into_iter().filter(|(group, server)| !known.contains(&(*group, &server.addr)));
     for (group, server) in forgotten.collect::<Vec<_>>() {
         // Refused when its group is not there any more.
-        let _ = document.apply(&Edit::AddServer { group, server });
+        let _ = document.apply(&Edit::AddServer { group: group.into(), server });
     }
     let outcomes =
         edits.iter().map(|edit| has_room(&document, edit).and_then(|()| refusal(document.apply(edit)))).collect();
     let new_text = document.text();
+    let old_form = document.converts_old_form();
     let config = config::parse(path, &new_text).map_err(|problems| ChangeError::Unfit(super::first(&problems)))?;
-    Ok(Plan { old_text, new_text, config, outcomes })
+    Ok(Plan { old_text, new_text, old_form, config, outcomes })
 }
 
 /// Refuses one server too many. Whoever asked may have been told that there is room for one more, as many
 /// others were at that moment.
 fn has_room(document: &Document, edit: &Edit) -> Result<(), ChangeError> {
-    let Edit::AddServer { group: port, server } = edit else { return Ok(()) };
-    let group = document.config().groups.iter().find(|group| group.settings.listen.port() == *port);
+    let Edit::AddServer { group: id, server } = edit else { return Ok(()) };
+    let group = document.group(id);
     let is_full = group.is_some_and(|group| {
         group.servers.len() >= REGISTERED_MAX && group.servers.iter().all(|known| known.addr != server.addr)
     });
-    if is_full { Err(ChangeError::TooManyServers { group: *port, max: REGISTERED_MAX }) } else { Ok(()) }
+    if is_full { Err(ChangeError::TooManyServers { group: port_of(id), max: REGISTERED_MAX }) } else { Ok(()) }
 }
 
 fn refusal(outcome: Result<(), EditError>) -> Result<(), ChangeError> {
     match outcome {
         // Two first heartbeats of one server at the same time: both are right.
         Ok(()) | Err(EditError::ServerExists { .. }) => Ok(()),
-        Err(EditError::GroupNotFound(group)) => Err(ChangeError::GroupNotFound(group.into())),
-        Err(EditError::ServerNotFound { group, addr }) => Err(ChangeError::ServerNotFound { group, server: addr }),
+        Err(EditError::GroupNotFound(group)) => Err(ChangeError::GroupNotFound(port_of(&group).into())),
+        Err(EditError::ServerNotFound { group, addr }) => {
+            Err(ChangeError::ServerNotFound { group: port_of(&group), server: addr })
+        }
         Err(EditError::Refused(why)) => Err(ChangeError::Unfit(why)),
     }
+}
+
+/// Changes name groups by their ports.
+fn port_of(id: &GroupId) -> u16 {
+    id.as_port().unwrap_or_default()
 }
 
 fn invalid(path: &Path, problems: Vec<config::Problem>) -> ChangeError {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -80,6 +80,7 @@ impl Runner {
             counters: Arc::new(ProcessCounters::default()),
             is_ready: AtomicBool::new(false),
             last_read: Arc::default(),
+            secrets_changed: Arc::default(),
         });
         let control = Control { shared: Arc::clone(&shared), jobs: sender };
         let mut runner =
@@ -161,9 +162,9 @@ impl Runner {
         let leased = if is_reload { Vec::new() } else { self.leased() };
         let (path, in_force) = (self.path.clone(), self.in_force);
         let edits: Vec<Edit> = changes.iter().map(|change| change.edit.clone()).collect();
-        let last_read = Arc::clone(&self.shared.last_read);
+        let (last_read, running) = (Arc::clone(&self.shared.last_read), self.shared.running.config.load_full());
         let planned = blocking(move || match is_reload {
-            true => plan::read(&path, in_force, &last_read),
+            true => plan::read(&path, in_force, &running, &last_read),
             false => plan::plan(&path, edits, leased).map(Some),
         });
         let Some(plan) = planned.await? else { return Ok((Vec::new(), Difference::default())) };
@@ -172,7 +173,8 @@ impl Runner {
         let hash = config::file::hash(plan.new_text.as_bytes());
         if plan.new_text != plan.old_text {
             let (path, text) = (self.path.clone(), plan.new_text);
-            blocking(move || config::file::save(&path, &text).map_err(|error| persist("write", &path, error))).await?;
+            let old = plan.old_form.then_some(plan.old_text);
+            blocking(move || save(&path, &text, old.as_deref())).await?;
         }
         let done: Vec<&Change> = changes
             .iter()
@@ -198,7 +200,7 @@ impl Runner {
         let mut bound = Bound::new();
         let ours: Vec<SocketAddr> = self.listeners.values().map(|(addr, _)| *addr).collect();
         for settings in config.groups.iter().map(|group| &group.settings).filter(|settings| settings.open) {
-            let (listen, port) = (settings.listen, settings.listen.port());
+            let (listen, port) = (settings.listen.first(), settings.listen.port());
             let current = self.listeners.get(&port).map(|(addr, _)| *addr);
             if current != Some(listen) {
                 let sockets = net::bind(listen, self.threads.count(), &ours)
@@ -275,8 +277,14 @@ impl Runner {
 
     fn publish(&mut self, groups: Groups, config: Config, in_force: u64) {
         log::set_level(config.log.level);
+        let old = self.shared.running.config.load_full();
         self.shared.running.publish(groups, config);
-        if self.in_force != in_force {
+        let config = self.shared.running.config.load_full();
+        if old.secret_files != config.secret_files {
+            self.shared.secrets_changed.notify_one();
+        }
+        let has_new_secret = old.admin != config.admin;
+        if self.in_force != in_force || has_new_secret {
             self.in_force = in_force;
             self.shared.last_read.store(in_force, Relaxed);
             let counters = &self.shared.counters;
@@ -323,6 +331,15 @@ impl Runner {
     }
 }
 
+/// Saves `text`; `old` is what the file said in the form of the old program, of which a copy is kept.
+fn save(path: &Path, text: &str, old: Option<&str>) -> Result<(), ChangeError> {
+    if let Some(old) = old {
+        let kept = config::file::keep_old(path, old).map_err(|error| persist("keep a copy of", path, error))?;
+        tracing::warn!(path = %path.display(), kept = %kept.display(), "file of the old program converted; a copy is kept");
+    }
+    config::file::save(path, text).map_err(|error| persist("write", path, error))
+}
+
 /// Changes of servers only: they need no port and may be saved together.
 fn is_light(edit: &Edit) -> bool {
     matches!(
@@ -336,10 +353,10 @@ fn beside_the_file(group: u16, done: &[&Change]) -> (Vec<Registration>, Vec<Serv
     let (mut registered, mut removed) = (Vec::new(), Vec::new());
     for change in done {
         match &change.edit {
-            Edit::AddServer { group: of, server } if *of == group => {
+            Edit::AddServer { group: of, server } if of.as_port() == Some(group) => {
                 registered.push(Registration { server: server.clone(), addresses: change.addresses.clone() });
             }
-            Edit::RemoveServer { group: of, addr } if *of == group => removed.push(addr.clone()),
+            Edit::RemoveServer { group: of, addr } if of.as_port() == Some(group) => removed.push(addr.clone()),
             _ => {}
         }
     }

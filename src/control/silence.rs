@@ -40,7 +40,7 @@ impl Control {
     pub(super) async fn note_silence(&self) -> Result<bool, ChangeError> {
         let mut servers = Vec::new();
         for (port, group) in self.groups().iter() {
-            servers.extend(group.unnoted_silence().into_iter().map(|(addr, silent)| (*port, addr, silent)));
+            servers.extend(group.unnoted_silence().into_iter().map(|(addr, silent)| ((*port).into(), addr, silent)));
         }
         let is_news = !servers.is_empty();
         if is_news {

@@ -8,6 +8,7 @@
 
 mod claim;
 mod explain;
+mod id;
 mod lease;
 mod member;
 mod members;
@@ -36,6 +37,7 @@ use members::Members;
 
 pub use claim::Claim;
 pub use explain::{ExplainError, Explanation};
+pub use id::{GroupId, Listen, NAME_LEN_MAX, is_name};
 pub use lease::{Lease, LeaseCheck, Trial};
 pub use outcome::Outcome;
 pub use snapshot::{PickError, ServerSlot, Snapshot};
@@ -54,8 +56,8 @@ pub struct GroupSettings {
     pub connect_attempts: u32,
     /// How long one attempt to connect may take.
     pub connect_timeout: Duration,
-    /// Where it listens; the port is the group's id.
-    pub listen: SocketAddr,
+    /// Where it listens.
+    pub listen: Listen,
     /// True when it accepts clients.
     pub open: bool,
     /// How a server is picked.
@@ -66,6 +68,23 @@ pub struct GroupSettings {
     pub half_close_timeout: Duration,
     /// The lease of a server that registered itself.
     pub heartbeat_timeout: Duration,
+    /// What it is called; `None` for a group that is called by its port.
+    pub name: Option<String>,
+}
+
+impl GroupSettings {
+    /// What the group is called.
+    pub fn id(&self) -> GroupId {
+        self.name.as_deref().map_or_else(|| GroupId::from(self.listen.port()), GroupId::named)
+    }
+
+    /// True for a group that is called so.
+    pub fn is_called(&self, id: &GroupId) -> bool {
+        match &self.name {
+            Some(name) => name == id.as_str(),
+            None => id.as_port() == Some(self.listen.port()),
+        }
+    }
 }
 
 /// A server that has just registered itself.

@@ -11,7 +11,7 @@ impl GroupSettings {
     /// Settings under which nothing happens by itself for as long as a test may take.
     pub(crate) fn for_tests(policy: &str) -> Self {
         Self {
-            listen: "127.0.0.1:8081".parse().unwrap(),
+            listen: "127.0.0.1:8081".parse::<SocketAddr>().unwrap().into(),
             open: true,
             policy: PolicySpec::parse(policy).unwrap(),
             connect_timeout: Duration::from_secs(2),
@@ -20,6 +20,7 @@ impl GroupSettings {
             half_close_timeout: Duration::from_secs(30),
             heartbeat_timeout: Duration::from_secs(600),
             max_sessions: 0,
+            name: None,
         }
     }
 }

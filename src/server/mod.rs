@@ -83,33 +83,28 @@ pub struct ServerSettings {
     pub max_sessions: u32,
     /// Used only when no other server may be picked.
     pub backup: bool,
-    /// Where it listens; its identity within the group.
-    pub addr: ServerAddr,
-    /// Share of new sessions, within [`WEIGHT_RANGE`].
-    pub weight: u32,
     /// What an operator wants of it.
     pub state: State,
-    /// Free-form facts for policies and people: zone, rack, version.
-    pub labels: BTreeMap<String, String>,
     /// How it came into the group.
     pub origin: Origin,
     /// It registered itself, and its lease had run out when the file was written: a note of the proxy's own.
     pub silent: bool,
+    /// Where it listens; its identity within the group.
+    pub addr: ServerAddr,
+    /// Share of new sessions, within [`WEIGHT_RANGE`].
+    pub weight: u32,
+    /// Free-form facts for policies and people: zone, rack, version.
+    pub labels: BTreeMap<String, String>,
+    /// What people call it, if anything. One pointer wide, so that a server stays on its cache lines.
+    pub name: Option<Arc<String>>,
 }
 
 impl ServerSettings {
     /// The settings of a server of which only the address is known.
     pub fn new(addr: ServerAddr, origin: Origin) -> Self {
-        Self {
-            addr,
-            weight: 1,
-            backup: false,
-            max_sessions: 0,
-            state: State::Ready,
-            labels: BTreeMap::new(),
-            origin,
-            silent: false,
-        }
+        let (state, labels) = (State::Ready, BTreeMap::new());
+        let (weight, backup, max_sessions, silent) = (1, false, 0, false);
+        Self { addr, weight, backup, max_sessions, state, labels, origin, silent, name: None }
     }
 }
 

@@ -163,7 +163,7 @@ impl Keepalive {
             labels
         });
         let is_new = weight.is_some() || state.is_some() || labels.is_some();
-        is_new.then(|| Edit::SetServer { group, addr: known.addr.clone(), weight, state, labels })
+        is_new.then(|| Edit::SetServer { group: group.into(), addr: known.addr.clone(), weight, state, labels })
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) fn check(addr: SocketAddr, admin: &AdminSettings, groups: &Groups) ->
     {
         return Err(format!("{ip} is in none of the networks of admin.register_allow"));
     }
-    let listeners = groups.values().map(|group| group.snapshot().settings.listen);
+    let listeners = groups.values().flat_map(|group| group.snapshot().settings.listen.iter().collect::<Vec<_>>());
     let admin_listen = match admin.listen {
         AdminListen::Tcp(listen) => Some(listen),
         AdminListen::Unix(_) => None,

@@ -18,7 +18,7 @@ fn the_shipped_file_runs_and_serves_a_server_that_registers() {
     let (admin, first, second) = (free_port(ip), free_port(ip), free_port(ip));
     // Its ports may be in use on this machine; everything else stays.
     let mut text = fs::read_to_string(PATH).unwrap();
-    for (shipped, own) in [("127.0.0.1:8080", admin), ("0.0.0.0:8081", first), ("127.0.0.1:8083", second)] {
+    for (shipped, own) in [("127.0.0.1:8080", admin), ("127.0.0.1:8081", first), ("127.0.0.1:8083", second)] {
         let quoted = format!("\"{shipped}\"");
         assert_eq!(text.matches(&quoted).count(), 1, "{shipped} is in the shipped file once");
         text = text.replace(&quoted, &format!("\"{own}\""));

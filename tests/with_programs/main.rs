@@ -227,3 +227,33 @@ fn names_whose_name_server_is_silent_hold_up_no_other() {
     assert_eq!(answer["msg"], "online", "its name was looked up at once: {answer}");
     assert!(proxy.online(hanging).is_empty());
 }
+
+/// Containers often mount the file alone; an edit in place is noticed all the same.
+#[test]
+fn a_file_that_is_mounted_alone_may_be_edited_in_place() {
+    let [admin, group] = ports();
+    let home = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let (source, folder) = (home.path().join("source.json"), home.path().join("etc"));
+    fs::create_dir(&folder).unwrap();
+    let path = folder.join("proxy.json");
+    fs::write(&path, "").unwrap();
+    fs::write(&source, config(admin, group)).unwrap();
+    // In a mount namespace of its own, which goes with the process.
+    let script = "mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+    command.args([&source, &path]).arg(support::goproxy().get_program());
+    let proxy = TestProxy::with_command(command, home, path, admin);
+    assert_eq!(proxy.log.count("the file is a mount point"), 1, "{}", proxy.log.text());
+    let started = std::time::Instant::now();
+    fs::write(&source, config(admin, group).replace("round_robin", "maglev")).unwrap();
+    eventually("the edit is in force", || proxy.ok("/group-list.do")["groups"][0]["policy"] == "maglev");
+    // Without an event it would be seen after half a minute.
+    assert!(started.elapsed() < std::time::Duration::from_secs(15), "{:?}", started.elapsed());
+    assert_eq!(proxy.log.count("the file is a mount point"), 1, "{}", proxy.log.text());
+
+    // A save would have to rename over the mount point; the answer says what to do.
+    let refused = proxy.get(&format!("/worker-keepalive.do?group={group}&server=127.0.0.1:1"));
+    assert_eq!(refused.status, 500, "{}", refused.json());
+    assert!(refused.json()["error"].as_str().unwrap().contains("mount its folder instead"), "{}", refused.json());
+}

@@ -57,7 +57,7 @@ impl TestWatch {
 }
 
 fn watched(path: PathBuf, last_read: Arc<AtomicU64>) -> Watched<Content> {
-    Watched::new(Content { path, stamp: None, last_read }, Arc::default())
+    Watched::new(Content { path, stamp: None, is_gone: false, last_read }, Arc::default())
 }
 
 /// As if the system had no watches left.
@@ -258,7 +258,7 @@ fn only_another_content_is_a_change() {
 fn reading_and_other_files_of_the_folder_are_no_events() {
     let (folder, path) = folder_with("first");
     let root = folder.path().canonicalize().unwrap();
-    let Way { folders, relevant } = ways_to(&[root.join("proxy.json")]);
+    let Way { folders, relevant, .. } = ways_to(&[root.join("proxy.json")]);
     assert_eq!(folders, BTreeSet::from([root.clone()]));
     let event = |kind, path: &Path| Event::new(kind).add_path(path.to_owned());
     let any = EventKind::Any;
@@ -273,7 +273,7 @@ fn reading_and_other_files_of_the_folder_are_no_events() {
 fn while_a_folder_is_missing_its_nearest_parent_is_watched() {
     let (folder, _) = folder_with("");
     let root = folder.path().canonicalize().unwrap();
-    let Way { folders, relevant } = ways_to(&[root.join("a/b/proxy.json")]);
+    let Way { folders, relevant, .. } = ways_to(&[root.join("a/b/proxy.json")]);
     assert_eq!(folders, BTreeSet::from([root.clone()]));
     assert!(relevant.contains(&root.join("a")));
 }

@@ -12,13 +12,13 @@ use super::{MINUTE_MS, YEAR_MS};
 use crate::config::declare::{Fields, settings};
 use crate::config::key::{Change, Describe, Effect, Kind, Style, Table, keys};
 use crate::config::kinds::{
-    Time, elements, key_schema, object_schema, object_text, policy, server_address, socket, switch, time, time_or_zero,
-    whole,
+    Time, elements, key_schema, name, object_schema, object_text, optional, policy, server_address, sockets, switch,
+    time, time_or_zero, whole,
 };
 use crate::config::object::Object;
 use crate::config::problem::Place;
-use crate::config::reader::{Listens, Reader, Serves};
-use crate::group::GroupSettings;
+use crate::config::reader::{Listens, Named, Reader, Serves};
+use crate::group::{GroupSettings, Listen};
 use crate::policy::spec::PolicySpec;
 use crate::server::{Origin, ServerSettings};
 
@@ -37,8 +37,12 @@ const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0
 
 settings! {
     impl GroupSettings {
-        /// Where the group listens, ip:port. The port is the group's id.
-        [own NOWHERE] listen as socket(), AtOnce;
+        /// What the group is called in requests, logs and metrics, beside its address; unique. Without a name it is called
+        /// by its port.
+        [own None] name as optional(name::<String>()), AtOnce;
+        /// Where the group listens: ip:port, or a list of them. Groups may share a port on different addresses if each has a
+        /// name.
+        [own Listen::from(NOWHERE)] listen as sockets(), AtOnce;
         /// False: the group is kept but does not listen.
         open as switch() => true, AtOnce;
         /// How a server is picked for a new client. wasm:NAME is a module of policies_dir; the object says more about one.
@@ -82,19 +86,36 @@ impl GroupConfig {
     fn read(reader: &mut Reader, object: &Object) -> Option<Self> {
         let base = reader.base.clone();
         let settings = GroupSettings::read(reader, object, base.as_ref());
-        let group = Some(reader.group);
         if let Some(settings) = &settings {
-            let path = Place::Key(object.place, "listen").to_string();
-            reader.listeners.push(Listens { addr: settings.listen, offset: object.offset("listen"), path, group });
+            note(reader, object, settings);
         }
         let servers = GroupServers::read(reader, object, None);
-        Some(Self { settings: settings?, servers: servers?.servers })
+        let (settings, servers) = (settings?, servers?.servers);
+        let own = || (object.offset("policy"), Place::Key(object.place, "policy").to_string());
+        let policy = if object.says("policy") { own() } else { reader.default_policy.clone() };
+        reader.policies.push(policy);
+        Some(Self { settings, servers })
     }
 
     fn text(&self, style: &Style) -> String {
         let mut values = self.settings.write(&style.deeper());
         values.push(("servers", Servers.write(&self.servers, &style.deeper())));
         object_text(&values, style)
+    }
+}
+
+/// Notes what a group is called and where it listens.
+fn note(reader: &mut Reader, object: &Object, settings: &GroupSettings) {
+    let index = reader.group;
+    reader.names.push(Named { group: index, name: settings.name.clone(), offset: object.offset("name") });
+    let place = Place::Key(object.place, "listen");
+    let list = object.value("listen").and_then(Value::as_array);
+    for (at, addr) in settings.listen.iter().enumerate() {
+        let (offset, path) = match list.and_then(|list| list.elements.get(at)) {
+            Some(value) => (value.start(), Place::Index(&place, at).to_string()),
+            None => (object.offset("listen"), place.to_string()),
+        };
+        reader.listeners.push(Listens { addr, offset, path, group: Some(index) });
     }
 }
 
@@ -173,6 +194,7 @@ impl Kind for Defaults {
     fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<GroupSettings> {
         let object = Object::open(reader, value, place, GroupSettings::TABLE, true)?;
         reader.base = GroupSettings::read(reader, &object, None);
+        reader.default_policy = (object.offset("policy"), Place::Key(place, "policy").to_string());
         reader.base.clone()
     }
 
@@ -226,8 +248,8 @@ impl Kind for Servers {
             let is_plain = value.as_string_lit().is_some();
             let read = if is_plain { plain(reader, &place, value) } else { full(reader, &place, value) };
             let Some((server, offset)) = read else { continue };
-            let (addr, group) = (server.addr.clone(), reader.group);
-            reader.servers.push(Serves { addr, offset, group, index, is_plain });
+            let (addr, name, group) = (server.addr.clone(), server.name.clone(), reader.group);
+            reader.servers.push(Serves { addr, name, offset, group, index, is_plain });
             servers.push(server);
         }
         Some(servers)

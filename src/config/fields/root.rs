@@ -25,7 +25,7 @@ settings! {
         /// Log lines on stderr.
         log: LogSettings as section::<LogSettings>(), AtOnce;
         /// The folder of policy modules, relative to the folder of this file.
-        policies_dir: PathBuf as folder("../policies"), NextStart;
+        policies_dir: PathBuf as folder("policies"), NextStart;
         /// How long sessions may go on after a TERM.
         drain_timeout: Duration as time_or_zero(1, YEAR_MS) => Duration::from_secs(30), AtOnce;
         /// Threads that carry data; 0 for one per core.
@@ -35,13 +35,15 @@ settings! {
         pin_threads: bool as switch() => false, NextStart;
         /// The largest policy module that is read.
         policy_max_bytes: u64 as POLICY_MAX_BYTES => 8 << 20, NextStart;
-        /// Settings of every group that does not say otherwise: any key of a group except listen and servers.
+        /// Settings of every group that does not say otherwise: any key of a group except name, listen and servers.
         defaults: GroupSettings as shared_by_groups(), AtOnce;
-        /// The groups; no two have the same port.
+        /// The groups; no two have the same name, nor the same port unless both have a name.
         groups: Vec<GroupConfig> as groups() => Vec::new(), AtOnce;
         beside:
         /// True when the file had the flat form of the old program.
         is_legacy: bool = false;
+        /// The files that secrets are kept in.
+        secret_files: Vec<PathBuf> = Vec::new();
     }
 }
 

@@ -1,10 +1,10 @@
 //! The keys of a server that is written as an object.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use crate::config::declare::{Fields, settings};
 use crate::config::key::Style;
-use crate::config::kinds::{labels, server_address, switch, whole, word};
+use crate::config::kinds::{labels, name, optional, server_address, switch, whole, word};
 use crate::config::units::quoted;
 use crate::server::{Origin, ServerSettings, State, WEIGHT_RANGE};
 
@@ -16,6 +16,8 @@ settings! {
     impl ServerSettings {
         /// Where the server listens: ip:port, [ipv6]:port or name:port.
         addr as server_address(), AtOnce;
+        /// What people call the server; shown beside its address. No two servers of a group have the same.
+        name as optional(name::<Arc<String>>()), AtOnce;
         /// The server's share of new sessions, compared with the others of its group.
         weight as whole::<u32>(*WEIGHT_RANGE.start() as u64, *WEIGHT_RANGE.end() as u64) => PLAIN.weight, NewSessions;
         /// True: used only when no other server of the group may be picked.

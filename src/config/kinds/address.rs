@@ -16,10 +16,13 @@ use crate::config::object::shown;
 use crate::config::problem::Place;
 use crate::config::reader::Reader;
 use crate::config::units::quoted;
+use crate::group::Listen;
 use crate::server::{ADDR_LEN_MAX, ServerAddr};
 
 /// Longest path of a unix socket that the kernel takes, in bytes.
 const UNIX_PATH_LEN_MAX: usize = 107;
+/// Most addresses of one group.
+const LISTEN_MAX: usize = 64;
 /// Most networks of a list.
 const NETWORKS_MAX: usize = 1_024;
 
@@ -51,6 +54,50 @@ impl Kind for Socket {
 
     fn write(&self, value: &SocketAddr, _: &Style) -> String {
         quoted(&value.to_string())
+    }
+}
+
+/// One `ip:port` or a list of them.
+pub(in crate::config) struct Sockets;
+
+pub(in crate::config) const fn sockets() -> Sockets {
+    Sockets
+}
+
+impl Describe for Sockets {
+    fn schema(&self) -> serde_json::Value {
+        let one = Socket.schema();
+        let list = json!({ "type": "array", "minItems": 1, "maxItems": LISTEN_MAX, "items": one });
+        json!({ "anyOf": [one, list] })
+    }
+
+    fn expected(&self) -> String {
+        format!("ip:port, or a list of 1 to {LISTEN_MAX} of them")
+    }
+}
+
+impl Kind for Sockets {
+    type Value = Listen;
+
+    fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<Listen> {
+        if !matches!(value, Value::Array(_)) {
+            return Socket.read(reader, place, value).map(Listen::from);
+        }
+        let list = elements(reader, place, value, LISTEN_MAX)?;
+        let addresses: Vec<Option<SocketAddr>> = list
+            .iter()
+            .enumerate()
+            .map(|(index, value)| Socket.read(reader, &Place::Index(place, index), value))
+            .collect();
+        if addresses.is_empty() {
+            return report(reader, place, value, Err(wrong(value, &self.expected())));
+        }
+        Listen::all(addresses.into_iter().collect::<Option<Vec<_>>>()?)
+    }
+
+    fn write(&self, value: &Listen, _: &Style) -> String {
+        let addresses: Vec<String> = value.iter().map(|addr| quoted(&addr.to_string())).collect();
+        if let [one] = &addresses[..] { one.clone() } else { format!("[{}]", addresses.join(", ")) }
     }
 }
 

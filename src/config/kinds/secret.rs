@@ -16,6 +16,10 @@ use crate::config::units::quoted;
 /// Longest accepted secret, in bytes; it travels in one HTTP header.
 pub const SECRET_LEN_MAX: usize = 1_024;
 
+/// What stands before the name of an environment variable, and before the path of a file, that holds a secret.
+const ENV: &str = "env:";
+const FILE: &str = "file:";
+
 /// A secret that no `Debug`, log or error shows.
 ///
 /// It remembers how it was written, so that a dump of the file keeps `env:NAME` and `file:PATH`.
@@ -43,9 +47,9 @@ impl Secret {
 
     /// Looks up what `written` stands for. The error says what is wrong and never shows a secret.
     fn resolve(written: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let value = if let Some(name) = written.strip_prefix("env:") {
+        let value = if let Some(name) = written.strip_prefix(ENV) {
             env(name).ok_or_else(|| format!("the environment has no variable \"{name}\" of plain text"))?
-        } else if let Some(path) = written.strip_prefix("file:") {
+        } else if let Some(path) = written.strip_prefix(FILE) {
             read(&folder.join(path))?
         } else {
             written.to_owned()
@@ -105,12 +109,15 @@ impl Kind for SecretText {
 
     fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<Secret> {
         let written = value.as_string_lit().ok_or("expected a token, env:NAME or file:PATH".to_owned());
+        if let Some(path) = written.as_ref().ok().and_then(|written| written.value.strip_prefix(FILE)) {
+            reader.secret_files.push(reader.folder.join(path));
+        }
         let secret = written.and_then(|written| Secret::resolve(&written.value, &reader.folder, reader.env));
         report(reader, place, value, secret)
     }
 
     fn write(&self, value: &Secret, style: &Style) -> String {
-        let is_reference = ["env:", "file:"].iter().any(|prefix| value.written().starts_with(prefix));
+        let is_reference = [ENV, FILE].iter().any(|prefix| value.written().starts_with(prefix));
         quoted(if is_reference || style.shows_secrets { value.written() } else { HIDDEN })
     }
 }

@@ -1,6 +1,7 @@
 //! Words, text, folders, labels.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use jsonc_parser::ast::Value;
@@ -14,6 +15,7 @@ use crate::config::object::shown;
 use crate::config::problem::{Place, did_you_mean};
 use crate::config::reader::Reader;
 use crate::config::units::quoted;
+use crate::group::{NAME_LEN_MAX, is_name};
 
 /// Most labels of a server.
 pub const LABELS_MAX: usize = 32;
@@ -143,6 +145,37 @@ impl Kind for Text {
 
     fn write(&self, value: &String, _: &Style) -> String {
         quoted(value)
+    }
+}
+
+/// What a group or a server is called.
+pub(in crate::config) struct Name<T>(PhantomData<fn() -> T>);
+
+pub(in crate::config) const fn name<T>() -> Name<T> {
+    Name(PhantomData)
+}
+
+impl<T> Describe for Name<T> {
+    fn schema(&self) -> serde_json::Value {
+        json!({ "type": "string", "pattern": format!("^[a-z0-9_-]{{1,{NAME_LEN_MAX}}}$") })
+    }
+
+    fn expected(&self) -> String {
+        format!("1 to {NAME_LEN_MAX} of a-z, 0-9, _ and -")
+    }
+}
+
+impl<T: From<String> + std::fmt::Display + PartialEq> Kind for Name<T> {
+    type Value = T;
+
+    fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<T> {
+        let name = value.as_string_lit().filter(|text| is_name(&text.value));
+        let name = name.map(|text| T::from(text.value.clone().into_owned()));
+        report(reader, place, value, name.ok_or_else(|| wrong(value, &self.expected())))
+    }
+
+    fn write(&self, value: &T, _: &Style) -> String {
+        quoted(&value.to_string())
     }
 }
 

@@ -102,7 +102,30 @@ const FILES: &[&str] = &[
     "{\"httpport\": 1, \"tcpport\": 2, \"lbpolicy\": 4, \"rwtimeout\": 3, \"handlebuffer\": \"x\"}",
     "{\"httpport\": 1, \"tcpport\": 1, \"pprofport\": 1, \"lbpolicy\": \"rr\"}",
     "{\r\n  \"threads\": \"x\",\r\n  // äöü\r\n  /* ä */ \"ö\": 1\r\n}",
+    "{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"name\": \"Web\"}, {\"listen\": \"0.0.0.0:2\", \"name\": \"\"}, {\"listen\": \"0.0.0.0:3\", \"name\": \"a\"}, {\"listen\": \"0.0.0.0:4\", \"name\": \"a\"}, {\"listen\": \"0.0.0.0:5\", \"name\": \"6\"}, {\"listen\": \"0.0.0.0:6\"}, {\"listen\": \"0.0.0.0:7\", \"name\": \"7\"}]}",
+    "{\"groups\": [{\"listen\": [\"127.0.0.1:1\", \"127.0.0.1:2\"]}, {\"listen\": []}, {\"listen\": [\"127.0.0.1:3\", 4]}, {\"name\": \"x\", \"listen\": [\"127.0.0.1:5\", \"127.0.0.1:5\", \"127.0.0.1:6\", \"0.0.0.0:6\"]}]}",
+    "{\"groups\": [{\"listen\": \"127.0.0.1:1\", \"name\": \"a\"}, {\"listen\": \"127.0.0.2:1\"}, {\"listen\": \"127.0.0.3:1\", \"name\": \"c\"}, {\"listen\": \"[::]:1\", \"name\": \"d\"}]}",
+    "{\"groups\": [{\"listen\": \"127.0.0.1:1\", \"servers\": [{\"addr\": \"a:1\", \"name\": \"x\"}, {\"addr\": \"b:1\", \"name\": \"x\"}, {\"addr\": \"c:1\", \"name\": \"ä\"}]}]}",
+    "{\"groups\": [{\"listen\": \"127.0.0.1:1\", \"servers\": [\"127.0.0.1:1\"]}]}",
+    "{\"groups\": [{\"listen\": \"127.0.0.1:1\", \"servers\": [\"127.0.0.1:2\"]}, {\"listen\": \"127.0.0.1:2\", \"servers\": [\"10.0.0.1:9\", {\"addr\": \"127.0.0.1:1\"}]}]}",
+    "{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"servers\": [\"127.7.7.7:2\"]}, {\"listen\": \"[::]:2\", \"servers\": [\"[::1]:3\"]}, {\"listen\": \"[::1]:3\", \"servers\": [\"127.0.0.9:1\", \"127.0.0.1:4\"]}, {\"listen\": \"127.0.0.1:4\", \"servers\": [\"[::ffff:127.0.0.1]:5\"]}, {\"listen\": \"127.0.0.1:5\"}]}",
+    "{\"groups\": [{\"listen\": \"[::]:1\", \"servers\": [\"127.0.0.2:2\"]}, {\"listen\": \"127.0.0.2:2\", \"servers\": [\"127.0.0.3:1\"]}]}",
 ];
+
+/// Chains of groups that look like circles and are none.
+#[rustfmt::skip]
+const CHAINS: &[&str] = &[
+    "{\"groups\": [{\"listen\": \"127.0.0.1:1\", \"servers\": [\"127.0.0.1:2\"]}, {\"listen\": \"127.0.0.1:2\", \"servers\": [\"127.0.0.1:3\"]}, {\"listen\": \"127.0.0.1:3\", \"servers\": [\"10.0.0.1:1\"]}]}",
+    "{\"groups\": [{\"listen\": \"127.0.0.1:1\", \"servers\": [\"127.0.0.2:2\"]}, {\"listen\": \"127.0.0.1:2\", \"servers\": [\"127.0.0.1:1\"]}]}",
+    "{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"servers\": [\"[::1]:2\"]}, {\"listen\": \"[::1]:2\", \"servers\": [\"[::1]:1\"]}]}",
+];
+
+#[test]
+fn a_chain_of_groups_is_no_mistake() {
+    for file in CHAINS {
+        assert_eq!(problems(file), "no problem", "{file}");
+    }
+}
 
 #[test]
 fn every_mistake_is_told_at_its_place() {

@@ -24,9 +24,9 @@ fn trial(text: &str) -> Result<Trial, String> {
     let mut reader = Reader::new("/etc/goproxy".into(), &|_| None);
     let object = Object::open(&mut reader, &value, &Place::Root, Trial::TABLE, false).unwrap();
     let read = Trial::read(&mut reader, &object, None);
-    match reader.problems.is_empty() {
-        true => Ok(read.unwrap()),
-        false => Err(reader.problems.finish(text)[0].to_string()),
+    match reader.problems.finish(text).first() {
+        None => Ok(read.unwrap()),
+        Some(problem) => Err(problem.to_string()),
     }
 }
 

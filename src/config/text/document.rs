@@ -18,7 +18,7 @@ use crate::config::kinds::check_labels;
 use crate::config::problem::Problem;
 use crate::config::read::parse;
 use crate::config::syntax::without_bom;
-use crate::group::GroupSettings;
+use crate::group::{GroupId, GroupSettings};
 use crate::policy::spec::PolicySpec;
 use crate::server::{Origin, ServerAddr, ServerSettings, State};
 
@@ -27,22 +27,22 @@ use crate::server::{Origin, ServerAddr, ServerSettings, State};
 pub enum Edit {
     /// Puts a server at the end of a group's list.
     AddServer {
-        /// The group's port.
-        group: u16,
+        /// The group.
+        group: GroupId,
         /// The server.
         server: ServerSettings,
     },
     /// Takes a server out of a group's list.
     RemoveServer {
-        /// The group's port.
-        group: u16,
+        /// The group.
+        group: GroupId,
         /// The server.
         addr: ServerAddr,
     },
     /// Changes settings of a server; `None` leaves one as it is.
     SetServer {
-        /// The group's port.
-        group: u16,
+        /// The group.
+        group: GroupId,
         /// The server.
         addr: ServerAddr,
         /// Its new weight.
@@ -55,26 +55,26 @@ pub enum Edit {
     /// Notes of servers that registered themselves whether they are silent; those the file does not have are passed
     /// over.
     NoteSilence {
-        /// The group's port, the server, and whether its lease has run out.
-        servers: Vec<(u16, ServerAddr, bool)>,
+        /// The group, the server, and whether its lease has run out.
+        servers: Vec<(GroupId, ServerAddr, bool)>,
     },
     /// Says that a group is open; makes the group, on `0.0.0.0`, if it is new.
     OpenGroup {
-        /// The group's port.
-        group: u16,
+        /// The group.
+        group: GroupId,
         /// Its policy; `None` for the one it has, or the default. The same name changes nothing.
         policy: Option<PolicySpec>,
     },
     /// Says that a group is not open.
     CloseGroup {
-        /// The group's port.
-        group: u16,
+        /// The group.
+        group: GroupId,
     },
     /// Gives a group another policy. One of the name that the group's policy has changes nothing: whoever
     /// gives only a name means that policy as it is configured.
     SetPolicy {
-        /// The group's port.
-        group: u16,
+        /// The group.
+        group: GroupId,
         /// The policy.
         policy: PolicySpec,
     },
@@ -85,20 +85,20 @@ pub enum Edit {
 pub enum EditError {
     /// The file has no such group.
     #[error("the file has no group {0}")]
-    GroupNotFound(u16),
+    GroupNotFound(GroupId),
     /// The file has no such server.
     #[error("group {group} has no server {addr} in the file")]
     ServerNotFound {
-        /// The group's port.
-        group: u16,
+        /// The group.
+        group: GroupId,
         /// The server.
         addr: ServerAddr,
     },
     /// The server is there already.
     #[error("group {group} has the server {addr} in the file already")]
     ServerExists {
-        /// The group's port.
-        group: u16,
+        /// The group.
+        group: GroupId,
         /// The server.
         addr: ServerAddr,
     },
@@ -150,14 +150,14 @@ impl Document {
     /// What the edit names is not there, or the file would not be accepted any more.
     pub fn apply(&mut self, edit: &Edit) -> Result<(), EditError> {
         match edit {
-            Edit::AddServer { group, server } => self.add_server(*group, server)?,
+            Edit::AddServer { group, server } => self.add_server(group, server)?,
             Edit::RemoveServer { group, addr } => {
-                let (group, server) = self.server(*group, addr)?;
+                let (group, server) = self.server(group, addr)?;
                 self.config.groups[group].servers.remove(server);
                 self.places[group].remove(server);
             }
             Edit::SetServer { group, addr, weight, state, labels } => {
-                let (group, server) = self.server(*group, addr)?;
+                let (group, server) = self.server(group, addr)?;
                 weight.map_or(Ok(()), check_weight).map_err(EditError::Refused)?;
                 labels.as_ref().map_or(Ok(()), check_labels).map_err(EditError::Refused)?;
                 let server = &mut self.config.groups[group].servers[server];
@@ -170,25 +170,25 @@ impl Document {
             Edit::NoteSilence { servers } => {
                 for (group, addr, silent) in servers {
                     // It may have been taken out of the file meanwhile.
-                    if let Ok((group, server)) = self.server(*group, addr) {
+                    if let Ok((group, server)) = self.server(group, addr) {
                         let server = &mut self.config.groups[group].servers[server];
                         server.silent = *silent && server.origin == Origin::Heartbeat;
                     }
                 }
             }
             Edit::OpenGroup { group, policy } => {
-                let index = self.group(*group).or_else(|_| self.new_group(*group))?;
+                let index = self.index_of(group).or_else(|_| self.new_group(group))?;
                 self.config.groups[index].settings.open = true;
                 if let Some(policy) = policy {
                     self.set_policy(index, policy);
                 }
             }
             Edit::CloseGroup { group } => {
-                let index = self.group(*group)?;
+                let index = self.index_of(group)?;
                 self.config.groups[index].settings.open = false;
             }
             Edit::SetPolicy { group, policy } => {
-                let index = self.group(*group)?;
+                let index = self.index_of(group)?;
                 self.set_policy(index, policy);
             }
         }
@@ -214,28 +214,45 @@ impl Document {
         format!("{mark}{}", rewritten(text, newline, &self.config.defaults, wanted))
     }
 
-    fn group(&self, port: u16) -> Result<usize, EditError> {
-        let position = self.config.groups.iter().position(|group| group.settings.listen.port() == port);
-        position.ok_or(EditError::GroupNotFound(port))
+    /// The group that is called so, or that alone has this port.
+    pub fn group(&self, id: &GroupId) -> Option<&GroupConfig> {
+        self.index_of(id).ok().map(|index| &self.config.groups[index])
     }
 
-    fn server(&self, port: u16, addr: &ServerAddr) -> Result<(usize, usize), EditError> {
-        let group = self.group(port)?;
+    /// True when [`Document::text`] is in the new form though the file was in the old one.
+    pub fn converts_old_form(&self) -> bool {
+        self.was_legacy && !self.config.is_legacy
+    }
+
+    fn index_of(&self, id: &GroupId) -> Result<usize, EditError> {
+        let groups = self.config.groups.iter().map(|group| &group.settings).enumerate();
+        if let Some((index, _)) = groups.clone().find(|(_, settings)| settings.is_called(id)) {
+            return Ok(index);
+        }
+        let mut by_port = groups.filter(|(_, settings)| {
+            id.as_port().is_some_and(|port| settings.listen.iter().any(|listen| listen.port() == port))
+        });
+        match (by_port.next(), by_port.next()) {
+            (Some((index, _)), None) => Ok(index),
+            _ => Err(EditError::GroupNotFound(id.clone())),
+        }
+    }
+
+    fn server(&self, id: &GroupId, addr: &ServerAddr) -> Result<(usize, usize), EditError> {
+        let group = self.index_of(id)?;
         let position = self.config.groups[group].servers.iter().position(|server| server.addr == *addr);
-        let server = position.ok_or_else(|| EditError::ServerNotFound { group: port, addr: addr.clone() })?;
+        let server = position.ok_or_else(|| EditError::ServerNotFound { group: id.clone(), addr: addr.clone() })?;
         Ok((group, server))
     }
 
-    fn add_server(&mut self, port: u16, server: &ServerSettings) -> Result<(), EditError> {
-        let index = self.group(port)?;
+    fn add_server(&mut self, id: &GroupId, server: &ServerSettings) -> Result<(), EditError> {
+        let index = self.index_of(id)?;
         let group = &mut self.config.groups[index];
         if group.servers.iter().any(|other| other.addr == server.addr) {
-            return Err(EditError::ServerExists { group: port, addr: server.addr.clone() });
+            return Err(EditError::ServerExists { group: id.clone(), addr: server.addr.clone() });
         }
         if group.servers.len() == SERVERS_MAX {
-            return Err(EditError::Refused(format!(
-                "group {port} has {SERVERS_MAX} servers already; expected no more"
-            )));
+            return Err(EditError::Refused(format!("group {id} has {SERVERS_MAX} servers already; expected no more")));
         }
         check_server(server, &group.settings, &self.config.admin).map_err(EditError::Refused)?;
         group.servers.push(server.clone());
@@ -250,19 +267,21 @@ impl Document {
         }
     }
 
-    fn new_group(&mut self, port: u16) -> Result<usize, EditError> {
+    fn new_group(&mut self, id: &GroupId) -> Result<usize, EditError> {
+        let not_found = || EditError::GroupNotFound(id.clone());
+        let port = id.as_port().ok_or_else(not_found)?;
+        let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let groups = self.config.groups.iter().flat_map(|group| group.settings.listen.iter());
+        let is_taken = groups.chain(admin_sockets(&self.config.admin)).any(|taken| taken.port() == port);
         let groups = &mut self.config.groups;
-        if port == 0 || admin_sockets(&self.config.admin).any(|admin| admin.port() == port) {
+        if port == 0 || is_taken {
             return Err(EditError::Refused(format!("port {port} is not free for a group; expected one of its own")));
         }
         if groups.len() == GROUPS_MAX {
             return Err(EditError::Refused(format!("the file has {GROUPS_MAX} groups already; expected no more")));
         }
-        let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        groups.push(GroupConfig {
-            settings: GroupSettings { listen, ..self.config.defaults.clone() },
-            servers: Vec::new(),
-        });
+        let settings = GroupSettings { listen: listen.into(), ..self.config.defaults.clone() };
+        groups.push(GroupConfig { settings, servers: Vec::new() });
         self.places.push(Vec::new());
         Ok(groups.len() - 1)
     }

@@ -9,38 +9,65 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::XattrFlags;
+
+use crate::config::problem::Problem;
 use crate::config::syntax::FILE_BYTES_MAX;
 
 /// How the names of the temporary files start, behind a dot and the file's own name.
 const TEMP_INFIX: &str = ".goproxy-tmp-";
 
+/// As long as the names of all attributes, and one value, can be (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`), in bytes.
+const ATTRIBUTES_LEN_MAX: usize = 64 << 10;
+
+/// Most copies of files of the old form beside the file.
+const COPIES_MAX: u32 = 100;
+
 /// The mode of a file that did not exist before: it may hold a token.
 const MODE_NEW: u32 = 0o600;
+
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The system says so.
+    #[error(transparent)]
+    System(#[from] io::Error),
+    /// It is no text, or too much of it: a mistake like any other, with its place.
+    #[error("{0}")]
+    NotText(Problem),
+}
 
 /// Reads the whole file.
 ///
 /// # Errors
 ///
-/// Besides those of the system: more than [`FILE_BYTES_MAX`] bytes, or not UTF-8.
-pub fn read(path: &Path) -> io::Result<String> {
+/// Those of the system; more than [`FILE_BYTES_MAX`] bytes; not UTF-8.
+pub fn read(path: &Path) -> Result<String, ReadError> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > FILE_BYTES_MAX {
         let message = format!("the file is too large; expected at most {FILE_BYTES_MAX} bytes");
-        return Err(io::Error::new(ErrorKind::FileTooLarge, message));
+        return Err(ReadError::NotText(Problem::at("", 0, message)));
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
-        let message = format!("line {line} has a byte that is not UTF-8, at offset {at}; expected UTF-8 text");
-        io::Error::new(ErrorKind::InvalidData, message)
+        let good = std::str::from_utf8(&error.as_bytes()[..at]).expect("this part is valid");
+        let byte = error.as_bytes()[at];
+        let hint = match error.as_bytes() {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => " (this looks like UTF-16: save it as UTF-8)",
+            [0x1f, 0x8b, ..] => " (this looks like a gzip file)",
+            _ => "",
+        };
+        let message = format!("the byte 0x{byte:02x} is not UTF-8; expected UTF-8 text{hint}");
+        ReadError::NotText(Problem::at(good, at, message))
     })
 }
 
 /// Replaces the file by `text`.
 ///
-/// A symlink stays and the file it leads to is replaced; mode and owner stay as far as the process may
-/// give files away. Temporary files that a killed process left behind are removed. The text is on the
+/// A symlink stays and the file it leads to is replaced; mode, owner, access lists and extended attributes stay as far as
+/// the process may set them and the file system knows them, and what is lost is logged. Other hard links keep the old
+/// text, which is logged, too. Temporary files that a killed process left behind are removed. The text is on the
 /// disk when this returns.
 ///
 /// # Errors
@@ -51,6 +78,11 @@ pub fn save(path: &Path, text: &str) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
         real => real?,
     };
+    save_like(&real, &real, text)
+}
+
+/// Replaces the file at `real` by `text`, with mode, owner and attributes of the file at `model`.
+fn save_like(model: &Path, real: &Path, text: &str) -> io::Result<()> {
     let folder = real.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = real.file_name().ok_or(ErrorKind::IsADirectory)?.to_string_lossy().into_owned();
     let prefix = format!(".{name}{TEMP_INFIX}");
@@ -62,13 +94,39 @@ pub fn save(path: &Path, text: &str) -> io::Result<()> {
     let folder_handle = File::open(folder)?;
     let mut temp = tempfile::Builder::new().prefix(&prefix).tempfile_in(folder)?;
     temp.write_all(text.as_bytes())?;
-    take_over_owner_and_mode(temp.as_file(), &real)?;
+    take_over_owner_and_mode(temp.as_file(), model)?;
+    let lost = take_over_attributes(temp.as_file(), model);
     temp.as_file().sync_all()?;
-    temp.persist(&real).map_err(|error| error.error)?;
+    let links = fs::metadata(real).map_or(1, |old| old.nlink());
+    temp.persist(real).map_err(|error| at_mount_point(error.error))?;
+    tell_losses(real, &lost, links);
     // The new text is in place, so an error here must not read as "nothing was changed"; some file
     // systems do not know how to sync a folder.
     let _ = folder_handle.sync_all();
     Ok(())
+}
+
+/// Writes `text`, which the file at `path` has had so far, beside it, as `NAME.old` or, where that is taken by another text,
+/// `NAME.old.2` and so on. Gives the path.
+///
+/// # Errors
+///
+/// Whatever the system says.
+pub fn keep_old(path: &Path, text: &str) -> io::Result<PathBuf> {
+    for number in 1..=COPIES_MAX {
+        let mut name = path.as_os_str().to_owned();
+        name.push(if number == 1 { ".old".to_owned() } else { format!(".old.{number}") });
+        let kept = PathBuf::from(name);
+        match read(&kept) {
+            Ok(there) if there == text => return Ok(kept),
+            Err(ReadError::System(error)) if error.kind() == ErrorKind::NotFound => {
+                save_like(path, &kept, text)?;
+                return Ok(kept);
+            }
+            _ => {}
+        }
+    }
+    Err(io::Error::other(format!("there are {COPIES_MAX} copies already")))
 }
 
 /// A hash of the content, to see whether a file has changed.
@@ -98,6 +156,55 @@ fn take_over_owner_and_mode(temp: &File, real: &Path) -> io::Result<()> {
             .or_else(|error| if error.kind() == ErrorKind::PermissionDenied { Ok(()) } else { Err(error) })?;
     }
     temp.set_permissions(old.permissions())
+}
+
+/// Copies access lists and extended attributes; gives the names of those that could not be copied.
+fn take_over_attributes(temp: &File, model: &Path) -> Vec<String> {
+    let Ok(old) = File::open(model) else { return Vec::new() };
+    let mut names = vec![0; ATTRIBUTES_LEN_MAX];
+    // A file system that knows no attributes has none to lose.
+    let Ok(len) = rustix::fs::flistxattr(&old, &mut names[..]) else { return Vec::new() };
+    let mut value = vec![0; ATTRIBUTES_LEN_MAX];
+    let mut lost = Vec::new();
+    for name in names[..len].split(|b| *b == 0).filter(|name| !name.is_empty()) {
+        let copied = rustix::fs::fgetxattr(&old, name, &mut value[..])
+            .and_then(|len| rustix::fs::fsetxattr(temp, name, &value[..len], XattrFlags::empty()));
+        if copied.is_err() && !is_there(temp, name, &old) {
+            lost.push(String::from_utf8_lossy(name).into_owned());
+        }
+    }
+    lost
+}
+
+/// True when a new file has the attribute by itself, as those of security modules, which nobody may set.
+fn is_there(temp: &File, name: &[u8], old: &File) -> bool {
+    let value = |file: &File| {
+        let mut value = vec![0; ATTRIBUTES_LEN_MAX];
+        rustix::fs::fgetxattr(file, name, &mut value[..]).ok().map(|len| value[..len].to_vec())
+    };
+    value(temp) == value(old)
+}
+
+/// Says what a save could not keep.
+fn tell_losses(path: &Path, lost: &[String], links: u64) {
+    let path = path.display();
+    if !lost.is_empty() {
+        tracing::warn!(%path, attributes = ?lost, "file saved without attributes that cannot be set");
+    }
+    if links > 1 {
+        let others = links - 1;
+        tracing::warn!(%path, others, "file saved under this name alone: its other hard links keep the old text");
+    }
+}
+
+/// The error of a rename, with what to do where the file is mounted by itself.
+fn at_mount_point(error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::ResourceBusy => {
+            io::Error::new(error.kind(), format!("{error}: the file is a mount point; mount its folder instead"))
+        }
+        _ => error,
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +242,58 @@ mod tests {
     }
 
     #[test]
+    fn a_save_keeps_access_lists_and_attributes() {
+        let home = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = home.path().join("proxy.json");
+        fs::write(&path, "old").unwrap();
+        let file = File::open(&path).unwrap();
+        // Version 2; owner rw-, user 12345 r--, group ---, mask r--, others ---: what setfacl would write.
+        let entry =
+            |tag: u16, perm: u16, id: u32| [&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat();
+        let entries = [(1, 6, u32::MAX), (2, 4, 12345), (4, 0, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
+        let acl = entries
+            .iter()
+            .fold(2_u32.to_le_bytes().to_vec(), |acl, (tag, perm, id)| [acl, entry(*tag, *perm, *id)].concat());
+        let attributes: [(&str, &[u8]); 2] = [("user.origin", b"mine"), ("system.posix_acl_access", &acl)];
+        for (name, value) in attributes {
+            rustix::fs::fsetxattr(&file, name, value, XattrFlags::empty()).unwrap();
+        }
+        save(&path, "new").unwrap();
+        let file = File::open(&path).unwrap();
+        for (name, value) in attributes {
+            let mut found = [0; 256];
+            let len = rustix::fs::fgetxattr(&file, name, &mut found[..]).unwrap();
+            assert_eq!(&found[..len], value, "{name}");
+        }
+        assert_eq!(read(&path).unwrap(), "new");
+    }
+
+    #[test]
+    fn a_hard_link_keeps_the_old_text() {
+        let home = tempfile::tempdir().unwrap();
+        let (path, other) = (home.path().join("proxy.json"), home.path().join("other.json"));
+        fs::write(&path, "old").unwrap();
+        fs::hard_link(&path, &other).unwrap();
+        save(&path, "new").unwrap();
+        assert_eq!((read(&path).unwrap(), read(&other).unwrap()), ("new".to_owned(), "old".to_owned()));
+    }
+
+    #[test]
+    fn a_copy_of_the_old_form_never_takes_the_place_of_another() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("proxy.json");
+        fs::write(&path, "now").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        let kept = |text: &str| keep_old(&path, text).unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(
+            ["a", "a", "b", "a"].map(kept),
+            ["proxy.json.old", "proxy.json.old", "proxy.json.old.2", "proxy.json.old"]
+        );
+        assert_eq!(fs::metadata(home.path().join("proxy.json.old")).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(names(home.path()), ["proxy.json", "proxy.json.old", "proxy.json.old.2"]);
+    }
+
+    #[test]
     fn a_new_file_is_for_its_owner_only() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("proxy.json");
@@ -160,9 +319,20 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("proxy.json");
         fs::write(&path, b"{\n \"a\": \"\xff\"}").unwrap();
-        let error = read(&path).unwrap_err();
-        assert_eq!(error.to_string(), "line 2 has a byte that is not UTF-8, at offset 9; expected UTF-8 text");
-        assert_eq!(read(Path::new("/dev/zero")).unwrap_err().kind(), ErrorKind::FileTooLarge);
+        let said = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            read(&path).unwrap_err().to_string()
+        };
+        assert_eq!(said(b"{\n \"a\": \"\xff\"}"), "2:8: the byte 0xff is not UTF-8; expected UTF-8 text");
+        assert_eq!(
+            said("// ä\r\n// é, ü".as_bytes().split_last().unwrap().1),
+            "2:7: the byte 0xc3 is not UTF-8; expected UTF-8 text"
+        );
+        assert!(
+            said(b"\xff\xfe{\0}\0")
+                .starts_with("1:1: the byte 0xff is not UTF-8; expected UTF-8 text (this looks like UTF-16")
+        );
+        assert!(read(Path::new("/dev/zero")).unwrap_err().to_string().starts_with("1:1: the file is too large"));
         assert_ne!(hash(b"a"), hash(b"b"));
     }
 
