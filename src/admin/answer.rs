@@ -13,10 +13,11 @@ use warp::filters::BoxedFilter;
 use warp::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{HeaderValue, Method, Request, StatusCode};
 
-use super::endpoints::{self, Serves};
+use super::endpoints::{self, Kind, Serves};
 use super::filter::Admitted;
 use super::guard::{self, Audience};
 use super::reply::{More, Note, Refusal, Response, cut};
+use super::server::Caller;
 use crate::config::AdminSettings;
 
 /// The largest request body, in bytes.
@@ -28,7 +29,7 @@ const BODY_TIME: Duration = Duration::from_secs(5);
 /// Answers one request by `filter`, or refuses it before it gets there.
 pub(super) async fn answer<B>(
     request: Request<B>,
-    peer: Option<SocketAddr>,
+    caller: Caller,
     settings: &AdminSettings,
     serves: Serves,
     filter: BoxedFilter<(Response,)>,
@@ -38,11 +39,14 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let started = Instant::now();
+    let peer = caller.peer;
     let (mut head, body) = request.into_parts();
     let (method, path) = (head.method.clone(), cut(head.uri.path()));
     let endpoint = endpoints::find(head.uri.path(), serves);
     let audience = endpoint.map_or(Audience::Operators, |endpoint| endpoint.audience);
+    let is_probe = endpoint.is_some_and(|endpoint| endpoint.kind == Kind::Probe);
     let admitted = match guard::check(&head, peer.is_none(), audience, settings) {
+        Ok(_) if caller.is_spare && !is_probe => Err(busy()),
         Ok(rights) => {
             head.extensions.insert(Admitted { endpoint, rights });
             read(body, BODY_TIME).await
@@ -63,6 +67,11 @@ where
     let note = response.extensions_mut().remove::<Note>().unwrap_or_default();
     log(&method, &path, peer, response.status(), &note, started.elapsed());
     response
+}
+
+fn busy() -> Refusal {
+    let msg = "the admin port answers as many requests as it can; try again later";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", msg).with(More::Close)
 }
 
 /// Reads the whole body, at most [`BODY_MAX`] bytes and within `time`.

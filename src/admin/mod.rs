@@ -24,7 +24,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -33,11 +33,12 @@ use warp::http::Request;
 
 use crate::config::AdminListen;
 use crate::control::Control;
+use crate::net::admin_connections_max;
 use app::App;
 use endpoints::Serves;
 pub use reference::{EndpointReference, ParamReference, reference};
 use server::listen::Bound;
-use server::{LIMITS, Peer};
+use server::{Body, Caller, LIMITS, Limits};
 
 /// The admin port, bound and not yet serving.
 pub struct AdminServer {
@@ -97,14 +98,17 @@ async fn serve_on(serves: Serves, bound: Bound, app: &Arc<App>, shutdown: Cancel
     let name = if serves == Serves::Profiles { "pprof" } else { "admin" };
     tracing::info!(listen = %bound, serves = name, "admin listens");
     let (control, filter) = (app.control.clone(), filter::filter(app));
-    let handler = move |peer: Peer, request: Request<Incoming>| {
+    let handler = move |caller: Caller, request: Request<Body>| {
         let (config, filter) = (control.config(), filter.clone());
-        async move { answer::answer(request, peer, &config.admin, serves, filter).await }
+        async move { answer::answer(request, caller, &config.admin, serves, filter).await }
     };
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let connections = usize::try_from(admin_connections_max(descriptors)).unwrap_or(usize::MAX);
+    let limits = Limits { connections, ..LIMITS };
     match bound {
-        Bound::Tcp(listener) => server::serve(TcpListener::from_std(listener)?, LIMITS, handler, shutdown).await,
+        Bound::Tcp(listener) => server::serve(TcpListener::from_std(listener)?, limits, handler, shutdown).await,
         Bound::Unix(listener, _file) => {
-            server::serve(UnixListener::from_std(listener)?, LIMITS, handler, shutdown).await;
+            server::serve(UnixListener::from_std(listener)?, limits, handler, shutdown).await;
         }
     }
     Ok(())

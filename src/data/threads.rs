@@ -22,6 +22,7 @@ use crate::data::poll::Waker;
 use crate::data::session::ProxySessionService;
 use crate::data::thread::{Command, DataThread};
 use crate::group::Group;
+use crate::net::admin_connections_max;
 
 /// Commands that may wait for one thread; who has more waits until there is room.
 const COMMANDS_MAX: usize = 1_024;
@@ -29,15 +30,16 @@ const COMMANDS_MAX: usize = 1_024;
 /// Descriptors a session needs: the client's and the server's.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
 
-/// Descriptors kept for everything that is no session: admin connections, files, the reactors.
-const DESCRIPTORS_RESERVED: u64 = 320;
+/// Descriptors kept for everything that is neither a session nor an admin connection: files, the pollers.
+const DESCRIPTORS_RESERVED: u64 = 64;
 
 /// And for the pipes of each data thread; each open group has a listener on each thread besides.
 const DESCRIPTORS_PER_THREAD: u64 = 160;
 
 /// How many sessions fit into so many descriptors beside all that is no session.
 pub(crate) fn sessions_max(descriptors: u64, threads: u64, open_groups: u64) -> u64 {
-    let wanted = DESCRIPTORS_RESERVED + threads * (DESCRIPTORS_PER_THREAD + open_groups);
+    let wanted =
+        DESCRIPTORS_RESERVED + admin_connections_max(descriptors) + threads * (DESCRIPTORS_PER_THREAD + open_groups);
     let reserved = wanted.min(descriptors / 2);
     (descriptors - reserved) / DESCRIPTORS_PER_SESSION
 }

@@ -5,6 +5,7 @@ mod support;
 mod admin_guard;
 mod admin_observe;
 mod admin_requests;
+mod admin_workers;
 mod bytes;
 mod command_line;
 mod command_line_policy;

@@ -23,7 +23,9 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let request = Request::post("/x").header("host", host).body(body).unwrap();
-    let response = answer(request, "127.0.0.1:9".parse().ok(), &settings(), Serves::All, echo()).await;
+    let response =
+        answer(request, Caller { peer: "127.0.0.1:9".parse().ok(), is_spare: false }, &settings(), Serves::All, echo())
+            .await;
     let (head, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     (head.status, serde_json::from_slice(&body).unwrap(), head.headers)

@@ -16,7 +16,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use crate::config::AdminListen;
 
 /// How many connections the kernel keeps until they are accepted.
-const BACKLOG: i32 = 1024;
+const BACKLOG: i32 = 4096;
 
 /// A bound socket, not yet accepting.
 pub(in crate::admin) enum Bound {
@@ -78,6 +78,8 @@ fn explain(place: impl std::fmt::Display, error: &io::Error) -> io::Error {
 fn tcp(addr: SocketAddr) -> io::Result<Bound> {
     let listener = std::net::TcpListener::bind(addr)?;
     listener.set_nonblocking(true)?;
+    // The standard library keeps 128 only: too few when thousands of servers come back at once.
+    rustix::net::listen(&listener, BACKLOG)?;
     Ok(Bound::Tcp(listener))
 }
 

@@ -1,7 +1,9 @@
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::limits::IDLE_PROMISED;
 use super::*;
 use crate::admin::reply;
 
@@ -16,7 +18,8 @@ struct Running {
 }
 
 fn short() -> Limits {
-    Limits { head_time: Duration::from_secs(1), write_time: Duration::from_millis(200), ..LIMITS }
+    let second = Duration::from_secs(1);
+    Limits { idle_time: second, head_time: second, write_time: Duration::from_millis(200), ..LIMITS }
 }
 
 async fn start(limits: Limits) -> Running {
@@ -24,7 +27,7 @@ async fn start(limits: Limits) -> Running {
     let addr = listener.local_addr().unwrap();
     let (shutdown, release) = (CancellationToken::new(), CancellationToken::new());
     let wait = release.clone();
-    let handler = move |_peer: Peer, request: Request<Incoming>| {
+    let handler = move |caller: Caller, request: Request<Body>| {
         let wait = wait.clone();
         async move {
             match request.uri().path() {
@@ -32,7 +35,7 @@ async fn start(limits: Limits) -> Running {
                 "/large" => return reply::bytes("text/plain", vec![b'a'; 64 << 20]),
                 _ => {}
             }
-            reply::granted("served", reply::Nothing {})
+            reply::granted(if caller.is_spare { "spare" } else { "served" }, reply::Nothing {})
         }
     };
     let task = tokio::spawn(serve(listener, limits, handler, shutdown.clone()));
@@ -115,31 +118,98 @@ async fn whoever_takes_no_answer_is_closed() {
     let mut stream = server.connect().await;
     send(&mut stream, "GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
     let begun = Instant::now();
-    while !server.get("/").await.contains("200 OK") {
+    while server.get("/").await.contains("spare") {
         assert!(begun.elapsed() < DEADLINE, "the only place is still taken");
     }
     drop(stream);
 }
 
 #[tokio::test]
-async fn one_connection_too_many_is_told_so_and_the_port_is_never_deaf() {
+async fn the_connection_that_is_idle_longest_makes_room_for_a_new_one() {
+    let server = start(Limits { connections: 4, ..LIMITS }).await;
+    let mut first = server.connect().await;
+    send(&mut first, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(one(&mut first).await.contains("\r\nkeep-alive: timeout=75\r\n"));
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(server.connect().await);
+    }
+    let answer = server.get("/").await;
+    assert!(answer.contains("served") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert_eq!(rest(&mut first).await, "", "it was idle longest");
+    for mut stream in held {
+        send(&mut stream, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        assert!(rest(&mut stream).await.contains("served"), "it had its place");
+    }
+}
+
+#[tokio::test]
+async fn beyond_half_of_the_places_connections_are_not_kept() {
     let server = start(Limits { connections: 4, ..LIMITS }).await;
     let mut held = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..2 {
         let mut stream = server.connect().await;
         send(&mut stream, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
-        one(&mut stream).await;
+        assert!(one(&mut stream).await.contains("keep-alive"));
         held.push(stream);
     }
-    let mut fifth = server.connect().await;
-    let answer = rest(&mut fifth).await;
-    assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer:?}");
+    let mut third = server.connect().await;
+    send(&mut third, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let answer = rest(&mut third).await;
+    assert!(answer.contains("\r\nconnection: close\r\n") && !answer.contains("keep-alive"), "{answer}");
+    send(&mut held[0], "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(one(&mut held[0]).await.contains("keep-alive"), "there is room again");
+}
 
-    held.pop();
+#[tokio::test]
+async fn a_port_whose_places_are_all_busy_still_takes_a_few_and_says_so() {
+    let server = start(Limits { connections: 1, ..LIMITS }).await;
+    let mut busy = server.connect().await;
+    send(&mut busy, "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
     let begun = Instant::now();
-    while !server.get("/").await.contains("200 OK") {
-        assert!(begun.elapsed() < DEADLINE, "a place is free and nobody gets it");
+    while !server.get("/").await.contains("spare") {
+        assert!(begun.elapsed() < DEADLINE, "the slow request takes the only place");
     }
+    let mut spare: Vec<TcpStream> = Vec::new();
+    for _ in 0..200 {
+        spare.push(server.connect().await);
+        send(spare.last_mut().unwrap(), "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    }
+    let answer = rest(&mut spare[199]).await;
+    assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer:?}");
+    server.release.cancel();
+    assert!(one(&mut busy).await.contains("200 OK"));
+}
+
+#[tokio::test]
+async fn the_time_for_a_head_begins_with_its_first_byte() {
+    let limits = Limits { head_time: Duration::from_millis(50), ..LIMITS };
+    let server = start(limits).await;
+    let mut stream = server.connect().await;
+    for _ in 0..3 {
+        let mut byte = [0];
+        let silence = timeout(5 * limits.head_time, stream.read(&mut byte)).await;
+        assert!(silence.is_err(), "closed while idle");
+        send(&mut stream, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(one(&mut stream).await.contains("200 OK"));
+    }
+    send(&mut stream, "G").await;
+    assert!(!rest(&mut stream).await.contains("200 OK"), "a head that is begun has its time");
+}
+
+#[tokio::test]
+async fn requests_that_come_together_are_each_answered_once() {
+    let server = start(LIMITS).await;
+    let mut stream = server.connect().await;
+    let get = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    let post = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello";
+    // The handler does not read the body, which must not be taken for a request.
+    let all = [get, get, post, post, get, post, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"].concat();
+    let (head, tail) = all.split_at(get.len() + 10);
+    send(&mut stream, head).await;
+    assert!(one(&mut stream).await.contains("200 OK"));
+    send(&mut stream, tail).await;
+    assert_eq!(rest(&mut stream).await.matches("HTTP/1.1 200 OK").count(), 6);
 }
 
 #[test]
@@ -236,7 +306,7 @@ impl Accept for Failing {
 async fn running_out_of_file_descriptors_is_waited_out_without_spinning() {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let shutdown = CancellationToken::new();
-    let handler = |_: Peer, _: Request<Incoming>| async { reply::granted("served", reply::Nothing {}) };
+    let handler = |_: Caller, _: Request<Body>| async { reply::granted("served", reply::Nothing {}) };
     let listener = Failing { errors: 3, io: Some(theirs) };
     let begun = Instant::now();
     let task = tokio::spawn(serve(listener, LIMITS, handler, shutdown.clone()));
@@ -251,5 +321,6 @@ async fn running_out_of_file_descriptors_is_waited_out_without_spinning() {
 
 #[test]
 fn limits_are_those_that_are_promised() {
-    assert_eq!((LIMITS.connections, LIMITS.head_time), (256, Duration::from_secs(5)));
+    assert_eq!(LIMITS.head_time, Duration::from_secs(5));
+    assert!(LIMITS.idle_time > Duration::from_secs(u64::from(IDLE_PROMISED)) + Duration::from_secs(15));
 }
