@@ -11,6 +11,7 @@
 mod answer;
 mod app;
 mod blocking;
+mod codes;
 mod endpoints;
 mod filter;
 mod guard;
@@ -35,6 +36,7 @@ use crate::config::AdminListen;
 use crate::control::Control;
 use crate::net::admin_connections_max;
 use app::App;
+pub use codes::CODES;
 use endpoints::Serves;
 pub use reference::{EndpointReference, ParamReference, reference};
 use server::listen::Bound;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use warp::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE};
 use warp::http::{HeaderValue, StatusCode};
 
+use super::codes;
 use crate::config::Problem;
 use crate::control::ChangeError;
 
@@ -111,6 +112,8 @@ impl Refusal {
     }
 
     pub(super) fn into_response(self) -> Response {
+        let status = self.status.as_u16();
+        debug_assert!(codes::is_documented(status, self.code), "{status} {} belongs into codes.rs", self.code);
         let errors = match &self.more {
             More::Errors(problems) => Some(problems.as_slice()),
             _ => None,
@@ -203,7 +206,8 @@ mod tests {
             text,
             r#"{"ok":false,"code":"bad_parameter","msg":"group: cannot use \"\u0001\"; expected a port"}"#
         );
-        let header = async |more, name| read(Refusal::bad("x", "x").with(more).into_response()).await.1[name].clone();
+        let header =
+            async |more, name| read(Refusal::bad("bad_body", "x").with(more).into_response()).await.1[name].clone();
         assert_eq!(header(More::Authenticate, WWW_AUTHENTICATE).await, "Bearer");
         assert_eq!(header(More::Allow("POST"), ALLOW).await, "POST");
         assert_eq!(header(More::Close, CONNECTION).await, "close");

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod admin_api;
 mod admin_guard;
 mod admin_observe;
 mod admin_requests;

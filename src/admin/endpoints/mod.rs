@@ -51,10 +51,13 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint!(Change Operators "session-close.do" sessions::close { sessions::Close }
         "Ends a session."),
     endpoint!(Read Operators "policy-list.do" policies::list { NoParams }
-        "The policies, built in and modules, with the groups that use each. What a built-in has no use for is null."),
+        "The policies, built in and modules, with the groups that use each. What a built-in has no use for is null. A \
+         module is `loaded`, `quarantined` (it failed too often in a row; its fallback serves), `refused` (its file \
+         cannot be used; its fallback serves) or `available` (no group names it)."),
     endpoint!(Read Operators "policy-explain.do" policies::explain { policies::Explain }
         "Which server this client would get now, and why not each of the others. Changes nothing: the policy is asked \
-         as for a client, with counters of its own."),
+         as for a client, with counters of its own. With `tried` it says which server comes next when these have not \
+         answered; `note` says what the answer cannot tell."),
     endpoint!(Change Operators "config-reload.do" process::reload { NoParams }
         "Reads the file now and puts it in force. A file with mistakes changes nothing, and `errors` names all of them."),
     endpoint!(Probe Everyone "live" process::live { NoParams }

@@ -1,0 +1,215 @@
+//! `docs/admin-api.md` is what a running proxy answers. `UPDATE=1` writes the document anew.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use goproxy::admin::{CODES, EndpointReference, reference};
+use serde_json::{Value, json};
+
+use crate::support::{TestProxy, Visitor, named_echo, ports};
+
+/// What is asked of each endpoint, with the ports of the document.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("/worker-keepalive.do", "group=8081&server=127.0.0.1:9002&weight=3&zone=east"),
+    ("/worker-list.do", "group=8081"),
+    ("/worker-remove.do", "group=8081&server=127.0.0.1:9002"),
+    ("/worker-state.do", "group=8081&server=127.0.0.1:9001&state=drain"),
+    ("/group-open.do", "group=8082&policy=least_sessions"),
+    ("/group-close.do", "group=8082&sessions=close"),
+    ("/group-list.do", ""),
+    ("/group-policy.do", "group=8081&policy=ha"),
+    ("/session-list.do", "group=127.0.0.1:8081"),
+    ("/session-close.do", "id=1"),
+    ("/policy-list.do", ""),
+    ("/policy-explain.do", "group=8081&client=10.0.0.7"),
+    ("/config-reload.do", ""),
+    ("/live", ""),
+    ("/ready", ""),
+    ("/metrics", ""),
+    ("/debug/pprof", ""),
+    ("/debug/pprof/heap", ""),
+    ("/debug/pprof/profile", "seconds=1"),
+];
+
+const INTRODUCTION: &str = "\
+<!-- Written by `UPDATE=1 cargo test --test it admin_api`. What is in code blocks, a running proxy has answered. -->
+
+# The admin port
+
+GET and POST, with parameters in the query or in a form body (`application/x-www-form-urlencoded`); with
+`\"allow_get_changes\": false` changes need POST. Every answer is one line of JSON with `ok` and `msg` (below with line breaks);
+a refusal has a stable `code` and a true [status](#refusals). More fields may be added; names stay. `group` is a port, or the
+`ip:port` on which the group listens; `server` is `host:port`, `ip:port` or `[ipv6]:port`.
+
+A change is in the file and in effect before the answer says ok. One that cannot be written into the file (read-only folder,
+full disk, a mistake that somebody has left in it) is refused and changes nothing. Heartbeats of known servers write nothing.
+
+## Who may ask
+
+The admin port listens on loopback, or on a unix socket of mode 0600 (`\"listen\": \"unix:/run/goproxy/admin.sock\"`,
+`curl --unix-socket /run/goproxy/admin.sock http://localhost/group-list.do`). Any other address needs `admin.token`, which every
+request but `/live` and `/ready` then carries as `Authorization: Bearer …`; `admin.register_token` allows heartbeats, and to
+take out a server that registered itself. Requests that a web page could have caused are refused. More in
+[SECURITY.md](../SECURITY.md).
+
+## Connections
+
+An idle connection is kept open for at least 75 seconds (`Keep-Alive: timeout=75`). Up to 8,192 are open at a time, or a
+quarter of the descriptors that the process may have, if that is less; an idle one costs about 6 KB. Beyond half of that,
+answers say `Connection: close`; when all places are taken, the connection that is idle longest is closed for a new one. `/live`
+and `/ready` are answered even when all are busy. A request's head may take 5 seconds from its first byte and have 16 KiB, its
+body 5 seconds and 64 KiB.
+
+## Examples
+
+The answers below come from a proxy with this file, one server and one client:
+
+```json
+{
+  \"admin\": { \"listen\": \"127.0.0.1:8080\" },
+  \"groups\": [
+    { \"listen\": \"127.0.0.1:8081\", \"policy\": \"round_robin\", \"servers\": [\"127.0.0.1:9001\"] }
+  ]
+}
+```
+";
+
+/// The ports that the test has, and those of the document.
+struct Ports(Vec<(u16, u16)>);
+
+impl Ports {
+    fn to_document(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, (ours, shown)| text.replace(&ours.to_string(), &shown.to_string()))
+    }
+
+    fn to_test(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, (ours, shown)| text.replace(&shown.to_string(), &ours.to_string()))
+    }
+}
+
+/// Replaces what is another at each run.
+fn normalise(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(normalise),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match name.as_str() {
+                    "lease_ms" | "ttl_ms" => *value = json!(10_000),
+                    "age_ms" => *value = json!(1_204),
+                    "idle_ms" => *value = json!(803),
+                    "connect_latency_us" if value.as_u64() != Some(0) => *value = json!(85),
+                    "client" => *value = json!("127.0.0.1:51234"),
+                    _ => normalise(value),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).expect("JSON")
+}
+
+/// What the document shows of an answer.
+fn shown(path: &str, body: &[u8], ports: &Ports) -> String {
+    let text = String::from_utf8(body.to_vec()).expect("text");
+    if path == "/metrics" {
+        let of_sessions =
+            |line: &&str| line.contains("goproxy_sessions_active") || line.contains("goproxy_sessions_total");
+        let lines: Vec<&str> = text.lines().filter(of_sessions).collect();
+        return format!("{}\n…", ports.to_document(&lines.join("\n")));
+    }
+    let mut json: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}"));
+    normalise(&mut json);
+    if path == "/policy-list.do" {
+        json["policies"].as_array_mut().expect("a list").truncate(2);
+    }
+    ports.to_document(&pretty(&json))
+}
+
+fn section(out: &mut String, endpoint: &EndpointReference, example: &str, answer: &str) {
+    writeln!(out, "\n## {}\n\n{}\n", endpoint.path, endpoint.text).unwrap();
+    let audience = match endpoint.audience {
+        "everyone" => "no token".to_owned(),
+        other => other.to_owned(),
+    };
+    writeln!(out, "{} · {audience}\n", endpoint.methods).unwrap();
+    if !endpoint.params.is_empty() {
+        out.push_str("| parameter | | value |\n|---|---|---|\n");
+        for param in &endpoint.params {
+            let need = if param.is_required { "required" } else { "optional" };
+            writeln!(out, "| `{}` | {need} | {} ({}) |", param.name, param.text, param.expected).unwrap();
+        }
+        out.push('\n');
+    }
+    let question = if example.is_empty() { String::new() } else { format!("?{example}") };
+    writeln!(out, "```console\n$ curl \"http://127.0.0.1:8080{}{question}\"\n{answer}\n```", endpoint.path).unwrap();
+    if endpoint.path == "/policy-list.do" {
+        out.push_str("\nThe first two of them.\n");
+    }
+}
+
+#[test]
+fn the_document_of_the_admin_port_is_what_a_running_proxy_answers() {
+    let [admin, group, new, worker] = ports();
+    let echo = named_echo();
+    let ports = Ports(vec![(admin, 8080), (group, 8081), (new, 8082), (worker, 9002), (echo.addr.port(), 9001)]);
+    let text = format!(
+        r#"{{
+  "admin": {{ "listen": "127.0.0.1:{admin}" }},
+  "groups": [
+    {{ "listen": "127.0.0.1:{group}", "policy": "round_robin", "servers": ["{}"] }}
+  ]
+}}
+"#,
+        echo.addr
+    );
+    let proxy = TestProxy::with_file(admin, &text);
+    let mut client = Visitor::connect(group);
+    client.round_trip(b"hello");
+
+    let mut document = INTRODUCTION.to_owned();
+    for endpoint in reference() {
+        let path = endpoint.path.as_str();
+        let (_, example) = EXAMPLES.iter().find(|(known, _)| *known == path).unwrap_or_else(|| {
+            panic!("{path} has no example in tests/it/admin_api.rs");
+        });
+        let question = if example.is_empty() { String::new() } else { format!("?{}", ports.to_test(example)) };
+        let question = match path {
+            "/session-close.do" => format!("?id={}", proxy.ok("/session-list.do")["sessions"][0]["id"]),
+            _ => question,
+        };
+        let reply = proxy.get(&format!("{path}{question}"));
+        assert_eq!(reply.status, 200, "{path}: {}", String::from_utf8_lossy(&reply.body));
+        let answer = match reply.header("content-type") {
+            // For `go tool pprof`.
+            Some("application/octet-stream") => "(a gzipped profile)".to_owned(),
+            _ => shown(path, &reply.body, &ports),
+        };
+        section(&mut document, &endpoint, example, &answer);
+    }
+    document.push_str("\n## Refusals\n\n| status | code | when |\n|---|---|---|\n");
+    for (status, code, when) in CODES {
+        writeln!(document, "| {status} | `{code}` | {when} |").unwrap();
+    }
+    let refused = proxy.get(&format!("/worker-list.do?group={group}&server=127.0.0.1:1"));
+    writeln!(
+        document,
+        "\n```console\n$ curl \"http://127.0.0.1:8080/worker-list.do?group=8081&server=127.0.0.1:1\"\n{}\n```\n\n\
+         What is no HTTP request gets a bare status, such as 400 or 431.",
+        ports.to_document(&pretty(&refused.json()))
+    )
+    .unwrap();
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/admin-api.md");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, document).expect("the folder is ours");
+        return;
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    for (number, (found, expected)) in written.lines().zip(document.lines()).enumerate() {
+        assert_eq!(found, expected, "docs/admin-api.md:{}: UPDATE=1 writes it anew", number + 1);
+    }
+    assert_eq!(written.lines().count(), document.lines().count(), "UPDATE=1 writes docs/admin-api.md anew");
+}
