@@ -61,7 +61,7 @@ fn unfit_to_load() -> Vec<Unfit> {
     let shared = r#"(memory (export "memory") 1 2 shared)"#;
     let large = format!("(func {})", "nop ".repeat(1_100_000));
     let ifs =
-        format!("(func (param i32) {})", "(if (local.get 0) (then (local.set 0 (i32.const 77777))))".repeat(16_000));
+        format!("(func (param i32) {})", "(if (local.get 0) (then (local.set 0 (i32.const 77777))))".repeat(120_000));
     let file = |what, content: &[u8], says| Unfit { what, content: content.to_vec(), says };
     let whole = wat::parse_str(nth(0)).unwrap();
     let native = wasmtime::Engine::default().precompile_module(&whole).unwrap();

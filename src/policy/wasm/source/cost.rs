@@ -46,7 +46,7 @@ pub(super) fn cost(body: &FunctionBody<'_>) -> wasmparser::Result<u64> {
     let bytes = body.range().len() as u64;
     let nesting = shape.loop_depth_max * shape.loop_depth_max / NESTING_DIVISOR;
     let carried = variables.saturating_mul(VARIABLE_AT_LOOP * shape.loops + VARIABLE_AT_JOIN * shape.joins) / 100;
-    let plain = FUNCTION + bytes + CALL_INDIRECT * shape.indirect_calls + CALL * shape.functions;
+    let plain = FUNCTION + bytes + CALL_INDIRECT * shape.indirect_calls + CALL * shape.calls;
     Ok(plain.saturating_add(shape.loops * (LOOP + nesting)).saturating_add(carried))
 }
 
@@ -56,7 +56,7 @@ struct Shape {
     variables: u64,
     loops: u64,
     joins: u64,
-    functions: u64,
+    calls: u64,
     indirect_calls: u64,
     /// For each block that is open, whether it is a loop.
     open: Vec<bool>,
@@ -83,7 +83,7 @@ impl Shape {
                 self.open.push(false);
             }
             Operator::End => self.loop_depth -= u64::from(self.open.pop().unwrap_or(false)),
-            Operator::Call { .. } | Operator::ReturnCall { .. } => self.functions += 1,
+            Operator::Call { .. } | Operator::ReturnCall { .. } => self.calls += 1,
             Operator::CallIndirect { .. }
             | Operator::ReturnCallIndirect { .. }
             | Operator::CallRef { .. }
