@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::base::label::GroupLabel;
 use crate::data::session::SessionList;
 use crate::events::{ConfigEvent, Event, Subscription};
 use crate::group::view::{GroupView, ServerView};
@@ -47,7 +48,8 @@ impl Status {
         let servers = || online.groups.iter().flat_map(|(_, servers)| servers).filter(|server| server.online);
         let servers_online = online.groups.iter().map(|(group, _)| group.servers_online).sum();
         let groups = online.groups.iter().map(|(group, _)| {
-            let GroupView { group, sessions, servers_online, servers_total, .. } = group;
+            let GroupView { group, name, sessions, servers_online, servers_total, .. } = group;
+            let group = GroupLabel::new(*group, name.as_deref());
             format!("{group} clients={sessions} servers={servers_online}/{servers_total}")
         });
         Self {
@@ -154,6 +156,7 @@ mod tests {
     fn group(port: u16, sessions: u64, servers: Vec<ServerView>) -> (GroupView, Vec<ServerView>) {
         let view = GroupView {
             group: port,
+            name: None,
             listen: format!("0.0.0.0:{port}"),
             open: true,
             policy: "ha".into(),
@@ -168,6 +171,7 @@ mod tests {
         let session = |id: usize| SessionView {
             id: id as u64,
             group: 8081,
+            name: None,
             client: ([10, 1, 0, 1], id as u16).into(),
             server: None,
             age_ms: 0,

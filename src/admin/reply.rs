@@ -143,6 +143,7 @@ impl From<ChangeError> for Refusal {
         };
         let (status, code) = match &error {
             ChangeError::GroupNotFound(_) => (StatusCode::NOT_FOUND, "group_not_found"),
+            ChangeError::GroupAmbiguous { .. } => (StatusCode::CONFLICT, "group_ambiguous"),
             ChangeError::ServerNotFound { .. } => (StatusCode::NOT_FOUND, "server_not_found"),
             ChangeError::ServerRefused { .. } => (StatusCode::FORBIDDEN, "server_refused"),
             ChangeError::TooManyServers { .. } => (StatusCode::CONFLICT, "too_many_servers"),
@@ -220,9 +221,10 @@ mod tests {
         let problem = Problem { line: 3, column: 5, path: "groups[0].listen".to_owned(), message: "bad".to_owned() };
         for (error, status, code) in [
             (ChangeError::GroupNotFound(1.into()), 404, "group_not_found"),
-            (ChangeError::ServerNotFound { group: 1, server: server() }, 404, "server_not_found"),
+            (ChangeError::GroupAmbiguous { port: 1, names: "a, b".into() }, 409, "group_ambiguous"),
+            (ChangeError::ServerNotFound { group: 1.into(), server: server() }, 404, "server_not_found"),
             (ChangeError::ServerRefused { server: server(), why: "why".to_owned() }, 403, "server_refused"),
-            (ChangeError::TooManyServers { group: 1, max: 2 }, 409, "too_many_servers"),
+            (ChangeError::TooManyServers { group: 1.into(), max: 2 }, 409, "too_many_servers"),
             (
                 ChangeError::Listen { listen: "0.0.0.0:1".parse().unwrap(), source: std::sync::Arc::new(io()) },
                 409,
@@ -233,7 +235,7 @@ mod tests {
                 503,
                 "cannot_persist",
             ),
-            (ChangeError::Policy { group: 1, source: ModuleError("why".to_owned()) }, 400, "policy_refused"),
+            (ChangeError::Policy { group: 1.into(), source: ModuleError("why".to_owned()) }, 400, "policy_refused"),
             (ChangeError::Stopping, 503, "stopping"),
         ] {
             let text = error.to_string();
@@ -254,7 +256,7 @@ mod tests {
             format!("{}:1", ["a".repeat(60), "b".repeat(60)].join(".")).parse().unwrap();
         let why = "not in register_allow".to_owned();
         for error in [
-            ChangeError::ServerNotFound { group: 1, server: server.clone() },
+            ChangeError::ServerNotFound { group: 1.into(), server: server.clone() },
             ChangeError::ServerRefused { server, why },
         ] {
             let refusal = Refusal::from(error);

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use crate::config::{Change, Config, Effect, GroupConfig};
+use crate::group::GroupId;
 
-/// What a change did to the groups, by port.
+/// What a change did to the groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Difference {
     /// Groups that accept clients now and did not before.
-    pub opened: Vec<u16>,
+    pub opened: Vec<GroupId>,
     /// Groups that accepted clients before and do not now, and groups that are gone.
-    pub closed: Vec<u16>,
+    pub closed: Vec<GroupId>,
     /// Groups that go on, with other settings, policy or servers.
-    pub changed: Vec<u16>,
+    pub changed: Vec<GroupId>,
     /// Settings beside the groups that are others now.
     pub settings: Vec<String>,
     /// Settings that were changed in the file and take effect at the next start.
@@ -22,7 +23,7 @@ pub struct Difference {
 impl Difference {
     /// What changes when `new` follows `old`.
     pub(super) fn between(old: &Config, new: &Config) -> Self {
-        let (before, after) = (by_port(old), by_port(new));
+        let (before, after) = (by_id(old), by_id(new));
         let mut difference = Self::default();
         for Change { path, effect } in new.changes_since(old) {
             match effect {
@@ -31,16 +32,16 @@ impl Difference {
                 Effect::Nothing => {}
             }
         }
-        for (port, group) in &after {
-            let was_open = before.get(port).is_some_and(|old| old.settings.open);
+        for (id, group) in &after {
+            let was_open = before.get(id).is_some_and(|old| old.settings.open);
             match (was_open, group.settings.open) {
-                (false, true) => difference.opened.push(*port),
-                (true, false) => difference.closed.push(*port),
-                _ if before.get(port) != Some(group) => difference.changed.push(*port),
+                (false, true) => difference.opened.push(id.clone()),
+                (true, false) => difference.closed.push(id.clone()),
+                _ if before.get(id) != Some(group) => difference.changed.push(id.clone()),
                 _ => {}
             }
         }
-        difference.closed.extend(before.keys().filter(|port| !after.contains_key(port)));
+        difference.closed.extend(before.keys().filter(|id| !after.contains_key(id)).cloned());
         difference.closed.sort_unstable();
         difference
     }
@@ -51,6 +52,6 @@ impl Difference {
     }
 }
 
-pub(super) fn by_port(config: &Config) -> BTreeMap<u16, &GroupConfig> {
-    config.groups.iter().map(|group| (group.settings.listen.port(), group)).collect()
+pub(super) fn by_id(config: &Config) -> BTreeMap<GroupId, &GroupConfig> {
+    config.groups.iter().map(|group| (group.settings.id(), group)).collect()
 }

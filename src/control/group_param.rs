@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
+use crate::group::GroupId;
+
 /// Longest name of a group, in bytes.
 pub const GROUP_NAME_LEN_MAX: usize = 64;
 
@@ -60,6 +62,12 @@ impl fmt::Display for GroupParam {
             Self::Name(name) => f.write_str(name),
             Self::Listen(addr) => addr.fmt(f),
         }
+    }
+}
+
+impl From<&GroupId> for GroupParam {
+    fn from(id: &GroupId) -> Self {
+        id.as_port().map_or_else(|| Self::Name(id.as_str().into()), Self::Port)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::{Change, ChangeError, Control};
 use crate::config::Edit;
-use crate::group::Group;
 use crate::group::view::ServerView;
+use crate::group::{Group, GroupId};
 use crate::server::ServerAddr;
 use crate::sources::heartbeat::{self, Heard, Keepalive};
 
@@ -20,7 +20,7 @@ impl Control {
     /// Group unknown, address refused, group full, or the file cannot be written.
     pub async fn keepalive(
         &self,
-        group: u16,
+        group: &GroupId,
         server: &ServerAddr,
         keepalive: Keepalive,
     ) -> Result<ServerView, ChangeError> {
@@ -31,7 +31,7 @@ impl Control {
             Heard::Stranger => self.registration(&running, server, &keepalive).await?,
         };
         self.change(change).await?;
-        let not_found = || ChangeError::ServerNotFound { group, server: server.clone() };
+        let not_found = || ChangeError::ServerNotFound { group: group.clone(), server: server.clone() };
         self.group_at(group)?.renew(server, keepalive.load).ok_or_else(not_found)
     }
 
@@ -45,15 +45,15 @@ impl Control {
         let registration = heartbeat::registration(&self.shared.running, server, keepalive)
             .await
             .map_err(|why| ChangeError::ServerRefused { server: server.clone(), why })?;
-        let port = group.port();
+        let id = group.id();
         // Spares the disk; the limit is kept where the file is edited.
         if group.view().servers_total >= REGISTERED_MAX {
             // Servers with passing addresses would fill the group for ever: the one that is gone longest makes room.
             let gone = group.longest_gone();
-            let gone = gone.ok_or(ChangeError::TooManyServers { group: port, max: REGISTERED_MAX })?;
-            self.remove_server(port, &gone).await?;
+            let gone = gone.ok_or(ChangeError::TooManyServers { group: id.clone(), max: REGISTERED_MAX })?;
+            self.remove_server(id, &gone).await?;
         }
-        let edit = Edit::AddServer { group: port.into(), server: registration.server };
+        let edit = Edit::AddServer { group: id.clone(), server: registration.server };
         Ok(Change { edit, addresses: registration.addresses })
     }
 }

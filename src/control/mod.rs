@@ -32,7 +32,7 @@ use crate::config::{Config, Edit, Problem};
 use crate::counters::{EndReason, ProcessCounters};
 use crate::data::session::ProxySessionService;
 use crate::group::view::{GroupView, ServerView};
-use crate::group::{Group, Groups};
+use crate::group::{Group, GroupId, Groups};
 use crate::policy::factory::Factory;
 use crate::policy::spec::PolicySpec;
 use crate::policy::wasm::ModuleError;
@@ -82,11 +82,19 @@ pub enum ChangeError {
     /// No group has this port, name or address.
     #[error("no group {0}; group-list.do shows the groups, group-open.do makes one")]
     GroupNotFound(GroupParam),
+    /// Several groups have this port.
+    #[error("port {port} belongs to the groups {names}; expected the name of one of them, or an address it listens on")]
+    GroupAmbiguous {
+        /// The port.
+        port: u16,
+        /// Their names.
+        names: String,
+    },
     /// The group has no such server.
     #[error("group {group} has no server {server}; worker-list.do shows its servers")]
     ServerNotFound {
         /// The group.
-        group: u16,
+        group: GroupId,
         /// The server.
         server: ServerAddr,
     },
@@ -102,7 +110,7 @@ pub enum ChangeError {
     #[error("group {group} has {max} servers already; expected at most {max}")]
     TooManyServers {
         /// The group.
-        group: u16,
+        group: GroupId,
         /// The limit.
         max: usize,
     },
@@ -122,7 +130,7 @@ pub enum ChangeError {
     #[error("group {group}: {source}; nothing was changed")]
     Policy {
         /// The group.
-        group: u16,
+        group: GroupId,
         /// What is wrong with it.
         #[source]
         source: ModuleError,
@@ -165,41 +173,56 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// [`ChangeError::GroupNotFound`].
+    /// [`ChangeError::GroupNotFound`], or [`ChangeError::GroupAmbiguous`] for a port that several groups have.
     pub fn group(&self, group: &GroupParam) -> Result<Arc<Group>, ChangeError> {
         let groups = self.shared.running.groups.load();
-        let found = match group {
-            GroupParam::Port(port) => groups.get(port),
+        let not_found = || ChangeError::GroupNotFound(group.clone());
+        match group {
+            GroupParam::Port(port) => {
+                if let Some(found) = groups.get(&GroupId::from(*port)) {
+                    return Ok(Arc::clone(found));
+                }
+                let has_port =
+                    |found: &&Arc<Group>| found.snapshot().settings.listen.iter().any(|listen| listen.port() == *port);
+                let found: Vec<&Arc<Group>> = groups.values().filter(has_port).collect();
+                match found[..] {
+                    [] => Err(not_found()),
+                    [one] => Ok(Arc::clone(one)),
+                    _ => {
+                        let names: Vec<&str> = found.iter().map(|found| found.id().as_str()).collect();
+                        Err(ChangeError::GroupAmbiguous { port: *port, names: names.join(", ") })
+                    }
+                }
+            }
             GroupParam::Listen(addr) => {
-                groups.values().find(|found| found.snapshot().settings.listen.iter().any(|listen| listen == *addr))
+                let is_meant =
+                    |found: &&Arc<Group>| found.snapshot().settings.listen.iter().any(|listen| listen == *addr);
+                groups.values().find(is_meant).cloned().ok_or_else(not_found)
             }
-            GroupParam::Name(name) => {
-                groups.values().find(|found| found.snapshot().settings.name.as_deref() == Some(&**name))
-            }
-        };
-        found.cloned().ok_or_else(|| ChangeError::GroupNotFound(group.clone()))
+            GroupParam::Name(name) => groups.get(&GroupId::named(name)).cloned().ok_or_else(not_found),
+        }
     }
 
-    /// The port of the group that a request wants opened; a port that no group has is that of a new one.
+    /// The group that a request wants opened; a port that no group has is that of a new one.
     ///
     /// # Errors
     ///
     /// [`ChangeError::GroupNotFound`] for a name or an address that no group has.
-    pub fn group_to_open(&self, group: &GroupParam) -> Result<u16, ChangeError> {
+    pub fn group_to_open(&self, group: &GroupParam) -> Result<GroupId, ChangeError> {
         match (self.group(group), group.as_port()) {
-            (Ok(found), _) => Ok(found.port()),
-            (Err(_), Some(port)) => Ok(port),
-            (Err(error), None) => Err(error),
+            (Ok(found), _) => Ok(found.id().clone()),
+            (Err(ChangeError::GroupNotFound(_)), Some(port)) => Ok(port.into()),
+            (Err(error), _) => Err(error),
         }
     }
 
-    /// The group of this port.
+    /// The group of this id.
     ///
     /// # Errors
     ///
     /// [`ChangeError::GroupNotFound`].
-    pub(crate) fn group_at(&self, port: u16) -> Result<Arc<Group>, ChangeError> {
-        self.shared.running.groups.load().get(&port).cloned().ok_or_else(|| ChangeError::GroupNotFound(port.into()))
+    pub(crate) fn group_at(&self, id: &GroupId) -> Result<Arc<Group>, ChangeError> {
+        self.shared.running.groups.load().get(id).cloned().ok_or_else(|| ChangeError::GroupNotFound(id.into()))
     }
 
     /// The configuration in force.
@@ -252,8 +275,8 @@ impl Control {
     /// # Errors
     ///
     /// Group or server unknown, or the file cannot be written.
-    pub async fn remove_server(&self, group: u16, server: &ServerAddr) -> Result<(), ChangeError> {
-        self.edit(Edit::RemoveServer { group: group.into(), addr: server.clone() }).await
+    pub async fn remove_server(&self, group: &GroupId, server: &ServerAddr) -> Result<(), ChangeError> {
+        self.edit(Edit::RemoveServer { group: group.clone(), addr: server.clone() }).await
     }
 
     /// Sets what an operator wants of a server.
@@ -263,14 +286,14 @@ impl Control {
     /// Group or server unknown, or the file cannot be written.
     pub async fn set_server_state(
         &self,
-        group: u16,
+        group: &GroupId,
         server: &ServerAddr,
         state: State,
     ) -> Result<ServerView, ChangeError> {
         let addr = server.clone();
-        self.edit(Edit::SetServer { group: group.into(), addr, weight: None, state: Some(state), labels: None })
+        self.edit(Edit::SetServer { group: group.clone(), addr, weight: None, state: Some(state), labels: None })
             .await?;
-        let not_found = || ChangeError::ServerNotFound { group, server: server.clone() };
+        let not_found = || ChangeError::ServerNotFound { group: group.clone(), server: server.clone() };
         self.group_at(group)?.server(server).ok_or_else(not_found)
     }
 
@@ -279,8 +302,8 @@ impl Control {
     /// # Errors
     ///
     /// The port cannot be opened, or the file cannot be written.
-    pub async fn open_group(&self, group: u16, policy: Option<PolicySpec>) -> Result<GroupView, ChangeError> {
-        self.edit(Edit::OpenGroup { group: group.into(), policy }).await?;
+    pub async fn open_group(&self, group: &GroupId, policy: Option<PolicySpec>) -> Result<GroupView, ChangeError> {
+        self.edit(Edit::OpenGroup { group: group.clone(), policy }).await?;
         Ok(self.group_at(group)?.view())
     }
 
@@ -290,8 +313,8 @@ impl Control {
     /// # Errors
     ///
     /// Group unknown, or the file cannot be written.
-    pub async fn close_group(&self, group: u16, close_sessions: bool) -> Result<u64, ChangeError> {
-        self.edit(Edit::CloseGroup { group: group.into() }).await?;
+    pub async fn close_group(&self, group: &GroupId, close_sessions: bool) -> Result<u64, ChangeError> {
+        self.edit(Edit::CloseGroup { group: group.clone() }).await?;
         let closed = self.group_at(group)?;
         if close_sessions {
             return Ok(self.sessions().end_all(Some(&closed), EndReason::Killed) as u64);
@@ -304,8 +327,8 @@ impl Control {
     /// # Errors
     ///
     /// Group unknown, or the file cannot be written.
-    pub async fn set_policy(&self, group: u16, policy: PolicySpec) -> Result<GroupView, ChangeError> {
-        self.edit(Edit::SetPolicy { group: group.into(), policy }).await?;
+    pub async fn set_policy(&self, group: &GroupId, policy: PolicySpec) -> Result<GroupView, ChangeError> {
+        self.edit(Edit::SetPolicy { group: group.clone(), policy }).await?;
         Ok(self.group_at(group)?.view())
     }
 

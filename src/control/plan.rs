@@ -2,7 +2,7 @@
 //!
 //! Works on the text alone and waits for the disk, so it runs on the blocking pool.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -56,17 +56,19 @@ fn read_text(path: &Path) -> Result<String, ChangeError> {
 }
 
 /// Reads the file and edits what it says at this moment, so that a user's own edit is not lost.
-pub(super) fn plan(path: &Path, edits: Vec<Edit>, leased: Vec<(u16, ServerSettings)>) -> Result<Plan, ChangeError> {
+pub(super) fn plan(path: &Path, edits: Vec<Edit>, leased: Vec<(GroupId, ServerSettings)>) -> Result<Plan, ChangeError> {
     let old_text = read_text(path)?;
     let mut document = Document::parse(path, &old_text).map_err(|problems| invalid(path, problems))?;
-    let groups = document.config().groups.iter().map(|group| (group.settings.listen.port(), &group.servers));
-    let known: HashSet<(u16, &ServerAddr)> =
-        groups.flat_map(|(port, servers)| servers.iter().map(move |server| (port, &server.addr))).collect();
+    let groups = document.config().groups.iter().map(|group| (group.settings.id(), &group.servers));
+    let known: HashMap<GroupId, HashSet<&ServerAddr>> =
+        groups.map(|(id, servers)| (id, servers.iter().map(|server| &server.addr).collect())).collect();
     // Nearly all are there already, and there may be thousands.
-    let forgotten = leased.into_iter().filter(|(group, server)| !known.contains(&(*group, &server.addr)));
+    let forgotten = leased
+        .into_iter()
+        .filter(|(group, server)| !known.get(group).is_some_and(|known| known.contains(&server.addr)));
     for (group, server) in forgotten.collect::<Vec<_>>() {
         // Refused when its group is not there any more.
-        let _ = document.apply(&Edit::AddServer { group: group.into(), server });
+        let _ = document.apply(&Edit::AddServer { group, server });
     }
     let outcomes =
         edits.iter().map(|edit| has_room(&document, edit).and_then(|()| refusal(document.apply(edit)))).collect();
@@ -84,24 +86,17 @@ fn has_room(document: &Document, edit: &Edit) -> Result<(), ChangeError> {
     let is_full = group.is_some_and(|group| {
         group.servers.len() >= REGISTERED_MAX && group.servers.iter().all(|known| known.addr != server.addr)
     });
-    if is_full { Err(ChangeError::TooManyServers { group: port_of(id), max: REGISTERED_MAX }) } else { Ok(()) }
+    if is_full { Err(ChangeError::TooManyServers { group: id.clone(), max: REGISTERED_MAX }) } else { Ok(()) }
 }
 
 fn refusal(outcome: Result<(), EditError>) -> Result<(), ChangeError> {
     match outcome {
         // Two first heartbeats of one server at the same time: both are right.
         Ok(()) | Err(EditError::ServerExists { .. }) => Ok(()),
-        Err(EditError::GroupNotFound(group)) => Err(ChangeError::GroupNotFound(port_of(&group).into())),
-        Err(EditError::ServerNotFound { group, addr }) => {
-            Err(ChangeError::ServerNotFound { group: port_of(&group), server: addr })
-        }
+        Err(EditError::GroupNotFound(group)) => Err(ChangeError::GroupNotFound((&group).into())),
+        Err(EditError::ServerNotFound { group, addr }) => Err(ChangeError::ServerNotFound { group, server: addr }),
         Err(EditError::Refused(why)) => Err(ChangeError::Unfit(why)),
     }
-}
-
-/// Changes name groups by their ports.
-fn port_of(id: &GroupId) -> u16 {
-    id.as_port().unwrap_or_default()
 }
 
 fn invalid(path: &Path, problems: Vec<config::Problem>) -> ChangeError {

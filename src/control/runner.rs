@@ -4,7 +4,7 @@
 //! Everything that can fail comes before the save; the commit cannot. Registrations that wait together are
 //! saved together, so that thousands of servers that come at once cost a few writes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -13,17 +13,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::difference::{Difference, by_port};
+use super::difference::{Difference, by_id};
 use super::plan::{self, persist};
 use super::{Change, ChangeError, Control, JOBS_MAX, Job, Shared};
-use crate::base::label::GroupLabel;
 use crate::base::vital;
 use crate::config::{self, Config, Edit};
 use crate::counters::ProcessCounters;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::{DataThreads, ListenerId};
 use crate::events::{self, ConfigEvent, Event, GroupChange};
-use crate::group::{Group, Groups, Registration};
+use crate::group::{Group, GroupId, Groups, Registration};
 use crate::log;
 use crate::net;
 use crate::policy::IBalancePolicy;
@@ -43,7 +42,8 @@ pub(crate) struct Runner {
     path: PathBuf,
     shared: Arc<Shared>,
     threads: Arc<DataThreads>,
-    listeners: HashMap<u16, (SocketAddr, ListenerId)>,
+    /// By address: no two groups have the same.
+    listeners: HashMap<SocketAddr, (GroupId, ListenerId)>,
     jobs: mpsc::Receiver<Job>,
     /// Hash of the text that is in force.
     in_force: u64,
@@ -52,11 +52,11 @@ pub(crate) struct Runner {
 
 type Reply = oneshot::Sender<Result<(), ChangeError>>;
 
-/// Ports that are bound and not yet told to anybody.
-type Bound = BTreeMap<u16, (SocketAddr, Vec<OwnedFd>)>;
+/// Sockets of a group that are bound and not yet told to anybody, by address.
+type Bound = HashMap<SocketAddr, Vec<OwnedFd>>;
 
-/// Policies that are made and not yet used, by the group's port.
-type Policies = BTreeMap<u16, Arc<dyn IBalancePolicy>>;
+/// Policies that are made and not yet used, by the group.
+type Policies = BTreeMap<GroupId, Arc<dyn IBalancePolicy>>;
 
 impl Runner {
     /// Starts with what the file said at the start: opens the groups' ports.
@@ -88,8 +88,8 @@ impl Runner {
         let bound = runner.bind(&config)?;
         let mut policies = Policies::new();
         for settings in config.groups.iter().map(|group| &group.settings) {
-            let port = settings.listen.port();
-            policies.insert(port, runner.shared.policies.make_anyway(&settings.policy, port).await);
+            let made = runner.shared.policies.make_anyway(&settings.policy, settings.listen.port()).await;
+            policies.insert(settings.id(), made);
         }
         let _no_listener_to_close = runner.commit(config, config::file::hash(text.as_bytes()), bound, policies, &[]);
         runner.shared.is_ready.store(true, Relaxed);
@@ -190,22 +190,23 @@ impl Runner {
     }
 
     /// Servers that live by their leases: they stay in the file even if an old copy of it was put back.
-    fn leased(&self) -> Vec<(u16, ServerSettings)> {
+    fn leased(&self) -> Vec<(GroupId, ServerSettings)> {
         let groups = self.shared.running.groups.load();
-        groups.iter().flat_map(|(port, group)| group.leased().into_iter().map(|server| (*port, server))).collect()
+        groups.iter().flat_map(|(id, group)| group.leased().into_iter().map(|server| (id.clone(), server))).collect()
     }
 
     /// Binds what `config` wants to be open and is not.
     fn bind(&self, config: &Config) -> Result<Bound, ChangeError> {
         let mut bound = Bound::new();
-        let ours: Vec<SocketAddr> = self.listeners.values().map(|(addr, _)| *addr).collect();
+        let ours: Vec<SocketAddr> = self.listeners.keys().copied().collect();
         for settings in config.groups.iter().map(|group| &group.settings).filter(|settings| settings.open) {
-            let (listen, port) = (settings.listen.first(), settings.listen.port());
-            let current = self.listeners.get(&port).map(|(addr, _)| *addr);
-            if current != Some(listen) {
-                let sockets = net::bind(listen, self.threads.count(), &ours)
-                    .map_err(|source| ChangeError::Listen { listen, source: Arc::new(source) })?;
-                bound.insert(port, (listen, sockets));
+            let id = settings.id();
+            for listen in settings.listen.iter() {
+                if self.listeners.get(&listen).is_none_or(|(of, _)| *of != id) {
+                    let sockets = net::bind(listen, self.threads.count(), &ours)
+                        .map_err(|source| ChangeError::Listen { listen, source: Arc::new(source) })?;
+                    bound.insert(listen, sockets);
+                }
             }
         }
         Ok(bound)
@@ -216,10 +217,10 @@ impl Runner {
         let running = self.shared.running.groups.load_full();
         let mut policies = Policies::new();
         for settings in config.groups.iter().map(|group| &group.settings) {
-            let port = settings.listen.port();
-            if running.get(&port).is_none_or(|group| group.snapshot().settings.policy != settings.policy) {
+            let (id, port) = (settings.id(), settings.listen.port());
+            if running.get(&id).is_none_or(|group| group.snapshot().settings.policy != settings.policy) {
                 let made = self.shared.policies.make(&settings.policy, port).await;
-                policies.insert(port, made.map_err(|source| ChangeError::Policy { group: port, source })?);
+                policies.insert(id.clone(), made.map_err(|source| ChangeError::Policy { group: id, source })?);
             }
         }
         Ok(policies)
@@ -236,18 +237,18 @@ impl Runner {
     ) -> (Difference, Vec<ListenerId>) {
         let old = self.shared.running.config.load_full();
         let difference = Difference::between(&old, &config);
-        let before = by_port(&old);
+        let before = by_id(&old);
         let running = self.shared.running.groups.load_full();
         let mut groups = Groups::new();
         let mut to_close = Vec::new();
         for wanted in &config.groups {
-            let port = wanted.settings.listen.port();
-            let (registered, removed) = beside_the_file(port, done);
+            let id = wanted.settings.id();
+            let (registered, removed) = beside_the_file(&id, done);
             let is_new_here = !registered.is_empty() || !removed.is_empty();
-            let policy = policies.remove(&port);
-            let group = match (running.get(&port), policy) {
+            let policy = policies.remove(&id);
+            let group = match (running.get(&id), policy) {
                 (Some(group), policy) => {
-                    if before.get(&port) != Some(&wanted) || is_new_here {
+                    if before.get(&id) != Some(&wanted) || is_new_here {
                         group.apply(wanted.settings.clone(), wanted.servers.clone(), policy, &registered, &removed);
                     }
                     Arc::clone(group)
@@ -257,22 +258,40 @@ impl Runner {
                     Arc::new(Group::new(wanted.settings.clone(), wanted.servers.clone(), policy))
                 }
             };
-            if let Some((addr, sockets)) = bound.remove(&port) {
+            for listen in wanted.settings.listen.iter() {
+                let Some(sockets) = bound.remove(&listen) else { continue };
                 let listener = self.threads.open(sockets, &group);
-                to_close.extend(self.listeners.insert(port, (addr, listener)).map(|(_, old)| old));
-                let change = GroupChange::Opened { listen: addr, policy: wanted.settings.policy.to_string().into() };
-                events::publish(Event::Group { group: group.label().clone(), change });
+                to_close.extend(self.listeners.insert(listen, (id.clone(), listener)).map(|(_, old)| old));
+                let change = GroupChange::Opened { listen, policy: wanted.settings.policy.to_string().into() };
+                events::publish(Event::Group { group: group.label(), change });
             }
-            groups.insert(port, group);
+            groups.insert(id, group);
         }
-        let is_open = |port: &u16| groups.get(port).is_some_and(|group| group.snapshot().settings.open);
-        for (port, (_, listener)) in self.listeners.extract_if(|port, _| !is_open(port)) {
-            let label = running.get(&port).map_or_else(|| GroupLabel::new(port, None), |group| group.label().clone());
-            events::publish(Event::Group { group: label, change: GroupChange::Closed });
-            to_close.push(listener);
-        }
+        to_close.extend(self.take_unwanted(&running, &groups));
         self.publish(groups, config, in_force);
         (difference, to_close)
+    }
+
+    /// The listeners that no group wants any more.
+    fn take_unwanted(&mut self, before: &Groups, groups: &Groups) -> Vec<ListenerId> {
+        let is_wanted = |listen: &SocketAddr, id: &GroupId| {
+            groups.get(id).is_some_and(|group| {
+                let settings = &group.snapshot().settings;
+                settings.open && settings.listen.iter().any(|wanted| wanted == *listen)
+            })
+        };
+        let unwanted: Vec<_> = self.listeners.extract_if(|listen, (id, _)| !is_wanted(listen, id)).collect();
+        let mut closed = BTreeSet::new();
+        for (listen, (id, _)) in &unwanted {
+            let Some(group) = groups.get(id).or_else(|| before.get(id)) else { continue };
+            let change = match self.listeners.values().any(|(of, _)| of == id) {
+                true => GroupChange::AddressClosed { listen: *listen },
+                false if closed.insert(id) => GroupChange::Closed,
+                false => continue,
+            };
+            events::publish(Event::Group { group: group.label(), change });
+        }
+        unwanted.into_iter().map(|(_, (_, listener))| listener).collect()
     }
 
     fn publish(&mut self, groups: Groups, config: Config, in_force: u64) {
@@ -349,14 +368,14 @@ fn is_light(edit: &Edit) -> bool {
 }
 
 /// The servers of one group that register or leave, whatever the file says of them.
-fn beside_the_file(group: u16, done: &[&Change]) -> (Vec<Registration>, Vec<ServerAddr>) {
+fn beside_the_file(group: &GroupId, done: &[&Change]) -> (Vec<Registration>, Vec<ServerAddr>) {
     let (mut registered, mut removed) = (Vec::new(), Vec::new());
     for change in done {
         match &change.edit {
-            Edit::AddServer { group: of, server } if of.as_port() == Some(group) => {
+            Edit::AddServer { group: of, server } if of == group => {
                 registered.push(Registration { server: server.clone(), addresses: change.addresses.clone() });
             }
-            Edit::RemoveServer { group: of, addr } if of.as_port() == Some(group) => removed.push(addr.clone()),
+            Edit::RemoveServer { group: of, addr } if of == group => removed.push(addr.clone()),
             _ => {}
         }
     }

@@ -39,8 +39,8 @@ impl Control {
     /// Writes into the file which servers have fallen silent or are heard again; true when there were any.
     pub(super) async fn note_silence(&self) -> Result<bool, ChangeError> {
         let mut servers = Vec::new();
-        for (port, group) in self.groups().iter() {
-            servers.extend(group.unnoted_silence().into_iter().map(|(addr, silent)| ((*port).into(), addr, silent)));
+        for (id, group) in self.groups().iter() {
+            servers.extend(group.unnoted_silence().into_iter().map(|(addr, silent)| (id.clone(), addr, silent)));
         }
         let is_news = !servers.is_empty();
         if is_news {

@@ -75,6 +75,11 @@ pub enum GroupChange {
     },
     /// It accepts no more clients.
     Closed,
+    /// It accepts no more clients at one of its addresses.
+    AddressClosed {
+        /// Where.
+        listen: SocketAddr,
+    },
     /// So many leases ran out at once that they are kept.
     LeasesKept {
         /// Servers that have fallen silent.
@@ -241,6 +246,10 @@ impl GroupChange {
                 "group open"
             }
             Self::Closed => "group closed",
+            Self::AddressClosed { listen } => {
+                to.addr("listen", *listen);
+                "group no longer listens on an address"
+            }
             Self::LeasesKept { silent, leases } => {
                 to.number("silent", *silent as u64).number("leases", *leases as u64);
                 "leases kept: most servers fell silent at once; those that answer a connect stay online"

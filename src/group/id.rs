@@ -49,6 +49,16 @@ impl From<u16> for GroupId {
     }
 }
 
+/// A number where it is a port, as it always was; else a text.
+impl serde::Serialize for GroupId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.as_port() {
+            Some(port) => serializer.serialize_u16(port),
+            None => serializer.serialize_str(&self.0),
+        }
+    }
+}
+
 impl fmt::Display for GroupId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

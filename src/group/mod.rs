@@ -42,8 +42,8 @@ pub use lease::{Lease, LeaseCheck, Trial};
 pub use outcome::Outcome;
 pub use snapshot::{PickError, ServerSlot, Snapshot};
 
-/// The groups by port, in order.
-pub type Groups = BTreeMap<u16, Arc<Group>>;
+/// The groups by their ids, in order.
+pub type Groups = BTreeMap<GroupId, Arc<Group>>;
 
 /// The settings of a group that a session needs, and those of its leases. Those first that every session needs, as
 /// they are seldom in a near cache where there are many groups.
@@ -78,6 +78,11 @@ impl GroupSettings {
         self.name.as_deref().map_or_else(|| GroupId::from(self.listen.port()), GroupId::named)
     }
 
+    /// What the group is called where it is shown.
+    fn label(&self) -> GroupLabel {
+        GroupLabel::new(self.listen.port(), self.name.as_deref())
+    }
+
     /// True for a group that is called so.
     pub fn is_called(&self, id: &GroupId) -> bool {
         match &self.name {
@@ -104,7 +109,9 @@ pub struct Group {
     snapshot: ArcSwap<Snapshot>,
     /// What happened to its sessions.
     pub counters: Arc<GroupCounters>,
-    label: GroupLabel,
+    id: GroupId,
+    /// Changes with the port of a group that has a name.
+    label: ArcSwap<GroupLabel>,
     /// Guards the list of members and the order in which snapshots are published.
     members: Mutex<Members>,
 }
@@ -114,27 +121,33 @@ impl Group {
     /// restart costs nothing. `policy` is what [`GroupSettings::policy`] names.
     pub fn new(settings: GroupSettings, servers: Vec<ServerSettings>, policy: Arc<dyn IBalancePolicy>) -> Self {
         let (now_ms, timeout) = (clock::coarse_ms(), settings.heartbeat_timeout);
-        let label = GroupLabel::new(settings.listen.port(), None);
+        let (id, label) = (settings.id(), settings.label());
         let mut members = Members::new(label.clone(), policy);
         members.merge(servers, now_ms, timeout);
         members.grant_leases(now_ms, timeout);
         let snapshot = members.publish(settings);
         Self {
             counters: Arc::default(),
-            label,
+            id,
+            label: ArcSwap::from_pointee(label),
             snapshot: ArcSwap::from_pointee(snapshot),
             members: Mutex::new(members),
         }
     }
 
-    /// The port.
+    /// What it is called. Never changes: a group with another name is another group.
+    pub fn id(&self) -> &GroupId {
+        &self.id
+    }
+
+    /// The port of its first address.
     pub fn port(&self) -> u16 {
-        self.label.port()
+        self.snapshot().settings.listen.port()
     }
 
     /// What it is called where it is shown.
-    pub fn label(&self) -> &GroupLabel {
-        &self.label
+    pub fn label(&self) -> GroupLabel {
+        GroupLabel::clone(&self.label.load())
     }
 
     /// What sessions see now.
@@ -166,6 +179,11 @@ impl Group {
     ) {
         let (now_ms, timeout) = (clock::coarse_ms(), settings.heartbeat_timeout);
         let mut members = self.members();
+        let label = settings.label();
+        if **self.label.load() != label {
+            members.set_label(label.clone());
+            self.label.store(Arc::new(label));
+        }
         removed.iter().for_each(|addr| members.remove(addr));
         for Registration { server, addresses } in registered {
             members.claim(server.clone(), addresses.clone(), Claim::Heartbeat(Lease::new(now_ms, timeout)));
@@ -277,7 +295,8 @@ impl Group {
         let snapshot = self.snapshot();
         let (servers_online, servers_total) = self.members().count();
         view::GroupView {
-            group: self.port(),
+            group: snapshot.settings.listen.port(),
+            name: snapshot.settings.name.as_deref().map(str::to_owned),
             listen: snapshot.settings.listen.to_string(),
             open: snapshot.settings.open,
             policy: snapshot.settings.policy.to_string(),

@@ -59,9 +59,12 @@ pub struct Candidate {
 /// A group as `group-list.do` shows it.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct GroupView {
-    /// The port.
+    /// The port, the first one where it listens on several.
     pub group: u16,
-    /// `ip:port`.
+    /// Its name, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `ip:port`; several are separated by a comma and a blank.
     pub listen: String,
     /// True when it accepts clients.
     pub open: bool,

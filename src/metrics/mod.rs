@@ -22,6 +22,7 @@ use prometheus_client::registry::Registry;
 
 use crate::control::Control;
 use crate::counters::{EndReason, FaultKind, GroupCounters, Histogram, ModuleCounters, ProcessCounters};
+use crate::group::GroupId;
 use crate::group::view::ServerView;
 use crate::policy::wasm::view::{ModuleState, ModuleView};
 use crate::server::State;
@@ -31,8 +32,8 @@ use process::ProcessFigures;
 /// One group as it is at the scrape.
 #[derive(Debug)]
 struct GroupSample {
-    /// The port.
-    port: u16,
+    /// What it is called: the name, or else the port.
+    id: GroupId,
     /// The name of its policy.
     policy: Arc<str>,
     /// What its sessions did.
@@ -44,8 +45,8 @@ struct GroupSample {
 /// All metrics of what runs. May take a while: with thousands of servers the text has megabytes.
 pub fn of(control: &Control, format: Format) -> String {
     let groups = control.groups();
-    let samples = groups.iter().map(|(port, group)| GroupSample {
-        port: *port,
+    let samples = groups.iter().map(|(id, group)| GroupSample {
+        id: id.clone(),
         policy: group.snapshot().settings.policy.shared_name(),
         counters: Arc::clone(&group.counters),
         servers: group.servers(),
@@ -59,10 +60,9 @@ pub fn of(control: &Control, format: Format) -> String {
 
 /// The whole text as OpenMetrics, `# EOF` included. Of the modules, those that a group names are shown.
 fn render(groups: Vec<GroupSample>, modules: Vec<ModuleView>, process: Arc<ProcessCounters>) -> String {
-    let ports = groups.iter().map(|group| group.port.to_string()).collect();
     let figures = ProcessFigures::read();
     let mut registry = Registry::with_prefix("goproxy");
-    registry.register_collector(Box::new(Scrape { groups, ports, modules, process, figures }));
+    registry.register_collector(Box::new(Scrape { groups, modules, process, figures }));
     let mut out = String::new();
     text::encode(&mut out, &registry).expect("a String takes whatever is written");
     out
@@ -74,8 +74,6 @@ type Labels<'a> = Vec<(&'static str, &'a str)>;
 #[derive(Debug)]
 struct Scrape {
     groups: Vec<GroupSample>,
-    /// The groups' ports as label values, in the same order.
-    ports: Vec<String>,
     modules: Vec<ModuleView>,
     process: Arc<ProcessCounters>,
     figures: ProcessFigures,
@@ -95,7 +93,7 @@ impl Collector for Scrape {
 
 impl Scrape {
     fn groups(&self) -> impl Iterator<Item = (&str, &GroupSample)> {
-        self.ports.iter().map(String::as_str).zip(&self.groups)
+        self.groups.iter().map(|group| (group.id.as_str(), group))
     }
 
     /// One series per group.
@@ -103,7 +101,7 @@ impl Scrape {
         &'a self,
         value: impl Fn(&GroupCounters) -> V + 'a,
     ) -> impl Iterator<Item = (Labels<'a>, V)> + 'a {
-        self.groups().map(move |(port, group)| (vec![("group", port)], value(&group.counters)))
+        self.groups().map(move |(id, group)| (vec![("group", id)], value(&group.counters)))
     }
 
     /// One series per group of what is counted in this field.
@@ -116,10 +114,9 @@ impl Scrape {
 
     /// One series per group and reason.
     fn ended(&self, is_refusal: bool) -> impl Iterator<Item = (Labels<'_>, u64)> {
-        self.groups().flat_map(move |(port, group)| {
+        self.groups().flat_map(move |(id, group)| {
             let reasons = EndReason::ALL.into_iter().filter(move |reason| reason.is_refusal() == is_refusal);
-            reasons
-                .map(move |reason| (vec![("group", port), ("reason", reason.as_str())], group.counters.ended(reason)))
+            reasons.map(move |reason| (vec![("group", id), ("reason", reason.as_str())], group.counters.ended(reason)))
         })
     }
 
@@ -128,10 +125,11 @@ impl Scrape {
         &'a self,
         value: impl Fn(&ServerView) -> Option<V> + Copy + 'a,
     ) -> impl Iterator<Item = (Labels<'a>, V)> + 'a {
-        self.groups().flat_map(move |(port, group)| {
-            group.servers.iter().filter_map(move |server| {
-                Some((vec![("group", port), ("server", server.addr.as_str())], value(server)?))
-            })
+        self.groups().flat_map(move |(id, group)| {
+            group
+                .servers
+                .iter()
+                .filter_map(move |server| Some((vec![("group", id), ("server", server.addr.as_str())], value(server)?)))
         })
     }
 
@@ -161,7 +159,7 @@ impl Scrape {
         families.counter("sessions_refused", "Clients turned away without a server, by reason", self.ended(true))?;
         families.counter("bytes_up", "Bytes from clients to servers", self.loaded(|group| &group.bytes_up))?;
         families.counter("bytes_down", "Bytes from servers to clients", self.loaded(|group| &group.bytes_down))?;
-        let time = self.groups().map(|(port, group)| (vec![("group", port)], &group.counters.session_time));
+        let time = self.groups().map(|(id, group)| (vec![("group", id)], &group.counters.session_time));
         families.histogram("session_duration_seconds", "How long sessions lasted", time)
     }
 
@@ -170,12 +168,12 @@ impl Scrape {
         families.counter("connect_errors", "Attempts to connect to a server that failed", errors)?;
         let retries = self.loaded(|group| &group.connect_retries);
         families.counter("connect_retries", "Attempts to connect that followed a failed one", retries)?;
-        let time = self.groups().map(|(port, group)| (vec![("group", port)], &group.counters.connect_time));
+        let time = self.groups().map(|(id, group)| (vec![("group", id)], &group.counters.connect_time));
         families.histogram("connect_duration_seconds", "How long successful attempts to connect took", time)
     }
 
     fn servers(&self, families: &mut Families<'_>) -> fmt::Result {
-        let policies = self.groups().map(|(port, group)| (vec![("group", port), ("policy", &*group.policy)], 1u64));
+        let policies = self.groups().map(|(id, group)| (vec![("group", id), ("policy", &*group.policy)], 1u64));
         families.gauge("group_policy", "1 for the policy of each group", policies)?;
         let preserving = self.per_group(|group| u64::from(group.is_self_preserving.load(Relaxed)));
         families.gauge("self_preservation", "1 while a group keeps leases that ran out", preserving)?;

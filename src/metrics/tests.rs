@@ -26,7 +26,7 @@ fn server(addr: &str) -> ServerView {
 }
 
 fn group(port: u16, servers: Vec<ServerView>) -> GroupSample {
-    GroupSample { port, policy: "ha".into(), counters: Arc::default(), servers }
+    GroupSample { id: port.into(), policy: "ha".into(), counters: Arc::default(), servers }
 }
 
 fn module(name: &str, state: ModuleState) -> ModuleView {

@@ -15,7 +15,7 @@ use super::{Running, rules};
 use crate::base::clock;
 use crate::config::Edit;
 use crate::group::view::ServerView;
-use crate::group::{Group, Registration, Trial};
+use crate::group::{Group, GroupId, Registration, Trial};
 use crate::health;
 use crate::server::{Origin, ServerAddr, ServerSettings, State};
 
@@ -57,7 +57,7 @@ pub fn hear(group: &Group, server: &ServerAddr, keepalive: &Keepalive) -> Heard 
     let Some(known) = group.server_settings(server) else {
         return Heard::Stranger;
     };
-    match (keepalive.edit_of(group.port(), &known), group.renew(server, keepalive.load)) {
+    match (keepalive.edit_of(group.id(), &known), group.renew(server, keepalive.load)) {
         (Some(edit), _) => Heard::News(edit),
         (None, Some(view)) => Heard::Renewed(Box::new(view)),
         // Removed in this moment.
@@ -153,7 +153,7 @@ async fn try_server(group: Arc<Group>, trial: Trial, places: Arc<Semaphore>) {
 
 impl Keepalive {
     /// The edit that brings what is known of a server up to date; `None` when nothing is new.
-    fn edit_of(&self, group: u16, known: &ServerSettings) -> Option<Edit> {
+    fn edit_of(&self, group: &GroupId, known: &ServerSettings) -> Option<Edit> {
         let weight = self.weight.filter(|weight| *weight != known.weight);
         let state = self.state.filter(|state| *state != known.state);
         let zone = self.zone.as_ref().filter(|zone| known.labels.get("zone") != Some(zone));
@@ -163,7 +163,7 @@ impl Keepalive {
             labels
         });
         let is_new = weight.is_some() || state.is_some() || labels.is_some();
-        is_new.then(|| Edit::SetServer { group: group.into(), addr: known.addr.clone(), weight, state, labels })
+        is_new.then(|| Edit::SetServer { group: group.clone(), addr: known.addr.clone(), weight, state, labels })
     }
 }
 

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::lookup::{Answer, FRESH, Lane, PLACE_PAUSE};
 use super::{Running, rules};
 use crate::events::{self, ConfigEvent, Event, ServerChange};
+use crate::group::GroupId;
 use crate::server::{Origin, ServerAddr};
 
 /// Between two lookups of a name that resolves.
@@ -35,7 +36,7 @@ const LATE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
 
 /// A server of one group: the same name may be allowed in one and not in another.
-type Key = (u16, ServerAddr);
+type Key = (GroupId, ServerAddr);
 
 /// A host, how long its lookup took, and what came of it.
 type Done = (String, Duration, Answer);
@@ -102,9 +103,9 @@ impl Names {
         let now = Instant::now();
         self.servers.clear();
         let mut known = HashSet::new();
-        for (port, group) in self.running.groups.load().iter() {
+        for (id, group) in self.running.groups.load().iter() {
             for (addr, origin) in group.names() {
-                let key = (*port, addr);
+                let key = (id.clone(), addr);
                 let host = key.1.host().to_owned();
                 if !self.known.contains(&key) {
                     self.schedules.entry(host.clone()).or_insert_with(|| Schedule::new(now)).due = now;
@@ -164,18 +165,18 @@ impl Names {
     /// Tells the servers on a host what its name resolves to.
     fn tell(&self, host: &str, answer: &Answer, is_news: bool) {
         let groups = self.running.groups.load();
-        for ((port, addr), origin) in self.servers.get(host).into_iter().flatten() {
-            let Some(group) = groups.get(port) else { continue };
+        for ((id, addr), origin) in self.servers.get(host).into_iter().flatten() {
+            let Some(group) = groups.get(id) else { continue };
             let outcome = answer.clone().and_then(|ips| self.allowed(&ips, addr, *origin));
             let name = addr.as_str();
             match &outcome {
-                Ok(addresses) => tracing::debug!(group = port, server.addr = name, ?addresses, "name resolved"),
+                Ok(addresses) => tracing::debug!(group = %id, server.addr = name, ?addresses, "name resolved"),
                 Err(error) if is_news => events::publish(Event::Server {
-                    group: group.label().clone(),
+                    group: group.label(),
                     addr: addr.shared(),
                     change: ServerChange::NotResolved { error: error.as_str().into() },
                 }),
-                Err(error) => tracing::debug!(group = port, server.addr = name, error, "name not resolved"),
+                Err(error) => tracing::debug!(group = %id, server.addr = name, error, "name not resolved"),
             }
             group.resolved(addr, outcome);
         }
@@ -238,7 +239,10 @@ mod tests {
     fn publish(running: &Running, groups: &[&[String]]) {
         let group = |(port, names): (u16, &&[String])| {
             let server = |name: &String| ServerSettings::new(name.parse().unwrap(), Origin::File);
-            (port, Arc::new(Group::for_tests(GroupSettings::for_tests("ha"), names.iter().map(server).collect())))
+            (
+                GroupId::from(port),
+                Arc::new(Group::for_tests(GroupSettings::for_tests("ha"), names.iter().map(server).collect())),
+            )
         };
         let groups: Groups = (1..).zip(groups).map(group).collect();
         running.publish(groups, running.config.load().as_ref().clone());
@@ -255,7 +259,7 @@ mod tests {
     }
 
     fn online(running: &Running, port: u16) -> usize {
-        running.groups.load()[&port].view().servers_online
+        running.groups.load()[&port.into()].view().servers_online
     }
 
     fn hosts(prefix: &str, count: usize) -> Vec<String> {
@@ -299,7 +303,7 @@ mod tests {
         let hanging = Hanging::new();
         let running = running(&hanging, &[&["unknown:1".to_owned()]]);
         let task = tokio::spawn(run(Arc::clone(&running), CancellationToken::new()));
-        let cause = || running.groups.load()[&1].servers()[0].cause.clone().unwrap();
+        let cause = || running.groups.load()[&1.into()].servers()[0].cause.clone().unwrap();
         eventually("the reason is shown", || cause() == "its name is not resolved: no such host").await;
         task.abort();
     }

@@ -49,15 +49,15 @@ struct Groups {
 pub(super) async fn open(call: Call, params: Open) -> Answer {
     let control = call.control();
     let group = control.group_to_open(&params.group)?;
-    let view = control.open_group(group, params.policy.map(|policy| policy.0)).await?;
+    let view = control.open_group(&group, params.policy.map(|policy| policy.0)).await?;
     Ok(granted(&format!("listening on {}", view.listen), view))
 }
 
 pub(super) async fn close(call: Call, params: Close) -> Answer {
     let control = call.control();
-    let group = control.group(&params.group)?.port();
+    let group = control.group(&params.group)?;
     let closes_sessions = params.sessions == Some(Sessions::Close);
-    let sessions = control.close_group(group, closes_sessions).await?;
+    let sessions = control.close_group(group.id(), closes_sessions).await?;
     let msg = if closes_sessions { "closed, and its sessions ended" } else { "closed; its sessions go on" };
     Ok(granted(msg, SessionsOf { sessions }))
 }
@@ -69,7 +69,7 @@ pub(super) async fn list(call: Call, _: NoParams) -> Answer {
 
 pub(super) async fn set_policy(call: Call, params: SetPolicy) -> Answer {
     let control = call.control();
-    let group = control.group(&params.group)?.port();
-    let view = control.set_policy(group, params.policy.0).await?;
+    let group = control.group(&params.group)?;
+    let view = control.set_policy(group.id(), params.policy.0).await?;
     Ok(granted(&format!("policy is {}", view.policy), view))
 }

@@ -13,7 +13,7 @@ use crate::admin::reply::{Answer, Refusal, granted};
 use crate::control::{ChangeError, GroupParam};
 use crate::counters::ModuleCounters;
 use crate::group::view::{Candidate, GroupView};
-use crate::group::{ExplainError, Explanation, PickError};
+use crate::group::{ExplainError, Explanation, GroupId, PickError};
 use crate::policy::built_in;
 use crate::policy::wasm::view::{ModuleState, ModuleView};
 
@@ -49,7 +49,7 @@ struct PolicyView {
     fallbacks: Option<u64>,
     nones: Option<u64>,
     /// Ports of the groups that use it.
-    groups: Vec<u16>,
+    groups: Vec<GroupId>,
 }
 
 #[derive(Serialize)]
@@ -74,12 +74,12 @@ pub(super) async fn list(call: Call, _: NoParams) -> Answer {
 pub(super) async fn explain(call: Call, params: Explain) -> Answer {
     let (client, tried) = (params.client.0, params.tried.unwrap_or_default().0);
     let group = call.control().group(&params.group)?;
-    let port = group.port();
+    let id = group.id().clone();
     let explained = blocking("internal", "the explanation", move || group.explain(client, &tried)).await?;
     let Explanation { server, policy, candidates, notes } = explained.map_err(|error| match error {
-        ExplainError::ServerNotFound(server) => ChangeError::ServerNotFound { group: port, server }.into(),
+        ExplainError::ServerNotFound(server) => ChangeError::ServerNotFound { group: id, server }.into(),
         ExplainError::CannotRehearse(_) => {
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "cannot_rehearse", format!("group {port}: {error}"))
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "cannot_rehearse", format!("group {id}: {error}"))
         }
     })?;
     let ip = client.ip();
@@ -93,8 +93,13 @@ pub(super) async fn explain(call: Call, params: Explain) -> Answer {
     Ok(granted(&msg, body))
 }
 
-fn users(policy: &str, groups: &[GroupView]) -> Vec<u16> {
-    groups.iter().filter(|view| view.policy == policy).map(|view| view.group).collect()
+fn users(policy: &str, groups: &[GroupView]) -> Vec<GroupId> {
+    groups.iter().filter(|view| view.policy == policy).map(id_of).collect()
+}
+
+/// The name, or else the port.
+fn id_of(view: &GroupView) -> GroupId {
+    view.name.as_deref().map_or_else(|| view.group.into(), GroupId::named)
 }
 
 fn wasm(module: ModuleView, groups: &[GroupView]) -> PolicyView {
@@ -143,6 +148,7 @@ mod tests {
     fn group(port: u16, policy: &str) -> GroupView {
         GroupView {
             group: port,
+            name: None,
             listen: format!("0.0.0.0:{port}"),
             open: true,
             policy: policy.to_owned(),

@@ -85,7 +85,7 @@ pub(super) async fn keepalive(call: Call, params: Keepalive) -> Answer {
         zone: params.zone.map(|zone| zone.0),
         load: params.load.map(|load| load.0),
     };
-    let view = control.keepalive(group.port(), &params.server.0, keepalive).await?;
+    let view = control.keepalive(group.id(), &params.server.0, keepalive).await?;
     // A server of the file has no lease; the time it would have tells it how often to come back.
     let ttl_ms =
         view.lease_ms.unwrap_or_else(|| crate::base::clock::as_ms(group.snapshot().settings.heartbeat_timeout));
@@ -112,13 +112,13 @@ pub(super) async fn remove(call: Call, params: Remove) -> Answer {
         );
         return Err(Refusal::new(StatusCode::FORBIDDEN, "token_not_enough", msg));
     }
-    control.remove_server(group.port(), &params.server.0).await?;
+    control.remove_server(group.id(), &params.server.0).await?;
     Ok(granted("removed; its sessions go on", Nothing {}))
 }
 
 pub(super) async fn set_state(call: Call, params: SetState) -> Answer {
     let control = call.control();
-    let group = control.group(&params.group)?.port();
-    let view = control.set_server_state(group, &params.server.0, params.state.0).await?;
+    let group = control.group(&params.group)?;
+    let view = control.set_server_state(group.id(), &params.server.0, params.state.0).await?;
     Ok(granted(&format!("state is {}", view.state), SessionsOf { sessions: view.sessions }))
 }

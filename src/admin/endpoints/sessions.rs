@@ -7,6 +7,7 @@ use super::values::Id;
 use crate::admin::params::params;
 use crate::admin::reply::{Answer, Nothing, Refusal, granted};
 use crate::control::GroupParam;
+use crate::group::Group;
 
 /// How many sessions the list shows.
 const SESSIONS_SHOWN: usize = 1_000;
@@ -28,7 +29,7 @@ params! {
 pub(super) async fn list(call: Call, params: List) -> Answer {
     let control = call.control();
     let group = params.group.map(|group| control.group(&group)).transpose()?;
-    let list = control.sessions().list(group.map(|group| group.port()), SESSIONS_SHOWN);
+    let list = control.sessions().list(group.as_deref().map(Group::id), SESSIONS_SHOWN);
     Ok(granted(&format!("sessions: the newest {} of {}", list.sessions.len(), list.total), list))
 }
 

@@ -45,6 +45,9 @@ pub struct SessionView {
     pub id: u64,
     /// The group's port.
     pub group: u16,
+    /// The group's name, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "group_name")]
+    pub name: Option<String>,
     /// The client.
     pub client: SocketAddr,
     /// The server; `None` while none is connected.

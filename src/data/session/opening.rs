@@ -115,8 +115,8 @@ fn say_loop(record: &SessionRecord) {
     static SAY_AGAIN_MS: AtomicU64 = AtomicU64::new(0);
     let now_ms = clock::coarse_ms();
     if SAY_AGAIN_MS.fetch_update(Relaxed, Relaxed, |at| (now_ms >= at).then_some(now_ms + SAY_EVERY_MS)).is_ok() {
-        let group = record.group().port();
-        tracing::warn!(group, "the group's servers lead back to it: ending the sessions that come round");
+        let group = record.group().label();
+        tracing::warn!(%group, "the group's servers lead back to it: ending the sessions that come round");
     }
 }
 

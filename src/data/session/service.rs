@@ -19,7 +19,7 @@ use crate::counters::EndReason;
 use crate::data::deadlines::NEVER;
 use crate::data::poll::{SessionKey, Waker};
 use crate::events::{self, Event, ProcessEvent, SessionEvent};
-use crate::group::{Group, GroupSettings, Outcome};
+use crate::group::{Group, GroupId, GroupSettings, Outcome};
 use crate::policy::Epoch;
 use crate::server::Server;
 
@@ -139,7 +139,7 @@ impl ProxySessionService {
         self.active.fetch_add(1, Relaxed);
         group.counters.sessions_total.fetch_add(1, Relaxed);
         group.counters.sessions_active.fetch_add(1, Relaxed);
-        events::session(|| SessionEvent::ClientConnected { id: record.id, group: group.label().clone(), client });
+        events::session(|| SessionEvent::ClientConnected { id: record.id, group: group.label(), client });
         SessionGuard { service: Arc::clone(self), shard, key, record, end: EndReason::Shutdown, error: None }
     }
 
@@ -164,11 +164,11 @@ impl ProxySessionService {
     }
 
     /// The newest `limit` sessions, of one group or of all.
-    pub fn list(&self, group: Option<u16>, limit: usize) -> SessionList {
+    pub fn list(&self, group: Option<&GroupId>, limit: usize) -> SessionList {
         let mut records = Vec::new();
         for shard in &self.shards {
             let all = shard.records();
-            let wanted = all.iter().filter(|(_, record)| group.is_none_or(|group| record.group.port() == group));
+            let wanted = all.iter().filter(|(_, record)| group.is_none_or(|group| record.group.id() == group));
             records.extend(wanted.map(|(_, record)| Arc::clone(record)));
         }
         let total = records.len();
@@ -289,7 +289,7 @@ impl SessionRecord {
         let _ = self.server.set(Arc::clone(server));
         events::session(|| SessionEvent::ServerConnected {
             id: self.id,
-            group: self.group.label().clone(),
+            group: self.group.label(),
             client: self.client,
             server: server.settings.addr.shared(),
             attempt: self.attempts.load(Relaxed),
@@ -337,6 +337,7 @@ impl SessionRecord {
         SessionView {
             id: self.id,
             group: self.group.port(),
+            name: self.group.label().name().map(str::to_owned),
             client: self.client,
             server: self.server.get().map(|server| server.settings.addr.to_string()),
             age_ms: now_ms.saturating_sub(self.accepted_ms),
@@ -407,7 +408,7 @@ impl Drop for SessionGuard {
         }
         events::session(|| SessionEvent::SessionClosed {
             id: record.id,
-            group: record.group.label().clone(),
+            group: record.group.label(),
             policy: record.group.snapshot().settings.policy.shared_name(),
             client: record.client,
             server: record.server.get().map(|server| server.settings.addr.shared()),
