@@ -21,6 +21,7 @@ mod documents;
 mod drain;
 mod ends;
 mod finding_a_server;
+mod group_names;
 mod half_close;
 mod kept_leases;
 mod layers;
