@@ -21,7 +21,7 @@ use crate::control::{ChangeError, Control, Runner, note_silence};
 use crate::counters::EndReason;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::{DataThreads, sessions_max};
-use crate::events::{self, Event, PolicyEvent, ProcessEvent};
+use crate::events::{self, ConfigEvent, Event, PolicyEvent, ProcessEvent};
 use crate::sources::{heartbeat, names};
 use crate::status::{self, Online};
 
@@ -191,14 +191,15 @@ impl Proxy {
 
 /// Reads the file again whenever a secret's own file may have changed, until `stop`.
 async fn secrets(control: Control, stop: CancellationToken) {
-    let (files, files_changed) = (control.clone(), control.secrets_changed());
+    let files = control.clone();
     let reload = || async {
         if !control.secret_files().is_empty() {
             // `control` logs what comes of it.
             drop(control.reload().await);
         }
     };
-    watch::watch_files(move || files.secret_files(), reload, files_changed, stop).await;
+    let are_others = |event: &Event| matches!(event, Event::Config(ConfigEvent::SecretFilesChanged));
+    watch_set(move || files.secret_files(), are_others, reload, stop).await;
 }
 
 /// Has modules loaded whose files have become others, until `stop`.
@@ -212,16 +213,27 @@ async fn policies(control: Control, stop: CancellationToken) {
             drop(control.reload().await);
         }
     };
+    let are_others = |event: &Event| matches!(event, Event::Policy(PolicyEvent::FilesChanged));
+    watch_set(move || files.files(), are_others, look, stop).await;
+}
+
+/// Watches files of which an event tells when they `are_others`.
+async fn watch_set<F: Future<Output = ()>>(
+    files: impl Fn() -> Vec<PathBuf> + Send + 'static,
+    are_others: impl Fn(&Event) -> bool,
+    on_change: impl FnMut() -> F,
+    stop: CancellationToken,
+) {
     let set_changed = Arc::new(Notify::new());
     let mut changes = events::subscribe();
     let pass_on = async {
         loop {
-            changes.wait_for(|event| matches!(event, Event::Policy(PolicyEvent::FilesChanged))).await;
+            changes.wait_for(&are_others).await;
             set_changed.notify_one();
         }
     };
     tokio::select! {
-        () = watch::watch_files(move || files.files(), look, Arc::clone(&set_changed), stop) => {}
+        () = watch::watch_files(files, on_change, Arc::clone(&set_changed), stop) => {}
         () = pass_on => {}
     }
 }

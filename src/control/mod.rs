@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 pub use difference::Difference;
 pub use group_param::{GROUP_NAME_LEN_MAX, GroupParam, GroupParamError};
@@ -58,8 +58,6 @@ struct Shared {
     is_ready: AtomicBool,
     /// Hash of the text that was last read for a reload, good or not, or that we wrote.
     last_read: Arc<AtomicU64>,
-    /// Secrets are kept in other files now.
-    secrets_changed: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -263,11 +261,6 @@ impl Control {
     /// The files that secrets are kept in.
     pub(crate) fn secret_files(&self) -> Vec<PathBuf> {
         self.shared.running.config.load_full().secret_files.clone()
-    }
-
-    /// Told when [`Control::secret_files`] has another answer.
-    pub(crate) fn secrets_changed(&self) -> Arc<Notify> {
-        Arc::clone(&self.shared.secrets_changed)
     }
 
     /// Takes a server out of its group; its sessions go on.

@@ -80,7 +80,6 @@ impl Runner {
             counters: Arc::new(ProcessCounters::default()),
             is_ready: AtomicBool::new(false),
             last_read: Arc::default(),
-            secrets_changed: Arc::default(),
         });
         let control = Control { shared: Arc::clone(&shared), jobs: sender };
         let mut runner =
@@ -300,7 +299,7 @@ impl Runner {
         self.shared.running.publish(groups, config);
         let config = self.shared.running.config.load_full();
         if old.secret_files != config.secret_files {
-            self.shared.secrets_changed.notify_one();
+            events::publish(Event::Config(ConfigEvent::SecretFilesChanged));
         }
         let has_new_secret = old.admin != config.admin;
         if self.in_force != in_force || has_new_secret {

@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ChangeError, Control};
 use crate::config::Edit;
+use crate::events::{self, Event};
 
-/// How often it is looked for news.
-const LOOK: Duration = Duration::from_secs(1);
+/// From the first server that comes or goes to the note.
+const GATHER: Duration = Duration::from_secs(1);
 
 /// Between two writes, so that servers which come and go do not keep the disk busy.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -22,17 +23,20 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(60);
 
 /// Keeps the notes in the file until `stop`.
 pub(crate) async fn note_silence(control: Control, stop: CancellationToken) {
-    let mut pause = LOOK;
-    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-        pause = match control.note_silence().await {
-            Ok(false) => LOOK,
-            Ok(true) => PAUSE,
-            Err(error) => {
+    let keep = async {
+        let mut changes = events::subscribe();
+        loop {
+            changes.wait_for(|event| matches!(event, Event::Server { .. })).await;
+            // Those that fall silent together are noted together.
+            tokio::time::sleep(GATHER).await;
+            while let Err(error) = control.note_silence().await {
                 tracing::debug!(%error, "cannot note which servers are silent");
-                PAUSE_AFTER_ERROR
+                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
-        };
-    }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    stop.run_until_cancelled(keep).await;
 }
 
 impl Control {

@@ -122,6 +122,8 @@ pub enum ConfigEvent {
     },
     /// The mistakes were taken back.
     InOrderAgain,
+    /// Secrets are kept in other files now.
+    SecretFilesChanged,
     /// The file says what is in force already.
     Unchanged,
     /// The file was not taken.
@@ -187,7 +189,7 @@ impl Event {
             | Self::Config(ConfigEvent::AtRestart { .. } | ConfigEvent::Refused { .. } | ConfigEvent::Mistake { .. })
             | Self::Process(ProcessEvent::DrainOver { .. })
             | Self::Lost(_) => Level::WARN,
-            Self::Config(ConfigEvent::Applied | ConfigEvent::Unchanged)
+            Self::Config(ConfigEvent::Applied | ConfigEvent::SecretFilesChanged | ConfigEvent::Unchanged)
             | Self::Policy(PolicyEvent::FilesChanged)
             | Self::Process(ProcessEvent::Idle) => Level::DEBUG,
             Self::Process(ProcessEvent::Failed { .. }) => Level::ERROR,
@@ -270,6 +272,7 @@ impl ConfigEvent {
     fn show(&self, to: &mut Visitor<'_>) -> &'static str {
         match self {
             Self::Applied => "configuration applied",
+            Self::SecretFilesChanged => "other secret files wanted",
             Self::Reloaded { opened, closed, changed, settings } => {
                 to.word("opened", opened).word("closed", closed).word("changed", changed).word("settings", settings);
                 "proxy.json reloaded"

@@ -9,9 +9,6 @@ const SWAPS: u64 = 1_000;
 /// Threads that ask all the while.
 const THREADS: usize = 2;
 
-/// Memory that may come to stay with the process, of which other tests have their part, in kilobytes.
-const RESIDENT_GROWTH_MAX: usize = 64 << 10;
-
 /// Picks the last of the servers, or the last but one.
 fn from_the_end(place: u64) -> String {
     let set_servers = format!(
@@ -33,14 +30,8 @@ impl Drop for End<'_> {
     }
 }
 
-fn resident_kb() -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[test]
-fn a_thousand_swaps_while_sessions_ask_leave_no_pick_to_the_fallback_and_nothing_behind() {
+fn a_thousand_swaps_while_sessions_ask_leave_no_pick_to_the_fallback() {
     let bench = Bench::with(&from_the_end(0));
     let servers = set(&[1; 3]);
     // Nobody but the fallback picks the first.
@@ -69,15 +60,11 @@ fn a_thousand_swaps_while_sessions_ask_leave_no_pick_to_the_fallback_and_nothing
             assert_eq!(bench.view().error, None);
             assert_eq!(policy.pick_index(&request(&servers)), Some(2 - (number % 2) as usize), "at once");
         };
-        (1..=SWAPS / 10).for_each(swap);
-        let before = resident_kb();
-        (SWAPS / 10 + 1..=SWAPS).for_each(swap);
-        let growth = resident_kb().saturating_sub(before);
+        (1..=SWAPS).for_each(swap);
         drop(end);
         let picks: Vec<_> = asking.into_iter().map(|thread| thread.join().unwrap()).collect();
-        println!("{SWAPS} swaps in {:?}, picks {picks:?}, {growth} kB more", began.elapsed());
+        println!("{SWAPS} swaps in {:?}, picks {picks:?}", began.elapsed());
         assert!(picks.iter().all(|picks| picks[0] == 0 && picks[1] > 0 && picks[2] > 0), "{picks:?}");
-        assert!(growth < RESIDENT_GROWTH_MAX, "{growth} kB");
     });
     let counters = bench.view().counters.unwrap();
     assert_eq!((counters.swaps.load(Relaxed), counters.refusals.load(Relaxed)), (SWAPS, 0));
