@@ -1,7 +1,7 @@
 //! Heartbeats: what a server says of itself.
 //!
 //! The heartbeat of a known server renews its lease at once. One that brings something new, and the first one of a
-//! server, are proposed to `control`, which writes them into the file. [`leases`] ends what has not been renewed.
+//! server, are proposed to `control`, which writes them into the file. `leases` ends what has not been renewed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

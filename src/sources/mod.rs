@@ -1,9 +1,9 @@
 //! Who says that a server exists.
 //!
 //! A source observes servers and tells their group at once, without the file: a heartbeat renews a lease ([`heartbeat`]),
-//! a lookup brings addresses ([`names`]). What an operator or the file wants goes through `control`, one change at a
+//! a lookup brings addresses (`names`). What an operator or the file wants goes through `control`, one change at a
 //! time; the first heartbeat of a server does so too, because it adds the server to the file. Which addresses may
-//! register is decided in [`rules`].
+//! register is decided in `rules`.
 //!
 //! A further source is a file in this folder that gives its servers to [`Group::claim`](crate::group::Group::claim)
 //! and takes them back with `withdraw`, and a variant of [`Claim`](crate::group::Claim).

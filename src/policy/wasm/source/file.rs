@@ -25,7 +25,7 @@ const EXAMINED_BYTES_MAX: u64 = 64 << 20;
 pub struct Limits {
     /// Its size.
     pub file_bytes_max: u64,
-    /// How long compiling may take, by [`super::cost`]'s estimate.
+    /// How long compiling may take, by `cost`'s estimate.
     pub compile_budget: Duration,
 }
 
