@@ -115,6 +115,7 @@ fn a_server_that_was_silent_before_a_restart_is_offline_after_it_until_it_is_hea
     let mut proxy = proxy.again();
     let server = proxy.server_of(group, &all[1]);
     assert_eq!((&server["online"], &server["cause"]), (&false.into(), &"no heartbeat within heartbeat_timeout".into()));
+    eventually("the log has come to the admin port", || proxy.log.count("admin listens") == 1);
     assert_eq!(proxy.log.count("server online"), 1, "{}", proxy.log.text());
     proxy.ok(&beat(group, &all[1]));
     assert_eq!(proxy.online(group), all, "its first heartbeat brings it back");
