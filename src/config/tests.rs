@@ -75,13 +75,13 @@ fn groups_and_servers_have_names_and_a_group_several_addresses() {
     let config = read(
         r#"{ "groups": [
              { "name": "web", "listen": ["127.0.0.1:8081", "[::1]:8082"], "servers": [ { "addr": "a:1", "name": "db-1" }, "b:1" ] },
-             { "name": "8090", "listen": "127.0.0.1:8083" },
+             { "name": "shop", "listen": "127.0.0.1:8083" },
              { "name": "other", "listen": "127.0.0.2:8083" },
              { "listen": "[::1]:8084" } ] }"#,
     )
     .unwrap();
     let ids: Vec<String> = config.groups.iter().map(|group| group.settings.id().to_string()).collect();
-    assert_eq!(ids, ["web", "8090", "other", "8084"]);
+    assert_eq!(ids, ["web", "shop", "other", "8084"]);
     assert_eq!(config.groups[0].settings.listen.to_string(), "127.0.0.1:8081, [::1]:8082");
     let names: Vec<_> =
         config.groups[0].servers.iter().map(|server| server.name.as_deref().map(String::as_str)).collect();

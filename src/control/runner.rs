@@ -262,7 +262,7 @@ impl Runner {
                 let listener = self.threads.open(sockets, &group);
                 to_close.extend(self.listeners.insert(listen, (id.clone(), listener)).map(|(_, old)| old));
                 let change = GroupChange::Opened { listen, policy: wanted.settings.policy.to_string().into() };
-                events::publish(Event::Group { group: group.label(), change });
+                events::publish(Event::Group { group: group.label().clone(), change });
             }
             groups.insert(id, group);
         }
@@ -288,7 +288,7 @@ impl Runner {
                 false if closed.insert(id) => GroupChange::Closed,
                 false => continue,
             };
-            events::publish(Event::Group { group: group.label(), change });
+            events::publish(Event::Group { group: group.label().clone(), change });
         }
         unwanted.into_iter().map(|(_, (_, listener))| listener).collect()
     }

@@ -64,6 +64,6 @@ fn say_exhausted(group: &Group, error: Errno) {
     let now_ms = clock::coarse_ms();
     if SAY_AGAIN_MS.fetch_update(Relaxed, Relaxed, |at| (now_ms >= at).then_some(now_ms + SAY_EVERY_MS)).is_ok() {
         let change = GroupChange::Exhausted { error: std::io::Error::from(error).to_string().into() };
-        events::publish_soon(Event::Group { group: group.label(), change });
+        events::publish_soon(Event::Group { group: group.label().clone(), change });
     }
 }

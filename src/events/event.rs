@@ -92,6 +92,8 @@ pub enum GroupChange {
         /// What shows that heartbeats arrive.
         reason: &'static str,
     },
+    /// Its servers lead back to it.
+    Loops,
     /// No descriptor is left for another client.
     Exhausted {
         /// What the system says.
@@ -185,7 +187,10 @@ impl Event {
     pub fn level(&self) -> Level {
         match self {
             Self::Server { change: ServerChange::Suspect { .. } | ServerChange::NotResolved { .. }, .. }
-            | Self::Group { change: GroupChange::LeasesKept { .. } | GroupChange::Exhausted { .. }, .. }
+            | Self::Group {
+                change: GroupChange::LeasesKept { .. } | GroupChange::Loops | GroupChange::Exhausted { .. },
+                ..
+            }
             | Self::Config(ConfigEvent::AtRestart { .. } | ConfigEvent::Refused { .. } | ConfigEvent::Mistake { .. })
             | Self::Process(ProcessEvent::DrainOver { .. })
             | Self::Lost(_) => Level::WARN,
@@ -260,6 +265,7 @@ impl GroupChange {
                 to.text("reason", reason);
                 "leases run out again"
             }
+            Self::Loops => "the group's servers lead back to it: ending the sessions that come round",
             Self::Exhausted { error } => {
                 to.word("error", error);
                 "cannot accept clients for a moment"

@@ -104,6 +104,8 @@ impl Queue {
         }
     }
 
+    // Inlined, as is the rest of the way: an entry is built where it stays.
+    #[inline]
     pub(crate) fn push_session(&self, event: impl FnOnce() -> SessionEvent) {
         if self.sessions_wanted.load(Relaxed) != 0 {
             self.push(What::Session(event()));
@@ -111,15 +113,17 @@ impl Queue {
     }
 
     /// Never waits longer than another thread takes to move one entry.
+    #[inline]
     pub(crate) fn push(&self, what: What) {
         self.push_entry(Entry { at: SystemTime::now(), what });
     }
 
+    #[inline]
     pub(crate) fn push_entry(&self, entry: Entry) {
         let mut entries = lock(&self.shards[SHARD.with(|shard| *shard)].0);
         if entries.len() >= SHARD_ENTRIES_MAX {
             drop(entries);
-            return self.lose(&entry.what);
+            return self.lose(entry);
         }
         entries.push(entry);
         let is_first = entries.len() == 1;
@@ -155,8 +159,9 @@ impl Queue {
     }
 
     /// Counts what found no place.
-    fn lose(&self, what: &What) {
-        match what {
+    #[cold]
+    fn lose(&self, entry: Entry) {
+        match entry.what {
             What::Line(_) | What::Published(_) => {}
             What::Session(_) | What::Event(_) => {
                 self.events_lost.fetch_add(1, Relaxed);

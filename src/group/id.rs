@@ -8,10 +8,10 @@ use std::sync::Arc;
 /// Longest name of a group or a server, in bytes.
 pub const NAME_LEN_MAX: usize = 64;
 
-/// True for what a group or a server may be called: `[a-z0-9_-]{1,64}`.
+/// True for what a group or a server may be called: `[a-z0-9_-]{1,64}`, but not digits alone, which are a port.
 pub fn is_name(text: &str) -> bool {
     let is_fit = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
-    (1..=NAME_LEN_MAX).contains(&text.len()) && text.bytes().all(is_fit)
+    (1..=NAME_LEN_MAX).contains(&text.len()) && text.bytes().all(is_fit) && !text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// What a group is called: its name, or, without one, its port as text. Cheap to clone.
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn names_are_short_and_of_few_signs() {
-        assert!(["a", "web-1", "8081", "_", &"x".repeat(64)].into_iter().all(is_name));
-        assert!(!["", "Web", "a b", "a.b", "ä", &"x".repeat(65)].into_iter().any(is_name));
+        assert!(["a", "web-1", "8081-", "_", &"x".repeat(64)].into_iter().all(is_name));
+        assert!(!["", "8081", "0", "021105", "Web", "a b", "a.b", "ä", &"x".repeat(65)].into_iter().any(is_name));
     }
 }

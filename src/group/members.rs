@@ -49,11 +49,6 @@ impl Members {
         }
     }
 
-    /// Takes what its group is called from now on.
-    pub(super) fn set_label(&mut self, group: GroupLabel) {
-        self.group = group;
-    }
-
     /// Takes another policy.
     pub(super) fn set_policy(&mut self, policy: Arc<dyn IBalancePolicy>) {
         self.policy = policy;

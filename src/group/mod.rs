@@ -110,8 +110,7 @@ pub struct Group {
     /// What happened to its sessions.
     pub counters: Arc<GroupCounters>,
     id: GroupId,
-    /// Changes with the port of a group that has a name.
-    label: ArcSwap<GroupLabel>,
+    label: GroupLabel,
     /// Guards the list of members and the order in which snapshots are published.
     members: Mutex<Members>,
 }
@@ -129,7 +128,7 @@ impl Group {
         Self {
             counters: Arc::default(),
             id,
-            label: ArcSwap::from_pointee(label),
+            label,
             snapshot: ArcSwap::from_pointee(snapshot),
             members: Mutex::new(members),
         }
@@ -146,8 +145,8 @@ impl Group {
     }
 
     /// What it is called where it is shown.
-    pub fn label(&self) -> GroupLabel {
-        GroupLabel::clone(&self.label.load())
+    pub fn label(&self) -> &GroupLabel {
+        &self.label
     }
 
     /// What sessions see now.
@@ -179,11 +178,7 @@ impl Group {
     ) {
         let (now_ms, timeout) = (clock::coarse_ms(), settings.heartbeat_timeout);
         let mut members = self.members();
-        let label = settings.label();
-        if **self.label.load() != label {
-            members.set_label(label.clone());
-            self.label.store(Arc::new(label));
-        }
+        self.label.set_port(settings.listen.port());
         removed.iter().for_each(|addr| members.remove(addr));
         for Registration { server, addresses } in registered {
             members.claim(server.clone(), addresses.clone(), Claim::Heartbeat(Lease::new(now_ms, timeout)));

@@ -60,7 +60,7 @@ impl Group {
         // Having no port left towards this server is not its fault.
         if error.kind() != io::ErrorKind::AddrNotAvailable && server.live.connect_failed(clock::coarse_ms()) {
             events::publish_soon(Event::Server {
-                group: self.label(),
+                group: self.label().clone(),
                 addr: server.settings.addr.shared(),
                 change: ServerChange::Suspect { error: error.to_string().into() },
             });

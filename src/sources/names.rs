@@ -172,7 +172,7 @@ impl Names {
             match &outcome {
                 Ok(addresses) => tracing::debug!(group = %id, server.addr = name, ?addresses, "name resolved"),
                 Err(error) if is_news => events::publish(Event::Server {
-                    group: group.label(),
+                    group: group.label().clone(),
                     addr: addr.shared(),
                     change: ServerChange::NotResolved { error: error.as_str().into() },
                 }),

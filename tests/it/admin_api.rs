@@ -38,8 +38,8 @@ const INTRODUCTION: &str = "\
 
 GET and POST, with parameters in the query or in a form body (`application/x-www-form-urlencoded`); with
 `\"allow_get_changes\": false` changes need POST. Every answer is one line of JSON with `ok` and `msg` (below with line breaks);
-a refusal has a stable `code` and a true [status](#refusals). More fields may be added; names stay. `group` is a port, or the
-`ip:port` on which the group listens; `server` is `host:port`, `ip:port` or `[ipv6]:port`.
+a refusal has a stable `code` and a true [status](#refusals). More fields may be added; names stay. `group` is a group's name, its
+port if no other group has that, or an `ip:port` on which it listens; `server` is `host:port`, `ip:port` or `[ipv6]:port`.
 
 A change is in the file and in effect before the answer says ok. One that cannot be written into the file (read-only folder,
 full disk, a mistake that somebody has left in it) is refused and changes nothing. Heartbeats of known servers write nothing.

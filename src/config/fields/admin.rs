@@ -20,7 +20,7 @@ settings! {
         /// The bearer token that every request needs but /live and /ready: the token itself, env:NAME or file:PATH
         /// (relative to the folder of this file).
         token: Option<Secret> as optional(secret()), AtOnce;
-        /// A second token, which allows worker-keepalive.do and nothing else; written as token is.
+        /// A second token, which allows worker-keepalive.do, and worker-remove.do for a server that registered itself; written as token is.
         register_token: Option<Secret> as optional(secret()), AtOnce;
         /// Networks whose addresses may register as servers; null for all that are not refused anyway.
         register_allow: Option<Vec<IpNet>> as optional(network_list()), AtOnce;

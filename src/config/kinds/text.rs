@@ -157,11 +157,11 @@ pub(in crate::config) const fn name<T>() -> Name<T> {
 
 impl<T> Describe for Name<T> {
     fn schema(&self) -> serde_json::Value {
-        json!({ "type": "string", "pattern": format!("^[a-z0-9_-]{{1,{NAME_LEN_MAX}}}$") })
+        json!({ "type": "string", "pattern": format!("^(?![0-9]+$)[a-z0-9_-]{{1,{NAME_LEN_MAX}}}$") })
     }
 
     fn expected(&self) -> String {
-        format!("1 to {NAME_LEN_MAX} of a-z, 0-9, _ and -")
+        format!("1 to {NAME_LEN_MAX} of a-z, 0-9, _ and -, not digits alone")
     }
 }
 

@@ -20,6 +20,7 @@ use super::service::{SessionGuard, SessionRecord};
 use super::stream::Stream;
 use crate::base::clock;
 use crate::counters::EndReason;
+use crate::events::{self, Event, GroupChange};
 
 /// Bytes of the client's that are taken before a server is found. Enough for a request, and little enough that
 /// thousands of clients may wait for a server that does not answer.
@@ -115,8 +116,8 @@ fn say_loop(record: &SessionRecord) {
     static SAY_AGAIN_MS: AtomicU64 = AtomicU64::new(0);
     let now_ms = clock::coarse_ms();
     if SAY_AGAIN_MS.fetch_update(Relaxed, Relaxed, |at| (now_ms >= at).then_some(now_ms + SAY_EVERY_MS)).is_ok() {
-        let group = record.group().label();
-        tracing::warn!(%group, "the group's servers lead back to it: ending the sessions that come round");
+        let group = record.group().label().clone();
+        events::publish_soon(Event::Group { group, change: GroupChange::Loops });
     }
 }
 

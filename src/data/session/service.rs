@@ -139,7 +139,7 @@ impl ProxySessionService {
         self.active.fetch_add(1, Relaxed);
         group.counters.sessions_total.fetch_add(1, Relaxed);
         group.counters.sessions_active.fetch_add(1, Relaxed);
-        events::session(|| SessionEvent::ClientConnected { id: record.id, group: group.label(), client });
+        events::session(|| SessionEvent::ClientConnected { id: record.id, group: group.label().clone(), client });
         SessionGuard { service: Arc::clone(self), shard, key, record, end: EndReason::Shutdown, error: None }
     }
 
@@ -289,7 +289,7 @@ impl SessionRecord {
         let _ = self.server.set(Arc::clone(server));
         events::session(|| SessionEvent::ServerConnected {
             id: self.id,
-            group: self.group.label(),
+            group: self.group.label().clone(),
             client: self.client,
             server: server.settings.addr.shared(),
             attempt: self.attempts.load(Relaxed),
@@ -408,7 +408,7 @@ impl Drop for SessionGuard {
         }
         events::session(|| SessionEvent::SessionClosed {
             id: record.id,
-            group: record.group.label(),
+            group: record.group.label().clone(),
             policy: record.group.snapshot().settings.policy.shared_name(),
             client: record.client,
             server: record.server.get().map(|server| server.settings.addr.shared()),
