@@ -55,7 +55,7 @@ take out a server that registered itself. Requests that a web page could have ca
 ## Connections
 
 An idle connection is kept open for at least 75 seconds (`Keep-Alive: timeout=75`). Up to 8,192 are open at a time, or a
-quarter of the descriptors that the process may have, if that is less; an idle one costs about 6 KB. Beyond half of that,
+fifteenth of the descriptors that the process may have, if that is less; an idle one costs about 6 KB. Beyond half of that,
 answers say `Connection: close`; when all places are taken, the connection that is idle longest is closed for a new one. `/live`
 and `/ready` are answered even when all are busy. A request's head may take 5 seconds from its first byte and have 16 KiB, its
 body 5 seconds and 64 KiB.
