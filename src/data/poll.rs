@@ -12,6 +12,7 @@ use std::sync::Arc;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 
 /// Events fetched at once; the rest comes with the next call.
 const EVENTS_PER_WAIT: usize = 256;
@@ -29,6 +30,8 @@ pub(crate) struct Token(u64);
 pub(crate) enum Source {
     /// Somebody has woken the thread.
     Waker,
+    /// The time that was set has come.
+    Timer,
     /// A listener.
     Listener(u64),
     /// The client of a session.
@@ -50,6 +53,7 @@ pub(crate) struct Ready(EventFlags);
 pub(crate) struct Reactor {
     epoll: OwnedFd,
     waker: Waker,
+    timer: OwnedFd,
 }
 
 /// Wakes the thread of a [`Reactor`] out of its wait.
@@ -58,6 +62,7 @@ pub(crate) struct Waker(Arc<OwnedFd>);
 
 impl Token {
     const WAKER: Self = Self(u64::MAX);
+    const TIMER: Self = Self(u64::MAX - 1);
     const LISTENER: u64 = 1 << 63;
     const SERVER: u64 = 1 << 62;
 
@@ -76,6 +81,7 @@ impl Token {
     pub(crate) fn source(self) -> Source {
         match self.0 {
             _ if self == Self::WAKER => Source::Waker,
+            _ if self == Self::TIMER => Source::Timer,
             value if value & Self::LISTENER != 0 => Source::Listener(value & !Self::LISTENER),
             value if value & Self::SERVER != 0 => Source::Server(SessionKey(value & !Self::SERVER)),
             value => Source::Client(SessionKey(value)),
@@ -138,7 +144,10 @@ impl Reactor {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &waker, EventData::new_u64(Token::WAKER.0), EventFlags::IN | EventFlags::ET)?;
-        Ok(Self { epoll, waker: Waker(Arc::new(waker)) })
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        // Nobody reads how often it has run out: each time is an edge.
+        epoll::add(&epoll, &timer, EventData::new_u64(Token::TIMER.0), EventFlags::IN | EventFlags::ET)?;
+        Ok(Self { epoll, waker: Waker(Arc::new(waker)), timer })
     }
 
     /// Wakes the thread that waits here.
@@ -171,6 +180,19 @@ impl Reactor {
         let _ = epoll::delete(&self.epoll, socket);
     }
 
+    /// Has an event of [`Source::Timer`] come in so many milliseconds, at least one, instead of the one it was set for.
+    ///
+    /// One call now and then: a time-out with every wait would have the kernel start and stop a timer each time.
+    ///
+    /// # Errors
+    ///
+    /// None that a working system has.
+    pub(crate) fn set_timer(&self, in_ms: u32) -> io::Result<()> {
+        let once = Itimerspec { it_interval: timespec(0), it_value: timespec(in_ms.max(1)) };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+        Ok(())
+    }
+
     /// Waits for events, `timeout_ms` milliseconds at most or without end, and puts them into `events`.
     ///
     /// # Errors
@@ -178,16 +200,17 @@ impl Reactor {
     /// None that a working system has.
     pub(crate) fn wait(&self, events: &mut Events, timeout_ms: Option<u32>) -> io::Result<()> {
         events.0.clear();
-        let timeout = timeout_ms.map(|timeout_ms| Timespec {
-            tv_sec: i64::from(timeout_ms / 1_000),
-            tv_nsec: i64::from(timeout_ms % 1_000 * 1_000_000),
-        });
+        let timeout = timeout_ms.map(timespec);
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events.0), timeout.as_ref()) {
             // A signal that nobody handles, or a debugger.
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn timespec(ms: u32) -> Timespec {
+    Timespec { tv_sec: i64::from(ms / 1_000), tv_nsec: i64::from(ms % 1_000 * 1_000_000) }
 }
 
 /// Room for the events of one wait.
@@ -241,6 +264,7 @@ mod tests {
         let (first, second) = (SessionKey::new(70_000, 5), SessionKey::new(70_000, u64::from(u32::MAX) + 7));
         for (token, source) in [
             (Token::WAKER, Source::Waker),
+            (Token::TIMER, Source::Timer),
             (Token::listener(3), Source::Listener(3)),
             (Token::client(first), Source::Client(first)),
             (Token::server(second), Source::Server(second)),

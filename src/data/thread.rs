@@ -85,6 +85,8 @@ pub(crate) struct DataThread {
     deadlines: Deadlines,
     /// When to scan all sessions next; [`NEVER`] while there is nothing to scan for.
     scan_at_ms: u64,
+    /// For when the timer is set; never, once it has run out.
+    timer_at_ms: u64,
     /// Sessions looked at without an event.
     #[cfg(test)]
     looks: usize,
@@ -117,6 +119,7 @@ impl DataThread {
             sessions_held: 0,
             deadlines: Deadlines::default(),
             scan_at_ms: NEVER,
+            timer_at_ms: NEVER,
             #[cfg(test)]
             looks: 0,
             again: Vec::new(),
@@ -137,7 +140,7 @@ impl DataThread {
 
     /// One wait, and what it brought. False when there is nobody left to command it.
     fn run_once(&mut self, events: &mut Events) -> io::Result<bool> {
-        self.workspace.reactor.wait(events, self.wait_max_ms())?;
+        self.wait(events)?;
         self.workspace.now_ms = clock::coarse_ms();
         let again = std::mem::take(&mut self.again);
         for (token, ready) in events.iter() {
@@ -145,6 +148,7 @@ impl DataThread {
                 Source::Client(key) => self.on_ready(key, Side::Client, ready),
                 Source::Server(key) => self.on_ready(key, Side::Server, ready),
                 Source::Listener(key) => self.accept(key as usize),
+                Source::Timer => self.timer_at_ms = NEVER,
                 Source::Waker => {
                     if !self.run_commands() {
                         return Ok(false);
@@ -162,6 +166,21 @@ impl DataThread {
             self.look_at_sessions();
         }
         Ok(true)
+    }
+
+    /// Waits for events, or until sessions are to be looked at. The timer is set anew only where that is sooner than it
+    /// was set for: mostly once a second, with the scan.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let wait_max_ms = self.wait_max_ms();
+        if wait_max_ms == Some(0) {
+            return self.workspace.reactor.wait(events, wait_max_ms);
+        }
+        let at_ms = self.next_look_ms();
+        if let Some(in_ms) = wait_max_ms.filter(|_| at_ms < self.timer_at_ms) {
+            self.workspace.reactor.set_timer(in_ms)?;
+            self.timer_at_ms = at_ms;
+        }
+        self.workspace.reactor.wait(events, None)
     }
 
     /// How long the next wait may take, for ever without an answer.
