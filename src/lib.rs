@@ -4,6 +4,9 @@
 //! `ARCHITECTURE.md` leads to the place to change. Each paragraph of the list is a floor of the house,
 //! lowest first: a module imports only from those that stand above it here, and inside a folder there are no circles.
 
+#![warn(clippy::unwrap_used, reason = "input never panics; `expect` names the invariant")]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "what a test starts ends with it"))]
+
 pub mod base;
 pub mod events;
 pub mod counters;

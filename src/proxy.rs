@@ -166,6 +166,7 @@ impl Proxy {
     /// watched here, and nobody waits for it.
     fn spawn_runner(&self, runner: Runner) {
         let by_surprise = self.failed.clone().drop_guard();
+        #[allow(clippy::disallowed_methods, reason = "its end is watched, and nobody may wait for it")]
         tokio::spawn(async move {
             runner.run().await;
             by_surprise.disarm();

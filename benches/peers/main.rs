@@ -8,6 +8,8 @@
 //! Every exchange is checked: a short read, a reset, a wrong count or a session left over is a fault, the
 //! figure of that round is dropped, and the program ends with exit code 1.
 
+#![allow(clippy::disallowed_methods, reason = "a benchmark lets time pass")]
+
 mod admin;
 mod backend;
 mod bulk;

@@ -50,6 +50,7 @@ fn has_names(value: &Value, wanted: &str) {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a list of cases")]
 fn every_endpoint_answers_with_the_documented_names() {
     let [admin, group, new, nobody] = ports();
     let echo = named_echo();
@@ -140,6 +141,7 @@ fn every_endpoint_answers_with_the_documented_names() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a list of cases")]
 fn a_request_that_is_wrong_is_refused_by_name_and_changes_nothing() {
     let [admin, group, nobody] = ports();
     let proxy = TestProxy::with_file(admin, &config(admin, group, "", "\"127.0.0.1:1\""));

@@ -122,6 +122,7 @@ fn the_shipped_samples_are_fit() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a list of cases")]
 fn an_unfit_module_is_refused_with_the_fault_as_the_reason() {
     let some = "(i32.store8 (i32.const 32) (i32.const 1))";
     for (kind, text, reason) in [

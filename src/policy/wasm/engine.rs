@@ -131,6 +131,7 @@ impl Ticker {
         while !self.is_over.load(SeqCst) {
             vital::panic_at("policy-clock");
             for _ in 0..IDLE_TICKS {
+                #[allow(clippy::disallowed_methods, reason = "the clock itself: its tick is its work")]
                 thread::sleep(TICK);
                 if self.time == Time::Processor {
                     let spent = processor_time();
