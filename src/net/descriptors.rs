@@ -1,14 +1,14 @@
 //! How the descriptors that the process may have are shared out.
 
-/// Most connections of the admin port at a time: every server of a full group with a kept connection, and as many
-/// again.
+/// Most connections of the admin port at a time. Half of them are kept between requests: one for every server of a full
+/// group.
 const ADMIN_CONNECTIONS_MAX: u64 = 8_192;
 
 /// So many it has in any case, unless that is more than a quarter of all.
 const ADMIN_CONNECTIONS_MIN: u64 = 256;
 
-/// Its part of many descriptors, the rest of which sessions may use: with 65,536 it is enough for the servers of a full
-/// group, and with fewer there are fewer servers.
+/// Its part of many descriptors, the rest of which sessions may use. It need not have one for each server: those for
+/// which no connection is kept connect for each heartbeat.
 const ADMIN_PART: u64 = 15;
 
 /// How many connections the admin port keeps open at a time in a process that may have so many descriptors.

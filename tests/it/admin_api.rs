@@ -42,7 +42,8 @@ a refusal has a stable `code` and a true [status](#refusals). More fields may be
 port if no other group has that, or an `ip:port` on which it listens; `server` is `host:port`, `ip:port` or `[ipv6]:port`.
 
 A change is in the file and in effect before the answer says ok. One that cannot be written into the file (read-only folder,
-full disk, a mistake that somebody has left in it) is refused and changes nothing. Heartbeats of known servers write nothing.
+full disk, a mistake that somebody has left in it) is refused and changes nothing. Heartbeats of known servers write nothing
+unless they say something new; then the last one counts at once, and the file follows, once a minute per server at most.
 
 ## Who may ask
 
@@ -56,9 +57,10 @@ take out a server that registered itself. Requests that a web page could have ca
 
 An idle connection is kept open for at least 75 seconds (`Keep-Alive: timeout=75`). Up to 8,192 are open at a time, or a
 fifteenth of the descriptors that the process may have, if that is less; an idle one costs about 6 KB. Beyond half of that,
-answers say `Connection: close`; when all places are taken, the connection that is idle longest is closed for a new one. `/live`
-and `/ready` are answered even when all are busy. A request's head may take 5 seconds from its first byte and have 16 KiB, its
-body 5 seconds and 64 KiB.
+answers say `Connection: close`, and the client connects anew for its next request: there may be more workers than connections.
+When all places are taken, a new connection waits a moment until one is free. One that has sent no request for a second makes
+room; one that is kept does so when no other has for a second. `/live` and `/ready` are answered even when all are busy. A
+request's head may take 5 seconds from its first byte and have 16 KiB, its body 5 seconds and 64 KiB.
 
 ## Examples
 

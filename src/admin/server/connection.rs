@@ -83,10 +83,12 @@ where
     /// Serves until the other side ends, a limit is over, the place is lost, or the shutdown.
     pub(super) async fn run<I: Stream>(self, mut io: I) {
         let mut early = Bytes::new();
+        let mut waits = Waits::FirstRequest;
         loop {
-            if early.is_empty() && !self.has_request(&io).await {
+            if early.is_empty() && !self.has_request(&io, waits).await {
                 return;
             }
+            waits = Waits::NextRequest;
             // On the heap, so that a waiting connection does not carry the room for it.
             match Box::pin(self.serve(io, early)).await {
                 Some(next) => (io, early) = next,
@@ -96,8 +98,8 @@ where
     }
 
     /// Waits for the first byte of a request. False when the connection is to be closed.
-    async fn has_request<I: Stream>(&self, io: &I) -> bool {
-        self.state.place().waits(Waits::Request);
+    async fn has_request<I: Stream>(&self, io: &I, waits: Waits) -> bool {
+        self.state.place().waits(waits);
         let evicted = self.state.place().evicted();
         tokio::select! {
             biased;

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// What one connection or all of them may cost.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::admin) struct Limits {
-    /// At a time; for one more the one that is idle longest is closed.
+    /// At a time; see `places` for who makes room for one more.
     pub(in crate::admin) connections: usize,
     /// For silence before a request.
     pub(in crate::admin) idle_time: Duration,

@@ -1,9 +1,9 @@
 //! Accepts the admin port's connections and speaks HTTP/1 on them, within bounds.
 //!
-//! Whoever can reach the port must not be able to make it deaf: connections have `places`, of which the one
-//! that is idle longest makes room for a new one; a head or an answer that makes no progress ends its
-//! connection, heads are small, and running out of file descriptors is waited out. `connection` is the life of
-//! one connection. What is answered is the handler's business.
+//! Whoever can reach the port must not be able to make it deaf: connections have `places`, and one that does
+//! nothing makes room for a new one; a head or an answer that makes no progress ends its connection, heads are
+//! small, and running out of file descriptors is waited out. `connection` is the life of one connection. What is
+//! answered is the handler's business.
 
 mod connection;
 mod limits;
@@ -102,7 +102,12 @@ where
             }
         };
         is_failing = false;
-        let Some(place) = places.take() else {
+        let place = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            place = places.take() => place,
+        };
+        let Some(place) = place else {
             if !std::mem::replace(&mut is_full, true) {
                 tracing::warn!(connections = limits.connections, "admin port is full and refuses connections");
             }

@@ -1,42 +1,67 @@
 //! The places for connections: how many there are, who has one, and who gives one up.
 //!
-//! When all are taken, a new connection gets the place of the one that has been idle longest, or, when none is
-//! idle, of the one whose request head has been incomplete longest. A connection that is being answered keeps
-//! its place. When all are being answered, a few spare places are left, in which only probes are answered.
+//! Connections that are answered while more than half of the places are taken are closed with that answer, so those
+//! that are kept idle are never more than half, and places become free all the time. When all are taken, a new
+//! connection waits its turn. It waits for a moment only: whoever has sent no whole request for a second gives up its
+//! place, and when no place becomes free by that, the kept connection that has been idle longest does. Its client may
+//! be about to send the next request, so that is the last resort. A connection that is being answered keeps its place.
+//! When all are being answered, a few spare places are left, in which only probes are answered.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 /// Places beyond the limit, for probes.
 const SPARE: usize = 32;
+
+/// A request needs less time to arrive, and so do most answers to be given: as long as this, a connection without a
+/// request keeps its place, and a new one waits for a place.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a new connection looks who has been without a request for too long.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// All places of a listener.
 pub(super) struct Places {
     max: usize,
     /// Guards who has a place and who may lose it; held for a look-up only.
     taken: Mutex<Taken>,
+    /// Told when a place becomes free.
+    freed: Notify,
+    /// A new connection has waited in vain: the next ones need not.
+    is_stuck: AtomicBool,
 }
 
 #[derive(Default)]
 struct Taken {
     count: usize,
     /// The connections that may lose their places, the first one first.
-    evictable: BTreeMap<Key, Arc<Notify>>,
+    evictable: BTreeMap<Key, Waiting>,
     next: u64,
 }
 
-/// Idle connections go before those that have begun to send a head; then the longer wait decides.
+/// What a connection waits for decides who loses its place first, then the longer wait.
 type Key = (Waits, u64);
+
+/// A connection that may lose its place.
+struct Waiting {
+    since: Instant,
+    evicted: Arc<Notify>,
+}
 
 /// For what a connection that may lose its place waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Waits {
-    /// The first byte of a request.
-    Request,
+    /// The first byte of its first request.
+    FirstRequest,
     /// The rest of a request's head.
     Head,
+    /// The first byte of a further request: its client counts on the connection.
+    NextRequest,
 }
 
 /// One connection's place; free again when this is dropped.
@@ -49,25 +74,49 @@ pub(super) struct Place {
 
 impl Places {
     pub(super) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max: max.max(1), taken: Mutex::default() })
+        let (taken, freed, is_stuck) = Default::default();
+        Arc::new(Self { max: max.max(1), taken, freed, is_stuck })
     }
 
-    /// A place for a new connection, which another one may have to leave; `None` when even the spare ones are taken.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Place> {
-        let mut taken = self.taken();
-        let is_full = taken.count >= self.max;
-        let is_spare = is_full && !taken.evict();
-        if is_spare && taken.count >= self.max + SPARE {
-            return None;
+    /// A place for a new connection, as soon as there is one; `None` when even the spare ones are taken. Dropping the
+    /// future takes none.
+    pub(super) async fn take(self: &Arc<Self>) -> Option<Place> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = Instant::now();
+            if let Some(place) = self.take_now(now, Waits::Head) {
+                self.is_stuck.store(false, Relaxed);
+                return Some(place);
+            }
+            if now >= deadline || self.is_stuck.load(Relaxed) {
+                self.is_stuck.store(true, Relaxed);
+                return self.take_now(now, Waits::NextRequest).or_else(|| self.take_spare());
+            }
+            // Either way it looks again.
+            let _ = timeout(LOOK_AGAIN, self.freed.notified()).await;
         }
+    }
+
+    /// A place that is free, or that of a connection that has waited long enough, for `last` or what goes before it.
+    fn take_now(self: &Arc<Self>, now: Instant, last: Waits) -> Option<Place> {
+        let mut taken = self.taken();
+        let has_place = taken.count < self.max || taken.evict(last, now.checked_sub(PATIENCE));
+        has_place.then(|| self.given(&mut taken, false))
+    }
+
+    fn take_spare(self: &Arc<Self>) -> Option<Place> {
+        let mut taken = self.taken();
+        (taken.count < self.max + SPARE).then(|| self.given(&mut taken, true))
+    }
+
+    fn given(self: &Arc<Self>, taken: &mut Taken, is_spare: bool) -> Place {
         taken.count += 1;
-        drop(taken);
-        Some(Place { places: Arc::clone(self), key: None, evicted: Arc::default(), is_spare })
+        Place { places: Arc::clone(self), key: None, evicted: Arc::default(), is_spare }
     }
 
     /// Has one connection close that is not being answered. False when there is none.
     pub(super) fn evict(&self) -> bool {
-        self.taken().evict()
+        self.taken().evict(Waits::NextRequest, Some(Instant::now()))
     }
 
     /// True while more than half of the places are taken.
@@ -81,11 +130,15 @@ impl Places {
 }
 
 impl Taken {
-    fn evict(&mut self) -> bool {
-        let Some((_, evicted)) = self.evictable.pop_first() else { return false };
+    /// Has a connection close that has waited since `before` or longer, for `last` or what goes before it.
+    fn evict(&mut self, last: Waits, before: Option<Instant>) -> bool {
+        // Of each kind, the first one has waited longest.
+        let kinds = [Waits::FirstRequest, Waits::Head, Waits::NextRequest].into_iter().filter(|kind| *kind <= last);
+        let mut longest = kinds.filter_map(|kind| self.evictable.range((kind, 0)..=(kind, u64::MAX)).next());
+        let found = longest.find(|(_, waiting)| before.is_some_and(|before| waiting.since <= before));
+        let Some(key) = found.map(|(key, _)| *key) else { return false };
         // Counts as gone at once, so that a burst of connections evicts one each.
-        evicted.notify_one();
-        true
+        self.evictable.remove(&key).inspect(|waiting| waiting.evicted.notify_one()).is_some()
     }
 }
 
@@ -101,7 +154,7 @@ impl Place {
         }
         let key = (what, taken.next);
         taken.next += 1;
-        taken.evictable.insert(key, Arc::clone(&self.evicted));
+        taken.evictable.insert(key, Waiting { since: Instant::now(), evicted: Arc::clone(&self.evicted) });
         drop(taken);
         self.key = Some(key);
     }
@@ -132,7 +185,11 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.is_busy();
-        self.places.taken().count -= 1;
+        let mut taken = self.places.taken();
+        taken.count -= 1;
+        if taken.count < self.places.max {
+            self.places.freed.notify_one();
+        }
     }
 }
 
@@ -146,37 +203,68 @@ mod tests {
         notified.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready()
     }
 
-    #[test]
-    fn the_one_that_is_idle_longest_makes_room_and_a_busy_one_never() {
-        let places = Places::new(3);
-        let [mut a, mut b, mut c] = [(); 3].map(|()| places.take().unwrap());
-        b.waits(Waits::Request);
-        c.waits(Waits::Request);
-        a.waits(Waits::Head);
-        b.is_busy();
-        b.waits(Waits::Request);
-        let d = places.take().unwrap();
-        assert!(!d.is_spare() && is_evicted(&c) && !is_evicted(&b) && !is_evicted(&a));
-        drop(c);
-        let e = places.take().unwrap();
-        assert!(!e.is_spare() && is_evicted(&b) && !is_evicted(&a));
-        drop(b);
-        let f = places.take().unwrap();
-        assert!(!f.is_spare() && is_evicted(&a), "an incomplete head comes last");
-        drop(a);
-        let spare: Vec<Place> = std::iter::from_fn(|| places.take()).collect();
-        assert_eq!(spare.len(), SPARE, "the rest is busy");
-        assert!(spare.iter().all(Place::is_spare));
-        drop((d, e, f, spare));
-        assert!(!places.take().unwrap().is_spare() && !places.is_crowded());
+    /// A place at a time when everybody who waits has waited long enough.
+    fn later(places: &Arc<Places>, last: Waits) -> Option<Place> {
+        places.take_now(Instant::now() + PATIENCE, last)
     }
 
     #[test]
-    fn more_than_half_is_a_crowd() {
+    fn whoever_sends_no_request_makes_room_before_one_whose_client_counts_on_it_and_a_busy_one_never_does() {
         let places = Places::new(4);
-        let two: Vec<Place> = (0..2).map(|_| places.take().unwrap()).collect();
+        let [mut kept, mut late, mut silent, mut head] = [(); 4].map(|()| later(&places, Waits::Head).unwrap());
+        kept.waits(Waits::NextRequest);
+        head.waits(Waits::Head);
+        silent.waits(Waits::FirstRequest);
+        late.waits(Waits::FirstRequest);
+        assert!(places.take_now(Instant::now(), Waits::NextRequest).is_none(), "requests may be on their way");
+        let busy = later(&places, Waits::Head).unwrap();
+        assert!(is_evicted(&silent) && !is_evicted(&late));
+        drop(silent);
+        late.is_busy();
+        let also_busy = later(&places, Waits::Head).unwrap();
+        assert!(is_evicted(&head) && !is_evicted(&kept));
+        drop(head);
+        assert!(later(&places, Waits::Head).is_none(), "the rest is busy or kept");
+        let last = later(&places, Waits::NextRequest).unwrap();
+        assert!(is_evicted(&kept));
+        drop(kept);
+        assert!(later(&places, Waits::NextRequest).is_none(), "the rest is busy");
+        drop((busy, also_busy, last, late));
         assert!(!places.is_crowded());
-        let third = places.take();
+    }
+
+    #[tokio::test]
+    async fn when_all_are_busy_a_few_spare_places_are_left_without_a_wait_for_each() {
+        let places = Places::new(2);
+        let busy = [places.take().await.unwrap(), places.take().await.unwrap()];
+        let begun = Instant::now();
+        let mut spare = Vec::new();
+        while let Some(place) = places.take().await {
+            spare.push(place);
+        }
+        assert!(spare.len() == SPARE && spare.iter().all(Place::is_spare));
+        assert!(begun.elapsed() < 10 * PATIENCE, "{:?}", begun.elapsed());
+        drop((busy, spare));
+        assert!(!places.take().await.unwrap().is_spare());
+        assert!(!places.is_stuck.load(Relaxed));
+    }
+
+    #[tokio::test]
+    async fn a_new_connection_waits_for_one_that_is_about_to_leave() {
+        let places = Places::new(1);
+        let mut place = places.take().await.unwrap();
+        place.waits(Waits::FirstRequest);
+        place.is_busy();
+        let (next, ()) = tokio::join!(places.take(), async { drop(place) });
+        assert!(!next.unwrap().is_spare());
+    }
+
+    #[tokio::test]
+    async fn more_than_half_is_a_crowd() {
+        let places = Places::new(4);
+        let two = [places.take().await.unwrap(), places.take().await.unwrap()];
+        assert!(!places.is_crowded());
+        let third = places.take().await;
         assert!(third.unwrap().is_crowded());
         assert!(!places.is_crowded());
         drop(two);
@@ -185,8 +273,8 @@ mod tests {
     #[test]
     fn a_connection_that_is_evicted_while_its_request_arrives_stays_evicted() {
         let places = Places::new(1);
-        let mut place = places.take().unwrap();
-        place.waits(Waits::Request);
+        let mut place = later(&places, Waits::Head).unwrap();
+        place.waits(Waits::NextRequest);
         assert!(places.evict());
         place.waits(Waits::Head);
         assert!(is_evicted(&place));

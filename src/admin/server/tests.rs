@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -125,22 +126,60 @@ async fn whoever_takes_no_answer_is_closed() {
 }
 
 #[tokio::test]
-async fn the_connection_that_is_idle_longest_makes_room_for_a_new_one() {
+async fn connections_without_a_request_make_room_and_those_that_are_kept_go_last() {
     let server = start(Limits { connections: 4, ..LIMITS }).await;
-    let mut first = server.connect().await;
-    send(&mut first, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert!(one(&mut first).await.contains("\r\nkeep-alive: timeout=75\r\n"));
-    let mut held = Vec::new();
+    let mut kept = server.connect().await;
+    send(&mut kept, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(one(&mut kept).await.contains("\r\nkeep-alive: timeout=75\r\n"));
+    let mut silent = Vec::new();
     for _ in 0..3 {
-        held.push(server.connect().await);
+        silent.push(server.connect().await);
     }
     let answer = server.get("/").await;
     assert!(answer.contains("served") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
-    assert_eq!(rest(&mut first).await, "", "it was idle longest");
-    for mut stream in held {
-        send(&mut stream, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
-        assert!(rest(&mut stream).await.contains("served"), "it had its place");
+    assert_eq!(rest(&mut silent[0]).await, "", "it was silent longest");
+    send(&mut kept, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(one(&mut kept).await.contains("served"), "it has its place");
+}
+
+#[tokio::test]
+async fn when_all_others_are_busy_the_connection_that_is_kept_makes_room() {
+    let server = start(Limits { connections: 4, ..LIMITS }).await;
+    let mut kept = server.connect().await;
+    send(&mut kept, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(one(&mut kept).await.contains("keep-alive"));
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        slow.push(server.connect().await);
+        send(slow.last_mut().unwrap(), "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
     }
+    assert!(server.get("/").await.contains("served"));
+    assert_eq!(rest(&mut kept).await, "");
+    server.release.cancel();
+    for mut stream in slow {
+        assert!(one(&mut stream).await.contains("served"));
+    }
+}
+
+/// More callers than places, all at once, as after a restart: each waits its turn.
+#[tokio::test]
+async fn a_burst_of_callers_is_served_though_it_has_more_connections_than_there_are_places() {
+    let server = Arc::new(start(Limits { connections: 8, ..LIMITS }).await);
+    let mut kept = server.connect().await;
+    send(&mut kept, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    one(&mut kept).await;
+    let callers: Vec<_> = (0..200)
+        .map(|_| {
+            let server = Arc::clone(&server);
+            tokio::spawn(async move { server.get("/").await })
+        })
+        .collect();
+    for caller in callers {
+        let answer = caller.await.unwrap();
+        assert!(answer.contains("served"), "{answer:?}");
+    }
+    send(&mut kept, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(one(&mut kept).await.contains("served"), "it has its place");
 }
 
 #[tokio::test]
