@@ -25,7 +25,17 @@ use super::syntax::{syntax, without_bom};
 ///
 /// Every mistake in the order of the file; of the syntax only the first.
 pub fn parse(path: &Path, text: &str) -> Result<Config, Vec<Problem>> {
-    parse_with(path, text, &|name| std::env::var(name).ok())
+    parse_with(path, text, None, &|name| std::env::var(name).ok())
+}
+
+/// [`parse`] for a process in which `running` is in force: where a secret can no longer be read, the one in force stays, and
+/// [`Config::kept_secrets`] says so.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn parse_after(path: &Path, text: &str, running: &Config) -> Result<Config, Vec<Problem>> {
+    parse_with(path, text, Some(running), &|name| std::env::var(name).ok())
 }
 
 /// A file as far as it can be read.
@@ -54,28 +64,32 @@ impl Inspection {
 
 /// Reads `text` as [`parse`] does, and gives what can be used in spite of mistakes.
 pub fn inspect(path: &Path, text: &str) -> Inspection {
-    inspect_with(path, text, &|name| std::env::var(name).ok())
+    inspect_with(path, text, None, &|name| std::env::var(name).ok())
 }
 
 /// [`parse`] with the environment given.
 pub(super) fn parse_with(
     path: &Path,
     text: &str,
+    running: Option<&Config>,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Vec<Problem>> {
-    match inspect_with(path, text, env) {
+    match inspect_with(path, text, running, env) {
         Inspection { config: Some(config), problems, .. } if problems.is_empty() => Ok(config),
         Inspection { problems, .. } => Err(problems),
     }
 }
 
-fn inspect_with(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Inspection {
+fn inspect_with(path: &Path, text: &str, running: Option<&Config>, env: &dyn Fn(&str) -> Option<String>) -> Inspection {
     let text = without_bom(text);
     let root = match syntax(text) {
         Ok(root) => root,
         Err(problems) => return Inspection { problems, ..Inspection::default() },
     };
     let mut reader = Reader::new(folder_of(path), env);
+    let secrets = running.map(|running| [&running.admin.token, &running.admin.register_token]);
+    let secrets = secrets.into_iter().flatten().flatten();
+    reader.secrets = secrets.map(|secret| (secret.written().to_owned(), secret.expose().to_owned())).collect();
     let config = if legacy::is_legacy(&root) {
         legacy::read(&mut reader, &root)
     } else {
@@ -83,7 +97,7 @@ fn inspect_with(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>) -
         object.and_then(|object| Config::read(&mut reader, &object, None))
     };
     check(&mut reader);
-    let Reader { problems, policies, secret_files, .. } = reader;
-    let config = config.map(|config| Config { secret_files, ..config });
+    let Reader { problems, policies, secret_files, kept_secrets, .. } = reader;
+    let config = config.map(|config| Config { secret_files, kept_secrets, ..config });
     Inspection { config, problems: problems.finish(text), policies }
 }

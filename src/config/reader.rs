@@ -32,6 +32,10 @@ pub(super) struct Reader<'e> {
     pub(super) default_policy: (usize, String),
     /// The files that secrets are kept in.
     pub(super) secret_files: Vec<PathBuf>,
+    /// The secrets that are in force, as they are written and what they are: one stands in while its file cannot be read.
+    pub(super) secrets: Vec<(String, String)>,
+    /// Why secrets stand in.
+    pub(super) kept_secrets: Vec<String>,
 }
 
 /// What a group is called.
@@ -88,6 +92,8 @@ impl<'e> Reader<'e> {
             policies: Vec::new(),
             default_policy: (0, String::new()),
             secret_files: Vec::new(),
+            secrets: Vec::new(),
+            kept_secrets: Vec::new(),
         }
     }
 }

@@ -28,7 +28,7 @@ fn dumped(config: &Config) -> String {
 /// Parses as if in `/etc/goproxy`, with one variable in the environment.
 pub(super) fn read(text: &str) -> Result<Config, Vec<Problem>> {
     let env = |name: &str| (name == "TOKEN").then(|| "s3cret".to_owned());
-    parse_with(Path::new(PATH), text, &env)
+    parse_with(Path::new(PATH), text, None, &env)
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn secrets_are_looked_up_and_their_references_kept() {
     std::fs::write(folder.path().join("register"), "fr0m file".replace(' ', "-") + "\r\n").unwrap();
     let text = r#"{ "admin": { "listen": "0.0.0.0:1", "token": "env:TOKEN", "register_token": "file:register" } }"#;
     let env = |name: &str| (name == "TOKEN").then(|| "s3cret".to_owned());
-    let config = parse_with(&folder.path().join("proxy.json"), text, &env).unwrap();
+    let config = parse_with(&folder.path().join("proxy.json"), text, None, &env).unwrap();
     assert_eq!(config.admin.token.as_ref().unwrap().expose(), "s3cret");
     assert_eq!(config.admin.register_token.as_ref().unwrap().expose(), "fr0m-file");
     let dump = dumped(&config);

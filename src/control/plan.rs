@@ -40,7 +40,7 @@ pub(super) fn read(
     if is_same_text && running.secret_files.is_empty() {
         return Ok(None);
     }
-    let config = config::parse(path, &text).map_err(|problems| invalid(path, problems))?;
+    let config = config::parse_after(path, &text, running).map_err(|problems| invalid(path, problems))?;
     if is_same_text && config == *running {
         return Ok(None);
     }
@@ -56,9 +56,15 @@ fn read_text(path: &Path) -> Result<String, ChangeError> {
 }
 
 /// Reads the file and edits what it says at this moment, so that a user's own edit is not lost.
-pub(super) fn plan(path: &Path, edits: Vec<Edit>, leased: Vec<(GroupId, ServerSettings)>) -> Result<Plan, ChangeError> {
+pub(super) fn plan(
+    path: &Path,
+    edits: Vec<Edit>,
+    leased: Vec<(GroupId, ServerSettings)>,
+    running: &Config,
+) -> Result<Plan, ChangeError> {
     let old_text = read_text(path)?;
-    let mut document = Document::parse(path, &old_text).map_err(|problems| invalid(path, problems))?;
+    let config = config::parse_after(path, &old_text, running).map_err(|problems| invalid(path, problems))?;
+    let mut document = Document::new(path, &old_text, config);
     let groups = document.config().groups.iter().map(|group| (group.settings.id(), &group.servers));
     let known: HashMap<GroupId, HashSet<&ServerAddr>> =
         groups.map(|(id, servers)| (id, servers.iter().map(|server| &server.addr).collect())).collect();
@@ -74,7 +80,8 @@ pub(super) fn plan(path: &Path, edits: Vec<Edit>, leased: Vec<(GroupId, ServerSe
         edits.iter().map(|edit| has_room(&document, edit).and_then(|()| refusal(document.apply(edit)))).collect();
     let new_text = document.text();
     let old_form = document.converts_old_form();
-    let config = config::parse(path, &new_text).map_err(|problems| ChangeError::Unfit(super::first(&problems)))?;
+    let config = config::parse_after(path, &new_text, running)
+        .map_err(|problems| ChangeError::Unfit(super::first(&problems)))?;
     Ok(Plan { old_text, new_text, old_form, config, outcomes })
 }
 
@@ -99,10 +106,19 @@ fn refusal(outcome: Result<(), EditError>) -> Result<(), ChangeError> {
     }
 }
 
+/// Saves `text`; `old` is what the file said in the form of the old program, of which a copy is kept.
+pub(super) fn save(path: &Path, text: &str, old: Option<&str>) -> Result<(), ChangeError> {
+    if let Some(old) = old {
+        let kept = config::file::keep_old(path, old).map_err(|error| persist("keep a copy of", path, error))?;
+        tracing::warn!(path = %path.display(), kept = %kept.display(), "file of the old program converted; a copy is kept");
+    }
+    config::file::save(path, text).map_err(|error| persist("write", path, error))
+}
+
 fn invalid(path: &Path, problems: Vec<config::Problem>) -> ChangeError {
     ChangeError::FileInvalid { path: path.display().to_string(), problems }
 }
 
-pub(super) fn persist(action: &'static str, path: &Path, error: std::io::Error) -> ChangeError {
+fn persist(action: &'static str, path: &Path, error: std::io::Error) -> ChangeError {
     ChangeError::Persist { action, path: path.display().to_string(), source: Arc::new(error) }
 }

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::difference::{Difference, by_id};
-use super::plan::{self, persist};
+use super::plan;
 use super::{Change, ChangeError, Control, JOBS_MAX, Job, Shared};
 use crate::base::vital;
 use crate::config::{self, Config, Edit};
@@ -164,7 +164,7 @@ impl Runner {
         let (last_read, running) = (Arc::clone(&self.shared.last_read), self.shared.running.config.load_full());
         let planned = blocking(move || match is_reload {
             true => plan::read(&path, in_force, &running, &last_read),
-            false => plan::plan(&path, edits, leased).map(Some),
+            false => plan::plan(&path, edits, leased, &running).map(Some),
         });
         let Some(plan) = planned.await? else { return Ok((Vec::new(), Difference::default())) };
         let policies = self.make_policies(&plan.config).await?;
@@ -173,7 +173,7 @@ impl Runner {
         if plan.new_text != plan.old_text {
             let (path, text) = (self.path.clone(), plan.new_text);
             let old = plan.old_form.then_some(plan.old_text);
-            blocking(move || save(&path, &text, old.as_deref())).await?;
+            blocking(move || plan::save(&path, &text, old.as_deref())).await?;
         }
         let done: Vec<&Change> = changes
             .iter()
@@ -301,6 +301,12 @@ impl Runner {
         if old.secret_files != config.secret_files {
             events::publish(Event::Config(ConfigEvent::SecretFilesChanged));
         }
+        for why in config.kept_secrets.iter().filter(|why| !old.kept_secrets.contains(why)) {
+            events::publish(Event::Config(ConfigEvent::SecretKept { why: why.as_str().into() }));
+        }
+        if config.kept_secrets.is_empty() && !old.kept_secrets.is_empty() {
+            events::publish(Event::Config(ConfigEvent::SecretsRead));
+        }
         let has_new_secret = old.admin != config.admin;
         if self.in_force != in_force || has_new_secret {
             self.in_force = in_force;
@@ -347,15 +353,6 @@ impl Runner {
             }
         }
     }
-}
-
-/// Saves `text`; `old` is what the file said in the form of the old program, of which a copy is kept.
-fn save(path: &Path, text: &str, old: Option<&str>) -> Result<(), ChangeError> {
-    if let Some(old) = old {
-        let kept = config::file::keep_old(path, old).map_err(|error| persist("keep a copy of", path, error))?;
-        tracing::warn!(path = %path.display(), kept = %kept.display(), "file of the old program converted; a copy is kept");
-    }
-    config::file::save(path, text).map_err(|error| persist("write", path, error))
 }
 
 /// Changes of servers only: they need no port and may be saved together.

@@ -126,6 +126,13 @@ pub enum ConfigEvent {
     InOrderAgain,
     /// Secrets are kept in other files now.
     SecretFilesChanged,
+    /// A secret cannot be read any more, and the former one stays in force.
+    SecretKept {
+        /// Which one, and why.
+        why: Box<str>,
+    },
+    /// All secrets can be read again.
+    SecretsRead,
     /// The file says what is in force already.
     Unchanged,
     /// The file was not taken.
@@ -191,7 +198,12 @@ impl Event {
                 change: GroupChange::LeasesKept { .. } | GroupChange::Loops | GroupChange::Exhausted { .. },
                 ..
             }
-            | Self::Config(ConfigEvent::AtRestart { .. } | ConfigEvent::Refused { .. } | ConfigEvent::Mistake { .. })
+            | Self::Config(
+                ConfigEvent::AtRestart { .. }
+                | ConfigEvent::Refused { .. }
+                | ConfigEvent::Mistake { .. }
+                | ConfigEvent::SecretKept { .. },
+            )
             | Self::Process(ProcessEvent::DrainOver { .. })
             | Self::Lost(_) => Level::WARN,
             Self::Config(ConfigEvent::Applied | ConfigEvent::SecretFilesChanged | ConfigEvent::Unchanged)
@@ -288,6 +300,11 @@ impl ConfigEvent {
                 "changed in proxy.json; takes effect at the next start"
             }
             Self::InOrderAgain => "proxy.json is in order again: nothing to do",
+            Self::SecretKept { why } => {
+                to.text("error", why);
+                "secret cannot be read: the former one stays in force"
+            }
+            Self::SecretsRead => "secrets can be read again",
             Self::Unchanged => "proxy.json read again: nothing to do",
             Self::Refused { error } => {
                 to.word("error", error);

@@ -61,12 +61,24 @@ fn a_secret_in_a_file_is_looked_up_again_when_the_file_changes() {
     taken_over(&proxy, &beat, "register-1", "register-2");
     eventually("the log says what changed", || proxy.log.count("admin.register_token") == 1);
 
-    // A secret that is gone or empty changes nothing, and is told.
-    fs::write(&token, "").unwrap();
-    eventually("the log tells the mistake", || proxy.log.count("the secret is empty") > 0);
-    assert_eq!(status(&proxy, list, "third"), 200);
+    // One that is gone or empty changes nothing, and is told once. Everything else can still be changed.
+    for (said, spoil) in [
+        ("the secret is empty", (|path| fs::write(path, "")) as fn(&std::path::Path) -> std::io::Result<()>),
+        ("cannot read the secret", |path| fs::remove_file(path)),
+    ] {
+        spoil(&token).unwrap();
+        eventually("the log says so", || proxy.log.count(said) == 1);
+        assert_eq!((status(&proxy, list, "third"), status(&proxy, list, "")), (200, 401));
+        let open =
+            format!("/group-policy.do?group={group}&policy={}", if said.contains("empty") { "ha" } else { "maglev" });
+        assert_eq!(status(&proxy, &open, "third"), 200, "{}", proxy.log.text());
+        assert_eq!(status(&proxy, "/config-reload.do", "third"), 200);
+        assert_eq!(proxy.log.count(said), 1, "{}", proxy.log.text());
+        assert_eq!(proxy.log.count("the former one stays in force"), if said.contains("empty") { 1 } else { 2 });
+    }
     fs::write(&token, "fourth").unwrap();
     taken_over(&proxy, list, "third", "fourth");
+    eventually("the log says so", || proxy.log.count("secrets can be read again") == 1);
     assert_eq!(status(&proxy, &beat, "register-2"), 200);
 }
 

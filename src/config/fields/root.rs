@@ -44,6 +44,8 @@ settings! {
         is_legacy: bool = false;
         /// The files that secrets are kept in.
         secret_files: Vec<PathBuf> = Vec::new();
+        /// Secrets that are the former ones because theirs cannot be read, and why.
+        kept_secrets: Vec<String> = Vec::new();
     }
 }
 

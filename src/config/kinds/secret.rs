@@ -108,12 +108,21 @@ impl Kind for SecretText {
     type Value = Secret;
 
     fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<Secret> {
-        let written = value.as_string_lit().ok_or("expected a token, env:NAME or file:PATH".to_owned());
-        if let Some(path) = written.as_ref().ok().and_then(|written| written.value.strip_prefix(FILE)) {
+        let Some(written) = value.as_string_lit() else {
+            return report(reader, place, value, Err("expected a token, env:NAME or file:PATH".to_owned()));
+        };
+        if let Some(path) = written.value.strip_prefix(FILE) {
             reader.secret_files.push(reader.folder.join(path));
         }
-        let secret = written.and_then(|written| Secret::resolve(&written.value, &reader.folder, reader.env));
-        report(reader, place, value, secret)
+        let secret = Secret::resolve(&written.value, &reader.folder, reader.env);
+        let in_force = reader.secrets.iter().find(|(in_force, _)| *in_force == written.value).cloned();
+        match (secret, in_force) {
+            (Err(error), Some((written, value))) => {
+                reader.kept_secrets.push(format!("{place}: {error}"));
+                Some(Secret { value, written })
+            }
+            (secret, _) => report(reader, place, value, secret),
+        }
     }
 
     fn write(&self, value: &Secret, style: &Style) -> String {

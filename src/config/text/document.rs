@@ -127,15 +127,19 @@ impl Document {
     ///
     /// Every mistake in the order of the file.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Vec<Problem>> {
-        let config = parse(path, text)?;
-        Ok(Self {
+        Ok(Self::new(path, text, parse(path, text)?))
+    }
+
+    /// `config` is what `text`, the content of the file at `path`, says.
+    pub fn new(path: &Path, text: &str, config: Config) -> Self {
+        Self {
             path: path.to_owned(),
             text: text.to_owned(),
             said: config.groups.clone(),
             was_legacy: config.is_legacy,
             places: config.groups.iter().map(|group| (0..group.servers.len()).map(Some).collect()).collect(),
             config,
-        })
+        }
     }
 
     /// The configuration that [`Document::text`] means.
