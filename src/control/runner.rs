@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::difference::{Difference, by_id};
 use super::plan;
+use super::silence::silence_of_gone;
 use super::{Change, ChangeError, Control, JOBS_MAX, Job, Shared};
 use crate::base::vital;
 use crate::config::{self, Config, Edit};
@@ -238,6 +239,7 @@ impl Runner {
         let difference = Difference::between(&old, &config);
         let before = by_id(&old);
         let running = self.shared.running.groups.load_full();
+        let known = silence_of_gone(&running, &config);
         let mut groups = Groups::new();
         let mut to_close = Vec::new();
         for wanted in &config.groups {
@@ -254,7 +256,7 @@ impl Runner {
                 }
                 (None, policy) => {
                     let policy = policy.expect("a policy was made for every group that is new");
-                    Arc::new(Group::new(wanted.settings.clone(), wanted.servers.clone(), policy))
+                    Arc::new(Group::after(wanted.settings.clone(), wanted.servers.clone(), policy, &known))
                 }
             };
             for listen in wanted.settings.listen.iter() {

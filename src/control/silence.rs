@@ -4,13 +4,16 @@
 //! Leases run out without the file; the note follows, many together, and is taken back in the same way. It is written
 //! again at the stop. A file that cannot be written loses the notes and nothing else.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::{ChangeError, Control};
-use crate::config::Edit;
+use crate::config::{Config, Edit};
 use crate::events::{self, Event};
+use crate::group::{GroupId, Groups};
+use crate::server::ServerAddr;
 
 /// From the first server that comes or goes to the note.
 const GATHER: Duration = Duration::from_secs(1);
@@ -52,4 +55,17 @@ impl Control {
         }
         Ok(is_news)
     }
+}
+
+/// What the file does not say rightly of the servers of groups that go now: whether they are silent. A group with another
+/// name or port is another group, and its servers are not to be taken for what they were some seconds ago.
+pub(super) fn silence_of_gone(running: &Groups, config: &Config) -> HashMap<ServerAddr, bool> {
+    let wanted: HashSet<GroupId> = config.groups.iter().map(|group| group.settings.id()).collect();
+    let gone = running.iter().filter(|(id, _)| !wanted.contains(id));
+    let mut silence = HashMap::new();
+    for (addr, is_silent) in gone.flat_map(|(_, group)| group.unnoted_silence()) {
+        // Of two groups that have it, the one that has heard of it knows better.
+        silence.entry(addr).and_modify(|known| *known &= is_silent).or_insert(is_silent);
+    }
+    silence
 }

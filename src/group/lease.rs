@@ -100,7 +100,6 @@ impl Lease {
     }
 
     /// One that has run out.
-    #[cfg(test)]
     pub(super) fn ended() -> Self {
         Self { phase: Phase::Ended, ..Self::new(0, Duration::ZERO) }
     }

@@ -85,12 +85,18 @@ impl Members {
     }
 
     /// Gives the servers that registered themselves in an earlier life of the process one whole lease, but for those
-    /// whose lease had run out then.
-    pub(super) fn grant_leases(&mut self, now_ms: u64, timeout: Duration) {
+    /// whose lease had run out then. The file says so, unless more is `known`.
+    pub(super) fn grant_leases(&mut self, known: &HashMap<ServerAddr, bool>, now_ms: u64, timeout: Duration) {
         let group = self.group.clone();
-        let is_heard = |member: &&mut Member| member.claims.is_remembered() && !member.server.settings.silent;
-        for member in self.list.iter_mut().filter(is_heard) {
-            member.change(&group, |member| member.claims.set(Claim::Heartbeat(Lease::new(now_ms, timeout))));
+        for member in self.list.iter_mut().filter(|member| member.claims.is_remembered()) {
+            let settings = &member.server.settings;
+            let lease = match (known.get(&settings.addr), settings.silent) {
+                (Some(false), _) | (None, false) => Lease::new(now_ms, timeout),
+                // So that the file is told.
+                (Some(true), false) => Lease::ended(),
+                (_, true) => continue,
+            };
+            member.change(&group, |member| member.claims.set(Claim::Heartbeat(lease)));
         }
     }
 

@@ -19,7 +19,7 @@ mod snapshot;
 mod tests;
 pub mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -119,11 +119,21 @@ impl Group {
     /// A group with its servers; those that registered themselves start with a whole lease, so that a
     /// restart costs nothing. `policy` is what [`GroupSettings::policy`] names.
     pub fn new(settings: GroupSettings, servers: Vec<ServerSettings>, policy: Arc<dyn IBalancePolicy>) -> Self {
+        Self::after(settings, servers, policy, &HashMap::new())
+    }
+
+    /// The same with what is `known` of servers and not noted in their settings yet: whether they are silent.
+    pub fn after(
+        settings: GroupSettings,
+        servers: Vec<ServerSettings>,
+        policy: Arc<dyn IBalancePolicy>,
+        known: &HashMap<ServerAddr, bool>,
+    ) -> Self {
         let (now_ms, timeout) = (clock::coarse_ms(), settings.heartbeat_timeout);
         let (id, label) = (settings.id(), settings.label());
         let mut members = Members::new(label.clone(), policy);
         members.merge(servers, now_ms, timeout);
-        members.grant_leases(now_ms, timeout);
+        members.grant_leases(known, now_ms, timeout);
         let snapshot = members.publish(settings);
         Self {
             counters: Arc::default(),

@@ -265,3 +265,14 @@ fn what_the_file_says_of_silence_counts_at_the_start_only_and_is_put_right() {
     group.apply(settings("ha"), servers, None, &[], &[]);
     assert_eq!(group.unnoted_silence(), []);
 }
+
+#[test]
+fn a_group_that_follows_another_knows_what_the_file_has_not_been_told_yet() {
+    let mut servers: Vec<_> = (1..=3).map(|it| server(&format!("10.0.0.{it}:1"), Origin::Heartbeat)).collect();
+    servers[0].silent = true;
+    let known = [(servers[0].addr.clone(), false), (servers[1].addr.clone(), true)];
+    let group = Group::after(settings("ha"), servers, built_in::make("ha").unwrap(), &known.clone().into());
+    let online: Vec<bool> = group.servers().iter().map(|server| server.online).collect();
+    assert_eq!(online, [true, false, true]);
+    assert_eq!(group.unnoted_silence(), known, "the file is told");
+}
