@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Running, rules};
 use crate::base::clock;
 use crate::config::Edit;
+use crate::events::{self, Event, ServerChange};
 use crate::group::view::ServerView;
 use crate::group::{Group, GroupId, Registration, Trial};
 use crate::health;
@@ -24,6 +26,9 @@ const RESOLVE_WAIT: Duration = Duration::from_secs(1);
 
 /// Servers that are tried at a time: each takes a descriptor.
 const TRIALS_MAX: usize = 64;
+
+/// Between two checks of leases.
+const CHECK_PAUSE_MIN: Duration = Duration::from_millis(10);
 
 /// A check of leases that is late by less has not missed any heartbeat.
 const LATENESS_MIN_MS: u64 = 50;
@@ -99,16 +104,33 @@ pub(crate) async fn leases(running: Arc<Running>, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(TRIALS_MAX));
     // Those under way end with this task.
     let mut trials = JoinSet::new();
+    let mut changes = events::subscribe();
+    let is_failure = |event: &Event| matches!(event, Event::Server { change: ServerChange::Suspect { .. }, .. });
     let mut late_ms = 0;
     loop {
+        // Whatever has failed until now, the check sees.
+        while changes.try_next().is_some() {}
         let (pause, due) = check_leases(&running, late_ms);
         for (group, trial) in due {
             trials.spawn(try_server(group, trial, Arc::clone(&places)));
         }
         while trials.try_join_next().is_some() {}
         let planned_ms = clock::coarse_ms() + clock::as_ms(pause);
-        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            return;
+        let failure = async {
+            // Those that fail together are looked at together.
+            tokio::time::sleep(CHECK_PAUSE_MIN).await;
+            loop {
+                changes.wait_for(is_failure).await;
+                // A client's connect counts only against a server whose lease is kept.
+                if running.groups.load().values().any(|group| group.counters.is_self_preserving.load(Relaxed)) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+            () = failure => {}
         }
         let behind_ms = clock::coarse_ms().saturating_sub(planned_ms);
         late_ms = if behind_ms < LATENESS_MIN_MS { 0 } else { behind_ms };
@@ -130,7 +152,7 @@ fn check_leases(running: &Running, late_ms: u64) -> (Duration, Vec<(Arc<Group>, 
         due.extend(check.trials.into_iter().map(|trial| (Arc::clone(group), trial)));
     }
     let sleep = next_ms.map_or(longest_sleep, |next| Duration::from_millis(next.saturating_sub(now_ms)));
-    (sleep.clamp(Duration::from_millis(10), longest_sleep.max(Duration::from_millis(10))), due)
+    (sleep.clamp(CHECK_PAUSE_MIN, longest_sleep.max(CHECK_PAUSE_MIN)), due)
 }
 
 /// Tries one server and tells its group.

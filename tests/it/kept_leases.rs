@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::registration_leases::{Heart, beat, config};
-use crate::support::{FakeServer, TestProxy, Visitor, eventually, named_echo, ports};
+use crate::support::{FakeServer, TestProxy, Visitor, eventually, let_pass, named_echo, ports, replace};
 
 /// Servers, and their addresses.
 fn echoes(count: usize) -> (Vec<FakeServer>, Vec<String>) {
@@ -51,6 +51,47 @@ fn servers_that_answer_are_kept_while_nobody_is_heard_of() {
     eventually("leases run out again", || !is_preserving(&proxy, group) && proxy.online(group) == [&*all[0], &*all[2]]);
     eventually("the log tells so", || proxy.log.count("leases run out again") == 1);
     drop(heart);
+}
+
+/// Milliseconds of the day at which a line says this.
+fn said_at_ms(proxy: &TestProxy, message: &str, server: &str) -> u64 {
+    let text = proxy.log.text();
+    let line = text.lines().rfind(|line| line.contains(message) && line.contains(server)).expect("it was said");
+    let (_, time) = line.split_once('T').expect("a line begins with the time");
+    let fields: Vec<u64> = time[..12].split([':', '.']).map(|field| field.parse().expect("digits")).collect();
+    ((fields[0] * 60 + fields[1]) * 60 + fields[2]) * 1_000 + fields[3]
+}
+
+/// With a lease as long as here, all leases are looked at once a second, and each kept server is tried once an hour.
+#[test]
+fn a_server_whose_lease_is_kept_is_offline_at_once_when_a_client_cannot_connect_to_it() {
+    let [admin, group] = ports();
+    let text = config(admin, group, "2s");
+    let proxy = TestProxy::with_file(admin, &text);
+    let (mut echoes, all) = echoes(6);
+    register(&proxy, admin, group, &all);
+    eventually("the leases are kept", || is_preserving(&proxy, group));
+    replace(proxy.path(), &proxy.file().replace("\"2s\"", "\"1h\""));
+    proxy.ok("/config-reload.do");
+    let_pass(Duration::from_millis(2_500), "until the proxy has tried each of them for the last time within an hour");
+    let mut waited_ms = 0;
+    for count in (2..6).rev() {
+        drop(echoes.pop());
+        let gone = &all[count];
+        eventually("a client finds it gone", || {
+            // Another server serves it.
+            assert_ne!(Visitor::connect(group).server, *gone);
+            proxy.online(group) == all[..count]
+        });
+        eventually("the log says so", || {
+            proxy.log.text().lines().any(|line| line.contains("server offline") && line.contains(gone))
+        });
+        waited_ms += said_at_ms(&proxy, "server offline", gone) - said_at_ms(&proxy, "server suspect", gone);
+        let cause = proxy.server_of(group, gone)["cause"].to_string();
+        assert!(cause.contains("no answer: a client could not connect"), "{cause}");
+    }
+    assert!(is_preserving(&proxy, group), "the others are still kept");
+    assert!(waited_ms < 1_000, "four of them in {waited_ms} ms: each waited for the next look at all leases");
 }
 
 /// Five of eight stop for good, and the others go on with their heartbeats.
@@ -125,6 +166,30 @@ fn a_server_that_was_silent_before_a_restart_is_offline_after_it_until_it_is_hea
     drop(heart);
     proxy.stop();
     assert_eq!(proxy.file().matches("\"silent\": true").count(), 1, "{}", proxy.file());
+}
+
+/// The note in the file is some seconds old when the group gets another name, and with that begins anew.
+#[test]
+fn a_server_that_has_just_returned_stays_online_when_its_group_gets_another_name() {
+    let [admin, group] = ports();
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "4s"));
+    let (_echoes, all) = echoes(2);
+    for server in &all {
+        proxy.ok(&beat(group, server));
+    }
+    let heart = Heart::start(admin, group, vec![all[0].clone()]);
+    eventually("the file says that the other is silent", || proxy.file().contains("\"silent\": true"));
+    let file = proxy.file();
+    proxy.ok(&beat(group, &all[1]));
+    assert_eq!(proxy.online(group), all);
+    let named = file.replacen("\"policy\"", "\"name\": \"other\", \"policy\"", 1);
+    replace(proxy.path(), &named);
+    proxy.ok("/config-reload.do");
+    assert_eq!(proxy.online(group), all);
+    assert_eq!(proxy.ok("/group-list.do")["groups"][0]["name"], "other");
+    let also = Heart::start(admin, group, vec![all[1].clone()]);
+    eventually("the note is taken back", || !proxy.file().contains("silent"));
+    drop((heart, also));
 }
 
 #[test]
