@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::AdminServer;
 use crate::base::{vital, watch};
 use crate::config::{AdminListen, Config};
-use crate::control::{ChangeError, Control, Runner, note_silence};
+use crate::control::{ChangeError, Control, Runner, note_silence, write_said};
 use crate::counters::EndReason;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::{DataThreads, sessions_max};
@@ -143,6 +143,7 @@ impl Proxy {
         self.spawn("leases", stop, heartbeat::leases(Arc::clone(control.running()), stop.clone()));
         self.spawn("names", stop, names::run(Arc::clone(control.running()), stop.clone()));
         self.spawn("silence", stop, note_silence(control.clone(), stop.clone()));
+        self.spawn("said", stop, write_said(control.clone(), stop.clone()));
         let reloading = control.clone();
         let reload = move || {
             let control = reloading.clone();

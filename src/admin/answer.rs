@@ -48,7 +48,7 @@ where
     let admitted = match guard::check(&head, peer.is_none(), audience, settings) {
         Ok(_) if caller.is_spare && !is_probe => Err(busy()),
         Ok(rights) => {
-            head.extensions.insert(Admitted { endpoint, rights });
+            head.extensions.insert(Admitted { endpoint, rights, peer });
             read(body, BODY_TIME).await
         }
         Err(refusal) => Err(refusal),

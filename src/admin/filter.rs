@@ -18,6 +18,7 @@ use super::endpoints::{Call, Endpoint, Kind};
 use super::guard::Rights;
 use super::params::Pairs;
 use super::reply::{Answer, More, Note, Refusal, Response, cut};
+use super::server::Peer;
 
 /// What is known of a request that passed the guard; stands among its extensions.
 #[derive(Clone)]
@@ -25,6 +26,7 @@ pub(super) struct Admitted {
     /// `None` for a path that nothing answers.
     pub(super) endpoint: Option<&'static Endpoint>,
     pub(super) rights: Rights,
+    pub(super) peer: Peer,
 }
 
 /// Answers requests that carry [`Admitted`].
@@ -75,7 +77,8 @@ async fn answer(app: Arc<App>, endpoint: &Endpoint, admitted: &Admitted, request
     let pairs = Pairs::parse(&request.query, content_type, &request.body)?;
     note.group = pairs.text("group").map(|text| cut(text).into());
     note.server = pairs.text("server").map(|text| cut(text).into());
-    let call = Call { app: Arc::clone(&app), pairs, headers: request.headers, rights: admitted.rights };
+    let Admitted { rights, peer, .. } = *admitted;
+    let call = Call { app: Arc::clone(&app), pairs, headers: request.headers, rights, peer };
     let answering = (endpoint.answer)(call)?;
     if endpoint.kind == Kind::Change { app.to_the_end(answering).await } else { answering.await }
 }

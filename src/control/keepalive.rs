@@ -13,7 +13,8 @@ pub const REGISTERED_MAX: usize = 4_096;
 impl Control {
     /// Takes a server's heartbeat: renews its lease, or registers it.
     ///
-    /// The heartbeat of a known server that brings nothing new touches no file and waits for nobody.
+    /// The heartbeat of a known server touches no file and waits for nobody, unless it brings something new and the file
+    /// has not been told of this server for a while.
     ///
     /// # Errors
     ///
@@ -24,15 +25,27 @@ impl Control {
         server: &ServerAddr,
         keepalive: Keepalive,
     ) -> Result<ServerView, ChangeError> {
-        let running = self.group_at(group)?;
-        let change = match heartbeat::hear(&running, server, &keepalive) {
-            Heard::Renewed(view) => return Ok(*view),
-            Heard::News(edit) => Change { edit, addresses: Vec::new() },
-            Heard::Stranger => self.registration(&running, server, &keepalive).await?,
-        };
-        self.change(change).await?;
-        let not_found = || ChangeError::ServerNotFound { group: group.clone(), server: server.clone() };
-        self.group_at(group)?.renew(server, keepalive.load).ok_or_else(not_found)
+        let mut is_registered = false;
+        loop {
+            let running = self.group_at(group)?;
+            match heartbeat::hear(&running, server, &keepalive) {
+                Heard::Renewed(view) => return Ok(*view),
+                Heard::Later(view) => {
+                    self.shared.said_later.notify_one();
+                    return Ok(*view);
+                }
+                Heard::News(said, edit) => {
+                    self.write_said(&running, server, &said, edit).await?;
+                    return running.server(server).ok_or_else(|| not_found(group, server));
+                }
+                Heard::Stranger if is_registered => return Err(not_found(group, server)),
+                Heard::Stranger => {
+                    let change = self.registration(&running, server, &keepalive).await?;
+                    self.change(change).await?;
+                    is_registered = true;
+                }
+            }
+        }
     }
 
     /// The change that registers a server nobody has heard of.
@@ -56,4 +69,8 @@ impl Control {
         let edit = Edit::AddServer { group: id.clone(), server: registration.server };
         Ok(Change { edit, addresses: registration.addresses })
     }
+}
+
+fn not_found(group: &GroupId, server: &ServerAddr) -> ChangeError {
+    ChangeError::ServerNotFound { group: group.clone(), server: server.clone() }
 }

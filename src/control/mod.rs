@@ -13,6 +13,7 @@ mod group_param;
 mod keepalive;
 mod plan;
 mod runner;
+mod said;
 mod silence;
 
 use std::net::SocketAddr;
@@ -20,12 +21,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use difference::Difference;
 pub use group_param::{GROUP_NAME_LEN_MAX, GroupParam, GroupParamError};
 pub use keepalive::REGISTERED_MAX;
 pub(crate) use runner::Runner;
+pub(crate) use said::write_said;
 pub(crate) use silence::note_silence;
 
 use crate::config::{Config, Edit, Problem};
@@ -56,6 +58,8 @@ struct Shared {
     sessions: Arc<ProxySessionService>,
     counters: Arc<ProcessCounters>,
     is_ready: AtomicBool,
+    /// Told when a heartbeat has said something that the file is to be told later.
+    said_later: Notify,
     /// Hash of the text that was last read for a reload, good or not, or that we wrote.
     last_read: Arc<AtomicU64>,
 }
@@ -287,7 +291,9 @@ impl Control {
         self.edit(Edit::SetServer { group: group.clone(), addr, weight: None, state: Some(state), labels: None })
             .await?;
         let not_found = || ChangeError::ServerNotFound { group: group.clone(), server: server.clone() };
-        self.group_at(group)?.server(server).ok_or_else(not_found)
+        let running = self.group_at(group)?;
+        running.state_set(server);
+        running.server(server).ok_or_else(not_found)
     }
 
     /// Opens a group's port; makes the group, on `0.0.0.0`, if it is new.
@@ -337,7 +343,9 @@ impl Control {
 
     /// Closes every listener and refuses changes from now on; heartbeats are still taken.
     pub(crate) async fn drain(&self) {
-        // Without a note a silent server has a lease at the next start: no reason to stop stopping.
+        // Nothing of this is a reason to stop stopping.
+        self.write_said_by(u64::MAX).await;
+        // Without a note a silent server has a lease at the next start.
         let _ = self.note_silence().await;
         self.shared.is_ready.store(false, Relaxed);
         let (reply, answer) = oneshot::channel();
@@ -347,6 +355,22 @@ impl Control {
 
     async fn edit(&self, edit: Edit) -> Result<(), ChangeError> {
         self.change(Change { edit, addresses: Vec::new() }).await
+    }
+
+    /// Makes many changes, which are saved together where that can be done.
+    async fn edit_all(&self, edits: Vec<Edit>) -> Vec<Result<(), ChangeError>> {
+        let mut answers = Vec::new();
+        for edit in edits {
+            let (reply, answer) = oneshot::channel();
+            // A runner that is gone drops the reply.
+            let _ = self.jobs.send(Job::Change(Change { edit, addresses: Vec::new() }, reply)).await;
+            answers.push(answer);
+        }
+        let mut outcomes = Vec::new();
+        for answer in answers {
+            outcomes.push(answer.await.unwrap_or(Err(ChangeError::Stopping)));
+        }
+        outcomes
     }
 
     async fn change(&self, change: Change) -> Result<(), ChangeError> {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::difference::{Difference, by_id};
 use super::plan;
@@ -80,6 +80,7 @@ impl Runner {
             sessions,
             counters: Arc::new(ProcessCounters::default()),
             is_ready: AtomicBool::new(false),
+            said_later: Notify::new(),
             last_read: Arc::default(),
         });
         let control = Control { shared: Arc::clone(&shared), jobs: sender };

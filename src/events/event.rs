@@ -61,6 +61,15 @@ pub enum ServerChange {
         /// How.
         error: Box<str>,
     },
+    /// Two callers say different things of it.
+    Disagreement {
+        /// Who counts now; `None` over a unix socket.
+        caller: Option<SocketAddr>,
+        /// Who counted before.
+        other: Option<SocketAddr>,
+        /// What differs.
+        differs: Box<str>,
+    },
 }
 
 /// What may become of a group.
@@ -193,7 +202,11 @@ impl Event {
     /// How much it matters.
     pub fn level(&self) -> Level {
         match self {
-            Self::Server { change: ServerChange::Suspect { .. } | ServerChange::NotResolved { .. }, .. }
+            Self::Server {
+                change:
+                    ServerChange::Suspect { .. } | ServerChange::NotResolved { .. } | ServerChange::Disagreement { .. },
+                ..
+            }
             | Self::Group {
                 change: GroupChange::LeasesKept { .. } | GroupChange::Loops | GroupChange::Exhausted { .. },
                 ..
@@ -252,6 +265,16 @@ impl ServerChange {
             Self::Suspect { error } => {
                 to.word("error", error);
                 "server suspect"
+            }
+            Self::Disagreement { caller, other, differs } => {
+                for (name, addr) in [("client.addr", caller), ("other.addr", other)] {
+                    match addr {
+                        Some(addr) => to.addr(name, *addr),
+                        None => to.word(name, "unix"),
+                    };
+                }
+                to.text("differs", differs);
+                "heartbeats of two callers disagree: the last one counts"
             }
         }
     }

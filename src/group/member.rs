@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::claim::{Claim, Claims, Standing};
 use super::lease::Lease;
 use super::offline::Offline;
+use super::said::{Caller, Said, SaidKeeper, Verdict};
 use super::view::ServerView;
 use crate::base::label::GroupLabel;
 use crate::events::{self, Event, ServerChange};
@@ -27,6 +28,8 @@ pub(super) struct Member {
     unresolved: Option<Arc<str>>,
     /// What the last connect to it failed of; counts while its lease is kept.
     pub(super) unanswered: Option<Arc<str>>,
+    /// Made when a heartbeat first says more than that the server is there.
+    said: Option<Box<SaidKeeper>>,
 }
 
 impl Member {
@@ -35,7 +38,7 @@ impl Member {
         let addresses = settings.addr.literal().map_or(addresses, |addr| vec![addr]);
         let unresolved = addresses.is_empty().then(|| "it is being resolved".into());
         let server = Arc::new(Server { id, settings, live: Arc::new(Live::new(addresses)) });
-        Self { server, claims: Claims::default(), unresolved, unanswered: None }
+        Self { server, claims: Claims::default(), unresolved, unanswered: None, said: None }
     }
 
     /// Why the server gets no clients now; `None` while it is online.
@@ -101,7 +104,7 @@ impl Member {
     }
 
     /// Takes what the file says of the server; what is known of it stays.
-    pub(super) fn take_settings(&mut self, settings: ServerSettings, now_ms: u64, timeout: Duration) {
+    pub(super) fn take_settings(&mut self, mut settings: ServerSettings, now_ms: u64, timeout: Duration) {
         match settings.origin {
             Origin::File => {
                 self.claims.withdraw(&Claim::Remembered);
@@ -116,7 +119,51 @@ impl Member {
                 self.claims.set(Claim::Remembered);
             }
         }
+        if let Some(said) = &mut self.said {
+            said.file_says(&settings);
+            said.apply(&mut settings);
+        }
         self.set_settings(settings);
+    }
+
+    /// Takes what a heartbeat says of the server, and what of that is new.
+    pub(super) fn hear(&mut self, said: &Said, caller: Caller, now_ms: u64) -> (Said, Verdict) {
+        let keeper = self.said.get_or_insert_default();
+        let mut settings = self.server.settings.clone();
+        let news = said.news_for(&settings);
+        if news.is_empty() {
+            keeper.confirmed(caller);
+            return (news, Verdict::default());
+        }
+        let verdict = keeper.changed(&settings, &news, caller, now_ms);
+        news.apply(&mut settings);
+        self.set_settings(settings);
+        (news, verdict)
+    }
+
+    /// Changes what is kept of heartbeats; true when by that something else counts.
+    pub(super) fn change_said(&mut self, change: impl FnOnce(&mut SaidKeeper)) -> bool {
+        let Some(said) = &mut self.said else {
+            return false;
+        };
+        let mut settings = self.server.settings.clone();
+        said.apply_file(&mut settings);
+        change(said);
+        said.apply(&mut settings);
+        let is_other = self.server.settings != settings;
+        self.set_settings(settings);
+        is_other
+    }
+
+    /// When the file is to be told what heartbeats have said.
+    pub(super) fn said_due_ms(&self) -> Option<u64> {
+        self.said.as_ref()?.due_ms()
+    }
+
+    /// What the file is to be told now, if that has waited until `by_ms` or longer.
+    pub(super) fn take_said(&mut self, now_ms: u64, by_ms: u64) -> Option<Said> {
+        let said = self.said.as_mut()?;
+        said.due_ms().is_some_and(|due_ms| due_ms <= by_ms).then(|| said.start_writing(now_ms))
     }
 
     pub(super) fn set_settings(&mut self, settings: ServerSettings) {

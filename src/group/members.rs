@@ -13,6 +13,7 @@ use super::claim::{Claim, Standing};
 use super::lease::{Keeper, Lease, LeaseCheck, Trial};
 use super::member::Member;
 use super::offline::Offline;
+use super::said::{Caller, Said, SaidKeeper, Verdict};
 use super::snapshot::{Snapshot, Tier};
 use super::view::ServerView;
 use crate::base::label::GroupLabel;
@@ -163,6 +164,44 @@ impl Members {
             member.claims.set(Claim::Heartbeat(lease));
             member.unanswered = None;
         }))
+    }
+
+    /// Takes what a heartbeat says of a server: what of it is news, what has to be done about that, and whether policies
+    /// are shown another list by it.
+    pub(super) fn hear(
+        &mut self,
+        addr: &ServerAddr,
+        said: &Said,
+        caller: Caller,
+        now_ms: u64,
+    ) -> Option<(Said, Verdict, bool)> {
+        let member = &mut self.list[*self.by_addr.get(addr)?];
+        let was_shown = member.is_shown();
+        let (news, verdict) = member.hear(said, caller, now_ms);
+        member.tell_change(&self.group, was_shown);
+        Some((news.clone(), verdict, !news.is_empty()))
+    }
+
+    /// Changes what is kept of a server's heartbeats; true when policies are shown another list by that.
+    pub(super) fn change_said(&mut self, addr: &ServerAddr, change: impl FnOnce(&mut SaidKeeper)) -> bool {
+        let Some(&at) = self.by_addr.get(addr) else {
+            return false;
+        };
+        let was_shown = self.list[at].is_shown();
+        let is_other = self.list[at].change_said(change);
+        self.list[at].tell_change(&self.group, was_shown);
+        is_other
+    }
+
+    /// When the file is to be told next what heartbeats have said.
+    pub(super) fn said_due_ms(&self) -> Option<u64> {
+        self.list.iter().filter_map(Member::said_due_ms).min()
+    }
+
+    /// The settings of the servers of which the file is to be told what heartbeats have said until `by_ms`, and that.
+    pub(super) fn take_said(&mut self, now_ms: u64, by_ms: u64) -> Vec<(ServerSettings, Said)> {
+        let due = |member: &mut Member| Some((member.server.settings.clone(), member.take_said(now_ms, by_ms)?));
+        self.list.iter_mut().filter_map(due).collect()
     }
 
     /// Lets leases run out, and collects the servers to try. `late_ms` is by how much the check comes too late.

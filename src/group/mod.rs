@@ -14,6 +14,7 @@ mod member;
 mod members;
 mod offline;
 mod outcome;
+mod said;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -30,16 +31,19 @@ use arc_swap::{ArcSwap, Guard};
 use crate::base::clock;
 use crate::base::label::GroupLabel;
 use crate::counters::GroupCounters;
+use crate::events::{self, Event, ServerChange};
 use crate::policy::IBalancePolicy;
 use crate::policy::spec::PolicySpec;
 use crate::server::{Origin, ServerAddr, ServerSettings};
 use members::Members;
+use said::{Disagreement, SaidKeeper};
 
 pub use claim::Claim;
 pub use explain::{ExplainError, Explanation};
 pub use id::{GroupId, Listen, NAME_LEN_MAX, is_name};
 pub use lease::{Lease, LeaseCheck, Trial};
 pub use outcome::Outcome;
+pub use said::{Caller, Said};
 pub use snapshot::{PickError, ServerSlot, Snapshot};
 
 /// The groups by their ids, in order.
@@ -227,6 +231,55 @@ impl Group {
             self.republish(&mut members);
         }
         members.view_of(addr, now_ms)
+    }
+
+    /// Takes what a heartbeat says of a server, which counts at once. `None` when there is no such server, else what of
+    /// it is new, and whether that is to be written into the file now; see [`Group::said_written`] and
+    /// [`Group::said_refused`]. What is not is to be written when [`Group::take_said`] tells so.
+    pub fn hear(&self, addr: &ServerAddr, said: &Said, caller: Caller) -> Option<(Said, bool)> {
+        let mut members = self.members();
+        let (news, verdict, has_changed) = members.hear(addr, said, caller, clock::coarse_ms())?;
+        if has_changed {
+            self.republish(&mut members);
+        }
+        drop(members);
+        if let Some(Disagreement { other, differs }) = verdict.disagreement {
+            let change = ServerChange::Disagreement { caller, other, differs: differs.into() };
+            events::publish(Event::Server { group: self.label.clone(), addr: addr.shared(), change });
+        }
+        Some((news, verdict.is_due))
+    }
+
+    /// What heartbeats have said of a server is in the file, or has to wait once more.
+    pub fn said_written(&self, addr: &ServerAddr) {
+        self.change_said(addr, SaidKeeper::stop_writing);
+    }
+
+    /// What a heartbeat has said of a server cannot be written, and does not count any more.
+    pub fn said_refused(&self, addr: &ServerAddr, said: &Said) {
+        self.change_said(addr, |keeper| keeper.take_back(said));
+    }
+
+    /// An operator has set the state of a server, whatever heartbeats have said.
+    pub fn state_set(&self, addr: &ServerAddr) {
+        self.change_said(addr, SaidKeeper::forget_state);
+    }
+
+    /// When the file is to be told next what heartbeats have said, on the clock of [`clock::coarse_ms`].
+    pub fn said_due_ms(&self) -> Option<u64> {
+        self.members().said_due_ms()
+    }
+
+    /// What the file is to be told of servers, with their settings: what heartbeats have said and is due by `by_ms`.
+    pub fn take_said(&self, by_ms: u64) -> Vec<(ServerSettings, Said)> {
+        self.members().take_said(clock::coarse_ms(), by_ms)
+    }
+
+    fn change_said(&self, addr: &ServerAddr, change: impl FnOnce(&mut SaidKeeper)) {
+        let mut members = self.members();
+        if members.change_said(addr, change) {
+            self.republish(&mut members);
+        }
     }
 
     /// Lets leases run out. Tells when to check again, and which servers to try by a connect. `late_ms` is by how

@@ -1,7 +1,8 @@
 //! Heartbeats: what a server says of itself.
 //!
-//! The heartbeat of a known server renews its lease at once. One that brings something new, and the first one of a
-//! server, are proposed to `control`, which writes them into the file. `leases` ends what has not been renewed.
+//! The heartbeat of a known server renews its lease at once, and what it says of the server counts at once. What is
+//! new, and the first heartbeat of a server, are proposed to `control`, which writes them into the file. `leases` ends
+//! what has not been renewed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,9 +18,9 @@ use crate::base::clock;
 use crate::config::Edit;
 use crate::events::{self, Event, ServerChange};
 use crate::group::view::ServerView;
-use crate::group::{Group, GroupId, Registration, Trial};
+use crate::group::{Caller, Group, GroupId, Registration, Said, Trial};
 use crate::health;
-use crate::server::{Origin, ServerAddr, ServerSettings, State};
+use crate::server::{Origin, ServerAddr, ServerSettings};
 
 /// How long a registration waits for its name to resolve; after that it goes on being resolved beside.
 const RESOLVE_WAIT: Duration = Duration::from_secs(1);
@@ -36,38 +37,56 @@ const LATENESS_MIN_MS: u64 = 50;
 /// A server's heartbeat.
 #[derive(Clone, Debug, Default)]
 pub struct Keepalive {
-    /// A changed weight is persisted.
-    pub weight: Option<u32>,
-    /// A changed state is persisted.
-    pub state: Option<State>,
-    /// Kept as the label `zone`; a changed one is persisted.
-    pub zone: Option<String>,
+    /// What is persisted when it changes.
+    pub said: Said,
     /// The server's own idea of its load, 0 to 100; kept in memory only.
     pub load: Option<u32>,
+    /// Who sends it.
+    pub caller: Caller,
 }
 
 /// What a heartbeat means.
 #[derive(Debug)]
 pub enum Heard {
-    /// The server is known and said nothing new: its lease is renewed.
+    /// The server is known and its lease is renewed.
     Renewed(Box<ServerView>),
-    /// The server is known and its lease is renewed; what it said is to be written into the file.
-    News(Edit),
+    /// The same, and what it said is to be written into the file when that is due.
+    Later(Box<ServerView>),
+    /// The same, and what it said is to be written into the file now.
+    News(Said, Edit),
     /// Nobody has heard of it: it is to be registered.
     Stranger,
 }
 
 /// Takes a heartbeat of a server of this group.
 pub fn hear(group: &Group, server: &ServerAddr, keepalive: &Keepalive) -> Heard {
-    let Some(known) = group.server_settings(server) else {
-        return Heard::Stranger;
-    };
-    match (keepalive.edit_of(group.id(), &known), group.renew(server, keepalive.load)) {
-        (Some(edit), _) => Heard::News(edit),
-        (None, Some(view)) => Heard::Renewed(Box::new(view)),
-        // Removed in this moment.
-        (None, None) => Heard::Stranger,
+    hear_known(group, server, keepalive).unwrap_or(Heard::Stranger)
+}
+
+/// `None` for a server that is not known, or is removed in this moment.
+fn hear_known(group: &Group, server: &ServerAddr, keepalive: &Keepalive) -> Option<Heard> {
+    let view = group.renew(server, keepalive.load)?;
+    if keepalive.said.is_empty() {
+        return Some(Heard::Renewed(Box::new(view)));
     }
+    let (news, is_due) = group.hear(server, &keepalive.said, keepalive.caller)?;
+    if news.is_empty() {
+        return Some(Heard::Renewed(Box::new(view)));
+    }
+    Some(match is_due {
+        true => {
+            let edit = edit(group.id(), &group.server_settings(server)?, &news);
+            Heard::News(news, edit)
+        }
+        false => Heard::Later(Box::new(group.server(server)?)),
+    })
+}
+
+/// The edit that tells the file what heartbeats have said of a server; `settings` are what counts.
+pub fn edit(group: &GroupId, settings: &ServerSettings, said: &Said) -> Edit {
+    let addr = settings.addr.clone();
+    let labels = said.zone.as_ref().map(|_| settings.labels.clone());
+    Edit::SetServer { group: group.clone(), addr, weight: said.weight, state: said.state, labels }
 }
 
 /// What registers a server nobody has heard of, if its addresses may register.
@@ -93,9 +112,7 @@ pub async fn registration(
         rules::check(*addr, &running.config.load().admin, &running.groups.load())?;
     }
     let mut settings = ServerSettings::new(server.clone(), Origin::Heartbeat);
-    settings.weight = keepalive.weight.unwrap_or(settings.weight);
-    settings.state = keepalive.state.unwrap_or(settings.state);
-    settings.labels.extend(keepalive.zone.iter().map(|zone| ("zone".to_owned(), zone.clone())));
+    keepalive.said.apply(&mut settings);
     Ok(Registration { server: settings, addresses })
 }
 
@@ -170,22 +187,6 @@ async fn try_server(group: Arc<Group>, trial: Trial, places: Arc<Semaphore>) {
     group.tried(&trial.server, told);
     if let Some(stream) = stream {
         health::end_in_order(stream).await;
-    }
-}
-
-impl Keepalive {
-    /// The edit that brings what is known of a server up to date; `None` when nothing is new.
-    fn edit_of(&self, group: &GroupId, known: &ServerSettings) -> Option<Edit> {
-        let weight = self.weight.filter(|weight| *weight != known.weight);
-        let state = self.state.filter(|state| *state != known.state);
-        let zone = self.zone.as_ref().filter(|zone| known.labels.get("zone") != Some(zone));
-        let labels = zone.map(|zone| {
-            let mut labels = known.labels.clone();
-            labels.insert("zone".to_owned(), zone.clone());
-            labels
-        });
-        let is_new = weight.is_some() || state.is_some() || labels.is_some();
-        is_new.then(|| Edit::SetServer { group: group.clone(), addr: known.addr.clone(), weight, state, labels })
     }
 }
 

@@ -213,6 +213,48 @@ fn a_thousand_heartbeats_of_a_known_server_write_nothing() {
 }
 
 #[test]
+fn two_callers_that_disagree_have_the_file_written_once_and_the_last_one_counts() {
+    let [admin, group] = ports();
+    let mut proxy = TestProxy::with_file(admin, &config(admin, group, "1m"));
+    let server = "127.0.0.1:1";
+    proxy.ok(&beat(group, server));
+    let stamp = || {
+        let meta = std::fs::metadata(proxy.path()).unwrap();
+        (meta.ino(), meta.mtime(), meta.mtime_nsec())
+    };
+    let mut stamps = vec![stamp()];
+    let mut callers = [Http::connect(admin), Http::connect(admin)];
+    let said = |caller: usize| [(3, "a"), (5, "b")][caller];
+    for _ in 0..50 {
+        for (caller, http) in callers.iter_mut().enumerate() {
+            let (weight, zone) = said(caller);
+            let reply = http.get(&beat(group, format!("{server}&weight={weight}&zone={zone}")));
+            assert_eq!(reply.status, 200, "{}", reply.json());
+            let found = proxy.server_of(group, server);
+            assert_eq!((&found["weight"], &found["labels"]["zone"]), (&json!(weight), &json!(zone)));
+            stamps.push(stamp());
+        }
+    }
+    stamps.dedup();
+    assert_eq!(stamps.len(), 2, "written once since it registered");
+    assert!(proxy.file().contains("\"weight\": 3"), "{}", proxy.file());
+    eventually("the log says so", || proxy.log.count("heartbeats of two callers disagree") == 1);
+    let log = proxy.log.text();
+    let line = log.lines().find(|line| line.contains("disagree")).unwrap();
+    assert!(line.contains("WARN") && line.contains(&format!("server.addr={server}")), "{line}");
+    assert_eq!(line.matches("addr=127.0.0.1:").count(), 3, "it names the server and both callers: {line}");
+    assert!(line.contains("weight 3 and not 5, zone a and not b"), "{line}");
+    // Another change of the file does not bring back what the file said.
+    proxy.ok(&beat(group, "127.0.0.1:2"));
+    assert_eq!(proxy.server_of(group, server)["weight"], 5);
+    // An operator's word counts until the next heartbeat says another.
+    proxy.ok(&format!("/worker-state.do?group={group}&server={server}&state=drain"));
+    assert_eq!(proxy.server_of(group, server)["state"], "drain");
+    proxy.stop();
+    assert!(proxy.file().contains("\"weight\": 5") && proxy.file().contains("\"zone\": \"b\""), "{}", proxy.file());
+}
+
+#[test]
 fn heartbeats_as_fast_as_they_go_disturb_no_traffic() {
     const CONNECTIONS: usize = 8;
     const HEARTBEATS: usize = 20_000;

@@ -9,6 +9,7 @@ use crate::admin::app::App;
 use crate::admin::guard::{Audience, Rights};
 use crate::admin::params::{Pairs, Param};
 use crate::admin::reply::{Answer, Refusal};
+use crate::admin::server::Peer;
 use crate::control::Control;
 
 /// Whether an endpoint only looks.
@@ -52,6 +53,8 @@ pub(in crate::admin) struct Call {
     pub(in crate::admin) pairs: Pairs,
     pub(in crate::admin) headers: HeaderMap,
     pub(in crate::admin) rights: Rights,
+    /// Who sent it.
+    pub(in crate::admin) peer: Peer,
 }
 
 impl Call {

@@ -9,6 +9,7 @@ use crate::admin::guard::Rights;
 use crate::admin::params::params;
 use crate::admin::reply::{Answer, Nothing, Refusal, cut, granted};
 use crate::control::GroupParam;
+use crate::group::Said;
 use crate::group::view::ServerView;
 use crate::server::{Origin, State};
 use crate::sources::heartbeat;
@@ -79,12 +80,12 @@ struct SessionsOf {
 pub(super) async fn keepalive(call: Call, params: Keepalive) -> Answer {
     let control = call.control();
     let group = control.group(&params.group)?;
-    let keepalive = heartbeat::Keepalive {
+    let said = Said {
         weight: params.weight.map(|weight| weight.0),
         state: params.state.map(|state| state.0),
         zone: params.zone.map(|zone| zone.0),
-        load: params.load.map(|load| load.0),
     };
+    let keepalive = heartbeat::Keepalive { said, load: params.load.map(|load| load.0), caller: call.peer };
     let view = control.keepalive(group.id(), &params.server.0, keepalive).await?;
     // A server of the file has no lease; the time it would have tells it how often to come back.
     let ttl_ms =
