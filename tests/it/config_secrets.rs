@@ -62,19 +62,19 @@ fn a_secret_in_a_file_is_looked_up_again_when_the_file_changes() {
     eventually("the log says what changed", || proxy.log.count("admin.register_token") == 1);
 
     // One that is gone or empty changes nothing, and is told once. Everything else can still be changed.
-    for (said, spoil) in [
-        ("the secret is empty", (|path| fs::write(path, "")) as fn(&std::path::Path) -> std::io::Result<()>),
-        ("cannot read the secret", |path| fs::remove_file(path)),
-    ] {
-        spoil(&token).unwrap();
+    let spoil: [(&str, &str, &dyn Fn()); 2] = [
+        ("the secret is empty", "ha", &|| fs::write(&token, "").unwrap()),
+        ("cannot read the secret", "maglev", &|| fs::remove_file(&token).unwrap()),
+    ];
+    for (told, (said, policy, spoil)) in spoil.into_iter().enumerate() {
+        spoil();
         eventually("the log says so", || proxy.log.count(said) == 1);
         assert_eq!((status(&proxy, list, "third"), status(&proxy, list, "")), (200, 401));
-        let open =
-            format!("/group-policy.do?group={group}&policy={}", if said.contains("empty") { "ha" } else { "maglev" });
-        assert_eq!(status(&proxy, &open, "third"), 200, "{}", proxy.log.text());
+        let change = format!("/group-policy.do?group={group}&policy={policy}");
+        assert_eq!(status(&proxy, &change, "third"), 200, "{}", proxy.log.text());
         assert_eq!(status(&proxy, "/config-reload.do", "third"), 200);
         assert_eq!(proxy.log.count(said), 1, "{}", proxy.log.text());
-        assert_eq!(proxy.log.count("the former one stays in force"), if said.contains("empty") { 1 } else { 2 });
+        assert_eq!(proxy.log.count("the former one stays in force"), told + 1);
     }
     fs::write(&token, "fourth").unwrap();
     taken_over(&proxy, list, "third", "fourth");
