@@ -31,7 +31,7 @@ pub(super) const FRESH: Duration = Duration::from_millis(250);
 /// Lookups at a time of names that took longer than [`FRESH`] the last time.
 const SLOW_MAX: usize = 64;
 
-/// How often somebody who waits for a place asks again.
+/// How often somebody who waits for a place asks again: one becomes free also because time passes, see [`FRESH`].
 pub(super) const PLACE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Who wants to know.
@@ -58,6 +58,7 @@ pub(super) struct Lookups {
 }
 
 struct UnderWay {
+    /// Of one lookup, for all who wait for it.
     answer: watch::Receiver<Option<Answer>>,
     since: Instant,
     lane: Lane,

@@ -32,8 +32,8 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 /// When a lookup has taken so long, its servers are told so.
 const LATE: Duration = Duration::from_secs(10);
 
-/// How often the names are looked through.
-const TICK: Duration = Duration::from_secs(1);
+/// Names that are due within this time are looked up together: looking through thousands of them takes a while.
+const GATHER: Duration = Duration::from_secs(1);
 
 /// A server of one group: the same name may be allowed in one and not in another.
 type Key = (GroupId, ServerAddr);
@@ -75,25 +75,33 @@ pub(crate) async fn run(running: Arc<Running>, shutdown: CancellationToken) {
         lookups: JoinSet::new(),
     };
     let mut changes = events::subscribe();
-    let mut next = Instant::now();
+    let mut next = Some(Instant::now());
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             // A server may have a name that nobody has looked up yet.
             () = changes.wait_for(|event| matches!(event, Event::Config(ConfigEvent::Applied))) => {}
-            () = tokio::time::sleep_until(next) => {}
+            () = sleep_until(next) => {}
             Some(done) = names.lookups.join_next() => {
-                // Those tasks only wait; none of them panics.
+                // Those tasks only wait; none of them panics. Thousands may be done at once: the list is not looked
+                // through for each of them.
                 if let Ok(done) = done {
-                    names.take(done);
+                    let due = names.take(done);
+                    next = next.into_iter().chain(due).min();
                 }
-                // Thousands may be done at once: the list is looked through at the next tick.
                 continue;
             }
         }
         names.refresh();
-        let has_waiting = names.start_due();
-        next = Instant::now() + if has_waiting { PLACE_PAUSE } else { TICK };
+        next = names.start_due();
+    }
+}
+
+/// Sleeps until then, or for ever.
+async fn sleep_until(next: Option<Instant>) {
+    match next {
+        Some(next) => tokio::time::sleep_until(next).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -118,8 +126,9 @@ impl Names {
         self.schedules.retain(|host, _| self.servers.contains_key(host));
     }
 
-    /// Starts the lookups that are due, as far as there are places; true when some have to wait.
-    fn start_due(&mut self) -> bool {
+    /// Starts the lookups that are due, as far as there are places. Answers when something is to be done again, unless
+    /// a lookup ends before.
+    fn start_due(&mut self) -> Option<Instant> {
         let now = Instant::now();
         let mut due: Vec<(&String, &mut Schedule)> = Vec::new();
         let mut late = Vec::new();
@@ -134,11 +143,11 @@ impl Names {
             }
         }
         due.sort_by_key(|(_, schedule)| schedule.due);
-        let mut has_waiting = false;
+        let mut is_waiting = false;
         for (host, schedule) in due {
             let lane = if schedule.is_slow { Lane::Slow } else { Lane::Known };
             let Some(lookup) = self.running.lookups.start(host, lane) else {
-                has_waiting = true;
+                is_waiting = true;
                 continue;
             };
             (schedule.since, schedule.is_late) = (Some(now), false);
@@ -151,15 +160,20 @@ impl Names {
         for host in late {
             self.tell(&host, &Err(format!("no answer within {LATE:?}")), true);
         }
-        has_waiting
+        // A place may become free because time has passed, which nobody tells.
+        let place = is_waiting.then_some(now + PLACE_PAUSE);
+        let next = self.schedules.values().filter_map(Schedule::next).min().map(|next| next.max(now + GATHER));
+        next.into_iter().chain(place).min()
     }
 
-    fn take(&mut self, (host, took, answer): Done) {
-        // Its last server may be gone.
-        let Some(schedule) = self.schedules.get_mut(&host) else { return };
+    /// Takes what came of a lookup. Answers when the next one is due; `None` when its last server is gone.
+    fn take(&mut self, (host, took, answer): Done) -> Option<Instant> {
+        let schedule = self.schedules.get_mut(&host)?;
         let was_told = schedule.is_late || schedule.failures_in_a_row > 0;
         schedule.done(Instant::now(), took, answer.is_ok());
+        let due = schedule.due;
         self.tell(&host, &answer, !was_told);
+        Some(due)
     }
 
     /// Tells the servers on a host what its name resolves to.
@@ -206,6 +220,14 @@ impl Names {
 impl Schedule {
     fn new(now: Instant) -> Self {
         Self { due: now, since: None, is_late: false, failures_in_a_row: 0, is_slow: false }
+    }
+
+    /// When something is to be done: the lookup, or telling that it is late. `None` while only its end is waited for.
+    fn next(&self) -> Option<Instant> {
+        match self.since {
+            None => Some(self.due),
+            Some(since) => (!self.is_late).then_some(since + LATE),
+        }
     }
 
     fn done(&mut self, now: Instant, took: Duration, is_resolved: bool) {
@@ -306,6 +328,19 @@ mod tests {
         let cause = || running.groups.load()[&1.into()].servers()[0].cause.clone().unwrap();
         eventually("the reason is shown", || cause() == "its name is not resolved: no such host").await;
         task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_at_again_when_it_is_due_and_a_lookup_when_it_is_late() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(now);
+        assert_eq!(schedule.next(), Some(now));
+        schedule.since = Some(now);
+        assert_eq!(schedule.next(), Some(now + LATE));
+        schedule.is_late = true;
+        assert_eq!(schedule.next(), None, "its end wakes");
+        schedule.done(now, Duration::ZERO, true);
+        assert_eq!(schedule.next(), Some(now + REFRESH));
     }
 
     #[tokio::test]

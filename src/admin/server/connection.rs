@@ -104,7 +104,7 @@ where
         tokio::select! {
             biased;
             has_bytes = io.has_bytes() => has_bytes.unwrap_or(false),
-            () = evicted.notified() => false,
+            () = evicted.cancelled() => false,
             () = sleep(self.limits.idle_time) => false,
             () = self.shutdown.cancelled() => false,
         }
@@ -120,7 +120,7 @@ where
         let service = service_fn(|request| self.answer(request));
         let mut http = self.http().serve_connection(TokioIo::new(io), service);
         let evicted = state.place().evicted();
-        let (mut evicted, mut stopped) = (pin!(evicted.notified()), pin!(self.shutdown.cancelled()));
+        let (mut evicted, mut stopped) = (pin!(evicted.cancelled()), pin!(self.shutdown.cancelled()));
         let mut is_stopping = false;
         let ended = poll_fn(|context| {
             if !is_stopping && stopped.as_mut().poll(context).is_ready() {

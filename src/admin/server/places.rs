@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// Places beyond the limit, for probes.
 const SPARE: usize = 32;
@@ -50,7 +51,7 @@ type Key = (Waits, u64);
 /// A connection that may lose its place.
 struct Waiting {
     since: Instant,
-    evicted: Arc<Notify>,
+    evicted: CancellationToken,
 }
 
 /// For what a connection that may lose its place waits.
@@ -68,7 +69,8 @@ pub(super) enum Waits {
 pub(super) struct Place {
     places: Arc<Places>,
     key: Option<Key>,
-    evicted: Arc<Notify>,
+    /// Cancelled when another connection gets the place.
+    evicted: CancellationToken,
     is_spare: bool,
 }
 
@@ -111,7 +113,7 @@ impl Places {
 
     fn given(self: &Arc<Self>, taken: &mut Taken, is_spare: bool) -> Place {
         taken.count += 1;
-        Place { places: Arc::clone(self), key: None, evicted: Arc::default(), is_spare }
+        Place { places: Arc::clone(self), key: None, evicted: CancellationToken::new(), is_spare }
     }
 
     /// Has one connection close that is not being answered. False when there is none.
@@ -138,7 +140,7 @@ impl Taken {
         let found = longest.find(|(_, waiting)| before.is_some_and(|before| waiting.since <= before));
         let Some(key) = found.map(|(key, _)| *key) else { return false };
         // Counts as gone at once, so that a burst of connections evicts one each.
-        self.evictable.remove(&key).inspect(|waiting| waiting.evicted.notify_one()).is_some()
+        self.evictable.remove(&key).inspect(|waiting| waiting.evicted.cancel()).is_some()
     }
 }
 
@@ -154,7 +156,7 @@ impl Place {
         }
         let key = (what, taken.next);
         taken.next += 1;
-        taken.evictable.insert(key, Waiting { since: Instant::now(), evicted: Arc::clone(&self.evicted) });
+        taken.evictable.insert(key, Waiting { since: Instant::now(), evicted: self.evicted.clone() });
         drop(taken);
         self.key = Some(key);
     }
@@ -166,9 +168,9 @@ impl Place {
         }
     }
 
-    /// Completes when another connection gets the place.
-    pub(super) fn evicted(&self) -> Arc<Notify> {
-        Arc::clone(&self.evicted)
+    /// Cancelled when another connection gets the place.
+    pub(super) fn evicted(&self) -> CancellationToken {
+        self.evicted.clone()
     }
 
     /// True when only probes may be answered here.
@@ -198,9 +200,7 @@ mod tests {
     use super::*;
 
     fn is_evicted(place: &Place) -> bool {
-        let evicted = place.evicted();
-        let notified = std::pin::pin!(evicted.notified());
-        notified.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready()
+        place.evicted().is_cancelled()
     }
 
     /// A place at a time when everybody who waits has waited long enough.
