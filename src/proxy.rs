@@ -10,23 +10,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::AdminServer;
-use crate::base::{vital, watch};
+use crate::base::vital;
+use crate::config::watch::{self, Others};
 use crate::config::{AdminListen, Config};
 use crate::control::{ChangeError, Control, Runner, note_silence, write_said};
 use crate::counters::EndReason;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::{DataThreads, sessions_max};
-use crate::events::{self, ConfigEvent, Event, PolicyEvent, ProcessEvent};
+use crate::events::{self, AdminEvent, ConfigEvent, Event, PolicyEvent, ProcessEvent};
 use crate::sources::{heartbeat, names};
 use crate::status::{self, Online};
 
 /// How long sessions that were told to end may take to do so.
 const END_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How long the runner of changes may take to end; one that hangs in a write of the file does not.
+const RUNNER_END_MAX: Duration = Duration::from_secs(1);
 
 /// A running proxy.
 #[derive(Debug)]
@@ -34,6 +39,8 @@ pub struct Proxy {
     control: Control,
     data: Arc<DataThreads>,
     tasks: TaskTracker,
+    /// The one task that is not told to end: it does when every handle of `control` is gone, after all others.
+    runner: JoinHandle<()>,
     /// Ends the tasks that look after servers and the file.
     stop: CancellationToken,
     /// Ends the admin port.
@@ -80,11 +87,12 @@ impl Proxy {
             control,
             data,
             tasks: TaskTracker::new(),
+            runner: spawn_runner(runner, &failed),
             stop: CancellationToken::new(),
             stop_admin: CancellationToken::new(),
             failed,
         };
-        proxy.spawn_tasks(path, runner, admin);
+        proxy.spawn_tasks(path, admin);
         Ok(proxy)
     }
 
@@ -126,7 +134,11 @@ impl Proxy {
         self.stop_admin.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        let data = Arc::clone(&self.data);
+        let Self { control, data, mut runner, .. } = self;
+        drop(control);
+        if timeout(RUNNER_END_MAX, &mut runner).await.is_err() {
+            runner.abort();
+        }
         // A thread never blocks, so this is soon over. It fails only when the runtime is going down already.
         let _ = tokio::task::spawn_blocking(move || data.join()).await;
         tell(ProcessEvent::Stopped);
@@ -134,12 +146,11 @@ impl Proxy {
 
     /// True when no session is left; false when `limit` is over before.
     async fn wait_for_sessions(&self, limit: Duration) -> bool {
-        tokio::time::timeout(limit, self.control.sessions().all_ended()).await.is_ok()
+        timeout(limit, self.control.sessions().all_ended()).await.is_ok()
     }
 
-    fn spawn_tasks(&self, path: PathBuf, runner: Runner, admin: AdminServer) {
+    fn spawn_tasks(&self, path: PathBuf, admin: AdminServer) {
         let (control, stop) = (&self.control, &self.stop);
-        self.spawn_runner(runner);
         self.spawn("leases", stop, heartbeat::leases(Arc::clone(control.running()), stop.clone()));
         self.spawn("names", stop, names::run(Arc::clone(control.running()), stop.clone()));
         self.spawn("silence", stop, note_silence(control.clone(), stop.clone()));
@@ -157,21 +168,10 @@ impl Proxy {
         let (asked, stop_admin) = (control.clone(), self.stop_admin.clone());
         let served = async move {
             if let Err(error) = admin.run(asked, stop_admin).await {
-                tracing::error!(%error, "cannot serve the admin port");
+                events::publish(Event::Admin(AdminEvent::NotServed { error: error.to_string().into() }));
             }
         };
         self.spawn("admin", &self.stop_admin, served);
-    }
-
-    /// The one task that is not told to end: it does when every handle of `control` is gone, after all others. Its end is
-    /// watched here, and nobody waits for it.
-    fn spawn_runner(&self, runner: Runner) {
-        let by_surprise = self.failed.clone().drop_guard();
-        #[allow(clippy::disallowed_methods, reason = "its end is watched, and nobody may wait for it")]
-        tokio::spawn(async move {
-            runner.run().await;
-            by_surprise.disarm();
-        });
     }
 
     /// Runs a task that must not end before it is told to.
@@ -191,6 +191,16 @@ impl Proxy {
     }
 }
 
+/// Runs what applies changes. Its end by surprise is noticed.
+fn spawn_runner(runner: Runner, failed: &CancellationToken) -> JoinHandle<()> {
+    let by_surprise = failed.clone().drop_guard();
+    #[allow(clippy::disallowed_methods, reason = "its end is noticed, and `stop` waits for it")]
+    tokio::spawn(async move {
+        runner.run().await;
+        by_surprise.disarm();
+    })
+}
+
 /// Reads the file again whenever a secret's own file may have changed, until `stop`.
 async fn secrets(control: Control, stop: CancellationToken) {
     let files = control.clone();
@@ -200,8 +210,9 @@ async fn secrets(control: Control, stop: CancellationToken) {
             drop(control.reload().await);
         }
     };
-    let are_others = |event: &Event| matches!(event, Event::Config(ConfigEvent::SecretFilesChanged));
-    watch_set(move || files.secret_files(), are_others, reload, stop).await;
+    let is_meant = |event: &Event| matches!(event, Event::Config(ConfigEvent::SecretFilesChanged));
+    let others = Others { changes: events::subscribe(), is_meant };
+    watch::watch_files(move || files.secret_files(), reload, others, stop).await;
 }
 
 /// Has modules loaded whose files have become others, until `stop`.
@@ -215,29 +226,9 @@ async fn policies(control: Control, stop: CancellationToken) {
             drop(control.reload().await);
         }
     };
-    let are_others = |event: &Event| matches!(event, Event::Policy(PolicyEvent::FilesChanged));
-    watch_set(move || files.files(), are_others, look, stop).await;
-}
-
-/// Watches files of which an event tells when they `are_others`.
-async fn watch_set<F: Future<Output = ()>>(
-    files: impl Fn() -> Vec<PathBuf> + Send + 'static,
-    are_others: impl Fn(&Event) -> bool,
-    on_change: impl FnMut() -> F,
-    stop: CancellationToken,
-) {
-    let set_changed = Arc::new(Notify::new());
-    let mut changes = events::subscribe();
-    let pass_on = async {
-        loop {
-            changes.wait_for(&are_others).await;
-            set_changed.notify_one();
-        }
-    };
-    tokio::select! {
-        () = watch::watch_files(files, on_change, Arc::clone(&set_changed), stop) => {}
-        () = pass_on => {}
-    }
+    let is_meant = |event: &Event| matches!(event, Event::Policy(PolicyEvent::FilesChanged));
+    let others = Others { changes: events::subscribe(), is_meant };
+    watch::watch_files(move || files.files(), look, others, stop).await;
 }
 
 /// Writes the status line, at the interval that is in force, until `stop`.

@@ -1,4 +1,4 @@
-//! The way of every request: guard, body, endpoint, headers, one log line.
+//! The way of every request: guard, body, endpoint, headers, one event.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use hyper::body::Body;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::time::timeout;
+use tracing::Level;
 use warp::filters::BoxedFilter;
 use warp::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{HeaderValue, Method, Request, StatusCode};
@@ -18,7 +19,9 @@ use super::filter::Admitted;
 use super::guard::{self, Audience};
 use super::reply::{More, Note, Refusal, Response, cut};
 use super::server::Caller;
+use crate::base::clock;
 use crate::config::AdminSettings;
+use crate::events::{self, AdminEvent, Event};
 
 /// The largest request body, in bytes.
 const BODY_MAX: usize = 64 * 1024;
@@ -65,7 +68,7 @@ where
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let note = response.extensions_mut().remove::<Note>().unwrap_or_default();
-    log(&method, &path, peer, response.status(), &note, started.elapsed());
+    tell(&method, &path, peer, response.status(), note, started.elapsed());
     response
 }
 
@@ -101,25 +104,23 @@ where
     }
 }
 
-/// One line for each request; never the query, which may hold anything.
-fn log(method: &Method, path: &str, peer: Option<SocketAddr>, status: StatusCode, note: &Note, elapsed: Duration) {
-    macro_rules! line {
-        ($level:ident) => {
-            tracing::$level!(
-                method = %cut(method.as_str()),
-                path,
-                client.addr = peer.map_or_else(|| "unix".to_owned(), |addr| addr.to_string()),
-                group = note.group.as_deref(),
-                server.addr = note.server.as_deref(),
-                status = status.as_u16(),
-                code = note.code.unwrap_or("ok"),
-                elapsed_ms = crate::base::clock::as_ms(elapsed),
-                "admin request"
-            )
-        };
-    }
-    // Thousands a second are normal, and a new server is announced by whoever registers it.
-    if note.is_frequent { line!(debug) } else { line!(info) }
+/// Tells what came of a request; never the query, which may hold anything.
+fn tell(method: &Method, path: &str, peer: Option<SocketAddr>, status: StatusCode, note: Note, elapsed: Duration) {
+    let is_routine = note.is_routine;
+    let event = || {
+        Event::Admin(AdminEvent::Request {
+            method: cut(method.as_str()).into(),
+            path: path.into(),
+            client: peer.map_or_else(|| "unix".into(), |addr| addr.to_string().into()),
+            group: note.group,
+            server: note.server,
+            status: status.as_u16(),
+            code: note.code.unwrap_or("ok"),
+            elapsed_ms: clock::as_ms(elapsed),
+            is_routine,
+        })
+    };
+    if is_routine { events::log_only(Level::DEBUG, event) } else { events::publish(event()) }
 }
 
 #[cfg(test)]

@@ -1,8 +1,13 @@
 //! Work that would delay others on the management runtime.
 
+use tokio::sync::Semaphore;
 use warp::http::StatusCode;
 
 use super::reply::Refusal;
+use crate::events::{self, AdminEvent, Event};
+
+/// Jobs at a time: those whose caller has hung up go on, and must not take all threads.
+static PLACES: Semaphore = Semaphore::const_new(32);
 
 /// Runs what may take a while where it delays nobody.
 ///
@@ -14,8 +19,15 @@ pub(super) async fn blocking<T: Send + 'static>(
     what: &str,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
+    // Never closed. Whoever hangs up while waiting here leaves nothing behind.
+    let place = PLACES.acquire().await;
+    let job = move || {
+        let _place = place;
+        job()
+    };
     tokio::task::spawn_blocking(job).await.map_err(|error| {
-        tracing::error!(%error, what, "admin answer failed with an internal error");
+        let error = error.to_string().into();
+        events::publish(Event::Admin(AdminEvent::AnswerFailed { error, what: what.into() }));
         let msg = format!("internal error: {what} could not be written; the log says more");
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code, msg)
     })

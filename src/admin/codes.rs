@@ -40,6 +40,7 @@ pub const CODES: &[(u16, &str, &str)] = &[
     (503, "not_ready", "an open group does not listen yet, or the proxy is stopping"),
     (503, "stopping", "the proxy is stopping and takes no change"),
     (503, "too_many_connections", "the admin port answers as many requests as it can"),
+    (503, "too_many_changes", "the admin port has as many changes under way as it can"),
     (503, "metrics_failed", "the metrics could not be written; the log says more"),
     (503, "profile_failed", "the profile could not be taken"),
     (503, "profiling_inactive", "the allocator's profiling is off"),

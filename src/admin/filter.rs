@@ -17,7 +17,7 @@ use super::app::App;
 use super::endpoints::{Call, Endpoint, Kind};
 use super::guard::Rights;
 use super::params::Pairs;
-use super::reply::{Answer, More, Note, Refusal, Response, cut};
+use super::reply::{Answer, More, Note, Refusal, Response, Routine, cut};
 use super::server::Peer;
 
 /// What is known of a request that passed the guard; stands among its extensions.
@@ -63,8 +63,8 @@ async fn respond(app: Arc<App>, endpoint: &Endpoint, admitted: &Admitted, reques
     let mut note = Note::default();
     let answer = answer(app, endpoint, admitted, request, &mut note).await;
     note.code = answer.as_ref().err().map(|refusal| refusal.code);
-    note.is_frequent = endpoint.is_frequent() && answer.is_ok();
     let mut response = answer.unwrap_or_else(Refusal::into_response);
+    note.is_routine = response.extensions_mut().remove::<Routine>().is_some();
     response.extensions_mut().insert(note);
     response
 }

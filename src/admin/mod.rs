@@ -34,6 +34,7 @@ use warp::http::Request;
 
 use crate::config::AdminListen;
 use crate::control::Control;
+use crate::events::{self, AdminEvent, Event};
 use crate::net::admin_connections_max;
 use app::App;
 pub use codes::CODES;
@@ -90,7 +91,7 @@ impl AdminServer {
         }
         app.changes.close();
         if timeout(LIMITS.shutdown_time, app.changes.wait()).await.is_err() {
-            tracing::warn!(changes = app.changes.len(), "admin changes are still under way at the end");
+            events::publish(Event::Admin(AdminEvent::Unfinished { changes: app.changes.len() }));
         }
         Ok(())
     }
@@ -98,7 +99,7 @@ impl AdminServer {
 
 async fn serve_on(serves: Serves, bound: Bound, app: &Arc<App>, shutdown: CancellationToken) -> io::Result<()> {
     let name = if serves == Serves::Profiles { "pprof" } else { "admin" };
-    tracing::info!(listen = %bound, serves = name, "admin listens");
+    events::publish(Event::Admin(AdminEvent::Listens { listen: bound.to_string().into(), serves: name }));
     let (control, filter) = (app.control.clone(), filter::filter(app));
     let handler = move |caller: Caller, request: Request<Body>| {
         let (config, filter) = (control.config(), filter.clone());

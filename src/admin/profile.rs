@@ -49,7 +49,8 @@ pub(super) async fn heap() -> Answer {
 /// Dropping the future ends the sampling. A caller that merely hangs up is not noticed before the end,
 /// since it might have shut down only its own side.
 pub(super) async fn cpu(seconds: u64) -> Answer {
-    let (asked, gone) = mpsc::channel::<()>();
+    // Nothing is ever sent: the end of `asked` is the message.
+    let (asked, gone) = mpsc::sync_channel::<()>(0);
     let sampled = tokio::task::spawn_blocking(move || {
         let _one_at_a_time = match CPU.try_lock() {
             Ok(guard) => guard,

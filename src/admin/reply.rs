@@ -52,9 +52,13 @@ pub(super) struct Note {
     pub(super) code: Option<&'static str>,
     pub(super) group: Option<Box<str>>,
     pub(super) server: Option<Box<str>>,
-    /// Too frequent for level *info*.
-    pub(super) is_frequent: bool,
+    /// It changed nothing and comes by the thousand.
+    pub(super) is_routine: bool,
 }
+
+/// Goes with an answer to a request that changed nothing and comes by the thousand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Routine;
 
 /// An answer that has nothing to say but `ok` and `msg`.
 #[derive(Serialize)]

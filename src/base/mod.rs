@@ -1,7 +1,5 @@
-//! What every other part may use: the coarse clock, threads that must not end, and noticing that files
-//! have changed.
+//! What every other part may use: the coarse clock, what groups are called, and threads that must not end.
 
 pub mod clock;
 pub mod label;
 pub mod vital;
-pub mod watch;

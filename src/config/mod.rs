@@ -2,7 +2,7 @@
 //!
 //! [`parse()`] gives the checked [`Config`] or every mistake with its line and column. [`Document`] makes
 //! the changes that come over HTTP in the text itself, so that all a user wrote around them stays byte
-//! for byte. [`mod@file`] reads and replaces the file whole. Each key is declared once, in `fields`: reading, dumping,
+//! for byte. [`mod@file`] reads and replaces the file whole, [`watch`] notices that files have changed. Each key is declared once, in `fields`: reading, dumping,
 //! comparing, the schema and `docs/configuration.md` follow from the declaration. What a change does to the running
 //! proxy is left to `control`; nothing here knows what runs.
 
@@ -26,6 +26,7 @@ mod schema;
 mod syntax;
 mod text;
 mod units;
+pub mod watch;
 
 #[cfg(test)]
 mod tests;

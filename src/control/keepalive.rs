@@ -2,6 +2,7 @@
 
 use super::{Change, ChangeError, Control};
 use crate::config::Edit;
+use crate::events::{self, Event, ServerChange};
 use crate::group::view::ServerView;
 use crate::group::{Group, GroupId};
 use crate::server::ServerAddr;
@@ -9,6 +10,15 @@ use crate::sources::heartbeat::{self, Heard, Keepalive};
 
 /// Servers a group may hold that came by heartbeat or stand in the file when one registers.
 pub const REGISTERED_MAX: usize = 4_096;
+
+/// What came of a heartbeat.
+#[derive(Debug)]
+pub struct KeepaliveOutcome {
+    /// The server.
+    pub view: ServerView,
+    /// The file was changed: the server is new, or has said something new of itself.
+    pub is_news: bool,
+}
 
 impl Control {
     /// Takes a server's heartbeat: renews its lease, or registers it.
@@ -24,25 +34,27 @@ impl Control {
         group: &GroupId,
         server: &ServerAddr,
         keepalive: Keepalive,
-    ) -> Result<ServerView, ChangeError> {
-        let mut is_registered = false;
+    ) -> Result<KeepaliveOutcome, ChangeError> {
+        let mut is_news = false;
         loop {
             let running = self.group_at(group)?;
             match heartbeat::hear(&running, server, &keepalive) {
-                Heard::Renewed(view) => return Ok(*view),
+                Heard::Renewed(view) => return Ok(KeepaliveOutcome { view: *view, is_news }),
                 Heard::Later(view) => {
-                    self.shared.said_later.notify_one();
-                    return Ok(*view);
+                    let (group, addr) = (running.label().clone(), server.shared());
+                    events::publish(Event::Server { group, addr, change: ServerChange::Unwritten });
+                    return Ok(KeepaliveOutcome { view: *view, is_news: true });
                 }
                 Heard::News(said, edit) => {
                     self.write_said(&running, server, &said, edit).await?;
-                    return running.server(server).ok_or_else(|| not_found(group, server));
+                    let view = running.server(server).ok_or_else(|| not_found(group, server))?;
+                    return Ok(KeepaliveOutcome { view, is_news: true });
                 }
-                Heard::Stranger if is_registered => return Err(not_found(group, server)),
+                Heard::Stranger if is_news => return Err(not_found(group, server)),
                 Heard::Stranger => {
                     let change = self.registration(&running, server, &keepalive).await?;
                     self.change(change).await?;
-                    is_registered = true;
+                    is_news = true;
                 }
             }
         }

@@ -21,11 +21,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 pub use difference::Difference;
 pub use group_param::{GROUP_NAME_LEN_MAX, GroupParam, GroupParamError};
-pub use keepalive::REGISTERED_MAX;
+pub use keepalive::{KeepaliveOutcome, REGISTERED_MAX};
 pub(crate) use runner::Runner;
 pub(crate) use said::write_said;
 pub(crate) use silence::note_silence;
@@ -58,8 +58,6 @@ struct Shared {
     sessions: Arc<ProxySessionService>,
     counters: Arc<ProcessCounters>,
     is_ready: AtomicBool,
-    /// Told when a heartbeat has said something that the file is to be told later.
-    said_later: Notify,
     /// Hash of the text that was last read for a reload, good or not, or that we wrote.
     last_read: Arc<AtomicU64>,
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::{ChangeError, REGISTERED_MAX};
 use crate::config::file::ReadError;
 use crate::config::{self, Config, Document, Edit, EditError};
+use crate::events::{self, ConfigEvent, Event};
 use crate::group::GroupId;
 use crate::server::{ServerAddr, ServerSettings};
 
@@ -110,7 +111,8 @@ fn refusal(outcome: Result<(), EditError>) -> Result<(), ChangeError> {
 pub(super) fn save(path: &Path, text: &str, old: Option<&str>) -> Result<(), ChangeError> {
     if let Some(old) = old {
         let kept = config::file::keep_old(path, old).map_err(|error| persist("keep a copy of", path, error))?;
-        tracing::warn!(path = %path.display(), kept = %kept.display(), "file of the old program converted; a copy is kept");
+        let (path, kept) = (path.display().to_string().into(), kept.display().to_string().into());
+        events::publish(Event::Config(ConfigEvent::Converted { path, kept }));
     }
     config::file::save(path, text).map_err(|error| persist("write", path, error))
 }

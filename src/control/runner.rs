@@ -11,19 +11,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::difference::{Difference, by_id};
 use super::plan;
 use super::silence::silence_of_gone;
 use super::{Change, ChangeError, Control, JOBS_MAX, Job, Shared};
+use crate::base::label::GroupLabel;
 use crate::base::vital;
 use crate::config::{self, Config, Edit};
 use crate::counters::ProcessCounters;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::{DataThreads, ListenerId};
 use crate::events::{self, ConfigEvent, Event, GroupChange};
-use crate::group::{Group, GroupId, Groups, Registration};
+use crate::group::{Group, GroupId, GroupSettings, Groups, Registration};
 use crate::log;
 use crate::net;
 use crate::policy::IBalancePolicy;
@@ -80,7 +81,6 @@ impl Runner {
             sessions,
             counters: Arc::new(ProcessCounters::default()),
             is_ready: AtomicBool::new(false),
-            said_later: Notify::new(),
             last_read: Arc::default(),
         });
         let control = Control { shared: Arc::clone(&shared), jobs: sender };
@@ -89,7 +89,7 @@ impl Runner {
         let bound = runner.bind(&config)?;
         let mut policies = Policies::new();
         for settings in config.groups.iter().map(|group| &group.settings) {
-            let made = runner.shared.policies.make_anyway(&settings.policy, settings.listen.port()).await;
+            let made = runner.shared.policies.make_anyway(&settings.policy, &label(settings)).await;
             policies.insert(settings.id(), made);
         }
         let _no_listener_to_close = runner.commit(config, config::file::hash(text.as_bytes()), bound, policies, &[]);
@@ -218,9 +218,11 @@ impl Runner {
         let running = self.shared.running.groups.load_full();
         let mut policies = Policies::new();
         for settings in config.groups.iter().map(|group| &group.settings) {
-            let (id, port) = (settings.id(), settings.listen.port());
-            if running.get(&id).is_none_or(|group| group.snapshot().settings.policy != settings.policy) {
-                let made = self.shared.policies.make(&settings.policy, port).await;
+            let (id, group) = (settings.id(), running.get(&settings.id()));
+            if group.is_none_or(|group| group.snapshot().settings.policy != settings.policy) {
+                // That of a group that runs follows it to another port.
+                let label = group.map_or_else(|| label(settings), |group| group.label().clone());
+                let made = self.shared.policies.make(&settings.policy, &label).await;
                 policies.insert(id.clone(), made.map_err(|source| ChangeError::Policy { group: id, source })?);
             }
         }
@@ -339,7 +341,7 @@ impl Runner {
                     opened: format!("{opened:?}").into(),
                     closed: format!("{closed:?}").into(),
                     changed: format!("{changed:?}").into(),
-                    settings: format!("{settings:?}").into(),
+                    settings: format!("[{}]", settings.join(", ")).into(),
                 });
                 for setting in &difference.at_restart {
                     tell(ConfigEvent::AtRestart { setting: setting.as_str().into() });
@@ -379,6 +381,11 @@ fn beside_the_file(group: &GroupId, done: &[&Change]) -> (Vec<Registration>, Vec
         }
     }
     (registered, removed)
+}
+
+/// What a group is called that does not run yet.
+fn label(settings: &GroupSettings) -> GroupLabel {
+    GroupLabel::new(settings.listen.port(), settings.name.as_deref())
 }
 
 /// Runs what touches the disk where it delays nobody.

@@ -11,15 +11,17 @@ use tokio_util::sync::CancellationToken;
 use super::{Change, ChangeError, Control};
 use crate::base::clock;
 use crate::config::Edit;
+use crate::events::{self, Event, ServerChange};
 use crate::group::{Group, Said};
 use crate::server::ServerAddr;
 use crate::sources::heartbeat;
 
 /// Keeps the file up to date until `stop`.
 pub(crate) async fn write_said(control: Control, stop: CancellationToken) {
+    let mut changes = events::subscribe();
     let keep = async {
         loop {
-            control.shared.said_later.notified().await;
+            changes.wait_for(|event| matches!(event, Event::Server { change: ServerChange::Unwritten, .. })).await;
             while let Some(due_ms) = control.groups().values().filter_map(|group| group.said_due_ms()).min() {
                 let wait = due_ms.saturating_sub(clock::coarse_ms());
                 tokio::time::sleep(Duration::from_millis(wait)).await;

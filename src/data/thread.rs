@@ -21,6 +21,7 @@ use crate::data::deadlines::{Deadlines, NEVER};
 use crate::data::listener::{Accepted, Listener};
 use crate::data::poll::{Events, Ready, SessionKey, Source, Token, Waker};
 use crate::data::session::{Pause, ProxySessionService, SessionGuard, Side, TcpProxySession, Workspace};
+use crate::events::{self, Event, GroupChange};
 use crate::group::Group;
 use crate::net::BACKLOG;
 
@@ -320,7 +321,8 @@ impl DataThread {
     fn watch_listener(&mut self, key: usize) {
         let listener = &self.listeners[key].listener;
         if let Err(error) = self.workspace.reactor.watch_listener(&listener.socket, Token::listener(key as u64)) {
-            tracing::error!(group = listener.group.port(), %error, "cannot watch the listener; trying again");
+            let change = GroupChange::Unwatched { error: error.to_string().into() };
+            events::publish_soon(Event::Group { group: listener.group.label().clone(), change });
             self.pause_listener(key);
         }
     }

@@ -21,6 +21,7 @@ use crate::base::vital;
 use crate::data::poll::Waker;
 use crate::data::session::ProxySessionService;
 use crate::data::thread::{Command, DataThread};
+use crate::events::{self, Event, ProcessEvent};
 use crate::group::Group;
 use crate::net::admin_connections_max;
 
@@ -90,17 +91,21 @@ impl DataThreads {
             let (commands, receiver) = mpsc::sync_channel(COMMANDS_MAX);
             let thread = DataThread::new(index, service, receiver)?;
             let (waker, failed) = (thread.waker(), failed.clone());
-            let handle = std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
+            let run = move || {
                 let by_surprise = failed.drop_guard();
                 if pinned && let Err(error) = pin(index) {
-                    tracing::warn!(thread = index, %error, "cannot stay on one core");
+                    tell(ProcessEvent::NotPinned { thread: index, error: error.to_string().into() });
                 }
                 vital::panic_at(&format!("data-{index}"));
                 match thread.run() {
                     Ok(()) => drop(by_surprise.disarm()),
-                    Err(error) => tracing::error!(thread = index, %error, "cannot wait for events"),
+                    Err(error) => {
+                        tell(ProcessEvent::ThreadFailed { thread: index, error: error.to_string().into() });
+                    }
                 }
-            })?;
+            };
+            #[allow(clippy::disallowed_methods, reason = "its end by surprise is noticed, and `join` waits for it")]
+            let handle = std::thread::Builder::new().name(format!("data-{index}")).spawn(run)?;
             let (commands, handle) = (Mutex::new(Some(commands)), Mutex::new(Some(handle)));
             threads.push(Thread { commands, waker, handle });
         }
@@ -169,6 +174,10 @@ impl DataThreads {
         let (threads, open) = (self.threads.len() as u64, listening.len() as u64);
         self.service.set_sessions_max(sessions_max(self.descriptors, threads, open));
     }
+}
+
+fn tell(event: ProcessEvent) {
+    events::publish_soon(Event::Process(event));
 }
 
 fn port(socket: &OwnedFd) -> Option<u16> {

@@ -46,25 +46,25 @@ pub struct Subscription {
 }
 
 /// One channel and the numbers of its events.
-pub(super) struct Bus {
+pub(crate) struct Bus {
     sender: Sender<Arc<Published>>,
 }
 
 /// Numbers go through both channels, so that a reader of both can put them in order.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// What changes: servers, groups, the configuration, policies.
+/// What changes: servers, groups, the configuration, policies; and requests of the admin port.
 pub(super) static CHANGES: LazyLock<Bus> = LazyLock::new(|| Bus::new(CHANGES_MAX));
 
 /// What sessions do.
 pub(super) static SESSIONS: LazyLock<Bus> = LazyLock::new(|| Bus::new(SESSIONS_MAX));
 
 impl Bus {
-    fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self { sender: Sender::new(capacity) }
     }
 
-    pub(super) fn subscribe(&self) -> Subscription {
+    pub(crate) fn subscribe(&self) -> Subscription {
         Subscription { receiver: self.sender.subscribe() }
     }
 
@@ -72,7 +72,7 @@ impl Bus {
         self.sender.receiver_count() > 0
     }
 
-    pub(super) fn send(&self, event: Event, at: SystemTime) -> Arc<Published> {
+    pub(crate) fn send(&self, event: Event, at: SystemTime) -> Arc<Published> {
         let published = Arc::new(Published { number: LAST_NUMBER.fetch_add(1, Relaxed) + 1, at, event });
         // Fails when there is no subscriber: then nobody wants to know.
         let _ = self.sender.send(Arc::clone(&published));

@@ -14,9 +14,7 @@ pub enum Value<'a> {
     Number(u64),
     /// A number with a fraction.
     Fraction(f64),
-    /// A word that needs no quotes: an address, a name, a reason.
-    Word(&'a str),
-    /// Free text; lines of text quote it.
+    /// A word or free text; lines of text quote what needs it.
     Text(&'a str),
     /// The address of a client or a server.
     Addr(SocketAddr),
@@ -39,10 +37,6 @@ impl<'a> Visitor<'a> {
         self.add(name, Value::Fraction(number))
     }
 
-    pub(super) fn word(&mut self, name: &'static str, word: &str) -> &mut Self {
-        self.add(name, Value::Word(word))
-    }
-
     pub(super) fn text(&mut self, name: &'static str, text: &str) -> &mut Self {
         self.add(name, Value::Text(text))
     }
@@ -55,7 +49,7 @@ impl<'a> Visitor<'a> {
     pub(super) fn group(&mut self, group: &GroupLabel) -> &mut Self {
         self.number("group", group.port());
         if let Some(name) = group.name() {
-            self.word("group.name", name);
+            self.text("group.name", name);
         }
         self
     }

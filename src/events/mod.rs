@@ -4,10 +4,17 @@
 //! management: subscribers have the event when it returns. Data threads use [`session()`] and [`publish_soon`], which cost
 //! one push into the thread's own part of a bounded queue; the log thread takes events out of it and hands them on.
 //! Nobody ever waits: what does not fit is dropped, and a subscriber finds a gap in its place.
+//!
+//! What nobody but a reader of the log could use stays a line of `tracing`: steps at *debug*, the status line, and what
+//! `main` and the log itself say before anybody can subscribe, or when the process ends.
 
+mod admin;
 mod bus;
+mod config;
+mod declare;
 mod event;
 mod fields;
+mod policy;
 mod queue;
 mod session;
 #[cfg(test)]
@@ -15,9 +22,16 @@ mod tests;
 
 use std::time::SystemTime;
 
+use tracing::Level;
+
+pub use admin::AdminEvent;
+#[cfg(test)]
+pub(crate) use bus::Bus;
 pub use bus::{CHANGES_MAX, Published, Received, SESSIONS_MAX, Subscription};
-pub use event::{ConfigEvent, Event, GroupChange, PolicyEvent, ProcessEvent, ServerChange};
+pub use config::ConfigEvent;
+pub use event::{Event, GroupChange, ProcessEvent, ServerChange};
 pub use fields::{Value, Visitor};
+pub use policy::PolicyEvent;
 #[cfg(test)]
 pub(crate) use queue::SHARD_ENTRIES_MAX;
 pub(crate) use queue::{Entry, PAUSE, QUEUE, Queue, What, shrink};
@@ -39,6 +53,14 @@ pub fn publish_soon(event: Event) {
         true => QUEUE.push(What::Event(Box::new(event))),
         // Without a log thread nobody would hand it on: a proxy inside another program, or a test.
         false => publish(event),
+    }
+}
+
+/// Has the log write what comes by the thousand and changes nothing, which would drown everything else that subscribers
+/// have to see. `event` is not called when the log leaves out what is of this level.
+pub fn log_only(level: Level, event: impl FnOnce() -> Event) {
+    if QUEUE.takes(level) {
+        QUEUE.push(What::Logged(Box::new(event())));
     }
 }
 

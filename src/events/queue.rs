@@ -52,6 +52,8 @@ pub(crate) enum What {
     Event(Box<Event>),
     /// Subscribers have it: for the log.
     Published(Arc<Published>),
+    /// For the log alone.
+    Logged(Box<Event>),
 }
 
 /// The log writes what sessions do.
@@ -162,7 +164,7 @@ impl Queue {
     #[cold]
     fn lose(&self, entry: Entry) {
         match entry.what {
-            What::Line(_) | What::Published(_) => {}
+            What::Line(_) | What::Published(_) | What::Logged(_) => {}
             What::Session(_) | What::Event(_) => {
                 self.events_lost.fetch_add(1, Relaxed);
             }

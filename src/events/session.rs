@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tracing::Level;
+
 use super::fields::Visitor;
 use crate::base::label::GroupLabel;
 
@@ -63,6 +65,10 @@ pub enum SessionEvent {
 }
 
 impl SessionEvent {
+    /// The level and the message of each step.
+    pub(super) const MESSAGES: &[(Level, &str)] =
+        &[(Level::INFO, "client connected"), (Level::INFO, "server connected"), (Level::INFO, "session closed")];
+
     /// Shows every field that is known, in the order of a log line, and says what has happened.
     pub fn show(&self, to: &mut Visitor<'_>) -> &'static str {
         match self {
@@ -71,7 +77,7 @@ impl SessionEvent {
                 "client connected"
             }
             Self::ServerConnected { id, group, client, server, attempt, connect_us } => {
-                to.number("session.id", *id).group(group).addr("client.addr", *client).word("server.addr", server);
+                to.number("session.id", *id).group(group).addr("client.addr", *client).text("server.addr", server);
                 to.number("attempt", *attempt).fraction("connect_ms", as_ms(*connect_us));
                 "server connected"
             }
@@ -89,11 +95,11 @@ impl SessionEvent {
                 elapsed_ms,
                 error,
             } => {
-                to.number("session.id", *id).group(group).word("policy", policy).addr("client.addr", *client);
+                to.number("session.id", *id).group(group).text("policy", policy).addr("client.addr", *client);
                 if let Some(server) = server {
-                    to.word("server.addr", server);
+                    to.text("server.addr", server);
                 }
-                to.number("attempts", *attempts).word("end", end);
+                to.number("attempts", *attempts).text("end", end);
                 to.number("bytes.up", *bytes_up).number("bytes.down", *bytes_down);
                 if let Some(connect_us) = connect_us {
                     to.fraction("connect_ms", as_ms((*connect_us).into()));

@@ -244,7 +244,11 @@ impl Group {
         }
         drop(members);
         if let Some(Disagreement { other, differs }) = verdict.disagreement {
-            let change = ServerChange::Disagreement { caller, other, differs: differs.into() };
+            let change = ServerChange::Disagreement {
+                caller: caller_text(caller),
+                other: caller_text(other),
+                differs: differs.into(),
+            };
             events::publish(Event::Server { group: self.label.clone(), addr: addr.shared(), change });
         }
         Some((news, verdict.is_due))
@@ -377,4 +381,9 @@ impl Group {
         // Every change of the list is complete before anything that could panic is called.
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Who has sent a heartbeat, for people.
+fn caller_text(caller: Option<SocketAddr>) -> Box<str> {
+    caller.map_or_else(|| "a unix socket".into(), |addr| addr.to_string().into())
 }

@@ -4,13 +4,13 @@
 //! writes three lines for each short session, and its visitors and formatter were a sixth of what such a session
 //! cost with its log.
 
-use std::fmt::Write as _;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::Level;
 
 use super::format::{LogFormat, stamp};
+use super::logfmt;
 use crate::events::{Event, SessionEvent, Value, Visitor};
 
 /// Makes lines, and remembers the last time stamp: many events happen in the same millisecond.
@@ -78,7 +78,7 @@ fn json_field(out: &mut Vec<u8>, name: &str, value: Value<'_>) {
     let _infallible = match value {
         Value::Number(number) => serde_json::to_writer(&mut *out, &number),
         Value::Fraction(number) => serde_json::to_writer(&mut *out, &number),
-        Value::Word(text) | Value::Text(text) => serde_json::to_writer(&mut *out, text),
+        Value::Text(text) => serde_json::to_writer(&mut *out, text),
         Value::Addr(addr) => {
             // It has no character that JSON would have escaped.
             let _infallible = write!(out, r#""{addr}""#);
@@ -88,26 +88,13 @@ fn json_field(out: &mut Vec<u8>, name: &str, value: Value<'_>) {
 }
 
 fn text_field(out: &mut Vec<u8>, has_color: bool, name: &str, value: Value<'_>) {
-    let _infallible = match has_color {
-        true => write!(out, " \x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m"),
-        false => write!(out, " {name}="),
-    };
+    let _infallible = write!(out, " {}", logfmt::Name { name, has_color });
     let _infallible = match value {
         Value::Number(number) => write!(out, "{number}"),
         Value::Fraction(number) => write!(out, "{number:?}"),
-        Value::Word(word) if word.contains(char::is_control) => write!(out, "{}", without_controls(word)),
-        Value::Word(word) => write!(out, "{word}"),
-        Value::Text(text) => write!(out, "{text:?}"),
+        Value::Text(text) => write!(out, "{}", logfmt::Value(text)),
         Value::Addr(addr) => write!(out, "{addr}"),
     };
-}
-
-/// A word from outside must neither begin a line of its own nor colour a terminal.
-fn without_controls(word: &str) -> String {
-    word.chars().fold(String::new(), |mut text, c| {
-        let _infallible = if c.is_control() { write!(text, "{}", c.escape_default()) } else { write!(text, "{c}") };
-        text
-    })
 }
 
 fn color(level: Level) -> u8 {

@@ -10,6 +10,7 @@
 
 mod format;
 mod lines;
+mod logfmt;
 mod thread;
 
 use std::io::IsTerminal;
@@ -111,7 +112,7 @@ fn subscriber(queue: &'static Queue, format: LogFormat, level: LogLevel, color: 
         .with_ansi(color)
         .log_internal_errors(false);
     let lines = match format {
-        LogFormat::Text => lines.boxed(),
+        LogFormat::Text => lines.fmt_fields(logfmt::TextFields).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
     queue.set_level(level.into());

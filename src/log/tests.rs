@@ -378,6 +378,9 @@ fn a_word_from_outside_neither_begins_a_line_nor_colours_a_terminal() {
     EventLines::new(LogFormat::Text, true).write(&event, SystemTime::UNIX_EPOCH, &mut written);
     let line = String::from_utf8(written).unwrap();
     assert_eq!(line.matches('\n').count(), 1);
-    assert!(line.contains("\x1b[33m WARN\x1b[0m server suspect") && line.ends_with("a\\nb\\u{1b}[31m\n"), "{line:?}");
+    assert!(
+        line.contains("\x1b[33m WARN\x1b[0m server suspect") && line.ends_with("\"a\\nb\\u{1b}[31m\"\n"),
+        "{line:?}"
+    );
     assert!(line.contains("\x1b[3mgroup.name\x1b[0m\x1b[2m=\x1b[0mdb"), "{line:?}");
 }

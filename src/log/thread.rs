@@ -145,6 +145,7 @@ impl<W: Write> LogThread<W> {
                     self.write(&published.event, entry.at);
                 }
                 What::Published(published) => self.write(&published.event, entry.at),
+                What::Logged(event) => self.write(&event, entry.at),
             }
             if OUT.with_borrow(|out| out.as_ref().is_some_and(|out| out.bytes.len() >= WRITE_SIZE)) {
                 self.write_out();

@@ -8,6 +8,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use super::foreign;
 use super::overlap::overlap;
+use crate::events::{self, Event, ProcessEvent};
 
 /// Connections the kernel may hold for us; `net.core.somaxconn` may say less.
 pub(crate) const BACKLOG: i32 = 4096;
@@ -29,7 +30,10 @@ pub(crate) fn bind(addr: SocketAddr, threads: usize, ours: &[SocketAddr]) -> io:
         match foreign::listens_at(addr) {
             Ok(false) => {}
             Ok(true) => return Err(io::ErrorKind::AddrInUse.into()),
-            Err(error) => tracing::warn!(listen = %addr, %error, "cannot tell whether another process listens there"),
+            Err(error) => {
+                let event = ProcessEvent::MayBeShared { listen: addr, error: error.to_string().into() };
+                events::publish(Event::Process(event));
+            }
         }
     }
     (0..threads)

@@ -7,6 +7,7 @@ use super::balance::IBalancePolicy;
 use super::built_in;
 use super::spec::{BuiltInName, PolicySpec};
 use super::wasm::{ModuleError, Modules};
+use crate::base::label::GroupLabel;
 
 /// Makes policies, built-in ones and modules. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -25,12 +26,12 @@ impl Factory {
         &self.modules
     }
 
-    /// Makes what `spec` names for the group of this port, prepared for no servers.
+    /// Makes what `spec` names for this group, prepared for no servers.
     ///
     /// # Errors
     ///
     /// The module is not there, or is unfit; a built-in policy is always made.
-    pub async fn make(&self, spec: &PolicySpec, group: u16) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
+    pub async fn make(&self, spec: &PolicySpec, group: &GroupLabel) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
         match spec {
             PolicySpec::BuiltIn(name) => Ok(make_built_in(name)),
             PolicySpec::Module(module) => Ok(self.modules.make(module, group).await?),
@@ -39,7 +40,7 @@ impl Factory {
 
     /// The same, but for a module that cannot be used its fallback serves until it can. For the start, which
     /// nobody is there to repeat.
-    pub async fn make_anyway(&self, spec: &PolicySpec, group: u16) -> Arc<dyn IBalancePolicy> {
+    pub async fn make_anyway(&self, spec: &PolicySpec, group: &GroupLabel) -> Arc<dyn IBalancePolicy> {
         match spec {
             PolicySpec::BuiltIn(name) => make_built_in(name),
             PolicySpec::Module(module) => self.modules.make_anyway(module, group).await,

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::thread;
 use std::time::Duration;
 
 use flate2::read::GzDecoder;
 
-use crate::support::{Http, TestProxy, Visitor, eventually, is_refusal, let_pass, named_echo, ports, replace};
+use crate::support::{Http, TestProxy, Visitor, eventually, is_refusal, let_pass, named_echo, ports, replace, spawn};
 
 fn config(admin: u16, group: u16, interval: &str, servers: &str) -> String {
     format!(
@@ -52,6 +51,20 @@ fn scrape(proxy: &TestProxy) -> BTreeMap<String, f64> {
     let reply = proxy.request("GET", "/metrics", "Accept: application/openmetrics-text, text/plain;q=0.5\r\n", b"");
     assert_eq!(reply.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
     parse(&reply.text())
+}
+
+#[test]
+fn a_registration_is_told_and_a_heartbeat_that_changes_nothing_is_not() {
+    let [admin, group, server] = ports();
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "0s", ""));
+    let beat = |more: &str| {
+        proxy.ok(&format!("/worker-keepalive.do?group={group}&server=127.0.0.1:{server}{more}"));
+    };
+    let told = || proxy.log.count("admin request method=GET path=/worker-keepalive.do");
+    ["", "", "&weight=2", "&weight=2", ""].into_iter().for_each(beat);
+    proxy.refused(&format!("/worker-keepalive.do?group={group}&server=nowhere"), 400, "bad_parameter");
+    eventually("the refusal is told", || proxy.log.count("status=400 code=bad_parameter") == 1);
+    assert_eq!(told(), 3, "a new server, a new weight, a refusal: {}", proxy.log.text());
 }
 
 #[test]
@@ -138,7 +151,7 @@ fn the_status_line_comes_at_its_interval_and_follows_a_reload() {
     drop(client);
     eventually("and off again", || proxy.log.count("online clients=0 servers=1") >= 1);
     replace(proxy.path(), &config(admin, group, "0s", &servers));
-    eventually("the reload is told", || proxy.log.count("settings=[\"log.status_interval\"]") == 1);
+    eventually("the reload is told", || proxy.log.count("settings=[log.status_interval]") == 1);
     eventually("the lines stop", || {
         let before = proxy.log.count("online clients=");
         let_pass(Duration::from_millis(400), "four times the interval, in which no line may come");
@@ -159,7 +172,7 @@ fn profiles_are_gzipped_and_taken_one_at_a_time() {
     assert_eq!((heap.status, heap.header("content-type")), (200, Some("application/octet-stream")));
     assert!(unpacked(&heap.body).windows(5).any(|part| part == b"bytes"));
     let both: Vec<_> =
-        (0..2).map(|_| thread::spawn(move || Http::connect(admin).get("/debug/pprof/profile?seconds=1"))).collect();
+        (0..2).map(|_| spawn(move || Http::connect(admin).get("/debug/pprof/profile?seconds=1"))).collect();
     let both: Vec<_> = both.into_iter().map(|one| one.join().unwrap()).collect();
     let (good, refused): (Vec<_>, Vec<_>) = both.iter().partition(|reply| reply.status == 200);
     assert_eq!((good.len(), refused.len()), (1, 1));

@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use goproxy::events::Event;
+use tracing::Level;
+
 use crate::support::{FakeServer, Group, TestProxy, run};
 
 /// A stranger reads README.md in two minutes.
@@ -223,16 +226,54 @@ fn every_end_of_a_session_is_documented_and_no_other() {
     assert_eq!(documented, shown);
 }
 
+/// Messages that the log writes past the events, at *info* and above, with their levels; only these files may do so.
+fn direct_messages() -> BTreeMap<String, String> {
+    let mut messages = BTreeMap::new();
+    for path in files_below(&root().join("src"), ".rs") {
+        let name = path.strip_prefix(root().join("src")).unwrap().display().to_string();
+        if name.contains("tests") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for level in ["error", "warn", "info"] {
+            for call in code.split(&format!("tracing::{level}!(")).skip(1) {
+                assert!(
+                    name == "main.rs" || name == "status.rs" || name.starts_with("log/"),
+                    "{name} writes to the log at {level}; expected an event, see src/events/mod.rs"
+                );
+                let call = call.split(");").next().unwrap_or_default();
+                let message = call.rsplit('"').nth(1).unwrap_or_default();
+                let message = if message == "{}" { goproxy::config::LEGACY_NOTE } else { message };
+                messages.insert(message.to_owned(), level.to_owned());
+            }
+        }
+    }
+    assert!(messages.len() > 5, "{messages:?}");
+    messages
+}
+
 #[test]
-fn messages_that_the_documents_name_are_logged() {
-    let sources: String =
-        files_below(&root().join("src"), ".rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+fn every_message_of_the_log_is_documented_and_no_other() {
+    let declared = Event::messages().filter(|(level, _)| *level <= Level::INFO);
+    let declared = declared.map(|(level, message)| (message.to_owned(), level.as_str().to_lowercase()));
+    let mut logged: BTreeMap<String, String> = declared.chain(direct_messages()).collect();
+    assert!(logged.len() > 60, "{logged:?}");
+    logged.insert("policy says".to_owned(), "as the module chose".to_owned());
     let logs = read("docs/logs.md");
-    let tables = logs.split("| message | ").skip(1).map(|rest| rest.split("\n\n").next().unwrap_or_default());
-    let messages: Vec<String> = tables.flat_map(first_column).collect();
-    assert!(messages.len() > 20, "{messages:?}");
-    let unknown: Vec<_> = messages.iter().filter(|message| !sources.contains(&format!("\"{message}\""))).collect();
-    assert!(unknown.is_empty(), "docs/logs.md names messages that nobody logs: {unknown:?}");
+    let mut documented = BTreeMap::new();
+    for table in logs.split("\n| message | ").skip(1) {
+        let rows = table.split("\n\n").next().unwrap_or_default().lines();
+        let cells = rows.filter_map(|row| row.strip_prefix("| `")?.split_once("` | "));
+        // The steps of a session have no column for the level, because it is the same for all.
+        let level =
+            |rest: &str| rest.split(" | ").next().filter(|_| table.starts_with("level")).unwrap_or("info").to_owned();
+        documented.extend(cells.map(|(message, rest)| (message.to_owned(), level(rest))));
+    }
+    let missing: Vec<_> = logged.iter().filter(|(message, _)| !documented.contains_key(*message)).collect();
+    let gone: Vec<_> = documented.keys().filter(|message| !logged.contains_key(*message)).collect();
+    assert!(missing.is_empty() && gone.is_empty(), "docs/logs.md lacks {missing:?} and invents {gone:?}");
+    assert_eq!(documented, logged, "the levels");
 }
 
 #[test]

@@ -37,13 +37,6 @@ pub(in crate::admin) struct Endpoint {
     pub(in crate::admin) answer: fn(Call) -> Result<Answering, Refusal>,
 }
 
-impl Endpoint {
-    /// True for what thousands of servers ask every few seconds: too often for a log line of level *info*.
-    pub(in crate::admin) fn is_frequent(&self) -> bool {
-        self.path == "worker-keepalive.do"
-    }
-}
-
 /// An answer that is being made.
 pub(in crate::admin) type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 

@@ -7,8 +7,8 @@ use super::endpoint::Call;
 use super::values::{Load, Server, Wanted, Weight, Zone};
 use crate::admin::guard::Rights;
 use crate::admin::params::params;
-use crate::admin::reply::{Answer, Nothing, Refusal, cut, granted};
-use crate::control::GroupParam;
+use crate::admin::reply::{Answer, Nothing, Refusal, Routine, cut, granted};
+use crate::control::{GroupParam, KeepaliveOutcome};
 use crate::group::Said;
 use crate::group::view::ServerView;
 use crate::server::{Origin, State};
@@ -86,13 +86,17 @@ pub(super) async fn keepalive(call: Call, params: Keepalive) -> Answer {
         zone: params.zone.map(|zone| zone.0),
     };
     let keepalive = heartbeat::Keepalive { said, load: params.load.map(|load| load.0), caller: call.peer };
-    let view = control.keepalive(group.id(), &params.server.0, keepalive).await?;
+    let KeepaliveOutcome { view, is_news } = control.keepalive(group.id(), &params.server.0, keepalive).await?;
     // A server of the file has no lease; the time it would have tells it how often to come back.
     let ttl_ms =
         view.lease_ms.unwrap_or_else(|| crate::base::clock::as_ms(group.snapshot().settings.heartbeat_timeout));
     let msg = view.cause.as_ref().map(|cause| format!("known, but not online: {cause}"));
     let body = Heartbeat { server: &view.addr, state: view.state, ttl_ms, sessions: view.sessions };
-    Ok(granted(msg.as_deref().unwrap_or("online"), body))
+    let mut answer = granted(msg.as_deref().unwrap_or("online"), body);
+    if !is_news {
+        answer.extensions_mut().insert(Routine);
+    }
+    Ok(answer)
 }
 
 pub(super) async fn list(call: Call, params: List) -> Answer {

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use warp::http::Request;
 
 use super::reply::Response;
+use crate::events::{self, AdminEvent, Event};
 use connection::{Connection, Tracked};
 pub(super) use limits::{Caller, LIMITS, Limits, Peer};
 use places::Places;
@@ -93,7 +94,7 @@ where
             Ok(accepted) => accepted,
             Err(error) => {
                 if !std::mem::replace(&mut is_failing, true) {
-                    tracing::warn!(%error, "admin port cannot accept for now");
+                    tell(AdminEvent::Exhausted { error: error.to_string().into() });
                 }
                 // The process may have no descriptor left.
                 places.evict();
@@ -109,7 +110,7 @@ where
         };
         let Some(place) = place else {
             if !std::mem::replace(&mut is_full, true) {
-                tracing::warn!(connections = limits.connections, "admin port is full and refuses connections");
+                tell(AdminEvent::Full { connections: limits.connections });
             }
             refuse(&io);
             continue;
@@ -129,8 +130,12 @@ where
 
 fn report_end(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "admin connection ended with an internal error");
+        tell(AdminEvent::ConnectionFailed { error: error.to_string().into() });
     }
+}
+
+fn tell(event: AdminEvent) {
+    events::publish(Event::Admin(event));
 }
 
 /// Says in one write that there is no room; a caller that cannot take it at once does not get it.

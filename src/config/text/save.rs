@@ -13,6 +13,7 @@ use rustix::fs::XattrFlags;
 
 use crate::config::problem::Problem;
 use crate::config::syntax::FILE_BYTES_MAX;
+use crate::events::{self, ConfigEvent, Event};
 
 /// How the names of the temporary files start, behind a dot and the file's own name.
 const TEMP_INFIX: &str = ".goproxy-tmp-";
@@ -66,8 +67,8 @@ pub fn read(path: &Path) -> Result<String, ReadError> {
 /// Replaces the file by `text`.
 ///
 /// A symlink stays and the file it leads to is replaced; mode, owner, access lists and extended attributes stay as far as
-/// the process may set them and the file system knows them, and what is lost is logged. Other hard links keep the old
-/// text, which is logged, too. Temporary files that a killed process left behind are removed. The text is on the
+/// the process may set them and the file system knows them, and what is lost is told. Other hard links keep the old
+/// text, which is told, too. Temporary files that a killed process left behind are removed. The text is on the
 /// disk when this returns.
 ///
 /// # Errors
@@ -187,13 +188,13 @@ fn is_there(temp: &File, name: &[u8], old: &File) -> bool {
 
 /// Says what a save could not keep.
 fn tell_losses(path: &Path, lost: &[String], links: u64) {
-    let path = path.display();
+    let path = || path.display().to_string().into();
     if !lost.is_empty() {
-        tracing::warn!(%path, attributes = ?lost, "file saved without attributes that cannot be set");
+        let attributes = lost.join(", ").into();
+        events::publish(Event::Config(ConfigEvent::AttributesLost { path: path(), attributes }));
     }
     if links > 1 {
-        let others = links - 1;
-        tracing::warn!(%path, others, "file saved under this name alone: its other hard links keep the old text");
+        events::publish(Event::Config(ConfigEvent::LinksLeft { path: path(), others: links - 1 }));
     }
 }
 

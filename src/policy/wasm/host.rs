@@ -8,10 +8,13 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tracing::Level;
 use wasmtime::{Memory, ResourceLimiter, TypedFunc};
 
 use super::bindings::goproxy::balance::{host, types};
 use crate::base::clock;
+use crate::base::label::GroupLabel;
+use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::ServerSet;
 use crate::server::Live;
 
@@ -67,7 +70,7 @@ pub(super) struct GuestLog {
 #[derive(Debug)]
 enum Sink {
     /// To the log of the proxy.
-    Log { policy: Arc<str>, group: u16 },
+    Log { policy: Arc<str>, group: GroupLabel },
     /// To whoever tries the module by hand.
     Kept(Arc<KeptLines>),
     /// Nowhere: lines about servers that do not exist would mislead.
@@ -203,7 +206,7 @@ impl host::Host for HostState {
 }
 
 impl GuestLog {
-    pub(super) fn new(policy: Arc<str>, group: u16) -> Self {
+    pub(super) fn new(policy: Arc<str>, group: GroupLabel) -> Self {
         Self { to: Sink::Log { policy, group }, rate_limit: RateLimit::default() }
     }
 
@@ -219,17 +222,23 @@ impl GuestLog {
 
     fn say(&self, level: types::LogLevel, message: &str) {
         let (policy, group) = match &self.to {
-            Sink::Log { policy, group } if self.rate_limit.take(clock::coarse_ms()) => (&**policy, *group),
+            Sink::Log { policy, group } if self.rate_limit.take(clock::coarse_ms()) => (policy.clone(), group.clone()),
             Sink::Log { .. } | Sink::Nowhere => return,
             Sink::Kept(kept) => return kept.add(level, message),
         };
-        let message = shortened(message);
-        match level {
-            types::LogLevel::Error => tracing::error!(policy, group, message, "policy says"),
-            types::LogLevel::Warn => tracing::warn!(policy, group, message, "policy says"),
-            types::LogLevel::Info => tracing::info!(policy, group, message, "policy says"),
-            types::LogLevel::Debug => tracing::debug!(policy, group, message, "policy says"),
-        }
+        let level = match level {
+            types::LogLevel::Error => Level::ERROR,
+            types::LogLevel::Warn => Level::WARN,
+            types::LogLevel::Info => Level::INFO,
+            types::LogLevel::Debug => Level::DEBUG,
+        };
+        // A data thread is here, with the slot locked.
+        events::publish_soon(Event::Policy(PolicyEvent::Says {
+            level,
+            policy,
+            group,
+            text: shortened(message).into(),
+        }));
     }
 }
 
@@ -358,7 +367,7 @@ mod tests {
 
     #[test]
     fn all_memories_of_an_instance_share_one_limit() {
-        let log = Arc::new(GuestLog::new("wasm:x".into(), 1));
+        let log = Arc::new(GuestLog::new("wasm:x".into(), GroupLabel::new(1, None)));
         let mut limits = HostState::new(log, 100).limits;
         assert!(limits.memory_growing(0, 60, None).unwrap());
         assert!(!limits.memory_growing(0, 41, None).unwrap());

@@ -12,6 +12,7 @@ use super::loader::Loader;
 use super::slot::{ModuleRecord, Slot};
 use super::source::{self, Limits};
 use super::status::{Common, ModuleStatus, Version};
+use crate::events::{self, Event, PolicyEvent};
 
 /// A module in use.
 pub(super) struct Module {
@@ -24,6 +25,17 @@ pub(super) struct Module {
     refused: Option<[u8; 32]>,
     /// The content that ended in the middle when it was seen last.
     incomplete: Option<[u8; 32]>,
+}
+
+/// Which version is put to work.
+#[derive(Clone, Copy)]
+enum Takeover {
+    /// The first one that could be loaded.
+    First,
+    /// The one that the file has become.
+    Newer,
+    /// The one before, because this one names nobody.
+    Former,
 }
 
 impl Module {
@@ -69,11 +81,11 @@ impl Module {
     /// The configuration is refused, or a call fails.
     pub(super) fn put(&mut self, slot: &Slot) -> Result<(), ModuleError> {
         let compiled = self.compiled.as_ref().expect("loaded before");
-        let (instance, description) = compiled.instance(&slot.spec, slot.group, &slot.log)?;
+        let (instance, description) = compiled.instance(&slot.spec, slot.group.port(), &slot.log)?;
         compiled.put(Some(instance), slot).map_err(|fault| ModuleError(fault.text))?;
         if self.status.version.is_none() {
             let version = Version::new(compiled, description.version);
-            version.log(&self.status.shared, compiled, "policy loaded");
+            version.tell(&self.status.shared, compiled, Takeover::First);
             self.status.version = Some(version);
         }
         Ok(())
@@ -97,10 +109,7 @@ impl Module {
         if self.status.version.as_ref().is_some_and(|version| version.sha256 == sha256) {
             (self.refused, self.incomplete) = (None, None);
             if self.status.error.take().is_some() {
-                tracing::info!(
-                    policy = &*self.status.shared.policy,
-                    "the policy's file is the one that is loaded again"
-                );
+                tell(PolicyEvent::FileInOrderAgain { policy: Arc::clone(&self.status.shared.policy) });
             }
             return false;
         }
@@ -116,7 +125,7 @@ impl Module {
         }
         let taken = loaded
             .map_err(|error| error.text)
-            .and_then(|compiled| self.take_over(Arc::new(compiled)).map_err(|error| error.0));
+            .and_then(|compiled| self.take_over(Arc::new(compiled), Takeover::Newer).map_err(|error| error.0));
         if let Err(text) = taken {
             self.refuse(Some(sha256), text);
         }
@@ -131,8 +140,8 @@ impl Module {
         }
         let Some((former, version)) = self.former.take() else { return };
         let (policy, sha256) = (Arc::clone(&self.status.shared.policy), failed.file.sha256);
-        if let Err(error) = self.take_over(former) {
-            tracing::warn!(policy = &*policy, error = error.0, "the former version of the policy cannot return");
+        if let Err(error) = self.take_over(former, Takeover::Former) {
+            tell(PolicyEvent::CannotReturn { policy, error: error.0.into() });
             return;
         }
         // What it says of itself is known: it was at work before.
@@ -145,13 +154,13 @@ impl Module {
     }
 
     /// Puts another version to work in every slot, or in none.
-    fn take_over(&mut self, compiled: Arc<Compiled>) -> Result<(), ModuleError> {
+    fn take_over(&mut self, compiled: Arc<Compiled>, takeover: Takeover) -> Result<(), ModuleError> {
         let slots: Vec<Arc<Slot>> =
             self.status.slots.iter().filter_map(Weak::upgrade).filter(|slot| slot.is_needed()).collect();
         let mut ready = Vec::with_capacity(slots.len());
         let mut said = None;
         for slot in slots {
-            let made = compiled.instance(&slot.spec, slot.group, &slot.log);
+            let made = compiled.instance(&slot.spec, slot.group.port(), &slot.log);
             // Each group has a configuration of its own, and the file is that of all of them.
             let of_group = |error: ModuleError| ModuleError(format!("{} (for group {})", error.0, slot.group));
             let (instance, description) = made.map_err(of_group)?;
@@ -167,7 +176,7 @@ impl Module {
         }
         let version = Version::new(&compiled, said.unwrap_or_default());
         let is_first = self.status.version.is_none();
-        version.log(&self.status.shared, &compiled, if is_first { "policy loaded" } else { "policy swapped" });
+        version.tell(&self.status.shared, &compiled, if is_first { Takeover::First } else { takeover });
         self.status.shared.counters.swaps.fetch_add(u64::from(!is_first), Relaxed);
         self.status.file.clone_from(&version.file);
         let former = self.status.version.replace(version);
@@ -186,16 +195,11 @@ impl Module {
         if self.status.error.as_ref() == Some(&text) {
             return;
         }
-        let (policy, error) = (&*self.status.shared.policy, text.as_str());
-        match &self.status.version {
-            Some(version) => tracing::warn!(
-                policy,
-                error,
-                version = version.version,
-                "policy file refused: the loaded version stays"
-            ),
-            None => tracing::warn!(policy, error, "policy file refused: the fallback serves"),
-        }
+        let (policy, error) = (Arc::clone(&self.status.shared.policy), text.as_str().into());
+        tell(match &self.status.version {
+            Some(version) => PolicyEvent::Refused { policy, error, version: version.version.as_str().into() },
+            None => PolicyEvent::NotLoaded { policy, error },
+        });
         self.status.error = Some(text);
     }
 }
@@ -205,9 +209,17 @@ impl Version {
         Self { file: files::file_name(&compiled.path), version, sha256: compiled.file.sha256 }
     }
 
-    fn log(&self, shared: &ModuleRecord, compiled: &Compiled, message: &'static str) {
-        let (version, sha256) = (&self.version, source::hex(&self.sha256));
-        let compile_ms = compiled.compile_time.as_millis() as u64;
-        tracing::info!(policy = &*shared.policy, version, sha256, compile_ms, "{message}");
+    fn tell(&self, shared: &ModuleRecord, compiled: &Compiled, takeover: Takeover) {
+        let (policy, compile_time) = (Arc::clone(&shared.policy), compiled.compile_time);
+        let (version, sha256) = (self.version.as_str().into(), source::hex(&self.sha256).into());
+        tell(match takeover {
+            Takeover::First => PolicyEvent::Loaded { policy, version, sha256, compile_time },
+            Takeover::Newer => PolicyEvent::Swapped { policy, version, sha256, compile_time },
+            Takeover::Former => PolicyEvent::Returned { policy, version, sha256, compile_time },
+        });
     }
+}
+
+fn tell(event: PolicyEvent) {
+    events::publish(Event::Policy(event));
 }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -13,12 +14,21 @@ use super::policy::fallback;
 use super::registry::Registry;
 use super::status::{Common, Job, Made};
 use super::view::ModuleView;
+use crate::base::label::GroupLabel;
 use crate::base::vital;
+use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::IBalancePolicy;
 use crate::policy::spec::ModuleSpec;
 
 /// Stack of the thread that compiles: deeply nested code makes the compiler recurse deeply.
 const COMPILER_STACK_BYTES: usize = 64 << 20;
+
+/// Jobs that may wait for the thread. Each slot has at most one there and one more when it goes; one policy is made at a
+/// time, and one look is taken.
+const JOBS_MAX: usize = 1_024;
+
+/// Before a look for which there was no room is asked for again.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// The modules that groups use. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,12 +42,12 @@ impl Modules {
         Self { common: Arc::new(Common::new(folder, file_bytes_max)) }
     }
 
-    /// Loads the module, if no group uses it yet, and makes a policy of it for the group of this port.
+    /// Loads the module, if no group uses it yet, and makes a policy of it for this group.
     ///
     /// # Errors
     ///
     /// There is no such file, it is no module that fits, or it refuses its configuration.
-    pub async fn make(&self, spec: &Arc<ModuleSpec>, group: u16) -> Made {
+    pub async fn make(&self, spec: &Arc<ModuleSpec>, group: &GroupLabel) -> Made {
         let made = self.ask(spec, group, false).await;
         if made.is_err() {
             self.common.miss(&spec.name);
@@ -46,11 +56,13 @@ impl Modules {
     }
 
     /// The same, but when the module cannot be used its fallback serves until the file has become another.
-    pub async fn make_anyway(&self, spec: &Arc<ModuleSpec>, group: u16) -> Arc<dyn IBalancePolicy> {
+    pub async fn make_anyway(&self, spec: &Arc<ModuleSpec>, group: &GroupLabel) -> Arc<dyn IBalancePolicy> {
         let made = self.ask(spec, group, true).await;
         // Without the thread there will never be a module; what serves then is the same.
         made.unwrap_or_else(|error| {
-            tracing::error!(group, %error, "policy cannot be made: its fallback serves");
+            let (group, policy) = (group.clone(), spec.name.policy());
+            let event = PolicyEvent::NotMade { group, policy, error: error.0.into(), fallback: spec.fallback };
+            events::publish(Event::Policy(event));
             fallback(spec)
         })
     }
@@ -60,9 +72,18 @@ impl Modules {
         let jobs = self.common.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // Without the thread no module is in use.
         let Some(jobs) = jobs else { return };
-        let (reply, done) = oneshot::channel();
-        if jobs.send(Job::Look { reply }).is_ok() {
-            let _ = done.await;
+        loop {
+            let (reply, done) = oneshot::channel();
+            match jobs.try_send(Job::Look { reply }) {
+                Ok(()) => _ = done.await,
+                // A change that is not looked at now would go unnoticed.
+                Err(TrySendError::Full(_)) => {
+                    tokio::time::sleep(LOOK_PAUSE).await;
+                    continue;
+                }
+                Err(TrySendError::Disconnected(_)) => {}
+            }
+            return;
         }
     }
 
@@ -84,21 +105,24 @@ impl Modules {
         views.into_values().collect()
     }
 
-    async fn ask(&self, spec: &Arc<ModuleSpec>, group: u16, anyway: bool) -> Made {
+    async fn ask(&self, spec: &Arc<ModuleSpec>, group: &GroupLabel, anyway: bool) -> Made {
         let (reply, made) = oneshot::channel();
         let gone = || ModuleError("the thread that loads policies has ended; the log says why".to_owned());
         let jobs = self.jobs()?;
-        let job = Job::Make { spec: Arc::clone(spec), group, anyway, jobs: jobs.clone(), reply };
-        jobs.send(job).map_err(|_| gone())?;
+        let job = Job::Make { spec: Arc::clone(spec), group: group.clone(), anyway, jobs: jobs.clone(), reply };
+        jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => ModuleError("the thread that loads policies is busy; try again later".to_owned()),
+            TrySendError::Disconnected(_) => gone(),
+        })?;
         made.await.map_err(|_| gone())?
     }
 
-    fn jobs(&self) -> Result<Sender<Job>, ModuleError> {
+    fn jobs(&self) -> Result<SyncSender<Job>, ModuleError> {
         let mut jobs = self.common.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(jobs) = &*jobs {
             return Ok(jobs.clone());
         }
-        let (sender, queue) = mpsc::channel();
+        let (sender, queue) = mpsc::sync_channel(JOBS_MAX);
         let registry = Registry::new(&self.common);
         vital::spawn("policies", Some(COMPILER_STACK_BYTES), move || registry.run(&queue))
             .map_err(|error| ModuleError(format!("cannot start the thread that loads policies: {error}")))?;

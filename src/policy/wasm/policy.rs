@@ -55,8 +55,8 @@ impl IBalancePolicy for WasmPolicy {
         let Some(compiled) = slot.compiled() else { return self.fallback.rehearsal() };
         let shared = Arc::new(ModuleRecord::new(Arc::clone(&slot.shared.policy)));
         let own = || {
-            let own = Arc::new(Slot::new(slot.group, Arc::clone(&slot.spec), Arc::clone(&shared), None));
-            let instance = Instance::new(&compiled, &slot.spec, slot.group, Arc::new(GuestLog::silent()))?;
+            let own = Arc::new(Slot::new(slot.group.clone(), Arc::clone(&slot.spec), Arc::clone(&shared), None));
+            let instance = Instance::new(&compiled, &slot.spec, slot.group.port(), Arc::new(GuestLog::silent()))?;
             own.put(instance, &compiled).map(|()| own)
         };
         let slots = [own().map_err(|fault| fault.text)?, own().map_err(|fault| fault.text)?];

@@ -6,7 +6,7 @@
 //! ask it for anything any more.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,9 @@ use super::module::Module;
 use super::policy::{WasmPolicy, fallback};
 use super::slot::{self, Replacement, Request, Slot};
 use super::status::{Common, Job};
+use crate::base::label::GroupLabel;
 use crate::base::vital;
+use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::IBalancePolicy;
 use crate::policy::spec::ModuleSpec;
 
@@ -40,10 +42,11 @@ pub(super) struct Registry {
 }
 
 /// Passes a slot's requests on to the thread with this queue.
-fn send_to(jobs: Sender<Job>) -> slot::Send {
-    Box::new(move |request| {
+fn send_to(jobs: SyncSender<Job>) -> slot::Send {
+    Box::new(move |request| match jobs.try_send(Job::Slot(request)) {
+        Err(TrySendError::Full(Job::Slot(request))) => Err(request),
         // The queue has gone only when the process ends.
-        let _ = jobs.send(Job::Slot(request));
+        _ => Ok(()),
     })
 }
 
@@ -74,7 +77,7 @@ impl Registry {
         vital::panic_at("modules");
         match job {
             Job::Make { spec, group, anyway, jobs, reply } => {
-                let made = self.make(&spec, group, anyway, jobs);
+                let made = self.make(&spec, &group, anyway, jobs);
                 // In the list before whoever asked can look.
                 self.publish();
                 // Whoever asked may be gone.
@@ -112,14 +115,15 @@ impl Registry {
     fn make(
         &mut self,
         spec: &Arc<ModuleSpec>,
-        group: u16,
+        group: &GroupLabel,
         anyway: bool,
-        jobs: Sender<Job>,
+        jobs: SyncSender<Job>,
     ) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
         let Some(common) = self.common.upgrade() else { return Err(ModuleError("the proxy is stopping".to_owned())) };
         let module = self.modules.entry(spec.name.to_string()).or_insert_with(|| Module::new(&spec.name));
-        let slot = |jobs: &Sender<Job>| {
-            Arc::new(Slot::new(group, Arc::clone(spec), Arc::clone(&module.status.shared), Some(send_to(jobs.clone()))))
+        let slot = |jobs: &SyncSender<Job>| {
+            let (spec, shared) = (Arc::clone(spec), Arc::clone(&module.status.shared));
+            Arc::new(Slot::new(group.clone(), spec, shared, Some(send_to(jobs.clone()))))
         };
         let slots = [slot(&jobs), slot(&jobs)];
         let made =
@@ -128,7 +132,9 @@ impl Registry {
             if !anyway {
                 return Err(error);
             }
-            tracing::error!(group, policy = &*module.status.shared.policy, %error, fallback = spec.fallback, "policy cannot be used: its fallback serves");
+            let (policy, text) = (Arc::clone(&module.status.shared.policy), error.0.as_str().into());
+            let (group, fallback) = (group.clone(), spec.fallback);
+            events::publish(Event::Policy(PolicyEvent::Unusable { group, policy, error: text, fallback }));
             module.status.error = Some(error.0);
         }
         module.status.slots.extend(slots.iter().map(Arc::downgrade));

@@ -17,7 +17,9 @@ use super::fault::Fault;
 use super::host::{GuestLog, RateLimit};
 use super::instance::Instance;
 use crate::base::clock;
+use crate::base::label::GroupLabel;
 use crate::counters::{FaultKind, ModuleCounters};
+use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::{Epoch, Outcome, PickRequest, ServerSet};
 use crate::policy::spec::ModuleSpec;
 
@@ -65,12 +67,12 @@ pub(super) struct Replacement {
     pub(super) names_nobody: Option<(Arc<Compiled>, Fault)>,
 }
 
-/// Called with the slot locked; passes the request on and does not block.
-pub(super) type Send = Box<dyn Fn(Request) + std::marker::Send + Sync>;
+/// Called with the slot locked; passes the request on and does not block. Gives it back when there is no room for it.
+pub(super) type Send = Box<dyn Fn(Request) -> Result<(), Request> + std::marker::Send + Sync>;
 
 /// The place of one instance.
 pub(super) struct Slot {
-    pub(super) group: u16,
+    pub(super) group: GroupLabel,
     pub(super) spec: Arc<ModuleSpec>,
     pub(super) shared: Arc<ModuleRecord>,
     pub(super) log: Arc<GuestLog>,
@@ -109,6 +111,8 @@ struct Inner {
     pauses: u32,
     /// Another instance was requested and has not come yet.
     is_awaited: bool,
+    /// The request for which there was no room; sent again with the next pick.
+    unsent: Option<Box<Replacement>>,
     /// Picks that are not in the counters yet: all slots share those, and each write to a shared cache line costs.
     picks: u64,
 }
@@ -123,7 +127,7 @@ impl ModuleRecord {
         self.last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn failed(&self, group: u16, fault: &Fault) {
+    fn failed(&self, group: &GroupLabel, fault: &Fault) {
         self.counters.fault(fault.kind);
         let text = format!("group {group}: {}", fault.text);
         *self.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
@@ -131,8 +135,8 @@ impl ModuleRecord {
 }
 
 impl Slot {
-    pub(super) fn new(group: u16, spec: Arc<ModuleSpec>, shared: Arc<ModuleRecord>, send: Option<Send>) -> Self {
-        let log = Arc::new(GuestLog::new(Arc::clone(&shared.policy), group));
+    pub(super) fn new(group: GroupLabel, spec: Arc<ModuleSpec>, shared: Arc<ModuleRecord>, send: Option<Send>) -> Self {
+        let log = Arc::new(GuestLog::new(Arc::clone(&shared.policy), group.clone()));
         Self {
             group,
             spec,
@@ -203,12 +207,12 @@ impl Slot {
     pub(super) fn put(&self, instance: Instance, compiled: &Arc<Compiled>) -> Result<(), Fault> {
         let mut inner = self.inner();
         let mut work = Work::new(instance, compiled);
-        inner.is_awaited = false;
+        (inner.is_awaited, inner.unsent) = (false, None);
         work.tell(&inner.set, true, clock::coarse_ms())?;
         self.listening.store(work.epoch.map_or(0, Epoch::get), Relaxed);
         inner.work = Some(work);
         if self.is_quarantined.swap(false, Relaxed) {
-            tracing::info!(policy = &*self.shared.policy, group = self.group, "policy is given another try");
+            self.tell(|policy, group| PolicyEvent::AnotherTry { policy, group });
         }
         Ok(())
     }
@@ -232,7 +236,10 @@ impl Slot {
     pub(super) fn ask(self: &Arc<Self>, request: &PickRequest<'_>) -> Asked {
         let mut inner = self.inner();
         let inner = &mut *inner;
-        let Some(work) = &mut inner.work else { return Asked::Unanswered };
+        let Some(work) = &mut inner.work else {
+            self.send_again(inner);
+            return Asked::Unanswered;
+        };
         inner.picks += 1;
         match work.ask(request, &inner.set, &self.shared.counters) {
             Ok(asked) => {
@@ -257,17 +264,16 @@ impl Slot {
         // Without an instance it was the fallback that named nobody.
         let Some(work) = &inner.work else { return true };
         self.shared.counters.nones.fetch_add(1, Relaxed);
-        let (policy, group) = (&*self.shared.policy, self.group);
         let is_first = !std::mem::replace(&mut inner.has_warned, true);
         if inner.has_named {
             if is_first {
-                tracing::warn!(policy, group, "policy named no server though one is open: the client is refused");
+                self.tell(|policy, group| PolicyEvent::NamesNobody { policy, group });
             }
             return false;
         }
         if is_first {
             let fallback = self.spec.fallback;
-            tracing::warn!(policy, group, fallback, "policy named no server though one is open: its fallback answers");
+            self.tell(|policy, group| PolicyEvent::NamesNobodyYet { policy, group, fallback });
         }
         inner.nones += 1;
         if inner.nones >= NONES_MAX {
@@ -319,7 +325,7 @@ impl Slot {
         inner.good_picks += 1;
         if inner.good_picks >= GOOD_PICKS {
             (inner.faults, inner.good_picks, inner.pauses) = (0, 0, 0);
-            tracing::info!(policy = &*self.shared.policy, group = self.group, "policy works again");
+            self.tell(|policy, group| PolicyEvent::WorksAgain { policy, group });
         }
     }
 
@@ -329,7 +335,7 @@ impl Slot {
     }
 
     fn fail_with(self: &Arc<Self>, inner: &mut Inner, fault: Fault, names_nobody: Option<(Arc<Compiled>, Fault)>) {
-        self.shared.failed(self.group, &fault);
+        self.shared.failed(&self.group, &fault);
         inner.good_picks = 0;
         inner.faults += 1;
         let is_too_often = inner.faults >= FAULTS_MAX;
@@ -338,18 +344,11 @@ impl Slot {
             false => Duration::ZERO,
         };
         if self.rate_limit.take(clock::coarse_ms()) {
-            let (policy, group, fallback, fault) = (&*self.shared.policy, self.group, self.spec.fallback, fault.text);
-            match is_too_often {
-                false => tracing::warn!(policy, group, fault, fallback, "policy failed: its fallback answers"),
-                true => tracing::warn!(
-                    policy,
-                    group,
-                    fault,
-                    fallback,
-                    pause_ms = pause.as_millis() as u64,
-                    "policy failed too often: its fallback serves"
-                ),
-            }
+            let (fault, fallback) = (fault.text.into(), self.spec.fallback);
+            self.tell(|policy, group| match is_too_often {
+                false => PolicyEvent::Failed { policy, group, fault, fallback },
+                true => PolicyEvent::SetAside { policy, group, fault, fallback, pause },
+            });
         }
         if is_too_often {
             inner.pauses += 1;
@@ -367,11 +366,29 @@ impl Slot {
         pause: Duration,
         names_nobody: Option<(Arc<Compiled>, Fault)>,
     ) {
-        let Some(send) = &self.send else { return };
         if !std::mem::replace(&mut inner.is_awaited, true) {
             let slot = Arc::downgrade(self);
-            send(Request::Replace(Replacement { slot, dead, pause, names_nobody }));
+            self.send(inner, Replacement { slot, dead, pause, names_nobody });
         }
+    }
+
+    fn send(&self, inner: &mut Inner, replacement: Replacement) {
+        let Some(send) = &self.send else { return };
+        if let Err(Request::Replace(unsent)) = send(Request::Replace(replacement)) {
+            inner.unsent = Some(Box::new(unsent));
+        }
+    }
+
+    /// What found no room is kept and tried again, so that no slot stays without an instance.
+    fn send_again(&self, inner: &mut Inner) {
+        if let Some(unsent) = inner.unsent.take() {
+            self.send(inner, *unsent);
+        }
+    }
+
+    /// Publishes what became of the module here. Sessions wait for the slot meanwhile, so it waits for nobody.
+    fn tell(&self, event: impl FnOnce(Arc<str>, GroupLabel) -> PolicyEvent) {
+        events::publish_soon(Event::Policy(event(Arc::clone(&self.shared.policy), self.group.clone())));
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -389,7 +406,8 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.count();
         if let Some(send) = &self.send {
-            send(Request::Gone);
+            // Without room it need not be told: what nobody uses is forgotten after every job that waits there.
+            let _ = send(Request::Gone);
         }
     }
 }

@@ -44,7 +44,7 @@ impl Compiled {
     ///
     /// It cannot be made, or cannot be told the servers; what is in the slot stays.
     pub(super) fn put(self: &Arc<Self>, mut instance: Option<Instance>, slot: &Slot) -> Result<(), Fault> {
-        let make = || Instance::new(self, &slot.spec, slot.group, Arc::clone(&slot.log));
+        let make = || Instance::new(self, &slot.spec, slot.group.port(), Arc::clone(&slot.log));
         with_retries(|| slot.put(instance.take().map_or_else(make, Ok)?, self))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::oneshot;
@@ -13,6 +13,7 @@ use super::files::PREFERRED_ENDING;
 use super::slot::{ModuleRecord, Request, Slot};
 use super::source;
 use super::view::{ModuleState, ModuleView};
+use crate::base::label::GroupLabel;
 use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::IBalancePolicy;
 use crate::policy::spec::{MODULE_PREFIX, ModuleSpec};
@@ -27,7 +28,7 @@ pub(super) struct Common {
     /// Guards the name of the module that was asked for last and could not be used.
     missed: Mutex<Option<String>>,
     /// Guards the queue of the thread, which is started with the first module.
-    pub(super) jobs: Mutex<Option<Sender<Job>>>,
+    pub(super) jobs: Mutex<Option<SyncSender<Job>>>,
 }
 
 /// A module in use.
@@ -59,7 +60,13 @@ pub(super) type Made = Result<Arc<dyn IBalancePolicy>, ModuleError>;
 /// What the thread is asked to do.
 pub(super) enum Job {
     /// Make a policy; `anyway`: even if the module cannot be used now.
-    Make { spec: Arc<ModuleSpec>, group: u16, anyway: bool, jobs: Sender<Self>, reply: oneshot::Sender<Made> },
+    Make {
+        spec: Arc<ModuleSpec>,
+        group: GroupLabel,
+        anyway: bool,
+        jobs: SyncSender<Self>,
+        reply: oneshot::Sender<Made>,
+    },
     /// What a slot asks for.
     Slot(Request),
     /// A file may have changed.

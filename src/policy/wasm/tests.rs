@@ -3,19 +3,26 @@ mod swaps;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::answers::Asked;
 use super::guests::{self, Parts};
+use super::slot::{ModuleRecord, Slot};
 use super::view::{ModuleState, ModuleView};
 use super::{ModuleError, Modules};
+use crate::base::label::GroupLabel;
 use crate::counters::FaultKind;
 use crate::policy::spec::ModuleSpec;
 use crate::policy::testing::{PickIndex, request, server, set, set_of};
 use crate::policy::{IBalancePolicy, Outcome, PickRequest, Picked, ServerSet};
+
+fn label() -> GroupLabel {
+    GroupLabel::new(8081, None)
+}
 
 /// A folder of modules and what looks after it.
 struct Bench {
@@ -41,7 +48,7 @@ impl Bench {
     }
 
     fn make(&self, spec: &ModuleSpec) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
-        wait(self.modules.make(&Arc::new(spec.clone()), 8081))
+        wait(self.modules.make(&Arc::new(spec.clone()), &label()))
     }
 
     fn policy(&self, set: &Arc<ServerSet>) -> Arc<dyn IBalancePolicy> {
@@ -117,6 +124,30 @@ fn a_module_answers_for_its_group_and_a_change_of_servers_goes_on_where_it_was()
     );
     assert_eq!((view.error, bench.fallbacks()), (None, 0));
     assert_eq!(view.sha256.unwrap(), super::source::hex(&super::source::sha256(guests::turns().as_bytes())));
+}
+
+#[test]
+fn a_request_for_which_there_is_no_room_is_sent_again_with_the_next_pick() {
+    let (has_room, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (room, count) = (Arc::clone(&has_room), Arc::clone(&sent));
+    let send = move |request| match room.load(Relaxed) {
+        true => {
+            count.fetch_add(1, Relaxed);
+            Ok(())
+        }
+        false => Err(request),
+    };
+    let record = Arc::new(ModuleRecord::new("wasm:x".into()));
+    let slot = Arc::new(Slot::new(label(), Arc::new(spec()), record, Some(Box::new(send))));
+    let servers = set(&[1; 2]);
+    slot.set_servers(&servers);
+    assert_eq!(slot.ask(&request(&servers)), Asked::Unanswered);
+    assert!(slot.is_awaiting());
+    has_room.store(true, Relaxed);
+    for _ in 0..3 {
+        assert_eq!(slot.ask(&request(&servers)), Asked::Unanswered);
+        assert_eq!(sent.load(Relaxed), 1, "once");
+    }
 }
 
 #[test]
@@ -285,7 +316,7 @@ fn a_group_is_served_by_the_fallback_until_its_module_can_be_used() {
     assert!(bench.modules.views().is_empty());
     assert_eq!(bench.modules.files().len(), 2, "watched, so that whoever was refused can try again");
     let spec = Arc::new(ModuleSpec { fallback: "ha", ..spec() });
-    let policy = wait(bench.modules.make_anyway(&spec, 8081)).for_servers(&servers);
+    let policy = wait(bench.modules.make_anyway(&spec, &label())).for_servers(&servers);
     assert_eq!([(); 2].map(|()| policy.pick_index(&request(&servers)).unwrap()), [0, 0]);
     assert_eq!(bench.view().state, ModuleState::Refused);
     assert_eq!(bench.modules.files().len(), 2);
@@ -450,7 +481,7 @@ fn two_files_for_one_policy_are_an_error_and_the_one_in_force_stays() {
 #[test]
 fn a_file_that_cannot_be_used_is_shown_by_the_name_that_it_has() {
     let bench = Bench::with("(module");
-    let _policy = wait(bench.modules.make_anyway(&Arc::new(spec()), 8081));
+    let _policy = wait(bench.modules.make_anyway(&Arc::new(spec()), &label()));
     assert_eq!((bench.view().state, bench.view().file.as_str()), (ModuleState::Refused, "x.wat"));
     assert!(bench.view().error.unwrap().contains("x.wat: "));
 }
@@ -591,7 +622,7 @@ fn the_shipped_samples_load() {
         if *spec.name == *"zone_first" {
             spec.config = r#"{"zone":"a"}"#.to_owned();
         }
-        let made = wait(modules.make(&Arc::new(spec), 8081));
+        let made = wait(modules.make(&Arc::new(spec), &label()));
         assert!(made.is_ok(), "{}: {}", view.name, made.err().unwrap());
     }
 }

@@ -13,6 +13,7 @@ use super::loader::Loader;
 use super::policy::{WasmPolicy, fallback};
 use super::slot::{ModuleRecord, Slot};
 use super::source::{Limits, ModuleFile};
+use crate::base::label::GroupLabel;
 use crate::counters::ModuleCounters;
 use crate::policy::balance::{IBalancePolicy, Outcome};
 use crate::policy::spec::ModuleSpec;
@@ -80,7 +81,8 @@ impl Trial {
     /// The module refuses its configuration or fails in its first calls.
     pub fn policy(&self, spec: &ModuleSpec, group: u16) -> Result<TrialPolicy, ModuleError> {
         let shared = Arc::new(ModuleRecord::new(spec.name.policy()));
-        let slot = || Arc::new(Slot::new(group, Arc::new(spec.clone()), Arc::clone(&shared), None));
+        let slot =
+            || Arc::new(Slot::new(GroupLabel::new(group, None), Arc::new(spec.clone()), Arc::clone(&shared), None));
         let slots = [slot(), slot()];
         let log = Arc::new(GuestLog::keeping(&self.said));
         let (instance, said) = self.compiled.instance(spec, group, &log)?;

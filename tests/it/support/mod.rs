@@ -19,6 +19,7 @@ mod proxy;
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Ended, Visitor, pattern, sha256};
@@ -68,6 +69,12 @@ pub(crate) fn wait_within<T, E: Debug>(time_max: Duration, what: &str, mut value
 #[allow(clippy::disallowed_methods, reason = "the one place for it")]
 pub(crate) fn let_pass(time: Duration, _why: &str) {
     std::thread::sleep(time);
+}
+
+/// Starts a thread beside the test, which joins it or has it end with what it serves.
+#[allow(clippy::disallowed_methods, reason = "the one place for it")]
+pub(crate) fn spawn<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    std::thread::spawn(run)
 }
 
 /// A loopback address that no other test of this run uses.

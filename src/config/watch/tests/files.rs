@@ -3,13 +3,15 @@
 use std::sync::Mutex;
 
 use super::*;
+use crate::events::{Bus, PolicyEvent};
 
 type Contents = BTreeMap<PathBuf, String>;
 
 /// A watch on a set of files, and what they held at each call.
 struct TestSet {
     paths: Arc<Mutex<Vec<PathBuf>>>,
-    set_changed: Arc<Notify>,
+    /// Its own: on that of the process other tests publish.
+    bus: Bus,
     calls: mpsc::UnboundedReceiver<Contents>,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
@@ -20,7 +22,7 @@ impl TestSet {
     async fn start(paths: &[PathBuf]) -> Self {
         let paths = Arc::new(Mutex::new(paths.to_vec()));
         let (sender, calls) = mpsc::unbounded_channel();
-        let (set_changed, shutdown) = (Arc::new(Notify::new()), CancellationToken::new());
+        let (bus, shutdown) = (Bus::new(8), CancellationToken::new());
         let (asked, read) = (Arc::clone(&paths), Arc::clone(&paths));
         let on_change = move || {
             let paths = read.lock().unwrap().clone();
@@ -29,15 +31,16 @@ impl TestSet {
             async {}
         };
         let asked = move || asked.lock().unwrap().clone();
-        let task = tokio::spawn(watch_files(asked, on_change, Arc::clone(&set_changed), shutdown.clone()));
-        let mut started = Self { paths, set_changed, calls, shutdown, task };
+        let others = Others { changes: bus.subscribe(), is_meant: |_| true };
+        let task = tokio::spawn(watch_files(asked, on_change, others, shutdown.clone()));
+        let mut started = Self { paths, bus, calls, shutdown, task };
         started.next().await;
         started
     }
 
     fn set(&self, paths: &[PathBuf]) {
         *self.paths.lock().unwrap() = paths.to_vec();
-        self.set_changed.notify_one();
+        self.bus.send(events::Event::Policy(PolicyEvent::FilesChanged), SystemTime::now());
     }
 
     /// What the files held at the next call.
@@ -67,7 +70,7 @@ fn folder_with_two() -> (TempDir, PathBuf, PathBuf) {
 fn stamps(paths: &Arc<Mutex<Vec<PathBuf>>>) -> Watched<impl Subject> {
     let paths = Arc::clone(paths);
     let paths = move || paths.lock().unwrap().clone();
-    Watched::new(Stamps { paths, seen: BTreeMap::new() }, Arc::default())
+    Watched::new(Stamps { paths, seen: BTreeMap::new() })
 }
 
 #[tokio::test]

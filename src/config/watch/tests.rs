@@ -39,7 +39,7 @@ impl TestWatch {
                     let _ = sender.send(fs::read_to_string(path).unwrap_or_default());
                 }
             };
-            follow(watched, on_change, &token).await;
+            follow(watched, on_change, None, &token).await;
         });
         Self { contents, shutdown, task }
     }
@@ -57,7 +57,7 @@ impl TestWatch {
 }
 
 fn watched(path: PathBuf, last_read: Arc<AtomicU64>) -> Watched<Content> {
-    Watched::new(Content { path, stamp: None, is_gone: false, last_read }, Arc::default())
+    Watched::new(Content { path, stamp: None, is_gone: false, last_read })
 }
 
 /// As if the system had no watches left.

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::base::vital;
+use crate::events::{self, ConfigEvent, Subscription};
 
 /// How long nothing must happen before the files are looked at: most writers are done by then.
 pub const QUIET: Duration = Duration::from_millis(200);
@@ -66,32 +67,45 @@ pub async fn watch_file<F>(
     F: Future<Output = ()>,
 {
     let content = Content { path, stamp: None, is_gone: false, last_read };
-    follow(Watched::new(content, Arc::default()), on_change, &shutdown).await;
+    follow(Watched::new(content), on_change, None, &shutdown).await;
 }
 
 /// Calls `on_change` whenever one of these files may have changed: appeared, got another content, gone.
 ///
-/// `paths` is asked anew before each look; a permit of `set_changed` ([`Notify::notify_one`]) says that its
-/// answer is another now. It leads to a call as an event does, as soon as the new files are watched, so that
-/// what happened to them before is not missed. For the same reason the first call comes at once. Whether
-/// anything is different, the caller finds out by reading. Ends as [`watch_file`] does.
+/// `paths` is asked anew before each look, and `others` tells when its answer has become another. That leads to a call
+/// as soon as the new files are watched, so that what happened to them before is not missed. For the same reason the
+/// first call comes at once. Whether anything is different, the caller finds out by reading. Ends as [`watch_file`]
+/// does.
 pub async fn watch_files<F>(
     paths: impl Fn() -> Vec<PathBuf> + Send + 'static,
     on_change: impl FnMut() -> F,
-    set_changed: Arc<Notify>,
+    others: Others,
     shutdown: CancellationToken,
 ) where
     F: Future<Output = ()>,
 {
     let stamps = Stamps { paths, seen: BTreeMap::new() };
-    follow(Watched::new(stamps, set_changed), on_change, &shutdown).await;
+    follow(Watched::new(stamps), on_change, Some(others), &shutdown).await;
 }
 
-async fn follow<S: Subject, F>(mut watched: Watched<S>, mut on_change: impl FnMut() -> F, shutdown: &CancellationToken)
-where
+/// The event by which the files of [`watch_files`] become others.
+#[derive(Debug)]
+pub struct Others {
+    /// Begins before the files are asked for.
+    pub changes: Subscription,
+    /// True for that event.
+    pub is_meant: fn(&events::Event) -> bool,
+}
+
+async fn follow<S: Subject, F>(
+    mut watched: Watched<S>,
+    mut on_change: impl FnMut() -> F,
+    mut others: Option<Others>,
+    shutdown: &CancellationToken,
+) where
     F: Future<Output = ()>,
 {
-    let events = Arc::clone(&watched.events);
+    let signal = Arc::clone(&watched.signal);
     let mut cause = Cause::Event;
     loop {
         // File systems may be slow, or hang: not on this thread.
@@ -106,12 +120,13 @@ where
         }
         let poll = Instant::now() + if watched.is_blind { POLL_BLIND } else { POLL };
         let next = async {
-            if timeout_at(poll, events.notified()).await.is_err() {
+            if timeout_at(poll, something(&signal, &mut others)).await.is_err() {
                 return Cause::Poll;
             }
             let latest = Instant::now() + QUIET_MAX;
             while Instant::now() < latest {
-                if timeout_at(latest.min(Instant::now() + QUIET), events.notified()).await.is_err() {
+                let quiet = latest.min(Instant::now() + QUIET);
+                if timeout_at(quiet, something(&signal, &mut others)).await.is_err() {
                     break;
                 }
             }
@@ -119,6 +134,20 @@ where
         };
         let Some(next) = shutdown.run_until_cancelled(next).await else { return };
         cause = next;
+    }
+}
+
+/// Waits for a signal of the system's, or for other files.
+async fn something(signal: &Notify, others: &mut Option<Others>) {
+    let told = async {
+        match others {
+            Some(others) => others.changes.wait_for(others.is_meant).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = signal.notified() => {}
+        () = told => {}
     }
 }
 
@@ -170,7 +199,7 @@ impl Subject for Content {
             Err(error) => {
                 self.stamp = None;
                 if !std::mem::replace(&mut self.is_gone, true) {
-                    tracing::warn!(path = %self.path.display(), %error, "file gone; what was read from it stays in force");
+                    tell(ConfigEvent::FileGone { path: shown(&self.path), error: error.to_string().into() });
                 }
                 return false;
             }
@@ -215,8 +244,8 @@ impl<P: Fn() -> Vec<PathBuf> + Send + 'static> Subject for Stamps<P> {
 /// The files and the watches that lead to them.
 struct Watched<S> {
     subject: S,
-    /// Told of every event that matters.
-    events: Arc<Notify>,
+    /// From the thread of `notify`: something has happened that matters. No fact: what it was is found by looking.
+    signal: Arc<Notify>,
     /// With whether its thread has ended.
     watcher: Option<(RecommendedWatcher, Arc<AtomicBool>)>,
     /// What is watched.
@@ -229,11 +258,11 @@ struct Watched<S> {
 }
 
 impl<S: Subject> Watched<S> {
-    fn new(subject: S, events: Arc<Notify>) -> Self {
+    fn new(subject: S) -> Self {
         let relevant = Arc::new(ArcSwap::from_pointee(BTreeSet::new()));
         let mut watched = Self {
             subject,
-            events,
+            signal: Arc::default(),
             watcher: None,
             folders: BTreeSet::new(),
             mounted: BTreeSet::new(),
@@ -249,7 +278,7 @@ impl<S: Subject> Watched<S> {
         let is_over = Arc::new(AtomicBool::new(false));
         let ears = Ears {
             relevant: Arc::clone(&self.relevant),
-            events: Arc::clone(&self.events),
+            signal: Arc::clone(&self.signal),
             is_over: Arc::clone(&is_over),
         };
         let watcher = notify::recommended_watcher(ears);
@@ -272,7 +301,7 @@ impl<S: Subject> Watched<S> {
     /// anew: a folder may have been replaced by another of the same name.
     fn set_up(&mut self, paths: &[PathBuf]) {
         if self.watcher.as_ref().is_some_and(|(_, is_over)| is_over.load(SeqCst)) {
-            tracing::warn!(path = %first(paths), "files watched anew: the thread that did has ended");
+            tell(ConfigEvent::FilesWatchedAnew { path: first(paths) });
             // Dropping it would panic: it wants to tell its thread.
             std::mem::forget(self.watcher.take());
             self.start();
@@ -288,17 +317,13 @@ impl<S: Subject> Watched<S> {
         let results: Vec<_> = way.folders.iter().map(watch).collect();
         self.folders = way.folders;
         for path in way.mounted.difference(&self.mounted) {
-            tracing::warn!(
-                path = %path.display(),
-                "the file is a mount point: edits in place are noticed, but not a new file that is renamed over it where it \
-                 comes from; mount its folder for that"
-            );
+            tell(ConfigEvent::FileMounted { path: shown(path) });
         }
         self.mounted = way.mounted;
         let failure = results.into_iter().find_map(Result::err);
         match &failure {
             Some(error) if !self.is_blind => warn_blind(paths, error),
-            None if self.is_blind => tracing::info!(path = %first(paths), "files watched again"),
+            None if self.is_blind => tell(ConfigEvent::FilesWatched { path: first(paths) }),
             _ => {}
         }
         self.is_blind = failure.is_some();
@@ -308,7 +333,7 @@ impl<S: Subject> Watched<S> {
 /// What the thread of `notify` calls with each event; gone with that thread.
 struct Ears {
     relevant: Arc<ArcSwap<BTreeSet<PathBuf>>>,
-    events: Arc<Notify>,
+    signal: Arc<Notify>,
     is_over: Arc<AtomicBool>,
 }
 
@@ -317,7 +342,7 @@ impl EventHandler for Ears {
         vital::panic_at("watcher");
         // An error means that events may have been lost, which is as good as an event.
         if event.as_ref().map_or(true, |event| is_relevant(event, &self.relevant.load())) {
-            self.events.notify_one();
+            self.signal.notify_one();
         }
     }
 }
@@ -326,17 +351,26 @@ impl Drop for Ears {
     fn drop(&mut self) {
         // By surprise, or with the watcher, and then nobody hears of it.
         self.is_over.store(true, SeqCst);
-        self.events.notify_one();
+        self.signal.notify_one();
     }
 }
 
 fn warn_blind(paths: &[PathBuf], error: &notify::Error) {
-    tracing::warn!(path = %first(paths), %error, poll_ms = POLL_BLIND.as_millis() as u64, "files polled");
+    let (error, poll_ms) = (error.to_string().into(), POLL_BLIND.as_millis() as u64);
+    tell(ConfigEvent::FilesPolled { path: first(paths), error, poll_ms });
 }
 
-/// One of the files, to tell in the log which they are.
-fn first(paths: &[PathBuf]) -> std::path::Display<'_> {
-    paths.first().map_or(Path::new(""), PathBuf::as_path).display()
+fn tell(event: ConfigEvent) {
+    events::publish(events::Event::Config(event));
+}
+
+/// One of the files, to tell which they are.
+fn first(paths: &[PathBuf]) -> Box<str> {
+    shown(paths.first().map_or(Path::new(""), PathBuf::as_path))
+}
+
+fn shown(path: &Path) -> Box<str> {
+    path.display().to_string().into()
 }
 
 /// Our own reading opens the file; only what may change it counts.
@@ -369,7 +403,7 @@ fn ways_to(paths: &[PathBuf]) -> Way {
 }
 
 impl Way {
-    /// Follows `path` as the kernel does.
+    /// Follows `path` as the kernel does; what is left of it is never more than so many links of limited length.
     fn add(&mut self, path: &Path) {
         let mut rest: VecDeque<OsString> = parts(path).collect();
         let mut at = PathBuf::from("/");

@@ -1,0 +1,140 @@
+//! What happens to the configuration and to its files.
+
+use tracing::Level;
+
+use super::declare::{Field, kinds};
+use super::fields::Visitor;
+
+kinds! {
+    /// What may become of the configuration.
+    ConfigEvent {
+        /// Another configuration is in force. Follows every change, whoever asked for it.
+        DEBUG "configuration applied"
+        Applied
+
+        /// A reload has changed something: the groups and settings by name.
+        INFO "proxy.json reloaded"
+        Reloaded {
+            /// Groups that were opened.
+            "opened" opened: Box<str>,
+            /// Groups that were closed.
+            "closed" closed: Box<str>,
+            /// Groups that were changed.
+            "changed" changed: Box<str>,
+            /// Other keys that were changed.
+            "settings" settings: Box<str>,
+        }
+
+        /// A changed key takes effect at the next start.
+        WARN "changed in proxy.json; takes effect at the next start"
+        AtRestart {
+            /// The key.
+            "setting" setting: Box<str>,
+        }
+
+        /// The mistakes were taken back.
+        INFO "proxy.json is in order again: nothing to do"
+        InOrderAgain
+
+        /// Secrets are kept in other files now.
+        DEBUG "other secret files wanted"
+        SecretFilesChanged
+
+        /// A secret cannot be read any more, and the former one stays in force.
+        WARN "secret cannot be read: the former one stays in force"
+        SecretKept {
+            /// Which one, and why.
+            "error" why: Box<str>,
+        }
+
+        /// All secrets can be read again.
+        INFO "secrets can be read again"
+        SecretsRead
+
+        /// The file says what is in force already.
+        DEBUG "proxy.json read again: nothing to do"
+        Unchanged
+
+        /// The file was not taken.
+        WARN "proxy.json refused: what runs stays as it is"
+        Refused {
+            /// Why.
+            "error" error: Box<str>,
+        }
+
+        /// One mistake of a file that was not taken.
+        WARN "mistake in proxy.json"
+        Mistake {
+            /// `FILE:LINE:COL: …`
+            "problem" problem: Box<str>,
+        }
+
+        /// The file had the form of the old program and has the new one now.
+        WARN "file of the old program converted; a copy is kept"
+        Converted {
+            /// The file.
+            "path" path: Box<str>,
+            /// The copy.
+            "kept" kept: Box<str>,
+        }
+
+        /// Attributes of the file that only others may set are gone with its old text.
+        WARN "file saved without attributes that cannot be set"
+        AttributesLost {
+            /// The file.
+            "path" path: Box<str>,
+            /// Their names.
+            "attributes" attributes: Box<str>,
+        }
+
+        /// The file has other names, under which its old text stays.
+        WARN "file saved under this name alone: its other hard links keep the old text"
+        LinksLeft {
+            /// The file.
+            "path" path: Box<str>,
+            /// How many other names.
+            "others" others: u64,
+        }
+
+        /// The file cannot be found.
+        WARN "file gone; what was read from it stays in force"
+        FileGone {
+            /// The file.
+            "path" path: Box<str>,
+            /// What the system says.
+            "error" error: Box<str>,
+        }
+
+        /// The system does not tell of changed files: they are looked at from time to time.
+        WARN "files polled"
+        FilesPolled {
+            /// One of the files.
+            "path" path: Box<str>,
+            /// What the system says.
+            "error" error: Box<str>,
+            /// How often they are looked at.
+            "poll_ms" poll_ms: u64,
+        }
+
+        /// The system tells of changed files again.
+        INFO "files watched again"
+        FilesWatched {
+            /// One of the files.
+            "path" path: Box<str>,
+        }
+
+        /// Whoever told of changed files has ended, and another does.
+        WARN "files watched anew: the thread that did has ended"
+        FilesWatchedAnew {
+            /// One of the files.
+            "path" path: Box<str>,
+        }
+
+        /// The file is mounted by itself, so that a part of its changes goes unnoticed.
+        WARN "the file is a mount point: edits in place are noticed, but not a new file that is renamed over it where it comes from; mount its folder for that"
+        FileMounted {
+            /// The file.
+            "path" path: Box<str>,
+        }
+    }
+}

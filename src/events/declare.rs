@@ -1,0 +1,126 @@
+//! How the kinds of events are declared: what each is called, how much it matters, what it says, and its fields.
+//!
+//! One declaration makes the type, the level and the line of each kind, and the list of messages that `docs/logs.md` is
+//! held to. A field without a name in quotes is for subscribers and is not shown.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fields::Visitor;
+use crate::base::clock;
+use crate::base::label::GroupLabel;
+
+/// What a field of an event may be.
+pub(super) trait Field {
+    fn show(&self, name: &'static str, to: &mut Visitor<'_>);
+}
+
+impl Field for u16 {
+    fn show(&self, name: &'static str, to: &mut Visitor<'_>) {
+        to.number(name, *self);
+    }
+}
+
+impl Field for u64 {
+    fn show(&self, name: &'static str, to: &mut Visitor<'_>) {
+        to.number(name, *self);
+    }
+}
+
+impl Field for usize {
+    fn show(&self, name: &'static str, to: &mut Visitor<'_>) {
+        to.number(name, *self as u64);
+    }
+}
+
+/// In milliseconds.
+impl Field for Duration {
+    fn show(&self, name: &'static str, to: &mut Visitor<'_>) {
+        to.number(name, clock::as_ms(*self));
+    }
+}
+
+impl Field for &'static str {
+    fn show(&self, name: &'static str, to: &mut Visitor<'_>) {
+        to.text(name, self);
+    }
+}
+
+impl Field for Box<str> {
+    fn show(&self, name: &'static str, to: &mut Visitor<'_>) {
+        to.text(name, self);
+    }
+}
+
+impl Field for Arc<str> {
+    fn show(&self, name: &'static str, to: &mut Visitor<'_>) {
+        to.text(name, self);
+    }
+}
+
+impl Field for SocketAddr {
+    fn show(&self, name: &'static str, to: &mut Visitor<'_>) {
+        to.addr(name, *self);
+    }
+}
+
+/// Under its own names.
+impl Field for GroupLabel {
+    fn show(&self, _: &'static str, to: &mut Visitor<'_>) {
+        to.group(self);
+    }
+}
+
+/// Left out where there is none.
+impl<T: Field> Field for Option<T> {
+    fn show(&self, name: &'static str, to: &mut Visitor<'_>) {
+        if let Some(field) = self {
+            field.show(name, to);
+        }
+    }
+}
+
+/// Declares an enum of events. Each kind is `LEVEL "message" Name { "name" field: Type, … }`.
+macro_rules! kinds {
+    (
+        $(#[$doc:meta])*
+        $name:ident {
+            $(
+                $(#[$kind_doc:meta])*
+                $level:ident $message:literal
+                $kind:ident $({ $( $(#[$field_doc:meta])* $($shown:literal)? $field:ident: $type:ty ),+ $(,)? })?
+            )+
+        }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub enum $name {
+            $( $(#[$kind_doc])* $kind $({ $( $(#[$field_doc])* $field: $type ),+ })?, )+
+        }
+
+        impl $name {
+            /// The level and the message of each kind.
+            pub(super) const MESSAGES: &[(Level, &str)] = &[$( (Level::$level, $message) ),+];
+
+            pub(super) fn level(&self) -> Level {
+                match self {
+                    $( Self::$kind { .. } => Level::$level, )+
+                }
+            }
+
+            /// Shows every field in the order of the declaration, and says what has happened.
+            #[allow(unused_variables, reason = "some fields are not shown")]
+            pub(super) fn show(&self, to: &mut Visitor<'_>) -> &'static str {
+                match self {
+                    $( Self::$kind $({ $($field),+ })? => {
+                        $( $( $( Field::show($field, $shown, to); )? )+ )?
+                        $message
+                    } )+
+                }
+            }
+        }
+    };
+}
+
+pub(super) use kinds;

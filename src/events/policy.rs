@@ -1,0 +1,199 @@
+//! What happens to modules and to those who use them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::Level;
+
+use super::declare::{Field, kinds};
+use super::fields::Visitor;
+use crate::base::label::GroupLabel;
+
+kinds! {
+    /// What may become of a module. `policy` is `wasm:NAME`.
+    PolicyEvent {
+        /// Other files of modules are wanted.
+        DEBUG "other policy files wanted"
+        FilesChanged
+
+        /// Its first version is at work.
+        INFO "policy loaded"
+        Loaded {
+            /// The module.
+            "policy" policy: Arc<str>,
+            /// What it says of itself.
+            "version" version: Box<str>,
+            /// Of its file.
+            "sha256" sha256: Box<str>,
+            /// How long it took to compile.
+            "compile_ms" compile_time: Duration,
+        }
+
+        /// Another version has taken over.
+        INFO "policy swapped"
+        Swapped {
+            /// The module.
+            "policy" policy: Arc<str>,
+            /// What it says of itself.
+            "version" version: Box<str>,
+            /// Of its file.
+            "sha256" sha256: Box<str>,
+            /// How long it took to compile.
+            "compile_ms" compile_time: Duration,
+        }
+
+        /// The version named no server, and the one before it has taken over again. The refusal of its file follows.
+        INFO "policy returned to its former version"
+        Returned {
+            /// The module.
+            "policy" policy: Arc<str>,
+            /// What the former version says of itself.
+            "version" version: Box<str>,
+            /// Of the former file.
+            "sha256" sha256: Box<str>,
+            /// How long it took to compile.
+            "compile_ms" compile_time: Duration,
+        }
+
+        /// The version named no server, and the one before it cannot take over.
+        WARN "the former version of the policy cannot return"
+        CannotReturn {
+            /// The module.
+            "policy" policy: Arc<str>,
+            /// Why.
+            "error" error: Box<str>,
+        }
+
+        /// Its file as it is cannot be used; the version that was loaded before serves.
+        WARN "policy file refused: the loaded version stays"
+        Refused {
+            /// The module.
+            "policy" policy: Arc<str>,
+            /// Why.
+            "error" error: Box<str>,
+            /// What the loaded version says of itself.
+            "version" version: Box<str>,
+        }
+
+        /// Its file as it is cannot be used, and no version was loaded before.
+        WARN "policy file refused: the fallback serves"
+        NotLoaded {
+            /// The module.
+            "policy" policy: Arc<str>,
+            /// Why.
+            "error" error: Box<str>,
+        }
+
+        /// A file that was refused was taken back.
+        INFO "the policy's file is the one that is loaded again"
+        FileInOrderAgain {
+            /// The module.
+            "policy" policy: Arc<str>,
+        }
+
+        /// A group is served by the fallback until the module's file has become another.
+        ERROR "policy cannot be used: its fallback serves"
+        Unusable {
+            /// Who is served.
+            "group" group: GroupLabel,
+            /// The module.
+            "policy" policy: Arc<str>,
+            /// Why.
+            "error" error: Box<str>,
+            /// Who answers.
+            "fallback" fallback: &'static str,
+        }
+
+        /// A group is served by the fallback for good.
+        ERROR "policy cannot be made: its fallback serves"
+        NotMade {
+            /// Who is served.
+            "group" group: GroupLabel,
+            /// The module.
+            "policy" policy: Arc<str>,
+            /// Why.
+            "error" error: Box<str>,
+            /// Who answers.
+            "fallback" fallback: &'static str,
+        }
+
+        /// One call has failed.
+        WARN "policy failed: its fallback answers"
+        Failed {
+            /// The module.
+            "policy" policy: Arc<str>,
+            /// Whom it answers.
+            "group" group: GroupLabel,
+            /// How.
+            "fault" fault: Box<str>,
+            /// Who answers.
+            "fallback" fallback: &'static str,
+        }
+
+        /// Calls have failed so often that the module is not asked for a while.
+        WARN "policy failed too often: its fallback serves"
+        SetAside {
+            /// The module.
+            "policy" policy: Arc<str>,
+            /// Whom it answers.
+            "group" group: GroupLabel,
+            /// How it failed last.
+            "fault" fault: Box<str>,
+            /// Who answers.
+            "fallback" fallback: &'static str,
+            /// For how long.
+            "pause_ms" pause: Duration,
+        }
+
+        /// A module that was set aside is asked again.
+        INFO "policy is given another try"
+        AnotherTry {
+            /// The module.
+            "policy" policy: Arc<str>,
+            /// Whom it answers.
+            "group" group: GroupLabel,
+        }
+
+        /// A module that failed has answered many times.
+        INFO "policy works again"
+        WorksAgain {
+            /// The module.
+            "policy" policy: Arc<str>,
+            /// Whom it answers.
+            "group" group: GroupLabel,
+        }
+
+        /// It named none of the servers to a client, which is refused. Told once for each version.
+        WARN "policy named no server though one is open: the client is refused"
+        NamesNobody {
+            /// The module.
+            "policy" policy: Arc<str>,
+            /// Whom it answers.
+            "group" group: GroupLabel,
+        }
+
+        /// It has named nobody yet, so the fallback answers. Told once for each version.
+        WARN "policy named no server though one is open: its fallback answers"
+        NamesNobodyYet {
+            /// The module.
+            "policy" policy: Arc<str>,
+            /// Whom it answers.
+            "group" group: GroupLabel,
+            /// Who answers.
+            "fallback" fallback: &'static str,
+        }
+
+        /// The module has used `host.log`; the level is the one that it chose.
+        INFO "policy says"
+        Says {
+            /// How much it matters, as the module says.
+            level: Level,
+            /// The module.
+            "policy" policy: Arc<str>,
+            /// Whom it answers.
+            "group" group: GroupLabel,
+            /// What it says.
+            "text" text: Box<str>,
+        }
+    }
+}
