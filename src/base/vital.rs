@@ -49,11 +49,13 @@ pub fn start(
     run: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     let builder = stack_bytes.map_or_else(Builder::new, |bytes| Builder::new().stack_size(bytes));
-    builder.name(name.to_owned()).spawn(move || {
+    let run = move || {
         let by_surprise = FAILED.clone().drop_guard();
         run();
         by_surprise.disarm();
-    })
+    };
+    #[allow(clippy::disallowed_methods, reason = "the one place for it")]
+    builder.name(name.to_owned()).spawn(run)
 }
 
 /// Completes when a vital thread has ended by surprise: the process cannot go on.

@@ -73,6 +73,7 @@ impl Traced {
         let shared = Arc::new(Shared::default());
         let counted = Arc::clone(&shared);
         // Only the thread that attaches may give orders.
+        #[allow(clippy::disallowed_methods, reason = "it is joined when it has detached")]
         let tracer = std::thread::spawn(move || {
             share_a_cpu(tid);
             for other in &others {

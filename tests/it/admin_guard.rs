@@ -1,12 +1,11 @@
 //! The admin port and those who mean it no good: other sites, no token, garbage, patience, numbers.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::admin_requests::{CHANGES, READS, config};
-use crate::support::{Http, TestProxy, eventually, is_refusal, let_pass, ports};
+use crate::support::{Http, TestProxy, eventually, is_refusal, let_pass, ports, spawn};
 
 #[test]
 fn a_web_page_of_another_site_reaches_no_endpoint() {
@@ -173,7 +172,7 @@ fn who_never_finishes_a_request_is_cut_off_and_a_half_sent_change_is_not_made() 
             let started = Instant::now();
             // A little more now and then, which must not buy time.
             let start = start.to_owned();
-            thread::spawn(move || {
+            spawn(move || {
                 while started.elapsed() < Duration::from_secs(20) {
                     let more = if start == "GET" { "T" } else { "X: y\r\n" };
                     if http.send(more.as_bytes()).is_err() {

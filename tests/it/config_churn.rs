@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::thread;
 use std::time::Instant;
 
-use crate::support::{TestProxy, Visitor, eventually, named_echo, ports, replace};
+use crate::support::{TestProxy, Visitor, eventually, named_echo, ports, replace, spawn};
 
 /// How many changes are made.
 const CHANGES: usize = 1_000;
@@ -107,7 +106,7 @@ fn a_thousand_changes_under_traffic_cut_refuse_and_leave_nothing() {
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let (stop, trips) = (Arc::clone(&stop), Arc::clone(&trips));
-            thread::spawn(move || talk(group, &stop, &trips))
+            spawn(move || talk(group, &stop, &trips))
         })
         .collect();
     let started = Instant::now();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::registration_leases::{Heart, beat, config};
-use crate::support::{FakeServer, TestProxy, Visitor, eventually, let_pass, named_echo, ports, replace};
+use crate::support::{FakeServer, TestProxy, Visitor, eventually, let_pass, named_echo, ports, replace, spawn};
 
 /// Servers, and their addresses.
 fn echoes(count: usize) -> (Vec<FakeServer>, Vec<String>) {
@@ -203,7 +203,7 @@ fn a_process_that_was_stopped_ends_no_lease_while_heartbeats_wait_for_it() {
     for _ in 0..3 {
         proxy.signal(Signal::STOP);
         thread::park_timeout(Duration::from_millis(4_500));
-        let waiting: Vec<_> = (0..8).map(|_| thread::spawn(move || Visitor::try_connect(group).is_ok())).collect();
+        let waiting: Vec<_> = (0..8).map(|_| spawn(move || Visitor::try_connect(group).is_ok())).collect();
         proxy.signal(Signal::CONT);
         assert!(waiting.into_iter().all(|client| client.join().unwrap()), "{}", proxy.log.text());
     }

@@ -1,10 +1,9 @@
 //! Pulling the plug: whatever was acknowledged is there afterwards, and no file is ever half-written.
 
 use std::collections::BTreeSet;
-use std::thread;
 use std::time::Duration;
 
-use crate::support::{Http, TestProxy, check, eventually, let_pass, ports};
+use crate::support::{Http, TestProxy, check, eventually, let_pass, ports, spawn};
 
 /// How often the proxy is killed.
 const KILLS: u64 = 100;
@@ -48,7 +47,7 @@ fn kill_9_at_any_moment_leaves_a_whole_file_with_every_acknowledged_change() {
         let callers: Vec<_> = (0..CALLERS)
             .map(|caller| {
                 let port = 1 + kill * CALLERS + caller;
-                thread::spawn(move || register(admin, group, port))
+                spawn(move || register(admin, group, port))
             })
             .collect();
         let old = proxy.file();

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{
-    Client, FakeServer, Group, Setup, TestProxy, echo, let_pass, sha256, wait_for, wait_for_instead_of,
+    Client, FakeServer, Group, Setup, TestProxy, echo, let_pass, sha256, spawn, wait_for, wait_for_instead_of,
 };
 
 #[path = "../../src/policy/wasm/guests.rs"]
@@ -167,7 +167,7 @@ impl Bystander {
     pub(crate) fn of(addr: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let is_over = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
+        let thread = spawn(move || {
             let (mut long, _) = connect(addr);
             let (mut rounds, mut slowest) = (0, Duration::ZERO);
             while !is_over.load(Relaxed) {

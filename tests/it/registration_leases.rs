@@ -3,12 +3,11 @@
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{FakeServer, Http, TestProxy, Visitor, eventually, let_pass, named_echo, ports, replace};
+use crate::support::{FakeServer, Http, TestProxy, Visitor, eventually, let_pass, named_echo, ports, replace, spawn};
 
 pub(crate) fn config(admin: u16, group: u16, timeout: &str) -> String {
     format!(
@@ -35,7 +34,7 @@ impl Heart {
     pub(crate) fn start(admin: u16, group: u16, servers: Vec<String>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        thread::spawn(move || {
+        spawn(move || {
             while !stopped.load(Relaxed) {
                 for server in &servers {
                     // The proxy may be restarting.
@@ -273,7 +272,7 @@ fn heartbeats_as_fast_as_they_go_disturb_no_traffic() {
     let callers: Vec<_> = (0..CONNECTIONS)
         .map(|caller| {
             let (servers, trips) = (servers.clone(), Arc::clone(&trips));
-            thread::spawn(move || {
+            spawn(move || {
                 let mut http = Http::connect(admin);
                 let mut sent = 0;
                 while sent < HEARTBEATS / CONNECTIONS || trips.load(Relaxed) < TRIPS_MIN {

@@ -1,12 +1,11 @@
 //! Who may register, under which name, and how many.
 
 use std::net::{IpAddr, UdpSocket};
-use std::thread;
 use std::time::Instant;
 
 use serde_json::json;
 
-use crate::support::{Http, TestProxy, Visitor, eventually, goproxy, named_echo, ports, replace};
+use crate::support::{Http, TestProxy, Visitor, eventually, goproxy, named_echo, ports, replace, spawn};
 
 fn config(admin: u16, groups: &[(&str, u16)], more_admin: &str) -> String {
     let groups = groups.iter().map(|(ip, port)| {
@@ -144,7 +143,7 @@ fn a_group_takes_4096_servers_and_not_one_more() {
     let started = Instant::now();
     // More than fit, all at once.
     let callers: Vec<_> = (0..CONNECTIONS)
-        .map(|caller| thread::spawn(move || register(admin, group, (caller..MAX + 200).step_by(CONNECTIONS))))
+        .map(|caller| spawn(move || register(admin, group, (caller..MAX + 200).step_by(CONNECTIONS))))
         .collect();
     let taken: usize = callers.into_iter().map(|caller| caller.join().unwrap()).sum();
     let elapsed = started.elapsed();

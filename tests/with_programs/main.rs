@@ -219,7 +219,7 @@ fn names_whose_name_server_is_silent_hold_up_no_other() {
     let registering: Vec<_> = (0..20)
         .map(|number| {
             let target = format!("/worker-keepalive.do?group={hanging}&server=also-hangs-{number}.test:1");
-            std::thread::spawn(move || Http::connect(admin).get(&target).status)
+            support::spawn(move || Http::connect(admin).get(&target).status)
         })
         .collect();
     assert!(registering.into_iter().all(|status| status.join().unwrap() == 200), "they register all the same");

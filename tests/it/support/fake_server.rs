@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType};
 
-use super::{Client, own_ip};
+use super::{Client, own_ip, spawn};
 
 /// A server on an address of its own.
 #[derive(Debug)]
@@ -113,10 +113,11 @@ impl FakeServer {
     /// Runs `behaviour` for whoever comes, until the socket is shut down.
     fn serve(&self, listener: TcpListener, behaviour: impl Fn(Client, usize) + Send + Sync + 'static) {
         let (counter, behaviour) = (Arc::clone(&self.accepted), Arc::new(behaviour));
-        std::thread::spawn(move || {
+        spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
                 let number = counter.fetch_add(1, SeqCst);
                 let behaviour = Arc::clone(&behaviour);
+                #[allow(clippy::disallowed_methods, reason = "it ends with its client")]
                 let spawned = std::thread::Builder::new().stack_size(128 << 10).spawn(move || {
                     behaviour(Client::new(stream), number);
                 });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{DEADLINE, let_pass, wait_for};
+use super::{DEADLINE, let_pass, spawn, wait_for};
 
 /// The lines of a log, gathered by a thread while the process writes them.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +22,7 @@ impl LogLines {
     pub(super) fn gather(pipe: impl Read + Send + 'static) -> Self {
         let gathered = Self::default();
         let (lines, is_complete) = (Arc::clone(&gathered.lines), Arc::clone(&gathered.is_complete));
-        std::thread::spawn(move || {
+        spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 lines.lock().expect("nobody panics with it").push(value);
