@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    const GENEROUS: Duration = Duration::from_secs(30);
+    const GENEROUS: Duration = Duration::from_secs(120);
 
     #[test]
     fn threads_are_joined_when_they_have_ended_and_not_waited_for_longer_than_wanted() {

@@ -168,13 +168,13 @@ impl Group {
         self.snapshot.load()
     }
 
-    /// Picks a server for `client` that is not among `tried` and takes a place on it.
+    /// Picks a server for `client` that is not among `tried` and takes a place on it. `now_ms` is of the coarse clock.
     ///
     /// # Errors
     ///
     /// No server may be picked, or the policy answered with one that may not.
-    pub fn pick(&self, client: SocketAddr, tried: &[u32]) -> Result<ServerSlot, PickError> {
-        self.snapshot().pick(client, tried, clock::coarse_ms(), fastrand::u64(..))
+    pub fn pick(&self, client: SocketAddr, tried: &[u32], now_ms: u64) -> Result<ServerSlot, PickError> {
+        self.snapshot().pick(client, tried, now_ms, fastrand::u64(..))
     }
 
     /// Takes other settings, another list of servers, and another policy where the settings name another;

@@ -50,7 +50,7 @@ fn registration(addr: &str) -> Registration {
 }
 
 fn picked(group: &Group, tried: &[u32]) -> Option<String> {
-    let slot = group.pick(CLIENT.parse().unwrap(), tried).ok()?;
+    let slot = group.pick(CLIENT.parse().unwrap(), tried, clock::coarse_ms()).ok()?;
     Some(slot.server.settings.addr.to_string())
 }
 
@@ -99,7 +99,7 @@ fn a_full_server_is_passed_over_and_gives_its_place_back() {
     let mut servers = file(&["10.0.0.1:1", "10.0.0.2:1"]);
     servers[0].max_sessions = 1;
     let group = Group::for_tests(settings("ha"), servers);
-    let slot = group.pick(CLIENT.parse().unwrap(), &[]).unwrap();
+    let slot = group.pick(CLIENT.parse().unwrap(), &[], clock::coarse_ms()).unwrap();
     assert_eq!(slot.server.settings.addr.as_str(), "10.0.0.1:1");
     assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.2:1"));
     let views = group.servers();
@@ -114,7 +114,7 @@ fn every_cause_alone_keeps_a_server_from_being_picked() {
     servers[0].state = State::Drain;
     servers[1].state = State::Maint;
     let group = Group::for_tests(settings("round_robin"), servers);
-    assert_eq!(group.pick(CLIENT.parse().unwrap(), &[]).unwrap_err(), PickError::NoServer);
+    assert_eq!(group.pick(CLIENT.parse().unwrap(), &[], clock::coarse_ms()).unwrap_err(), PickError::NoServer);
     let causes: Vec<_> = group.servers().into_iter().map(|server| server.cause.unwrap()).collect();
     assert!(
         causes[0].contains("drain") && causes[1].contains("maintenance") && causes[2].contains("name"),
@@ -158,7 +158,7 @@ fn at_the_start_a_server_that_registered_itself_has_a_whole_lease() {
 #[test]
 fn a_change_of_settings_keeps_counts_ids_and_the_policys_counter() {
     let group = Group::for_tests(settings("round_robin"), file(&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"]));
-    let slot = group.pick(CLIENT.parse().unwrap(), &[]).unwrap();
+    let slot = group.pick(CLIENT.parse().unwrap(), &[], clock::coarse_ms()).unwrap();
     let before = shown(&group, "10.0.0.1:1").id;
     let mut servers = file(&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"]);
     servers[2].labels = BTreeMap::from([("zone".to_owned(), "a".to_owned())]);

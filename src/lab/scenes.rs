@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::report::{Leaving, Spread};
 use super::rig::{Budget, Rig, Subject, Tally, client, client_v6, server, servers};
+use crate::base::clock;
 use crate::policy::Outcome;
 use crate::server::Server;
 
@@ -179,7 +180,7 @@ pub(super) fn spread(rig: &mut Rig) -> Result<Spread, String> {
         spread.servers[index] += 1;
         let live = &all[index].live;
         live.try_acquire(0);
-        live.connected(500);
+        live.connected(500, clock::coarse_ms());
         rig.report(all[index].id, Outcome::Connected { micros: 500 })?;
         held.push_back(index);
         if held.len() > SESSIONS_HELD

@@ -10,7 +10,7 @@ use crate::base::label::GroupLabel;
 use crate::events::{Entry, Event, SHARD_ENTRIES_MAX, ServerChange, SessionEvent, What};
 
 /// Far above anything that happens here, for machines that are busy with something else.
-const GENEROUS: Duration = Duration::from_secs(30);
+const GENEROUS: Duration = Duration::from_secs(120);
 
 /// Keeps what is written; can be blocked and can be broken.
 #[derive(Clone, Default)]

@@ -105,10 +105,9 @@ impl Live {
         self.connect_latency_us().checked_shr(halvings).unwrap_or(0)
     }
 
-    /// A connect succeeded after `micros`: no longer suspect.
-    pub fn connected(&self, micros: u64) {
+    /// A connect succeeded after `micros`, at `now_ms` of the coarse clock: no longer suspect.
+    pub fn connected(&self, micros: u64, now_ms: u64) {
         let sample = u32::try_from(micros).unwrap_or(u32::MAX).max(1);
-        let now_ms = clock::coarse_ms();
         let old = self.recent_connect_latency_us(now_ms);
         self.measured_at.store(period(now_ms), Relaxed);
         let new = if old == 0 { sample } else { (u64::from(old) * 7 / 8 + u64::from(sample) / 8) as u32 };
@@ -216,7 +215,7 @@ mod tests {
         }
         assert_eq!(times, [1, 2, 4, 8, 16, 30, 30, 30]);
         live.connect_failed(now);
-        live.connected(10);
+        live.connected(10, now);
         assert!(!live.is_suspect(now));
         live.connect_failed(now);
         assert!(!live.is_suspect(now + 1_000));
@@ -235,9 +234,9 @@ mod tests {
     #[test]
     fn connect_latency_follows_slowly() {
         let live = Live::new(Vec::new());
-        live.connected(800);
+        live.connected(800, 0);
         assert_eq!(live.connect_latency_us(), 800);
-        live.connected(1_600);
+        live.connected(1_600, 0);
         assert_eq!(live.connect_latency_us(), 900);
     }
 }

@@ -43,7 +43,7 @@ mod tests {
     }
 
     fn picks(group: &Group) -> BTreeSet<String> {
-        let pick = |_| Some(group.pick("10.9.9.9:1".parse().unwrap(), &[]).ok()?.server.settings.addr.to_string());
+        let pick = |_| Some(group.pick("10.9.9.9:1".parse().unwrap(), &[], 0).ok()?.server.settings.addr.to_string());
         (0..8).filter_map(pick).collect()
     }
 

@@ -248,7 +248,7 @@ mod tests {
     use crate::group::{Group, GroupSettings, Groups};
     use crate::server::ServerSettings;
 
-    const DEADLINE: Duration = Duration::from_secs(30);
+    const DEADLINE: Duration = Duration::from_secs(120);
 
     /// Groups of servers with names, and the task that looks them up.
     fn running(hanging: &Hanging, groups: &[&[String]]) -> Arc<Running> {

@@ -61,7 +61,7 @@ fn least_latency_begins_with_what_the_proxy_has_measured() {
     promise(FILE, "{}", |group| {
         let all = servers(0..3);
         for (server, micros) in all.iter().zip([900, 100, 500]) {
-            server.live.connected(micros);
+            server.live.connected(micros, goproxy::base::clock::coarse_ms());
         }
         group.show(all);
         assert_eq!(group.picks(10), [1; 10]);

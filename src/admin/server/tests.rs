@@ -8,7 +8,7 @@ use super::limits::IDLE_PROMISED;
 use super::*;
 use crate::admin::reply;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A server on loopback that answers every request with `ok`; `/slow` only when released.
 struct Running {

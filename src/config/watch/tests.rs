@@ -10,7 +10,7 @@ use super::*;
 mod files;
 
 /// Well below [`POLL`], so that what is seen in time was seen by events.
-const GENEROUS: Duration = Duration::from_secs(20);
+const GENEROUS: Duration = Duration::from_secs(120);
 
 /// A watch on a real file, and what its owner read at each change.
 struct TestWatch {

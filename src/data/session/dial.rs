@@ -12,8 +12,8 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, so
 
 use super::opening::{NotConnected, Opened};
 use super::passage::{Passage, PassageGuard, Passages};
+use super::record::{SessionRecord, short_silence_ms};
 use super::relay::Socket;
-use super::service::{SessionRecord, short_silence_ms};
 use super::stream::{Stream, TcpSocket};
 use crate::base::clock;
 use crate::counters::EndReason;
@@ -304,7 +304,12 @@ impl Dialer {
             self.attempt = Some(attempt);
         } else {
             self.tried.push(attempt.slot.server.id);
-            record.group().report(&attempt.slot.server, attempt.slot.epoch, Outcome::Failed { error: &error });
+            record.group().report(
+                &attempt.slot.server,
+                attempt.slot.epoch,
+                Outcome::Failed { error: &error },
+                clock::coarse_ms(),
+            );
             self.last = Some(error);
         }
         Ok(())
@@ -316,7 +321,10 @@ impl Dialer {
             return Err(self.give_up());
         }
         let group = record.group();
-        let slot = match group.pick(self.client, &self.tried) {
+        // One look at the clock for all that begins now.
+        let started_us = clock::precise_us();
+        let now_ms = started_us / 1_000;
+        let slot = match group.pick(self.client, &self.tried, now_ms) {
             Ok(slot) => slot,
             Err(PickError::NoServer) => return Err(self.give_up()),
             Err(PickError::NamedNobody | PickError::BadAnswer) => {
@@ -331,14 +339,7 @@ impl Dialer {
             Some(addr) => Addresses::Literal(addr),
             None => Addresses::Resolved(slot.server.live.addresses()),
         };
-        Ok(Attempt {
-            slot,
-            addresses,
-            tried: 0,
-            started_us: clock::precise_us(),
-            until_ms: clock::coarse_ms() + self.timeout_ms,
-            word: None,
-        })
+        Ok(Attempt { slot, addresses, tried: 0, started_us, until_ms: now_ms + self.timeout_ms, word: None })
     }
 
     fn give_up(&mut self) -> NotConnected {
@@ -364,9 +365,10 @@ impl Dialer {
     fn succeeded(&mut self, context: Context<'_>) -> (ServerSlot, Option<Box<PassageGuard>>) {
         let record = context.record;
         let attempt = self.attempt.take().expect("a connect succeeds in the attempt of its server");
-        let micros = clock::precise_us().saturating_sub(attempt.started_us);
+        let now_us = clock::precise_us();
+        let micros = now_us.saturating_sub(attempt.started_us);
         let ServerSlot { server, epoch } = &attempt.slot;
-        record.group().report(server, *epoch, Outcome::Connected { micros });
+        record.group().report(server, *epoch, Outcome::Connected { micros }, now_us / 1_000);
         server.live.prefer(attempt.index());
         record.set_connected(server, micros, *epoch, context.now_ms);
         (attempt.slot, attempt.word)
@@ -466,7 +468,7 @@ mod tests {
         let addr = ports.find(|addr| TcpListener::bind(addr).is_ok()).expect("one of them is free");
         let group = Arc::new(Group::for_tests(GroupSettings::for_tests("ha"), Vec::new()));
         let service = Arc::new(ProxySessionService::new(1, 1));
-        let guard = service.register(0, addr, &group);
+        let guard = service.register(0, addr, &group, 0);
         let workspace = Workspace::new().unwrap();
         let (record, token, reactor) = (guard.record(), Token::server(guard.key()), &workspace.reactor);
         let passages = guard.passages();

@@ -9,19 +9,20 @@
 mod dial;
 mod opening;
 mod passage;
+mod record;
 mod relay;
 mod service;
 mod stages;
 mod stream;
 
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use opening::Preface;
+pub use record::{SessionList, SessionRecord, SessionView};
 use relay::RelayEnd;
 pub(crate) use relay::{Pause, Side, Workspace};
+pub use service::ProxySessionService;
 pub(crate) use service::SessionGuard;
-pub use service::{ProxySessionService, SessionRecord};
 use stages::Stage;
 use stream::Stream;
 
@@ -31,44 +32,12 @@ use crate::data::poll::{Ready, SessionKey};
 /// One client's connection and its server's, as one. The name is given.
 #[derive(Debug)]
 pub struct TcpProxySession {
+    // In the order in which they are dropped: the sockets are closed before anybody is told.
     client: Stream,
     stage: Stage,
     guard: SessionGuard,
     /// It goes on without an event, when the others of its thread have been served.
     has_yielded: bool,
-}
-
-/// A session as `session-list.do` shows it.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct SessionView {
-    /// Unique for the life of the process; grows.
-    pub id: u64,
-    /// The group's port.
-    pub group: u16,
-    /// The group's name, where it has one.
-    #[serde(skip_serializing_if = "Option::is_none", rename = "group_name")]
-    pub name: Option<String>,
-    /// The client.
-    pub client: SocketAddr,
-    /// The server; `None` while none is connected.
-    pub server: Option<String>,
-    /// Since the client was accepted.
-    pub age_ms: u64,
-    /// Since either side last sent something.
-    pub idle_ms: u64,
-    /// Bytes client → server.
-    pub bytes_up: u64,
-    /// Bytes server → client.
-    pub bytes_down: u64,
-}
-
-/// Some of the sessions, and how many there are.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct SessionList {
-    /// Newest first, at most as many as were asked for.
-    pub sessions: Vec<SessionView>,
-    /// All of them.
-    pub total: usize,
 }
 
 impl TcpProxySession {
@@ -82,13 +51,13 @@ impl TcpProxySession {
     fn start_with(
         client: OwnedFd,
         preface: Option<Preface>,
-        guard: SessionGuard,
+        mut guard: SessionGuard,
         workspace: &mut Workspace,
     ) -> Option<(Box<Self>, Pause)> {
         match Stage::begin(client, preface, &guard, workspace) {
             Ok((client, stage)) => Box::new(Self { client, stage, guard, has_yielded: false }).advance(workspace),
             Err(end) => {
-                guard.finish(end.reason, end.error);
+                guard.set_end(end.reason, end.error, workspace.now_ms);
                 None
             }
         }
@@ -156,11 +125,9 @@ impl TcpProxySession {
     }
 
     /// Closes both sockets the way the session ended, and then tells everybody that it did.
-    fn close(self: Box<Self>, end: RelayEnd, workspace: &mut Workspace) {
-        let Self { client, mut stage, guard, .. } = *self;
-        stage.before_close(&client, end.reset, workspace);
-        drop((client, stage));
-        guard.finish(end.reason, end.error);
+    fn close(mut self: Box<Self>, end: RelayEnd, workspace: &mut Workspace) {
+        self.stage.before_close(&self.client, end.reset, workspace);
+        self.guard.set_end(end.reason, end.error, workspace.now_ms);
     }
 
     /// A session in which nothing will ever happen.
@@ -174,7 +141,7 @@ impl TcpProxySession {
         };
         let (client, server) = (stream(Token::client(guard.key())), stream(Token::server(guard.key())));
         let record = guard.record();
-        let slot = record.group().pick(record.client(), &[]).unwrap();
+        let slot = record.group().pick(record.client(), &[], workspace.now_ms).unwrap();
         record.set_connected(&slot.server, 1, slot.epoch, workspace.now_ms);
         Box::new(Self { client, stage: Stage::idle_for_tests(server, slot), guard, has_yielded: false })
     }

@@ -15,8 +15,9 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::passage::Passage;
+use super::record::SessionRecord;
 use super::relay::Socket;
-use super::service::{SessionGuard, SessionRecord};
+use super::service::SessionGuard;
 use super::stream::Stream;
 use crate::base::clock;
 use crate::counters::EndReason;

@@ -113,8 +113,8 @@ mod tests {
     #[test]
     fn the_server_that_connects_faster_is_preferred_and_the_slow_one_still_tried_now_and_then() {
         let set = set(&[1, 1]);
-        set.servers[0].live.connected(1_000);
-        set.servers[1].live.connected(10_000);
+        set.servers[0].live.connected(1_000, clock::coarse_ms());
+        set.servers[1].live.connected(10_000, clock::coarse_ms());
         let picks = picks(&set, 64_000);
         // One in 128: half of the picks that are not compared draw the slow one.
         assert!((300..700).contains(&picks[1]), "{picks:?}");
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_server_of_unknown_connect_time_is_judged_by_its_sessions_alone() {
         let set = set(&[1, 1]);
-        set.servers[0].live.connected(1_000_000);
+        set.servers[0].live.connected(1_000_000, clock::coarse_ms());
         assert_shares(&picks(&set, 64_000), &[1, 1]);
         set.servers[1].live.try_acquire(0);
         let picks = picks(&set, 64_000);
@@ -142,7 +142,7 @@ mod tests {
         let picks = (0..sessions).map(|_| {
             let index = policy.pick_index(&PickRequest { random: random.u64(..), ..request(&set) }).unwrap();
             let live = &set.servers[index].live;
-            live.connected(if random.bool() { 10 } else { 80 });
+            live.connected(if random.bool() { 10 } else { 80 }, clock::coarse_ms());
             if is_held {
                 live.try_acquire(0);
             }
@@ -175,8 +175,8 @@ mod tests {
     #[test]
     fn what_was_measured_fades_with_time() {
         let set = set(&[1, 1]);
-        set.servers[0].live.connected(100);
-        set.servers[1].live.connected(50_000);
+        set.servers[0].live.connected(100, clock::coarse_ms());
+        set.servers[1].live.connected(50_000, clock::coarse_ms());
         let policy = prepared("p2c", &set);
         let shares_after = |after_ms: u64| {
             let now_ms = clock::coarse_ms() + after_ms;

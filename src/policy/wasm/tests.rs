@@ -82,7 +82,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + Duration::from_secs(120);
     while !is_so() {
         assert!(Instant::now() < until, "not within 30 s: {what}");
         thread::yield_now();

@@ -30,7 +30,7 @@ pub(crate) use log_lines::LogLines;
 pub(crate) use proxy::{Setup, TestProxy, check, goproxy, output, replace, run};
 
 /// How long anything may take that should happen soon, on a machine that is busy with other tests.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Waits until `is_so`.
 #[track_caller]

@@ -12,7 +12,7 @@ use crate::data::session::{Side, Workspace};
 use crate::group::{Group, GroupSettings};
 use crate::server::{Origin, ServerSettings};
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 const LINE_MAX: usize = 64;
 
@@ -62,7 +62,7 @@ impl Bench {
         client.set_nodelay(true).unwrap();
         let (ours, from) = listener.accept().unwrap();
         ours.set_nonblocking(true).unwrap();
-        let guard = service.register(0, from, &group);
+        let guard = service.register(0, from, &group, clock::coarse_ms());
         let started = TcpProxySession::start_with(ours.into(), Some(Preface::Line(Line)), guard, &mut workspace);
         Self { client, session: started.map(|(session, _)| session), workspace, service, group }
     }
@@ -117,7 +117,7 @@ fn what_a_preface_says_decides_whom_the_policy_sees_and_what_the_server_hears_fi
     let listeners: Vec<_> = (0..4).map(|_| listener()).collect();
     let addrs: Vec<_> = listeners.iter().map(|(_, addr)| *addr).collect();
     let mut bench = Bench::new("ip_hash", &addrs);
-    let picked_for = |client: SocketAddr| bench.group.pick(client, &[]).unwrap().server.settings.addr.clone();
+    let picked_for = |client: SocketAddr| bench.group.pick(client, &[], 0).unwrap().server.settings.addr.clone();
     let own = picked_for(([127, 0, 0, 1], 1).into());
     let mut others = (1..=255).map(|last| SocketAddr::from(([10, 0, 0, last], 7)));
     let claimed = others.find(|client| picked_for(*client) != own).expect("not everybody gets the same server");

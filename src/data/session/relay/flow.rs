@@ -3,7 +3,8 @@
 use std::io;
 
 use super::pipe::{PIPE_SIZE, Pipe};
-use super::{Pause, SCRATCH_SIZE, Socket, Workspace};
+use super::socket::Socket;
+use super::workspace::{Pause, SCRATCH_SIZE, Workspace};
 
 /// A read of this much is a sign of bulk: moving it through a pipe costs less than copying it twice.
 pub(super) const LARGE_READ: usize = 64 << 10;

@@ -11,21 +11,18 @@
 
 mod flow;
 mod pipe;
+mod socket;
+mod workspace;
 
 use std::io;
-use std::os::fd::OwnedFd;
 
 use flow::{Flow, FlowEnd};
-use pipe::PipePool;
+pub(super) use socket::Socket;
+pub(crate) use workspace::{Pause, Side, Workspace};
 
-use super::service::SessionRecord;
-use crate::base::clock;
+use super::record::SessionRecord;
 use crate::counters::EndReason;
 use crate::data::deadlines::NEVER;
-use crate::data::poll::Reactor;
-
-/// Bytes of the scratch buffer that all sessions of a thread share.
-pub(crate) const SCRATCH_SIZE: usize = 256 << 10;
 
 /// Reads per wake-up and direction, so that one fast stream cannot starve the others of its thread. A splice
 /// counts as many as it may replace.
@@ -34,92 +31,6 @@ const READS_PER_WAKE: u32 = 16;
 /// How long bytes for the client may take to reach it once the server takes no more: so long after the last of them was
 /// written, the kernel is taken to have delivered it.
 const FLUSH_TIME_MS: u64 = 1_000;
-
-/// A non-blocking socket as the relay needs it. `WouldBlock` is an error like any other here.
-pub(super) trait Socket {
-    /// True when its bytes may move through a pipe, as they are.
-    fn can_splice(&self) -> bool;
-
-    /// True when a read may succeed, fail or find the end; until [`Socket::read_blocked`].
-    fn is_readable(&self) -> bool;
-
-    /// True when a write may succeed or fail: always, but after [`Socket::write_blocked`].
-    fn is_writable(&self) -> bool;
-
-    /// True when urgent data or a failure has come: a read may stop with more behind it.
-    fn has_exception(&self) -> bool;
-
-    /// True when the peer is known to have ended: everything it sent has arrived.
-    fn has_end(&self) -> bool;
-
-    /// True when the connection is known to have broken: nothing that is sent to this peer can arrive any more, whatever
-    /// it had sent before.
-    fn has_failed(&self) -> bool;
-
-    /// What broke the connection; told once, and then forgotten.
-    fn take_error(&mut self) -> io::Error;
-
-    /// True when something has arrived that was not read. May cost a system call.
-    fn has_unread(&self) -> bool;
-
-    /// The last read emptied the socket.
-    fn read_blocked(&mut self);
-
-    /// The last write did not fit.
-    fn write_blocked(&mut self);
-
-    /// Reads into `buffer`; 0 is the end.
-    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
-
-    /// Writes from `bytes`. When they are the `last` ones, [`Socket::finish`] or closing follows at once, and
-    /// they may wait for it to travel in one segment.
-    fn send(&mut self, bytes: &[u8], last: bool) -> io::Result<usize>;
-
-    /// Moves at most `max` bytes into a pipe; 0 is the end.
-    fn splice_in(&mut self, pipe: &OwnedFd, max: usize) -> io::Result<usize>;
-
-    /// Moves at most `max` bytes out of a pipe.
-    fn splice_out(&mut self, pipe: &OwnedFd, max: usize) -> io::Result<usize>;
-
-    /// Tells the peer that nothing more will come.
-    fn finish(&mut self);
-}
-
-/// What the sessions of one thread share.
-#[derive(Debug)]
-pub(crate) struct Workspace {
-    pub(crate) reactor: Reactor,
-    /// The coarse clock when the thread last looked at it: after each wait, and after whatever took long.
-    pub(crate) now_ms: u64,
-    pub(super) scratch: Box<[u8]>,
-    pipes: PipePool,
-}
-
-impl Workspace {
-    /// # Errors
-    ///
-    /// No descriptor is left for the reactor.
-    pub(crate) fn new() -> io::Result<Self> {
-        let scratch = vec![0; SCRATCH_SIZE].into_boxed_slice();
-        Ok(Self { reactor: Reactor::new()?, now_ms: clock::coarse_ms(), scratch, pipes: PipePool::default() })
-    }
-}
-
-/// Which of the two ends of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    Client,
-    Server,
-}
-
-/// Why nothing more is moved for now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pause {
-    /// All that could be moved was: an event will tell when there is more.
-    UntilEvent,
-    /// More can be moved at once, when the other sessions of the thread have had their turn.
-    ForOthers,
-}
 
 /// How the relay ended.
 #[derive(Debug)]
@@ -370,15 +281,6 @@ impl Relay {
     pub(super) fn release(&mut self, workspace: &mut Workspace) {
         self.up.release(workspace);
         self.down.release(workspace);
-    }
-}
-
-impl Side {
-    fn other(self) -> Self {
-        match self {
-            Self::Client => Self::Server,
-            Self::Server => Self::Client,
-        }
     }
 }
 

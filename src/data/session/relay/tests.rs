@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use rustix::io::Errno;
 
 use super::flow::LARGE_READ;
-use super::{FLUSH_TIME_MS, Pause, READS_PER_WAKE, Relay, SCRATCH_SIZE, Side};
+use super::workspace::SCRATCH_SIZE;
+use super::{FLUSH_TIME_MS, Pause, READS_PER_WAKE, Relay, Side};
+use crate::base::clock;
 use crate::counters::EndReason;
 use script::{Bench, In, Out, Scripted, bytes, reason_of, some, whole};
 
@@ -163,7 +165,7 @@ fn a_servers_reset_waits_for_a_client_that_takes_nothing_no_longer_than_for_an_a
 fn a_session_that_is_cut_knows_to_which_side_bytes_are_under_way() {
     let cut = |client: Scripted, server: Scripted| {
         let mut bench = Bench::new(client, server);
-        let guard = bench.service.register(0, ([127, 0, 0, 2], 2).into(), &bench.group);
+        let guard = bench.service.register(0, ([127, 0, 0, 2], 2).into(), &bench.group, clock::coarse_ms());
         let (client, server) = (&mut bench.client, &mut bench.server);
         bench.relay.advance(client, server, &mut bench.workspace, guard.record()).unwrap();
         bench.relay.is_cut(client, server)
@@ -270,7 +272,7 @@ fn a_pipe_with_bytes_that_nobody_took_is_not_used_again() {
 fn a_source_that_never_blocks_leaves_the_thread_to_others_and_comes_back() {
     let flood = || Scripted::new([some(64 * SCRATCH_SIZE), In::End]);
     let mut bench = Bench::new(flood(), flood());
-    let guard = bench.service.register(0, ([127, 0, 0, 2], 2).into(), &bench.group);
+    let guard = bench.service.register(0, ([127, 0, 0, 2], 2).into(), &bench.group, clock::coarse_ms());
     let (client, server) = (&mut bench.client, &mut bench.server);
     let pause = bench.relay.advance(client, server, &mut bench.workspace, guard.record()).unwrap();
     assert_eq!(pause, Pause::ForOthers, "it comes back by itself");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::super::{Pause, Relay, RelayEnd, Side, Socket, Workspace};
+use crate::base::clock;
 use crate::counters::EndReason;
 use crate::data::deadlines::NEVER;
 use crate::data::session::{ProxySessionService, SessionRecord};
@@ -308,7 +309,7 @@ impl Bench {
 
     /// Lets one thing after the other happen until the session is over.
     pub(super) fn finish(&mut self) -> RelayEnd {
-        let guard = self.service.register(0, ([127, 0, 0, 2], 2).into(), &self.group);
+        let guard = self.service.register(0, ([127, 0, 0, 2], 2).into(), &self.group, clock::coarse_ms());
         loop {
             let (client, server) = (&mut self.client, &mut self.server);
             match self.relay.advance(client, server, &mut self.workspace, guard.record()) {

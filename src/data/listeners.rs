@@ -1,0 +1,165 @@
+//! The listeners of one data thread: how many clients it accepts at once, and what it does without descriptors.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use slab::Slab;
+use tokio::sync::oneshot;
+
+use crate::data::deadlines::NEVER;
+use crate::data::listener::{Accepted, Listener};
+use crate::data::poll::{Reactor, Token};
+use crate::data::sessions::Sessions;
+use crate::events::{self, Event, GroupChange};
+use crate::group::Group;
+use crate::net::BACKLOG;
+
+/// The most clients of a listener that are accepted before the sessions of this thread are served.
+pub(super) const ACCEPTS_MAX: usize = 64;
+
+/// So many times in a row as many clients must have waited as were accepted until more are accepted at once.
+const FULL_TIMES: u8 = 8;
+
+/// How long a listener without descriptors waits, if no session of its thread ends before.
+const RETRY_MS: u64 = 1_000;
+
+/// The listeners of one data thread.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    all: Slab<Accepting>,
+    /// Those that are not watched until descriptors are free again.
+    paused: Vec<usize>,
+    /// When to watch them again at the latest.
+    retry_at_ms: u64,
+    closing: Vec<Closing>,
+}
+
+/// One that accepts clients.
+#[derive(Debug)]
+struct Accepting {
+    number: u64,
+    listener: Listener,
+    /// Clients that are accepted at the next event. One is waiting for sure; asking for another one would mostly be in
+    /// vain, so the number grows only where many come.
+    at_once: usize,
+    /// How many times in a row there were as many.
+    full_times: u8,
+}
+
+/// One that closes when nobody is queued on it any more.
+#[derive(Debug)]
+struct Closing {
+    key: usize,
+    /// How many clients are accepted at most: as many as can have been queued. Under a flood there would be no end.
+    clients_left: usize,
+    done: oneshot::Sender<()>,
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self { all: Slab::new(), paused: Vec::new(), retry_at_ms: NEVER, closing: Vec::new() }
+    }
+}
+
+impl Listeners {
+    /// Accepts clients of `group` from now on.
+    pub(super) fn open(&mut self, number: u64, socket: OwnedFd, group: Arc<Group>, sessions: &Sessions) {
+        let listener = Listener { socket, group };
+        let key = self.all.insert(Accepting { number, listener, at_once: 1, full_times: 0 });
+        self.watch(key, sessions);
+    }
+
+    /// Accepts some of those who wait; those who are left come with the next event.
+    pub(super) fn accept(&mut self, key: usize, sessions: &mut Sessions) {
+        // It may have been closed since.
+        let Some(accepting) = self.all.get(key) else { return };
+        let at_once = accepting.at_once;
+        let were_as_many = self.accept_some(key, at_once, sessions);
+        let accepting = &mut self.all[key];
+        if !were_as_many {
+            (accepting.at_once, accepting.full_times) = (1, 0);
+        } else if accepting.full_times + 1 < FULL_TIMES {
+            accepting.full_times += 1;
+        } else {
+            (accepting.at_once, accepting.full_times) = ((2 * at_once).min(ACCEPTS_MAX), 0);
+        }
+    }
+
+    /// Accepts so many of those who wait. False when there were not as many, or no descriptors for more.
+    fn accept_some(&mut self, key: usize, count: usize, sessions: &mut Sessions) -> bool {
+        let listener = &self.all[key].listener;
+        for _ in 0..count {
+            match listener.accept() {
+                Accepted::Client(client, addr) => sessions.start(client, addr, &listener.group),
+                Accepted::Nobody => return false,
+                // It would be told of those who wait at once, and without end. A session that ends gives descriptors
+                // back; in case somebody else does, it is tried now and then as well.
+                Accepted::Exhausted => {
+                    sessions.workspace.reactor.forget(&listener.socket);
+                    self.pause(key, sessions.workspace.now_ms);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn pause(&mut self, key: usize, now_ms: u64) {
+        self.paused.push(key);
+        self.retry_at_ms = now_ms + RETRY_MS;
+    }
+
+    fn watch(&mut self, key: usize, sessions: &Sessions) {
+        let listener = &self.all[key].listener;
+        let token = Token::listener(key as u64);
+        if let Err(error) = sessions.workspace.reactor.watch_listener(&listener.socket, token) {
+            let change = GroupChange::Unwatched { error: error.to_string().into() };
+            events::publish_soon(Event::Group { group: listener.group.label().clone(), change });
+            self.pause(key, sessions.workspace.now_ms);
+        }
+    }
+
+    /// When to [resume](Self::resume) without a session that has ended; [`NEVER`] when none is paused.
+    pub(super) fn retry_at_ms(&self) -> u64 {
+        self.retry_at_ms
+    }
+
+    /// Lets those go on that had no descriptors left.
+    pub(super) fn resume(&mut self, sessions: &Sessions) {
+        self.retry_at_ms = NEVER;
+        for key in std::mem::take(&mut self.paused) {
+            self.watch(key, sessions);
+        }
+    }
+
+    /// From now on accepts only those whom the kernel has queued.
+    pub(super) fn begin_to_close(&mut self, number: u64, done: oneshot::Sender<()>, reactor: &Reactor) {
+        // One that is not there is closed: dropping `done` says so.
+        let found = self.all.iter().find(|(_, accepting)| accepting.number == number);
+        let Some((key, accepting)) = found else { return };
+        reactor.forget(&accepting.listener.socket);
+        self.paused.retain(|paused| *paused != key);
+        self.closing.push(Closing { key, clients_left: BACKLOG as usize + 1, done });
+    }
+
+    /// True while some close.
+    pub(super) fn are_closing(&self) -> bool {
+        !self.closing.is_empty()
+    }
+
+    /// Accepts some of those who are queued on listeners that shall close, and closes those with an empty queue.
+    pub(super) fn go_on_closing(&mut self, sessions: &mut Sessions) {
+        for mut closing in std::mem::take(&mut self.closing) {
+            let count = closing.clients_left.min(ACCEPTS_MAX);
+            closing.clients_left -= count;
+            if self.accept_some(closing.key, count, sessions) && closing.clients_left > 0 {
+                self.closing.push(closing);
+            } else {
+                self.paused.retain(|paused| *paused != closing.key);
+                self.all.remove(closing.key);
+                // Whoever asked may have gone.
+                let _ = closing.done.send(());
+            }
+        }
+    }
+}

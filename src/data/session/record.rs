@@ -1,0 +1,270 @@
+//! What is known of a running session.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::base::clock;
+use crate::counters::EndReason;
+use crate::data::deadlines::NEVER;
+use crate::events::{self, SessionEvent};
+use crate::group::{Group, GroupSettings, Outcome};
+use crate::policy::Epoch;
+use crate::server::Server;
+
+/// A time-out below this is kept to the millisecond; longer ones are found by the scan of all sessions, up to a second
+/// late.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What is known of a running session; written by its own thread, read by all.
+#[derive(Debug)]
+pub struct SessionRecord {
+    id: u64,
+    group: Arc<Group>,
+    client: SocketAddr,
+    accepted_ms: u64,
+    server: OnceLock<Arc<Server>>,
+    attempts: AtomicU32,
+    /// Time to connect in microseconds; 0 until connected.
+    connect_us: AtomicU32,
+    bytes_up: AtomicU64,
+    bytes_down: AtomicU64,
+    counted_up: AtomicU64,
+    counted_down: AtomicU64,
+    active_ms: AtomicU64,
+    down_ms: AtomicU64,
+    /// Which instance of the policy is to hear of its end; 0 for none.
+    epoch: AtomicU64,
+    is_half_closed: AtomicBool,
+}
+
+/// What is to be said of a session's silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// It has lasted too long.
+    TooLong(EndReason),
+    /// It may go on, and may be too long from then on; [`NEVER`] where the scan of all sessions finds it in time.
+    Allowed { look_at_ms: u64 },
+}
+
+/// A session as `session-list.do` shows it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct SessionView {
+    /// Unique for the life of the process; grows.
+    pub id: u64,
+    /// The group's port.
+    pub group: u16,
+    /// The group's name, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "group_name")]
+    pub name: Option<String>,
+    /// The client.
+    pub client: SocketAddr,
+    /// The server; `None` while none is connected.
+    pub server: Option<String>,
+    /// Since the client was accepted.
+    pub age_ms: u64,
+    /// Since either side last sent something.
+    pub idle_ms: u64,
+    /// Bytes client → server.
+    pub bytes_up: u64,
+    /// Bytes server → client.
+    pub bytes_down: u64,
+}
+
+/// Some of the sessions, and how many there are.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct SessionList {
+    /// Newest first, at most as many as were asked for.
+    pub sessions: Vec<SessionView>,
+    /// All of them.
+    pub total: usize,
+}
+
+impl SessionRecord {
+    /// Of a client of `group` that was accepted at `now_ms`.
+    pub(super) fn new(id: u64, group: &Arc<Group>, client: SocketAddr, now_ms: u64) -> Self {
+        Self {
+            id,
+            group: Arc::clone(group),
+            client,
+            accepted_ms: now_ms,
+            server: OnceLock::new(),
+            attempts: AtomicU32::new(0),
+            connect_us: AtomicU32::new(0),
+            bytes_up: AtomicU64::new(0),
+            bytes_down: AtomicU64::new(0),
+            counted_up: AtomicU64::new(0),
+            counted_down: AtomicU64::new(0),
+            active_ms: AtomicU64::new(now_ms),
+            down_ms: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            is_half_closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts the session and tells of it.
+    pub(super) fn begun(&self) {
+        let counters = &self.group.counters;
+        counters.sessions_total.fetch_add(1, Relaxed);
+        counters.sessions_active.fetch_add(1, Relaxed);
+        events::session(|| SessionEvent::ClientConnected {
+            id: self.id,
+            group: self.group.label().clone(),
+            client: self.client,
+        });
+    }
+
+    /// Counts its end, and tells those who have to know of it.
+    pub(super) fn ended(&self, end: EndReason, error: Option<&io::Error>, now_ms: u64) {
+        self.count_bytes();
+        let elapsed_ms = now_ms.saturating_sub(self.accepted_ms);
+        let counters = &self.group.counters;
+        counters.sessions_active.fetch_sub(1, Relaxed);
+        counters.session_ended(end, elapsed_ms * 1_000);
+        let (bytes_up, bytes_down) = (self.bytes_up.load(Relaxed), self.bytes_down.load(Relaxed));
+        let server = self.server.get();
+        if let Some(server) = server {
+            let epoch = Epoch::from_number(self.epoch.load(Relaxed));
+            let outcome = Outcome::Closed { millis: elapsed_ms, bytes: bytes_up + bytes_down };
+            self.group.report(server, epoch, outcome, now_ms);
+        }
+        let connect_us = self.connect_us.load(Relaxed);
+        events::session(|| SessionEvent::SessionClosed {
+            id: self.id,
+            group: self.group.label().clone(),
+            policy: self.group.snapshot().settings.policy.shared_name(),
+            client: self.client,
+            server: server.map(|server| server.settings.addr.shared()),
+            attempts: self.attempts.load(Relaxed),
+            end: end.as_str(),
+            bytes_up,
+            bytes_down,
+            connect_us: (connect_us > 0).then_some(connect_us),
+            elapsed_ms,
+            error: error.map(|error| error.to_string().into()),
+        });
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+
+    pub(crate) fn client(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// `bytes` went from the client to the server. Only the session's own thread writes.
+    pub(crate) fn add_up(&self, bytes: u64, now_ms: u64) {
+        self.bytes_up.store(self.bytes_up.load(Relaxed) + bytes, Relaxed);
+        self.active_ms.store(now_ms, Relaxed);
+    }
+
+    /// `bytes` went from the server to the client. Only the session's own thread writes.
+    pub(crate) fn add_down(&self, bytes: u64, now_ms: u64) {
+        self.bytes_down.store(self.bytes_down.load(Relaxed) + bytes, Relaxed);
+        self.active_ms.store(now_ms, Relaxed);
+        self.down_ms.store(now_ms, Relaxed);
+    }
+
+    /// When bytes last went to the client; 0 when none ever did.
+    pub(super) fn down_ms(&self) -> u64 {
+        self.down_ms.load(Relaxed)
+    }
+
+    /// One side has finished; from now on the other may be silent for `half_close_timeout` only.
+    pub(crate) fn set_half_closed(&self, now_ms: u64) {
+        if !self.is_half_closed.swap(true, Relaxed) {
+            self.active_ms.store(now_ms, Relaxed);
+        }
+    }
+
+    /// Servers that were tried so far.
+    pub(crate) fn set_attempts(&self, attempts: u32) {
+        self.attempts.store(attempts, Relaxed);
+    }
+
+    /// The session has reached a server, which was picked with this epoch.
+    pub(crate) fn set_connected(&self, server: &Arc<Server>, micros: u64, epoch: Option<Epoch>, now_ms: u64) {
+        self.epoch.store(epoch.map_or(0, Epoch::get), Relaxed);
+        let micros = u32::try_from(micros).unwrap_or(u32::MAX).max(1);
+        self.connect_us.store(micros, Relaxed);
+        // The relay, and with it the idle time, starts now.
+        self.active_ms.store(now_ms, Relaxed);
+        let _ = self.server.set(Arc::clone(server));
+        events::session(|| SessionEvent::ServerConnected {
+            id: self.id,
+            group: self.group.label().clone(),
+            client: self.client,
+            server: server.settings.addr.shared(),
+            attempt: self.attempts.load(Relaxed),
+            connect_us: micros.into(),
+        });
+    }
+
+    /// How the silence of a session that has its server is to be judged.
+    pub(crate) fn silence(&self, now_ms: u64) -> Silence {
+        let active_ms = self.active_ms.load(Relaxed);
+        let silent_ms = now_ms.saturating_sub(active_ms);
+        let snapshot = self.group.snapshot();
+        let GroupSettings { idle_timeout, half_close_timeout, .. } = snapshot.settings;
+        let is_half_closed = self.is_half_closed.load(Relaxed);
+        let is_over = |limit: Duration| !limit.is_zero() && silent_ms >= clock::as_ms(limit);
+        if is_half_closed && is_over(half_close_timeout) {
+            return Silence::TooLong(EndReason::HalfCloseTimeout);
+        }
+        if is_over(idle_timeout) {
+            return Silence::TooLong(EndReason::IdleTimeout);
+        }
+        // A side may finish at any moment, and is silent from then on at the earliest.
+        let half_closed_ms = if is_half_closed { active_ms } else { now_ms };
+        let at_ms = |since_ms: u64, limit: Duration| since_ms.saturating_add(short_ms(limit));
+        Silence::Allowed { look_at_ms: at_ms(active_ms, idle_timeout).min(at_ms(half_closed_ms, half_close_timeout)) }
+    }
+
+    /// Adds what moved since the last call to the group's counts. Only the session's own thread calls it.
+    pub(crate) fn count_bytes(&self) {
+        let counters = &self.group.counters;
+        for (bytes, counted, total) in [
+            (&self.bytes_up, &self.counted_up, &counters.bytes_up),
+            (&self.bytes_down, &self.counted_down, &counters.bytes_down),
+        ] {
+            let now = bytes.load(Relaxed);
+            let before = counted.load(Relaxed);
+            if now != before {
+                counted.store(now, Relaxed);
+                total.fetch_add(now - before, Relaxed);
+            }
+        }
+    }
+
+    pub(super) fn view(&self, now_ms: u64) -> SessionView {
+        SessionView {
+            id: self.id,
+            group: self.group.port(),
+            name: self.group.label().name().map(str::to_owned),
+            client: self.client,
+            server: self.server.get().map(|server| server.settings.addr.to_string()),
+            age_ms: now_ms.saturating_sub(self.accepted_ms),
+            idle_ms: now_ms.saturating_sub(self.active_ms.load(Relaxed)),
+            bytes_up: self.bytes_up.load(Relaxed),
+            bytes_down: self.bytes_down.load(Relaxed),
+        }
+    }
+}
+
+/// The shortest time in which silence may end a session of this group, in milliseconds; [`NEVER`] where the scan of all
+/// sessions comes often enough to find it.
+pub(super) fn short_silence_ms(settings: &GroupSettings) -> u64 {
+    short_ms(settings.idle_timeout).min(short_ms(settings.half_close_timeout))
+}
+
+fn short_ms(timeout: Duration) -> u64 {
+    if timeout >= SHORT_TIMEOUT || timeout.is_zero() { NEVER } else { clock::as_ms(timeout) }
+}

@@ -1,0 +1,217 @@
+//! A data thread without its thread: single rounds of its loop.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::*;
+use crate::counters::EndReason;
+use crate::data::listeners::ACCEPTS_MAX;
+use crate::data::session::{Pause, TcpProxySession};
+use crate::data::sessions::SCAN_INTERVAL_MS;
+use crate::group::{Group, GroupSettings};
+use crate::server::{Origin, ServerSettings};
+
+const BUSY_ROUNDS: usize = 20;
+
+const IDLE_SESSIONS: usize = 20_000;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
+
+fn data_thread() -> (DataThread, Arc<ProxySessionService>, mpsc::SyncSender<Command>) {
+    let service = Arc::new(ProxySessionService::new(1, u64::MAX));
+    let (commands, receiver) = mpsc::sync_channel(4);
+    (DataThread::new(0, &service, receiver).unwrap(), service, commands)
+}
+
+fn group_of(server: SocketAddr, settings: GroupSettings) -> Arc<Group> {
+    let servers = vec![ServerSettings::new(server.to_string().parse().unwrap(), Origin::File)];
+    Arc::new(Group::for_tests(settings, servers))
+}
+
+/// Two ends of a connection; ours is non-blocking.
+fn accepted() -> (TcpStream, OwnedFd, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (ours, from) = listener.accept().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    (client, ours.into(), from)
+}
+
+/// An address at which nobody answers, for as long as what comes with it is kept.
+fn blackhole() -> (SocketAddr, Vec<OwnedFd>) {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    rustix::net::listen(&socket, 0).unwrap();
+    let addr = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
+    let mut kept = vec![socket];
+    while let Ok(filling) = TcpStream::connect_timeout(&addr, CONNECT_TIMEOUT) {
+        kept.push(filling.into());
+        assert!(kept.len() < 16, "the queue does not fill");
+    }
+    (addr, kept)
+}
+
+/// As many sessions as this test wants, or as its share of the process's descriptors allows.
+fn idle_sessions() -> usize {
+    let wanted = 4 * IDLE_SESSIONS as u64;
+    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(wanted);
+    let raised = |maximum| setrlimit(Resource::Nofile, Rlimit { current: Some(maximum), maximum: Some(maximum) });
+    // More than the hard limit is for the superuser.
+    let descriptors = if hard < wanted && raised(wanted).is_ok() { wanted } else { hard };
+    raised(descriptors).expect("the hard limit is allowed");
+    IDLE_SESSIONS.min(descriptors as usize / 4)
+}
+
+#[test]
+fn short_time_outs_of_a_few_sessions_cost_nothing_for_those_that_idle() {
+    let idle_sessions = idle_sessions();
+    let (mut data_thread, service, _commands) = data_thread();
+    let start_ms = data_thread.sessions.workspace.now_ms;
+    let idle = group_of(([127, 0, 0, 1], 1).into(), GroupSettings::for_tests("round_robin"));
+    for _ in 0..idle_sessions {
+        let guard = service.register(0, ([127, 0, 0, 1], 2).into(), &idle, clock::coarse_ms());
+        let key = guard.key();
+        let session = TcpProxySession::idle_for_tests(guard, &data_thread.sessions.workspace);
+        data_thread.sessions.keep(key, session, Pause::UntilEvent);
+    }
+    let (nowhere, _kept) = blackhole();
+    let mut settings = GroupSettings::for_tests("round_robin");
+    settings.connect_timeout = CONNECT_TIMEOUT;
+    let hasty = group_of(nowhere, settings);
+    let mut events = Events::new();
+    let (mut connects, mut scans) = (0, 0);
+    while scans < 3 {
+        let (client, ours, from) = accepted();
+        data_thread.sessions.start(ours, from, &hasty);
+        connects += 1;
+        while hasty.counters.ended(EndReason::ConnectFailed) < connects {
+            let scan_at_ms = data_thread.sessions.scan_at_ms;
+            assert!(data_thread.run_once(&mut events).unwrap());
+            scans += usize::from(data_thread.sessions.scan_at_ms != scan_at_ms);
+        }
+        drop(client);
+    }
+    let elapsed_ms = clock::coarse_ms() - start_ms;
+    assert!(elapsed_ms >= 3 * SCAN_INTERVAL_MS, "{scans} scans in {elapsed_ms} ms");
+    assert!(connects >= 5, "{connects} connects have run out in {elapsed_ms} ms");
+    // Each scan sees one that connects as well.
+    let looks_max = scans * (idle_sessions + 1) + connects as usize;
+    assert!(data_thread.sessions.looks <= looks_max, "{} looks, {looks_max} expected", data_thread.sessions.looks);
+    assert!(data_thread.sessions.looks >= scans * idle_sessions);
+}
+
+#[test]
+fn a_listener_that_closes_accepts_whom_the_kernel_has_queued_a_few_at_a_time() {
+    const QUEUED: u64 = 3 * ACCEPTS_MAX as u64 + 5;
+    let (mut data_thread, _service, commands) = data_thread();
+    let group = Arc::new(Group::for_tests(GroupSettings::for_tests("round_robin"), Vec::new()));
+    let (socket, addr) = open_listener();
+    let _clients: Vec<_> = (0..QUEUED).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    let (done, mut when_done) = oneshot::channel();
+    commands.send(Command::Open { number: 7, socket, group: Arc::clone(&group) }).unwrap();
+    commands.send(Command::Close { number: 7, done }).unwrap();
+    data_thread.waker().wake();
+    let (mut events, mut accepted) = (Events::new(), 0);
+    while when_done.try_recv().is_err() {
+        assert!(data_thread.run_once(&mut events).unwrap());
+        let total = group.counters.sessions_total.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(total - accepted <= ACCEPTS_MAX as u64, "{} at once", total - accepted);
+        accepted = total;
+    }
+    assert_eq!(accepted, QUEUED);
+    assert!(TcpStream::connect(addr).is_err());
+    assert_eq!(data_thread.wait_until_ms(), NEVER);
+}
+
+/// A listener of this process's own on an address that is free.
+fn open_listener() -> (OwnedFd, SocketAddr) {
+    let socket = crate::net::bind(([127, 0, 0, 1], 0).into(), 1, &[]).unwrap().remove(0);
+    let addr = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
+    (socket, addr)
+}
+
+#[test]
+fn a_session_that_comes_round_to_its_own_group_is_ended_and_one_that_passes_through_another_is_not() {
+    let (mut data_thread, service, commands) = data_thread();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let [round, through, last] = std::array::from_fn(|_| open_listener());
+    let group = |server| group_of(server, GroupSettings::for_tests("round_robin"));
+    let (round_at, through_at) = (round.1, through.1);
+    let round_group = group(round_at);
+    let groups = [Arc::clone(&round_group), group(last.1), group(server.local_addr().unwrap())];
+    for ((socket, addr), group) in [round, through, last].into_iter().zip(groups) {
+        service.set_listening(addr.port(), true);
+        commands.send(Command::Open { number: addr.port().into(), socket, group }).unwrap();
+    }
+    data_thread.waker().wake();
+    let mut events = Events::new();
+    let _passing = TcpStream::connect(through_at).unwrap();
+    server.set_nonblocking(true).unwrap();
+    let mut passed = None;
+    while passed.is_none() {
+        assert!(data_thread.run_once(&mut events).unwrap());
+        passed = server.accept().ok();
+    }
+    assert_eq!(service.active(), 2, "one in each group");
+    let mut circling = TcpStream::connect(round_at).unwrap();
+    while service.active() > 2 || round_group.counters.ended(EndReason::Loop) == 0 {
+        assert!(data_thread.run_once(&mut events).unwrap());
+    }
+    assert_eq!(round_group.counters.sessions_total.load(std::sync::atomic::Ordering::Relaxed), 2);
+    assert_eq!(circling.read(&mut [0; 1]).unwrap(), 0);
+}
+
+#[test]
+fn a_thread_without_sessions_sleeps_until_an_event_comes() {
+    let (mut data_thread, service, _commands) = data_thread();
+    assert_eq!(data_thread.wait_until_ms(), NEVER);
+    let (nowhere, _kept) = blackhole();
+    let group = group_of(nowhere, GroupSettings::for_tests("round_robin"));
+    let (_client, ours, from) = accepted();
+    data_thread.sessions.start(ours, from, &group);
+    assert_ne!(data_thread.wait_until_ms(), NEVER);
+    let id = service.list(None, 1).sessions[0].id;
+    service.close(id);
+    let mut events = Events::new();
+    while data_thread.wait_until_ms() != NEVER {
+        assert!(data_thread.run_once(&mut events).unwrap());
+    }
+    assert_eq!(service.active(), 0);
+}
+
+/// Both its sockets nearly always have more than it may move at once, and events come besides.
+#[test]
+fn a_busy_session_goes_on_once_however_many_events_come() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let group = group_of(addr, GroupSettings::for_tests("round_robin"));
+    let (mut data_thread, service, _commands) = data_thread();
+    let (client, ours, from) = accepted();
+    data_thread.sessions.start(ours, from, &group);
+    let (server, _) = listener.accept().unwrap();
+    thread::scope(|scope| {
+        for stream in [&client, &server] {
+            // Until the session is gone.
+            scope.spawn(move || while (&mut &*stream).write_all(&[0; 1 << 18]).is_ok() {});
+            scope.spawn(move || while (&mut &*stream).read(&mut [0; 1 << 18]).is_ok_and(|read| read > 0) {});
+        }
+        let (mut events, mut busy_rounds) = (Events::new(), 0);
+        while busy_rounds < BUSY_ROUNDS {
+            assert!(data_thread.run_once(&mut events).unwrap());
+            assert!(
+                data_thread.sessions.again.len() <= 1,
+                "{} rounds for one session",
+                data_thread.sessions.again.len()
+            );
+            busy_rounds += data_thread.sessions.again.len();
+        }
+        drop(data_thread);
+    });
+    assert_eq!(service.active(), 0);
+}
