@@ -87,7 +87,9 @@ impl DataThread {
                 }
             }
         }
-        self.sessions.advance(yielded);
+        if !yielded.is_empty() {
+            self.sessions.advance(yielded);
+        }
         if self.listeners.are_closing() {
             self.listeners.go_on_closing(&mut self.sessions);
         }

@@ -154,14 +154,21 @@ mod tests {
         let addr = listener.local_addr().unwrap();
         thread::spawn(move || {
             let mut stream = BufReader::new(listener.accept().unwrap().0);
-            for answer in answers {
+            let read_head = |stream: &mut BufReader<TcpStream>| {
                 let mut line = String::new();
                 while line != "\r\n" {
                     line.clear();
-                    stream.read_line(&mut line).unwrap();
+                    if stream.read_line(&mut line).unwrap_or(0) == 0 {
+                        return;
+                    }
                 }
+            };
+            for answer in answers {
+                read_head(&mut stream);
                 stream.get_mut().write_all(answer.as_bytes()).unwrap();
             }
+            // Closing with a request unread would be a reset.
+            read_head(&mut stream);
         });
         Http::connect(addr, Duration::from_secs(20)).unwrap()
     }

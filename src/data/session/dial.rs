@@ -18,7 +18,7 @@ use super::stream::{Stream, TcpSocket};
 use crate::base::clock;
 use crate::counters::EndReason;
 use crate::data::poll::{Reactor, Ready, Token};
-use crate::group::{Outcome, PickError, ServerSlot};
+use crate::group::{GroupSettings, Outcome, PickError, ServerSlot};
 
 /// A server that was reached.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub(super) struct Dialling {
 /// # Errors
 ///
 /// No server may be picked, every attempt failed, or the process has run out of descriptors.
-pub(super) fn start(opened: Opened<'_>, context: Context<'_>) -> Result<Dial, NotConnected> {
+pub(super) fn start(opened: Opened<'_>, settings: &GroupSettings, context: Context<'_>) -> Result<Dial, NotConnected> {
     let Opened { client, passage, prefix, first_bytes, has_finished } = opened;
     let with_prefix;
     let bytes = if prefix.is_empty() {
@@ -93,7 +93,7 @@ pub(super) fn start(opened: Opened<'_>, context: Context<'_>) -> Result<Dial, No
         &with_prefix
     };
     let greeting = Greeting { bytes, prefix_len: prefix.len() };
-    let mut dialer = Dialer::new(client, passage, prefix.len(), context.record);
+    let mut dialer = Dialer::new(client, passage, prefix.len(), settings);
     // The common case needs no wait and no copy: the client's bytes go from the scratch buffer to the server.
     match dialer.start(greeting, context)? {
         Step::Connected(server, sent) => {
@@ -256,9 +256,7 @@ struct Dialer {
 }
 
 impl Dialer {
-    fn new(client: SocketAddr, passage: Option<Arc<Passage>>, prefix_len: usize, record: &SessionRecord) -> Self {
-        let snapshot = record.group().snapshot();
-        let settings = &snapshot.settings;
+    fn new(client: SocketAddr, passage: Option<Arc<Passage>>, prefix_len: usize, settings: &GroupSettings) -> Self {
         Self {
             client,
             passage,
@@ -456,7 +454,7 @@ mod tests {
 
     use super::*;
     use crate::data::session::{ProxySessionService, Workspace};
-    use crate::group::{Group, GroupSettings};
+    use crate::group::Group;
 
     /// More than there are ephemeral ports, which are taken one after the other.
     const CONNECTS: usize = 60_000;

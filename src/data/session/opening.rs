@@ -22,6 +22,7 @@ use super::stream::Stream;
 use crate::base::clock;
 use crate::counters::EndReason;
 use crate::events::{self, Event, GroupChange};
+use crate::group::GroupSettings;
 
 /// Bytes of the client's that are taken before a server is found. Enough for a request, and little enough that
 /// thousands of clients may wait for a server that does not answer.
@@ -98,8 +99,8 @@ pub(super) struct Opening {
 /// # Errors
 ///
 /// The group or the process holds as many sessions as it may, or the client has come through this group already.
-pub(super) fn admit(guard: &SessionGuard) -> Result<Option<Arc<Passage>>, NotConnected> {
-    if guard.is_over_limit() {
+pub(super) fn admit(guard: &SessionGuard, settings: &GroupSettings) -> Result<Option<Arc<Passage>>, NotConnected> {
+    if guard.is_over_limit(settings) {
         return Err(NotConnected::because(EndReason::Limit));
     }
     let passage = guard.passages().of(guard.record().client());

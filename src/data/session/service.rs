@@ -17,7 +17,7 @@ use crate::base::clock;
 use crate::counters::EndReason;
 use crate::data::poll::{SessionKey, Waker};
 use crate::events::{self, Event, ProcessEvent};
-use crate::group::{Group, GroupId};
+use crate::group::{Group, GroupId, GroupSettings};
 
 /// Knows every session of the process. The name is given.
 #[derive(Debug)]
@@ -214,11 +214,10 @@ impl SessionGuard {
     }
 
     /// True when the group or the process holds more sessions than it may.
-    pub(crate) fn is_over_limit(&self) -> bool {
-        let group = self.record.group();
-        let max = u64::from(group.snapshot().settings.max_sessions);
+    pub(crate) fn is_over_limit(&self, settings: &GroupSettings) -> bool {
+        let max = u64::from(settings.max_sessions);
         self.service.active() > self.service.sessions_max()
-            || (max > 0 && group.counters.sessions_active.load(Relaxed) > max)
+            || (max > 0 && self.record.group().counters.sessions_active.load(Relaxed) > max)
     }
 
     /// Keeps how and when the session ended, until it is dropped.

@@ -12,7 +12,7 @@ use super::relay::{Pause, Relay, RelayEnd, Side, Workspace};
 use super::service::SessionGuard;
 use super::stream::{Stream, TcpSocket};
 use crate::data::poll::{Ready, Token};
-use crate::group::ServerSlot;
+use crate::group::{GroupSettings, ServerSlot};
 
 /// What a session is doing.
 #[derive(Debug)]
@@ -51,12 +51,13 @@ impl Stage {
         guard: &SessionGuard,
         workspace: &mut Workspace,
     ) -> Result<(Stream, Self), NotConnected> {
-        let passage = opening::admit(guard)?;
+        let snapshot = guard.record().group().snapshot();
+        let passage = opening::admit(guard, &snapshot.settings)?;
         let stage = match preface {
             None => {
                 let context = context(guard, workspace.now_ms, &workspace.reactor);
                 let opened = opening::open_at_once(&client, passage, guard.record(), &mut workspace.scratch)?;
-                Self::dial(opened, context)?
+                Self::dial(opened, &snapshot.settings, context)?
             }
             Some(preface) => Self::Opening(Box::new(Opening::new(preface, passage, workspace.now_ms))),
         };
@@ -89,7 +90,7 @@ impl Stage {
             let context = context(guard, workspace.now_ms, &workspace.reactor);
             let opened = opening.advance(client, &mut workspace.scratch, workspace.now_ms)?;
             let Some(opened) = opened else { return Ok(Pause::UntilEvent) };
-            let next = Self::dial(opened, context)?;
+            let next = Self::dial(opened, &guard.record().group().snapshot().settings, context)?;
             *self = next;
         }
         if let Self::Dialling(dialling) = self {
@@ -102,9 +103,8 @@ impl Stage {
         let pause = relay.advance(client, server, workspace, guard.record())?;
         *look_at_ms = relay.due_ms(guard.record()).min(*look_at_ms);
         let key = guard.key();
-        for (stream, token) in [(client, Token::client(key)), (server, Token::server(key))] {
-            stream.rearm(token, &workspace.reactor).map_err(NotConnected::out_of_descriptors)?;
-        }
+        client.rearm(Token::client(key), &workspace.reactor).map_err(NotConnected::out_of_descriptors)?;
+        server.rearm(Token::server(key), &workspace.reactor).map_err(NotConnected::out_of_descriptors)?;
         Ok(pause)
     }
 
@@ -134,8 +134,8 @@ impl Stage {
         }
     }
 
-    fn dial(opened: Opened<'_>, context: Context<'_>) -> Result<Self, NotConnected> {
-        Ok(match dial::start(opened, context)? {
+    fn dial(opened: Opened<'_>, settings: &GroupSettings, context: Context<'_>) -> Result<Self, NotConnected> {
+        Ok(match dial::start(opened, settings, context)? {
             Dial::Over(connected) => Self::relaying(connected, context),
             Dial::UnderWay(dialling) => Self::Dialling(dialling),
         })

@@ -121,6 +121,16 @@ impl Flow {
         }
     }
 
+    /// True when [`Flow::advance`] would find nothing to do: most events concern one direction only.
+    pub(super) fn is_at_rest<A: Socket>(&self, source: &A) -> bool {
+        let is_empty = self.pending.is_none() && self.pipe.is_none();
+        match self.state {
+            State::Open | State::Discarding => is_empty && !source.is_readable(),
+            State::Over => is_empty,
+            State::Ending(_) => false,
+        }
+    }
+
     /// Moves what can be moved now, at most `reads` reads. With `ends_in_order` the end of the source will be passed on
     /// as such.
     ///
@@ -144,16 +154,15 @@ impl Flow {
                     return Err(FlowEnd::SinkFailed(error));
                 }
             }
-            match std::mem::take(&mut self.state) {
-                State::Ending(end) => {
+            match self.state {
+                State::Over => return Ok(Pause::UntilEvent),
+                State::Ending(_) => {
                     self.release(workspace);
+                    // Whatever stands here now is what the caller puts in its place.
+                    let State::Ending(end) = std::mem::take(&mut self.state) else { unreachable!("a line above") };
                     return Err(end);
                 }
-                State::Over => {
-                    self.state = State::Over;
-                    return Ok(Pause::UntilEvent);
-                }
-                unended => self.state = unended,
+                State::Open | State::Discarding => {}
             }
             if !source.is_readable() {
                 self.release(workspace);

@@ -80,8 +80,15 @@ impl Relay {
         record: &SessionRecord,
     ) -> Result<Pause, RelayEnd> {
         loop {
-            let up = self.advance_one(Side::Client, client, server, workspace, record)?;
-            let down = self.advance_one(Side::Server, server, client, workspace, record)?;
+            let at_rest = Some(Pause::UntilEvent);
+            let up = match self.up.is_at_rest(client) {
+                true => at_rest,
+                false => self.advance_one(Side::Client, client, server, workspace, record)?,
+            };
+            let down = match self.down.is_at_rest(server) {
+                true => at_rest,
+                false => self.advance_one(Side::Server, server, client, workspace, record)?,
+            };
             let pause = match (up, down) {
                 (Some(Pause::UntilEvent), Some(Pause::UntilEvent)) => Pause::UntilEvent,
                 (Some(_), Some(_)) => Pause::ForOthers,
