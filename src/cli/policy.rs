@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{FileArgs, Loaded, complain, load, print};
+use super::file::{FileArgs, Loaded, load};
+use super::output::{complain, print};
 use crate::config::flags;
 use crate::lab::{self, Lang, Style};
 use crate::policy::spec::ModuleSpec;

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serde_json::Value;
 
-use super::SERVERS;
+use super::echo::SERVERS;
 use super::script::Script;
 use crate::lab::grouped;
 

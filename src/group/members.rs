@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::GroupSettings;
 use super::claim::{Claim, Standing};
 use super::lease::{Keeper, Lease, LeaseCheck, Trial};
 use super::member::Member;
 use super::offline::Offline;
+use super::settings::GroupSettings;
 use super::snapshot::{Snapshot, Tier};
 use super::view::ServerView;
 use crate::base::label::GroupLabel;

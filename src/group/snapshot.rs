@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::GroupSettings;
+use super::settings::GroupSettings;
 use crate::policy::{Epoch, IBalancePolicy, PickRequest, Picked, ServerSet};
 use crate::server::Server;
 

@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::policy::built_in;
+use crate::policy::built_in;
+use crate::policy::spec::PolicySpec;
 use crate::server::State;
 
 const CLIENT: &str = "10.0.0.1:1000";

@@ -1,0 +1,56 @@
+//! What commands write to stdout and stderr.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+
+/// Prints to stdout. A reader that has gone away is no error.
+///
+/// # Errors
+///
+/// Stdout cannot be written to.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        _ => Ok(()),
+    }
+}
+
+/// An error with its causes, each once: some errors name their cause in their own text, too.
+pub fn told_once(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+/// Writes a line to stderr, which may be closed.
+pub(super) fn complain(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// `1 server`, `2 servers`.
+pub(super) fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = |text: &str| anyhow::Error::new(io::Error::other("in use")).context(text.to_owned());
+        assert_eq!(
+            told_once(&error("cannot listen on 1: in use; nothing was changed")),
+            "cannot listen on 1: in use; nothing was changed"
+        );
+        assert_eq!(told_once(&error("cannot read x")), "cannot read x: in use");
+    }
+}
