@@ -16,8 +16,9 @@ use warp::http::{HeaderValue, Method, Request, StatusCode};
 use super::endpoints::{self, Kind, Serves};
 use super::filter::Admitted;
 use super::guard::{self, Audience};
-use super::reply::{More, Note, Refusal, Response, cut};
+use super::reply::{More, Note, Refusal, Response};
 use super::server::Caller;
+use crate::base::text::echo;
 use crate::config::AdminSettings;
 
 /// The largest request body, in bytes.
@@ -41,7 +42,7 @@ where
     let started = Instant::now();
     let peer = caller.peer;
     let (mut head, body) = request.into_parts();
-    let (method, path) = (head.method.clone(), cut(head.uri.path()));
+    let (method, path) = (head.method.clone(), echo(head.uri.path()));
     let endpoint = endpoints::find(head.uri.path(), serves);
     let audience = endpoint.map_or(Audience::Operators, |endpoint| endpoint.audience);
     let is_probe = endpoint.is_some_and(|endpoint| endpoint.kind == Kind::Probe);
@@ -106,7 +107,7 @@ fn log(method: &Method, path: &str, peer: Option<SocketAddr>, status: StatusCode
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
-                method = %cut(method.as_str()),
+                method = %echo(method.as_str()),
                 path,
                 client.addr = peer.map_or_else(|| "unix".to_owned(), |addr| addr.to_string()),
                 group = note.group.as_deref(),

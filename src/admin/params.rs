@@ -11,7 +11,8 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor, value::
 use serde::forward_to_deserialize_any;
 use warp::http::StatusCode;
 
-use super::reply::{Refusal, cut};
+use super::reply::Refusal;
+use crate::base::text::echo;
 
 /// The only form of body that is read.
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -120,7 +121,7 @@ impl Pairs {
         if !body.is_empty() {
             let kind = content_type.and_then(|text| text.split(';').next()).unwrap_or("").trim();
             if !kind.eq_ignore_ascii_case(FORM) {
-                let msg = format!("body: cannot read type \"{}\"; expected {FORM}", cut(kind));
+                let msg = format!("body: cannot read type \"{}\"; expected {FORM}", echo(kind));
                 return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", msg));
             }
             pairs.decode(body)?;
@@ -149,7 +150,7 @@ impl Pairs {
             let equals = pair.iter().position(|byte| *byte == b'=');
             let (name, value) = equals.map_or((pair, &[][..]), |at| (&pair[..at], &pair[at + 1..]));
             let bad_encoding = || {
-                let name = cut(&String::from_utf8_lossy(name));
+                let name = echo(&String::from_utf8_lossy(name));
                 let msg = format!("{name}: is not percent-encoded UTF-8; expected %XX with two hex digits");
                 Refusal::bad("bad_encoding", msg)
             };
@@ -248,7 +249,7 @@ impl Wrong {
             Self::Unknown => {
                 let names: Vec<&str> = known.iter().map(|param| param.name).collect();
                 let expected = if names.is_empty() { "no parameters".to_owned() } else { names.join(", ") };
-                Refusal::bad("unknown_parameter", format!("{}: unknown parameter; expected {expected}", cut(last)))
+                Refusal::bad("unknown_parameter", format!("{}: unknown parameter; expected {expected}", echo(last)))
             }
             Self::Repeated => {
                 Refusal::bad("repeated_parameter", format!("{last}: given more than once; expected one value"))
@@ -294,7 +295,7 @@ impl de::Error for Wrong {
 
 /// Reads a word that is one of few, or a number in a range, by `read`.
 pub(super) fn word<T>(text: &str, expected: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<T, String> {
-    read(text).ok_or_else(|| format!("cannot use \"{}\"; expected {expected}", cut(text)))
+    read(text).ok_or_else(|| format!("cannot use \"{}\"; expected {expected}", echo(text)))
 }
 
 /// Reads a decimal number without a sign.

@@ -9,11 +9,9 @@ use warp::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, WWW_AUTHEN
 use warp::http::{HeaderValue, StatusCode};
 
 use super::codes;
+use crate::base::text::echo;
 use crate::config::Problem;
 use crate::control::ChangeError;
-
-/// Longest piece of a caller's input that an answer or a log line repeats, in characters.
-const ECHO_MAX: usize = 64;
 
 pub(super) type Response = warp::reply::Response;
 
@@ -89,14 +87,6 @@ pub(super) fn bytes(content_type: &'static str, body: Vec<u8>) -> Response {
     response
 }
 
-/// At most [`ECHO_MAX`] characters of `text`, with a mark where it was cut.
-pub(super) fn cut(text: &str) -> String {
-    match text.char_indices().nth(ECHO_MAX) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
-}
-
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, msg: impl Into<String>) -> Self {
         Self { status, code, msg: msg.into(), more: More::Nothing }
@@ -136,9 +126,9 @@ impl From<ChangeError> for Refusal {
         let msg = match &error {
             // Both repeat an address of up to 255 characters that somebody sent.
             ChangeError::ServerNotFound { group, server } => {
-                format!("group {group} has no server {}; worker-list.do shows its servers", cut(server.as_str()))
+                format!("group {group} has no server {}; worker-list.do shows its servers", echo(server.as_str()))
             }
-            ChangeError::ServerRefused { server, why } => format!("{} may not register: {why}", cut(server.as_str())),
+            ChangeError::ServerRefused { server, why } => format!("{} may not register: {why}", echo(server.as_str())),
             other => other.to_string(),
         };
         let (status, code) = match &error {
@@ -262,12 +252,5 @@ mod tests {
             let refusal = Refusal::from(error);
             assert!(!refusal.msg.contains(&"b".repeat(10)) && refusal.msg.contains('…'), "{}", refusal.msg);
         }
-    }
-
-    #[test]
-    fn cutting_never_splits_a_character() {
-        assert_eq!(cut("short"), "short");
-        assert_eq!(cut(&"ä".repeat(ECHO_MAX)), "ä".repeat(ECHO_MAX));
-        assert_eq!(cut(&"ä".repeat(ECHO_MAX + 1)), format!("{}…", "ä".repeat(ECHO_MAX)));
     }
 }

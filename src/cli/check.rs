@@ -3,7 +3,8 @@
 use std::net::ToSocketAddrs;
 
 use super::file::{FileArgs, read, refusal};
-use super::output::{complain, count, print};
+use super::output::{complain, print};
+use crate::base::text::count;
 use crate::config::{self, Config, Problem};
 use crate::lab;
 

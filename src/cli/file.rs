@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::output::{complain, count};
+use super::output::complain;
+use crate::base::text::count;
 use crate::config::file::ReadError;
 use crate::config::{self, Config, Problem};
 

@@ -11,8 +11,9 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::file::{FileArgs, Loaded, load};
 use super::output::{complain, print};
+use crate::base::terminal::Style;
 use crate::config::flags;
-use crate::lab::{self, Lang, Style};
+use crate::lab::{self, Lang};
 use crate::policy::spec::ModuleSpec;
 
 /// What may be done with policies.
@@ -48,19 +49,19 @@ pub struct CheckArgs {
     /// The module: .wasm (a component or a core module) or .wat
     file: PathBuf,
     /// Its configuration, a JSON object, as `config` in proxy.json
-    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = flags::module_config)]
+    #[arg(long, value_name = "JSON", default_value = flags::default_of("config"), value_parser = flags::module_config)]
     config: String,
     /// How long a pick may take, as `deadline` in proxy.json
-    #[arg(long, value_name = "TIME", default_value = "5ms", value_parser = flags::module_deadline)]
+    #[arg(long, value_name = "TIME", default_value = flags::default_of("deadline"), value_parser = flags::module_deadline)]
     deadline: Duration,
     /// How much memory an instance may have, as `memory` in proxy.json
-    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = flags::module_memory)]
+    #[arg(long, value_name = "SIZE", default_value = flags::default_of("memory"), value_parser = flags::module_memory)]
     memory: u64,
     /// How long compiling may take, as `compile_budget` in proxy.json
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = flags::module_compile_budget)]
+    #[arg(long, value_name = "TIME", default_value = flags::default_of("compile_budget"), value_parser = flags::module_compile_budget)]
     compile_budget: Duration,
     /// The largest file that is used, as `policy_max_bytes` in proxy.json
-    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = flags::policy_max_bytes)]
+    #[arg(long, value_name = "SIZE", default_value = flags::default_of("policy_max_bytes"), value_parser = flags::policy_max_bytes)]
     max_bytes: u64,
     /// Print one JSON object instead of text
     #[arg(long)]

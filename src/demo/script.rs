@@ -13,10 +13,10 @@ use tokio::time::sleep;
 
 use super::clients::{Clients, Phase, Tally};
 use super::echo::{EchoServer, SERVERS};
-use super::screen::{Row, Screen, size};
+use super::screen::{Row, Screen};
 use super::stage::Stage;
+use crate::base::text::{grouped, size};
 use crate::config;
-use crate::lab::grouped;
 
 /// Clients at a time, and the longest pause of each between two sessions.
 const CLIENTS: usize = 16;

@@ -13,11 +13,12 @@ use super::lease::Lease;
 use super::offline::Offline;
 use super::view::ServerView;
 use crate::base::label::GroupLabel;
+use crate::base::text::one_line;
 use crate::events::{self, Event, ServerChange};
 use crate::server::{Live, Origin, Server, ServerSettings, State};
 
 /// Longest reason of a name's not being resolved that is shown, in characters.
-const REASON_MAX: usize = 200;
+const REASON_CHARS_MAX: usize = 200;
 
 #[derive(Debug)]
 pub(super) struct Member {
@@ -138,7 +139,7 @@ impl Member {
             Err(error) => error,
         };
         if self.server.live.addresses().is_empty() {
-            self.unresolved = Some(why.chars().take(REASON_MAX).collect::<String>().into());
+            self.unresolved = Some(one_line(&why, REASON_CHARS_MAX).into());
         }
     }
 

@@ -6,8 +6,8 @@ use super::cost::cost;
 use super::report::{Check, Report, Sizes};
 use super::rig::{Rig, Subject, Tally, servers};
 use super::scenes::{CLIENTS_MAX, SCENES, answers, leaving, spread};
-use super::style;
 use crate::base::clock;
+use crate::base::text::{grouped, hex};
 use crate::policy::spec::{ModuleSpec, is_module_name};
 use crate::policy::wasm::source;
 use crate::policy::wasm::trial::Trial;
@@ -26,7 +26,7 @@ pub fn check(path: &Path, spec: &ModuleSpec, file_bytes_max: u64) -> Report {
     match Trial::load(path, source::Limits { file_bytes_max, compile_budget: spec.compile_budget }) {
         Err(error) => report.refuse(&error.0, "load"),
         Ok(trial) => {
-            report.source(trial.file(), source::hex(&trial.file().sha256), trial.compile_time());
+            report.source(trial.file(), hex(&trial.file().sha256), trial.compile_time());
             let start_ms = clock::coarse_ms() + RUN_MAX_MS;
             run(&mut report, Subject { trial: &trial, spec, start_ms });
             report.says = trial.said();
@@ -108,7 +108,7 @@ fn judge_none(report: &mut Report, Tally { picks, none }: Tally) {
     if none == 0 {
         return;
     }
-    let (none_text, picks_text) = (style::grouped(none), style::grouped(picks));
+    let (none_text, picks_text) = (grouped(none), grouped(picks));
     if none == picks {
         let text = format!("pick answered none each of {picks_text} times although there were available servers");
         return report.refuse(&text, "all");
@@ -122,7 +122,7 @@ fn judge_none(report: &mut Report, Tally { picks, none }: Tally) {
 fn tell_what_was_cut(report: &mut Report) {
     let clients = report.spread.as_ref().map_or(CLIENTS_MAX.into(), |spread| spread.clients);
     if clients < u64::from(CLIENTS_MAX) {
-        let (clients, wanted) = (style::grouped(clients), style::grouped(CLIENTS_MAX.into()));
+        let (clients, wanted) = (grouped(clients), grouped(CLIENTS_MAX.into()));
         report.notes.push(format!("it is slow here, so only {clients} clients were spread instead of {wanted}"));
     }
 }

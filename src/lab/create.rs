@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use crate::base::text::echo;
 use crate::policy::spec::is_module_name;
 
 const WAT: &str = include_str!("templates/policy.wat.in");
@@ -116,7 +117,7 @@ impl Lang {
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     /// Not the name of a module.
-    #[error("\"{}\" is no name of a policy; expected 1 to 64 letters, digits, _ and -", .0.escape_debug())]
+    #[error("\"{0}\" is no name of a policy; expected 1 to 64 letters, digits, _ and -")]
     Name(String),
     /// The name of a module, but of no crate.
     #[error("\"{0}\" is no name of a crate; expected letters, digits, _ and -, a letter in front, and no word of Rust")]
@@ -136,7 +137,7 @@ pub enum CreateError {
 /// The name cannot be used, is taken, or the system refuses. Nothing is left behind.
 pub fn create(folder: &Path, name: &str, lang: Lang) -> Result<PathBuf, CreateError> {
     if !is_module_name(name) || name.contains('.') {
-        return Err(CreateError::Name(name.chars().take(80).collect()));
+        return Err(CreateError::Name(echo(name)));
     }
     match lang.file() {
         Some((template, ending)) => {

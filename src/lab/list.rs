@@ -6,7 +6,8 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::rig::GROUP;
-use super::style::Style;
+use crate::base::terminal::Style;
+use crate::base::text::hex;
 use crate::config::Config;
 use crate::policy::built_in;
 use crate::policy::spec::{COMPILE_BUDGET, MODULE_PREFIX, ModuleSpec};
@@ -148,7 +149,7 @@ impl<'c> Trials<'c> {
                 Err(_) => {}
             }
         }
-        let sha256 = self.loaded(name).as_ref().ok().map(|trial| source::hex(&trial.file().sha256));
+        let sha256 = self.loaded(name).as_ref().ok().map(|trial| hex(&trial.file().sha256));
         // Each has an engine of its own, and there may be many in the folder.
         self.loaded.remove(name);
         Entry {

@@ -14,7 +14,6 @@ mod list;
 mod report;
 mod rig;
 mod scenes;
-mod style;
 
 #[cfg(test)]
 mod tests;
@@ -23,5 +22,3 @@ pub use check::check;
 pub use create::{CreateError, Lang, create, next_steps};
 pub use list::{Listing, list, unusable};
 pub use report::Report;
-pub use style::Style;
-pub(crate) use style::grouped;

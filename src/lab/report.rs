@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::style::{self, Style};
+use crate::base::terminal::{Style, bar};
+use crate::base::text::{grouped, size, time};
 use crate::policy::spec::ModuleSpec;
 use crate::policy::wasm::source::ModuleFile;
 
@@ -194,8 +195,8 @@ impl Report {
         let mut text = String::new();
         self.write_facts(&mut text);
         for cost in &self.cost {
-            let [min, median, p99] = [cost.min_ns, cost.median_ns, cost.p99_ns].map(style::time);
-            let (servers, picks) = (style::grouped(cost.servers.into()), style::grouped(cost.picks));
+            let [min, median, p99] = [cost.min_ns, cost.median_ns, cost.p99_ns].map(time);
+            let (servers, picks) = (grouped(cost.servers.into()), grouped(cost.picks));
             let value = format!(
                 "{min} at best, {median} median, {p99} p99 with {servers} servers ({picks} picks in batches of {})",
                 cost.batch
@@ -204,7 +205,7 @@ impl Report {
         }
         for check in &self.checks {
             let verdict = if check.ok { style.green("ok") } else { style.red("FAILED") };
-            let value = format!("{verdict}, {} ({} picks)", check.promise, style::grouped(check.picks));
+            let value = format!("{verdict}, {} ({} picks)", check.promise, grouped(check.picks));
             line(&mut text, check.name, &value);
         }
         self.write_spread(&mut text, style);
@@ -225,30 +226,29 @@ impl Report {
         }
         let (Some(format), Some(bytes), Some(sha256)) = (&self.format, self.file_bytes, &self.sha256) else { return };
         line(text, "format", format);
-        line(text, "size", &format!("{} bytes", style::grouped(bytes as u64)));
+        line(text, "size", &format!("{} bytes", grouped(bytes as u64)));
         line(text, "sha256", sha256);
         for (label, names) in [("imports", &self.imports), ("exports", &self.exports)] {
             let labels = std::iter::once(label).chain(std::iter::repeat(""));
             labels.zip(names).for_each(|(label, name)| line(text, label, name));
         }
-        line(text, "compiled in", &style::time(self.compile_ms.unwrap_or(0.0) * 1e6));
+        line(text, "compiled in", &time(self.compile_ms.unwrap_or(0.0) * 1e6));
         if let Some(memory) = self.memory {
-            let [few, many, max] =
-                [memory.with_10_servers, memory.with_10000_servers, self.memory_max_bytes].map(style::size);
+            let [few, many, max] = [memory.with_10_servers, memory.with_10000_servers, self.memory_max_bytes].map(size);
             line(text, "memory", &format!("{few} with 10 servers, {many} with 10,000; of {max}"));
         }
     }
 
     fn write_spread(&self, text: &mut String, style: Style) {
         if let Some(Spread { clients, servers }) = &self.spread {
-            let counts: Vec<String> = servers.iter().map(|count| style::grouped(*count)).collect();
-            let what = format!("{} clients over {} servers", style::grouped(*clients), servers.len());
+            let counts: Vec<String> = servers.iter().map(|count| grouped(*count)).collect();
+            let what = format!("{} clients over {} servers", grouped(*clients), servers.len());
             if style.is_terminal {
                 line(text, "spread", &what);
-                let longest = servers.iter().max().copied().unwrap_or(0).max(1);
+                let longest = servers.iter().max().copied().unwrap_or(0);
                 for ((index, count), shown) in servers.iter().enumerate().zip(&counts) {
-                    let bar = "█".repeat((count * BAR_WIDTH / longest) as usize);
-                    line(text, "", &format!("{:>2} {} {shown}", index + 1, style.green(&bar)));
+                    let bar = style.green(&bar(*count, longest, BAR_WIDTH));
+                    line(text, "", &format!("{:>2} {bar} {shown}", index + 1));
                 }
             } else {
                 line(text, "spread", &format!("{what}: {}", counts.join(" ")));

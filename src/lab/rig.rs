@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::base::clock;
+use crate::base::random::scatter;
 use crate::counters::FaultKind;
 use crate::policy::spec::ModuleSpec;
 use crate::policy::wasm::trial::{Trial, TrialPolicy};
@@ -213,7 +214,7 @@ pub(super) fn servers(numbers: std::ops::Range<u32>) -> Vec<Arc<Server>> {
 
 /// A client, by its number: each has an IP of its own, and a port that others may have, too.
 pub(super) fn client(number: u32) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(number.wrapping_mul(0x9e37_79b1))), port(number))
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(scatter(number))), port(number))
 }
 
 /// One of the ports from which systems let clients connect.
@@ -224,6 +225,6 @@ fn port(number: u32) -> u16 {
 
 /// The same for IPv6.
 pub(super) fn client_v6(number: u32) -> SocketAddr {
-    let ip = 0x2001_0db8_u128 << 96 | u128::from(number.wrapping_mul(0x9e37_79b1));
+    let ip = 0x2001_0db8_u128 << 96 | u128::from(scatter(number));
     SocketAddr::new(IpAddr::V6(Ipv6Addr::from(ip)), port(number))
 }

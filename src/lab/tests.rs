@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::report::{Report, Spread};
 use super::rig::{Subject, client, servers};
-use super::style::Style;
 use crate::base::clock;
+use crate::base::terminal::Style;
 use crate::policy::spec::{MODULE_NAME_LEN_MAX, ModuleSpec};
 use crate::policy::wasm::guests::{self, Parts};
 use crate::policy::wasm::trial::Trial;

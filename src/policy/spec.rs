@@ -9,6 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::built_in::BUILT_IN;
+use crate::base::text::{did_you_mean, echo};
+
+/// The policy of a group that names none, and what answers for a module that cannot.
+pub const DEFAULT_POLICY: &str = "round_robin";
 
 /// What stands before a module's name.
 pub const MODULE_PREFIX: &str = "wasm:";
@@ -71,7 +75,7 @@ pub struct ModuleSpec {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown policy \"{name}\"; expected {}, or wasm:NAME{}", BUILT_IN.join(", "), hint(.name))]
 pub struct UnknownPolicy {
-    /// The name as given, cut to 64 characters.
+    /// The name as given, cut where it is long.
     pub name: String,
 }
 
@@ -92,7 +96,7 @@ fn hint(name: &str) -> String {
     } else if is_module_name(name) && !BUILT_IN.iter().any(|known| known.get(..3) == like_ours.get(..3)) {
         format!(" (did you mean {MODULE_PREFIX}{name}, a module?)")
     } else {
-        String::new()
+        did_you_mean(name, BUILT_IN)
     }
 }
 
@@ -128,7 +132,7 @@ impl PolicySpec {
     ///
     /// [`UnknownPolicy`] for a name that is neither in [`BUILT_IN`] nor that of a module.
     pub fn parse(name: &str) -> Result<Self, UnknownPolicy> {
-        let unknown = || UnknownPolicy { name: name.chars().take(64).collect() };
+        let unknown = || UnknownPolicy { name: echo(name) };
         match name.strip_prefix(MODULE_PREFIX) {
             Some(module) if is_module_name(module) && !has_ending(module) => Ok(Self::module(ModuleSpec::new(module))),
             None if BUILT_IN.contains(&name) => Ok(Self::BuiltIn(BuiltInName(name.into()))),
@@ -203,7 +207,7 @@ impl fmt::Display for ModuleName {
 
 impl Default for PolicySpec {
     fn default() -> Self {
-        Self::BuiltIn(BuiltInName("round_robin".into()))
+        Self::BuiltIn(BuiltInName(DEFAULT_POLICY.into()))
     }
 }
 
@@ -219,7 +223,7 @@ impl ModuleSpec {
         Self {
             name: name.into(),
             config: "{}".to_owned(),
-            fallback: "round_robin",
+            fallback: DEFAULT_POLICY,
             deadline: Duration::from_millis(5),
             memory: 16 << 20,
             compile_budget: COMPILE_BUDGET,
@@ -238,9 +242,9 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "unknown policy \"round_robbin\"; expected ha, round_robin, ip_hash, least_sessions, random, p2c, maglev, \
-             or wasm:NAME"
+             or wasm:NAME (did you mean round_robin?)"
         );
-        assert_eq!(PolicySpec::parse(&"ä".repeat(1_000)).unwrap_err().name.chars().count(), 64);
+        assert_eq!(PolicySpec::parse(&"ä".repeat(1_000)).unwrap_err().name, format!("{}…", "ä".repeat(64)));
         for name in ["", "HA", " ha", "round-robin"] {
             assert!(PolicySpec::parse(name).is_err(), "{name}");
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::balance::{IBalancePolicy, PickRequest, ServerSet};
 use super::built_in;
+use crate::base::random::scatter;
 use crate::server::{Live, Origin, Server, ServerSettings};
 
 /// For tests to which only the server matters.
@@ -58,7 +59,7 @@ pub(super) fn request(servers: &ServerSet) -> PickRequest<'_> {
 
 /// One of many clients, each with its own IP.
 pub(super) fn client(number: u32) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(number.wrapping_mul(0x9e37_79b1))), 40_000)
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(scatter(number))), 40_000)
 }
 
 /// The ids of the servers at these indexes.

@@ -13,11 +13,12 @@ use serde_json::json;
 
 use super::plain::{report, text_of, wrong};
 use super::section::object_schema;
+use crate::base::text::{echo, hex};
 use crate::config::declare::Fields;
 use crate::config::hints::word_of_others;
 use crate::config::key::{Describe, Kind, Style, Table};
 use crate::config::object::{Object, shown};
-use crate::config::problem::{Place, did_you_mean, shortened};
+use crate::config::problem::Place;
 use crate::config::reader::Reader;
 use crate::config::units::{quoted, size_text};
 use crate::policy::built_in::BUILT_IN;
@@ -54,16 +55,12 @@ impl Policy {
             Some(name) if !is_module_name(name) => {
                 wrong(value, &format!("{MODULE_PREFIX}NAME, NAME being {}", ModuleName.expected()))
             }
-            Some(_) => error.to_string(),
             // Only here is it known what others call their policies, so that comes first.
-            None if !error.hint().is_empty() && word_of_others(text, BUILT_IN.into_iter()).is_none() => {
-                error.to_string()
-            }
-            None => {
-                let error = error.without_hint();
-                let near = word_of_others(text, BUILT_IN.into_iter()).unwrap_or_else(|| did_you_mean(text, BUILT_IN));
-                format!("{error}{near}")
-            }
+            None => match word_of_others(text, BUILT_IN.into_iter()) {
+                Some(hint) => format!("{}{hint}", error.without_hint()),
+                None => error.to_string(),
+            },
+            Some(_) => error.to_string(),
         })
     }
 
@@ -206,7 +203,7 @@ impl Kind for Sha256 {
     }
 
     fn write(&self, value: &[u8; 32], _: &Style) -> String {
-        quoted(&value.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        quoted(&hex(value))
     }
 }
 
@@ -289,7 +286,7 @@ fn write(text: &mut String, value: &Value, place: &Place, depth_left: usize) -> 
                 let name = property.name.as_str();
                 let place = Place::Key(place, name);
                 if !seen.insert(name) {
-                    let message = format!("the key {} is there twice; expected it once", shortened(name));
+                    let message = format!("the key {} is there twice; expected it once", echo(name));
                     return Err((property.range.start, place.to_string(), message));
                 }
                 text.push_str(if index > 0 { "," } else { "" });

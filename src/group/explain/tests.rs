@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::super::tests::{file, server, settings, shown, suspect};
 use super::super::{GroupSettings, ServerSlot};
 use super::*;
+use crate::base::random::scatter;
 use crate::policy::built_in::{BUILT_IN, describe};
 use crate::policy::{IBalancePolicy, PickRequest, Picked, ServerSet};
 use crate::server::{Origin, State};
@@ -68,7 +69,7 @@ fn group_with(policy: &str, stands: &[Stand], picks: u32) -> Group {
 }
 
 fn client(number: u32) -> SocketAddr {
-    (IpAddr::V4(Ipv4Addr::from(number.wrapping_mul(0x9e37_79b1))), 0).into()
+    (IpAddr::V4(Ipv4Addr::from(scatter(number))), 0).into()
 }
 
 fn pick(group: &Group, client: SocketAddr, tried: &[u32], random: u64) -> Result<ServerSlot, PickError> {

@@ -9,8 +9,8 @@ use std::iter;
 use std::sync::Arc;
 
 use super::choose::{fair_open, probe};
-use super::hash::Draws;
 use super::order::Turns;
+use crate::base::random::SplitMix64;
 use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
 
 /// The servers in turn.
@@ -40,7 +40,7 @@ impl IBalancePolicy for RoundRobin {
 impl RoundRobin {
     fn choose(&self, request: &PickRequest<'_>) -> Option<usize> {
         probe(request, iter::from_fn(|| self.turns.take()))
-            .or_else(|| fair_open(request, &mut Draws::new(request.random)))
+            .or_else(|| fair_open(request, &mut SplitMix64::new(request.random)))
     }
 }
 

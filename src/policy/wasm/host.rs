@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wasmtime::{Memory, ResourceLimiter, TypedFunc};
 
 use super::bindings::goproxy::balance::{host, types};
-use crate::base::clock;
+use crate::base::random::SplitMix64;
+use crate::base::{clock, text};
 use crate::policy::balance::ServerSet;
 use crate::server::Live;
 
@@ -19,7 +20,7 @@ use crate::server::Live;
 const TABLE_ENTRIES_MAX: usize = 10_000;
 
 /// Longest text that is taken from a guest, in bytes.
-const TEXT_LEN_MAX: usize = 1 << 10;
+const TEXT_CHARS_MAX: usize = 1 << 10;
 
 /// A module may write so many lines at once, and one more each second.
 const LINES_MAX: u64 = 20;
@@ -28,7 +29,7 @@ const LINES_MAX: u64 = 20;
 #[repr(C)]
 pub(super) struct HostState {
     now_ms: u64,
-    random: u64,
+    random: SplitMix64,
     tried: Vec<u32>,
     index: ServerIndex,
     pub(super) limits: Limits,
@@ -105,7 +106,7 @@ impl HostState {
             index: ServerIndex::Row { first: 0, count: 0 },
             tried: Vec::new(),
             now_ms: clock::coarse_ms(),
-            random: fastrand::u64(..),
+            random: SplitMix64::new(fastrand::u64(..)),
         }
     }
 
@@ -121,7 +122,7 @@ impl HostState {
         if !(tried.is_empty() && self.tried.is_empty()) {
             tried.clone_into(&mut self.tried);
         }
-        (self.now_ms, self.random) = (now_ms, random);
+        (self.now_ms, self.random) = (now_ms, SplitMix64::new(random));
     }
 
     /// Where the server of this id is in the set.
@@ -183,14 +184,8 @@ impl host::Host for HostState {
         self.tried.contains(&server)
     }
 
-    /// splitmix64 over the request's number (Steele, Lea, Flood, "Fast splittable pseudorandom number
-    /// generators", 2014).
     fn random_u64(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.random.draw()
     }
 
     fn now_nanos(&mut self) -> u64 {
@@ -266,13 +261,7 @@ impl RateLimit {
 
 /// A guest's text as it may be shown: bounded, on one line.
 pub(super) fn shortened(text: &str) -> String {
-    let end = text.floor_char_boundary(TEXT_LEN_MAX);
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
-    let mut short: String = text[..end].chars().map(printable).collect();
-    if end < text.len() {
-        short.push('…');
-    }
-    short
+    text::one_line(text, TEXT_CHARS_MAX)
 }
 
 /// Memory and tables an instance may have, all of them together.
@@ -364,12 +353,5 @@ mod tests {
         assert!(!limits.memory_growing(0, 41, None).unwrap());
         assert!(limits.memory_growing(60, 100, None).unwrap());
         assert!(!limits.memory_growing(100, 101, None).unwrap());
-    }
-
-    #[test]
-    fn a_guest_s_text_is_cut_within_a_character_and_stays_on_one_line() {
-        assert_eq!(shortened("a\nb\u{1b}[2J"), "a b [2J");
-        let long = shortened(&"ä".repeat(10_000));
-        assert!(long.len() <= TEXT_LEN_MAX + '…'.len_utf8() && long.ends_with("ä…"));
     }
 }

@@ -12,6 +12,7 @@ use super::loader::Loader;
 use super::slot::{ModuleRecord, Slot};
 use super::source::{self, Limits};
 use super::status::{Common, ModuleStatus, Version};
+use crate::base::text::hex;
 
 /// A module in use.
 pub(super) struct Module {
@@ -206,7 +207,7 @@ impl Version {
     }
 
     fn log(&self, shared: &ModuleRecord, compiled: &Compiled, message: &'static str) {
-        let (version, sha256) = (&self.version, source::hex(&self.sha256));
+        let (version, sha256) = (&self.version, hex(&self.sha256));
         let compile_ms = compiled.compile_time.as_millis() as u64;
         tracing::info!(policy = &*shared.policy, version, sha256, compile_ms, "{message}");
     }

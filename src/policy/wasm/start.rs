@@ -9,8 +9,8 @@ use super::fault::Fault;
 use super::host::GuestLog;
 use super::instance::{Description, Instance, with_retries};
 use super::slot::Slot;
-use super::source;
 use crate::base::clock;
+use crate::base::text::hex;
 use crate::policy::balance::{PickRequest, ServerSet};
 use crate::policy::spec::ModuleSpec;
 use crate::server::{Live, Origin, Server, ServerSettings};
@@ -30,7 +30,7 @@ impl Compiled {
     ) -> Result<(Instance, Description), ModuleError> {
         let refused = |text: String| ModuleError(format!("{}: {text}", self.path.display()));
         if let Some(wanted) = spec.sha256.filter(|_| !self.is_wanted(spec)) {
-            let (found, wanted) = (source::hex(&self.file.sha256), source::hex(&wanted));
+            let (found, wanted) = (hex(&self.file.sha256), hex(&wanted));
             return Err(refused(format!("its sha256 is {found}; expected {wanted}, as the configuration says")));
         }
         let description = with_retries(|| self.trial(spec, group)).map_err(|fault| refused(fault.text))?;

@@ -116,7 +116,7 @@ fn a_module_answers_for_its_group_and_a_change_of_servers_goes_on_where_it_was()
         (ModuleState::Loaded, Some("1.0.0"), "x.wat")
     );
     assert_eq!((view.error, bench.fallbacks()), (None, 0));
-    assert_eq!(view.sha256.unwrap(), super::source::hex(&super::source::sha256(guests::turns().as_bytes())));
+    assert_eq!(view.sha256.unwrap(), crate::base::text::hex(&super::source::sha256(guests::turns().as_bytes())));
 }
 
 #[test]
