@@ -16,7 +16,7 @@ use super::view::Candidate;
 use crate::base::clock;
 use crate::policy::built_in;
 use crate::policy::spec::PolicySpec;
-use crate::server::{Server, ServerAddr};
+use crate::server::{Server, ServerAddr, ServerId};
 
 /// Which server a client would get, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +55,7 @@ struct Seen {
     /// Every server, and why it is not shown to the policy.
     servers: Vec<(Arc<Server>, Option<Offline>)>,
     /// The ids of those that were tried.
-    tried: Vec<u32>,
+    tried: Vec<ServerId>,
 }
 
 impl Group {

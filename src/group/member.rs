@@ -15,7 +15,7 @@ use super::view::ServerView;
 use crate::base::label::GroupLabel;
 use crate::base::text::one_line;
 use crate::events::{self, Event, ServerChange};
-use crate::server::{Live, Origin, Server, ServerSettings, State};
+use crate::server::{Live, Origin, Server, ServerId, ServerSettings, State};
 
 /// Longest reason of a name's not being resolved that is shown, in characters.
 const REASON_CHARS_MAX: usize = 200;
@@ -32,7 +32,7 @@ pub(super) struct Member {
 
 impl Member {
     /// A server that nobody has claimed yet. `addresses` is what its name resolves to, if that is known.
-    pub(super) fn new(id: u32, settings: ServerSettings, addresses: Vec<SocketAddr>) -> Self {
+    pub(super) fn new(id: ServerId, settings: ServerSettings, addresses: Vec<SocketAddr>) -> Self {
         let addresses = settings.addr.literal().map_or(addresses, |addr| vec![addr]);
         let unresolved = addresses.is_empty().then(|| "it is being resolved".into());
         let server = Arc::new(Server { id, settings, live: Arc::new(Live::new(addresses)) });

@@ -17,7 +17,7 @@ use super::snapshot::{Snapshot, Tier};
 use super::view::ServerView;
 use crate::base::label::GroupLabel;
 use crate::policy::{IBalancePolicy, ServerSet};
-use crate::server::{Origin, Server, ServerAddr, ServerSettings};
+use crate::server::{Origin, Server, ServerAddr, ServerId, ServerSettings};
 
 pub(super) struct Members {
     group: GroupLabel,
@@ -27,7 +27,7 @@ pub(super) struct Members {
     policy: Arc<dyn IBalancePolicy>,
     leases: Keeper,
     generation: u64,
-    next_id: u32,
+    next_id: ServerId,
 }
 
 impl std::fmt::Debug for Members {
@@ -45,7 +45,7 @@ impl Members {
             policy,
             leases: Keeper::default(),
             generation: 0,
-            next_id: 1,
+            next_id: ServerId(1),
         }
     }
 
@@ -248,7 +248,7 @@ impl Members {
         self.list.iter().map(|member| (&member.server, member.hidden()))
     }
 
-    pub(super) fn id_of(&self, addr: &ServerAddr) -> Option<u32> {
+    pub(super) fn id_of(&self, addr: &ServerAddr) -> Option<ServerId> {
         self.by_addr.get(addr).map(|&at| self.list[at].server.id)
     }
 
@@ -275,7 +275,7 @@ impl Members {
 
     fn new_member(&mut self, settings: ServerSettings, addresses: Vec<SocketAddr>) -> Member {
         let id = self.next_id;
-        self.next_id = self.next_id.wrapping_add(1).max(1);
+        self.next_id = ServerId(id.0.wrapping_add(1).max(1));
         Member::new(id, settings, addresses)
     }
 

@@ -31,7 +31,7 @@ use crate::base::clock;
 use crate::base::label::GroupLabel;
 use crate::counters::GroupCounters;
 use crate::policy::IBalancePolicy;
-use crate::server::{Origin, ServerAddr, ServerSettings};
+use crate::server::{Origin, ServerAddr, ServerId, ServerSettings};
 use members::Members;
 
 pub use claim::Claim;
@@ -112,7 +112,7 @@ impl Group {
     /// # Errors
     ///
     /// No server may be picked, or the policy answered with one that may not.
-    pub fn pick(&self, client: SocketAddr, tried: &[u32]) -> Result<ServerSlot, PickError> {
+    pub fn pick(&self, client: SocketAddr, tried: &[ServerId]) -> Result<ServerSlot, PickError> {
         self.snapshot().pick(client, tried, clock::coarse_ms(), fastrand::u64(..))
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::settings::GroupSettings;
 use crate::policy::{Epoch, IBalancePolicy, PickRequest, Picked, ServerSet};
-use crate::server::Server;
+use crate::server::{Server, ServerId};
 
 /// A group at one moment: its settings, and the servers a policy is shown. In the order in which sessions need it.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Drop for ServerSlot {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question<'a> {
     pub(super) client: SocketAddr,
-    pub(super) tried: &'a [u32],
+    pub(super) tried: &'a [ServerId],
     pub(super) now_ms: u64,
     pub(super) random: u64,
 }
@@ -77,7 +77,13 @@ impl Snapshot {
     /// # Errors
     ///
     /// See [`PickError`].
-    pub fn pick(&self, client: SocketAddr, tried: &[u32], now_ms: u64, random: u64) -> Result<ServerSlot, PickError> {
+    pub fn pick(
+        &self,
+        client: SocketAddr,
+        tried: &[ServerId],
+        now_ms: u64,
+        random: u64,
+    ) -> Result<ServerSlot, PickError> {
         self.find(Question { client, tried, now_ms, random }, |_, server, epoch| {
             let is_taken = server.live.try_acquire(server.settings.max_sessions);
             is_taken.then(|| ServerSlot { server: Arc::clone(server), epoch })

@@ -3,9 +3,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::policy::built_in;
-use crate::policy::built_in;
 use crate::policy::spec::PolicySpec;
-use crate::server::State;
+use crate::server::{ServerId, State};
 
 const CLIENT: &str = "10.0.0.1:1000";
 
@@ -51,7 +50,7 @@ fn registration(addr: &str) -> Registration {
     Registration { server: server(addr, Origin::Heartbeat), addresses: Vec::new() }
 }
 
-fn picked(group: &Group, tried: &[u32]) -> Option<String> {
+fn picked(group: &Group, tried: &[ServerId]) -> Option<String> {
     let slot = group.pick(CLIENT.parse().unwrap(), tried).ok()?;
     Some(slot.server.settings.addr.to_string())
 }

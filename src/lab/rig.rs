@@ -14,7 +14,7 @@ use crate::counters::FaultKind;
 use crate::policy::spec::ModuleSpec;
 use crate::policy::wasm::trial::{Trial, TrialPolicy};
 use crate::policy::{IBalancePolicy, Outcome, PickRequest, ServerSet};
-use crate::server::{Live, Origin, Server, ServerSettings};
+use crate::server::{Live, Origin, Server, ServerId, ServerSettings};
 
 /// The group that the module is told it works for.
 pub(super) const GROUP: u16 = 8081;
@@ -125,7 +125,7 @@ impl Rig {
     }
 
     /// Asks for a server of this client's, by its index.
-    pub(super) fn ask(&mut self, client: SocketAddr, tried: &[u32]) -> Result<Option<usize>, String> {
+    pub(super) fn ask(&mut self, client: SocketAddr, tried: &[ServerId]) -> Result<Option<usize>, String> {
         self.now_ms += STEP_MS;
         let random = self.random.u64(..);
         let request = PickRequest { client, attempt: tried.len() as u32, tried, random, ..self.request() };
@@ -156,7 +156,7 @@ impl Rig {
     }
 
     /// Tells the module what became of a pick.
-    pub(super) fn report(&mut self, id: u32, outcome: Outcome) -> Result<(), String> {
+    pub(super) fn report(&mut self, id: ServerId, outcome: Outcome) -> Result<(), String> {
         self.module.report(id, outcome);
         self.judge()
     }
@@ -204,7 +204,7 @@ pub(super) fn server(number: u32, weight: u32, max_sessions: u32) -> Arc<Server>
     let addr = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + number), 9_000));
     let mut settings = ServerSettings { weight, max_sessions, ..ServerSettings::new(addr.into(), Origin::File) };
     settings.labels.insert("zone".to_owned(), ["a", "b", "c"][number as usize % 3].to_owned());
-    Arc::new(Server { id: ID_FIRST + number, settings, live: Arc::new(Live::new(vec![addr])) })
+    Arc::new(Server { id: ServerId(ID_FIRST + number), settings, live: Arc::new(Live::new(vec![addr])) })
 }
 
 /// Servers of these numbers and of different weights.

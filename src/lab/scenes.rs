@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::report::{Leaving, Spread};
 use super::rig::{Budget, Rig, Subject, Tally, client, client_v6, server, servers};
 use crate::policy::Outcome;
-use crate::server::Server;
+use crate::server::{Server, ServerId};
 
 /// Most clients whose spread is shown.
 pub(super) const CLIENTS_MAX: u32 = 100_000;
@@ -63,7 +63,7 @@ fn sizes(rig: &mut Rig) -> Result<(), String> {
 /// retries; right after the start of a machine, an hour later, and when milliseconds no longer fit into 32 bits.
 fn clients(rig: &mut Rig) -> Result<(), String> {
     rig.show(servers(0..10))?;
-    let ids: Vec<u32> = rig.servers().iter().map(|server| server.id).collect();
+    let ids: Vec<ServerId> = rig.servers().iter().map(|server| server.id).collect();
     let ports = [0, 1, 79, 80, 1_023, 1_024, 32_767, 32_768, 49_151, 49_152, 65_534, 65_535];
     let start_ms = rig.now_ms();
     let budget = Budget::new(SHORT);

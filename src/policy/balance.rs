@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::server::{Live, Server};
+use crate::server::{Live, Server, ServerId};
 
 /// Servers that a policy may be shown together, immutable: those of a group that are online.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ pub struct PickRequest<'a> {
     /// The servers to choose from; the same set the policy was prepared for.
     pub servers: &'a ServerSet,
     /// Ids of the servers this session has tried.
-    pub tried: &'a [u32],
+    pub tried: &'a [ServerId],
     /// True to keep suspect servers out; the group asks again with false when nobody else is left.
     pub avoid_suspects: bool,
     /// Milliseconds on the clock of [`crate::base::clock::coarse_ms`].
@@ -175,5 +175,5 @@ pub trait IBalancePolicy: Send + Sync {
 
     /// Hears what became of a pick that was made with this epoch, of the server with this id. Ignores an epoch that is
     /// not its own. Called on the data path.
-    fn report(&self, _epoch: Epoch, _server: u32, _outcome: Outcome) {}
+    fn report(&self, _epoch: Epoch, _server: ServerId, _outcome: Outcome) {}
 }

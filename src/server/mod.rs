@@ -108,6 +108,11 @@ impl ServerSettings {
     }
 }
 
+/// The number of a server in its group: stable for as long as the server is in it, whatever else changes, and never an
+/// index. Modules are told it as `server-id`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerId(pub u32);
+
 /// One backend as sessions and policies see it. In the order in which sessions need it: of ten thousand servers, the
 /// one that is picked is in no near cache.
 #[derive(Debug)]
@@ -115,8 +120,8 @@ impl ServerSettings {
 pub struct Server {
     /// What is known of it right now; shared by every `Server` made for the same backend.
     pub live: Arc<Live>,
-    /// Stable for as long as the server is in its group, whatever else changes; never an index.
-    pub id: u32,
+    /// What it is called within the proxy.
+    pub id: ServerId,
     /// What is configured about it.
     pub settings: ServerSettings,
 }

@@ -14,7 +14,7 @@ use super::bindings::goproxy::balance::{host, types};
 use crate::base::random::SplitMix64;
 use crate::base::{clock, text};
 use crate::policy::balance::ServerSet;
-use crate::server::Live;
+use crate::server::{Live, ServerId};
 
 /// Tables of one instance hold so many entries together.
 const TABLE_ENTRIES_MAX: usize = 10_000;
@@ -30,7 +30,7 @@ const LINES_MAX: u64 = 20;
 pub(super) struct HostState {
     now_ms: u64,
     random: SplitMix64,
-    tried: Vec<u32>,
+    tried: Vec<ServerId>,
     index: ServerIndex,
     pub(super) limits: Limits,
     /// The guest's memory, for a core module once that has started; a component's is the engine's business.
@@ -117,7 +117,7 @@ impl HostState {
     }
 
     /// From now on this is the request under way.
-    pub(super) fn set_request(&mut self, tried: &[u32], now_ms: u64, random: u64) {
+    pub(super) fn set_request(&mut self, tried: &[ServerId], now_ms: u64, random: u64) {
         // Nearly always nothing has been tried before.
         if !(tried.is_empty() && self.tried.is_empty()) {
             tried.clone_into(&mut self.tried);
@@ -142,7 +142,7 @@ impl HostState {
 
 impl ServerIndex {
     fn of(servers: &ServerSet) -> Self {
-        let ids = || servers.servers.iter().map(|server| server.id);
+        let ids = || servers.servers.iter().map(|server| server.id.0);
         let first = ids().next().unwrap_or_default();
         if ids().zip(first..).all(|(id, next)| id == next) {
             return Self::Row { first, count: servers.servers.len() as u32 };
@@ -181,7 +181,7 @@ impl host::Host for HostState {
     }
 
     fn already_tried(&mut self, server: u32) -> bool {
-        self.tried.contains(&server)
+        self.tried.contains(&ServerId(server))
     }
 
     fn random_u64(&mut self) -> u64 {
@@ -326,7 +326,7 @@ mod tests {
         for ids in [vec![], vec![1], vec![4, 5, 6], vec![4, 6, 7], vec![5, 4], vec![9, 1, 5]] {
             let server = |id: &u32| Server {
                 live: Arc::new(Live::new(Vec::new())),
-                id: *id,
+                id: ServerId(*id),
                 settings: ServerSettings::new("a:1".parse().unwrap(), Origin::File),
             };
             let servers = ids.iter().map(|id| Arc::new(server(id))).collect();

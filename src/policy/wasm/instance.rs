@@ -20,7 +20,7 @@ use crate::base::text::one_line;
 use crate::counters::FaultKind;
 use crate::policy::balance::{Outcome, PickRequest, ServerSet};
 use crate::policy::spec::ModuleSpec;
-use crate::server::ServerSettings;
+use crate::server::{ServerId, ServerSettings};
 
 /// Longest part of a module's parameters that a message shows, in characters.
 const PARAMS_CHARS_MAX: usize = 100;
@@ -114,7 +114,7 @@ impl Instance {
         let servers = set.servers.iter().zip(&labels).zip(0..);
         let servers: Vec<types::Server<'_>> = servers
             .map(|((server, labels), index)| types::Server {
-                id: server.id,
+                id: server.id.0,
                 name: server.settings.addr.as_str(),
                 address: server.settings.addr.as_str(),
                 weight: server.settings.weight,
@@ -156,9 +156,9 @@ impl Instance {
     }
 
     /// Tells a module that exports `feedback` what became of a pick.
-    pub(super) fn report(&mut self, server: u32, outcome: Outcome) -> Result<(), Fault> {
+    pub(super) fn report(&mut self, server: ServerId, outcome: Outcome) -> Result<(), Fault> {
         self.allow(self.deadline);
-        let reported = self.functions.report(&mut self.store, server, outcome);
+        let reported = self.functions.report(&mut self.store, server.0, outcome);
         reported.map_err(|error| self.fault("feedback", self.deadline, &error))
     }
 

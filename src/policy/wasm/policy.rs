@@ -10,6 +10,7 @@ use super::slot::{ModuleRecord, Slot};
 use crate::policy::balance::{Epoch, IBalancePolicy, Outcome, PickRequest, Picked, ServerSet};
 use crate::policy::built_in;
 use crate::policy::spec::ModuleSpec;
+use crate::server::ServerId;
 
 /// A module at work for one group. The backups have a slot of their own, so that each instance sees one set
 /// of servers and what it has learned of them is not lost when the other set is asked.
@@ -84,7 +85,7 @@ impl IBalancePolicy for WasmPolicy {
         self.fallback.pick(request)
     }
 
-    fn report(&self, epoch: Epoch, server: u32, outcome: Outcome) {
+    fn report(&self, epoch: Epoch, server: ServerId, outcome: Outcome) {
         self.slot().report(epoch, server, outcome);
     }
 }

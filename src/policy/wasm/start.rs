@@ -13,7 +13,7 @@ use crate::base::clock;
 use crate::base::text::hex;
 use crate::policy::balance::{PickRequest, ServerSet};
 use crate::policy::spec::ModuleSpec;
-use crate::server::{Live, Origin, Server, ServerSettings};
+use crate::server::{Live, Origin, Server, ServerId, ServerSettings};
 
 impl Compiled {
     /// Makes an instance for a group, after a throw-away one has shown that the module works as configured:
@@ -78,7 +78,7 @@ fn trial_servers() -> Arc<ServerSet> {
     let server = |id: u32| {
         let addr = SocketAddr::from(([192, 0, 2, 100 + id as u8], 9_000));
         let settings = ServerSettings::new(addr.into(), Origin::File);
-        Arc::new(Server { id, settings, live: Arc::new(Live::new(vec![addr])) })
+        Arc::new(Server { id: ServerId(id), settings, live: Arc::new(Live::new(vec![addr])) })
     };
     Arc::new(ServerSet { generation: 1, backup: false, servers: vec![server(1), server(2)] })
 }

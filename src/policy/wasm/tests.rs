@@ -16,6 +16,7 @@ use crate::counters::FaultKind;
 use crate::policy::spec::ModuleSpec;
 use crate::policy::testing::{PickIndex, request, server, set, set_of};
 use crate::policy::{IBalancePolicy, Outcome, PickRequest, Picked, ServerSet};
+use crate::server::ServerId;
 
 /// A folder of modules and what looks after it.
 struct Bench {
@@ -150,7 +151,7 @@ fn the_fallback_answers_for_a_module_that_traps_loops_or_names_a_server_that_may
     ] {
         // The trial at loading would notice: such a module passes it and goes wrong later.
         let servers = set(&[1; 3]);
-        let tried = [1_000];
+        let tried = [ServerId(1_000)];
         let bench = Bench::with(&guests::turns());
         let policy = bench.make(&spec).unwrap().for_servers(&servers);
         bench.write(&text.replace("(func (export \"goproxy:balance/policy@1.0.0#pick\")", &good_once()));

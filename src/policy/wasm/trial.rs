@@ -16,6 +16,7 @@ use super::source::{Limits, ModuleFile};
 use crate::counters::ModuleCounters;
 use crate::policy::balance::{IBalancePolicy, Outcome};
 use crate::policy::spec::ModuleSpec;
+use crate::server::ServerId;
 
 /// A file that was compiled and fits the interface.
 pub struct Trial {
@@ -98,7 +99,7 @@ impl TrialPolicy {
     }
 
     /// Tells the instance what became of a pick, as if it had made that.
-    pub fn report(&self, server: u32, outcome: Outcome) {
+    pub fn report(&self, server: ServerId, outcome: Outcome) {
         if let Some(epoch) = self.slot.listening() {
             self.slot.report(epoch, server, outcome);
         }
