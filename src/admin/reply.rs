@@ -132,7 +132,7 @@ impl From<ChangeError> for Refusal {
             other => other.to_string(),
         };
         let (status, code) = match &error {
-            ChangeError::GroupNotFound(_) => (StatusCode::NOT_FOUND, "group_not_found"),
+            ChangeError::GroupNotFound(_) | ChangeError::CannotOpen(_) => (StatusCode::NOT_FOUND, "group_not_found"),
             ChangeError::GroupAmbiguous { .. } => (StatusCode::CONFLICT, "group_ambiguous"),
             ChangeError::ServerNotFound { .. } => (StatusCode::NOT_FOUND, "server_not_found"),
             ChangeError::ServerRefused { .. } => (StatusCode::FORBIDDEN, "server_refused"),
@@ -211,6 +211,7 @@ mod tests {
         let problem = Problem { line: 3, column: 5, path: "groups[0].listen".to_owned(), message: "bad".to_owned() };
         for (error, status, code) in [
             (ChangeError::GroupNotFound(1.into()), 404, "group_not_found"),
+            (ChangeError::CannotOpen(1.into()), 404, "group_not_found"),
             (ChangeError::GroupAmbiguous { port: 1, names: "a, b".into() }, 409, "group_ambiguous"),
             (ChangeError::ServerNotFound { group: 1.into(), server: server() }, 404, "server_not_found"),
             (ChangeError::ServerRefused { server: server(), why: "why".to_owned() }, 403, "server_refused"),

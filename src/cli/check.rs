@@ -1,5 +1,6 @@
 //! `goproxy check`: everything that can be known of a file without serving from it.
 
+use std::io;
 use std::net::ToSocketAddrs;
 
 use super::file::{FileArgs, read, refusal};
@@ -7,6 +8,7 @@ use super::output::{complain, print};
 use crate::base::text::count;
 use crate::config::{self, Config, Problem};
 use crate::lab;
+use crate::server::ServerAddr;
 
 /// What `check` prints of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +59,7 @@ pub fn check(file: &FileArgs, dump: Dump, strict: bool) -> anyhow::Result<()> {
         doubts.push(config::LEGACY_NOTE.to_owned());
     }
     if strict {
-        doubts.extend(unresolved(&config));
+        doubts.extend(unresolved(&config, |addr| (addr.host(), addr.port()).to_socket_addrs().map(drop)));
     }
     for doubt in &doubts {
         complain(format_args!("{}: warning: {doubt}", path.display()));
@@ -71,16 +73,43 @@ pub fn check(file: &FileArgs, dump: Dump, strict: bool) -> anyhow::Result<()> {
     print(&format!("{}: OK, {groups}, {servers}\n", path.display()))
 }
 
-/// Servers whose name does not resolve here and now.
-fn unresolved(config: &Config) -> Vec<String> {
+/// What is to be said of servers whose name `resolve` does not resolve here and now.
+fn unresolved(config: &Config, resolve: impl Fn(&ServerAddr) -> io::Result<()>) -> Vec<String> {
     let mut doubts = Vec::new();
     for group in &config.groups {
         for server in group.servers.iter().filter(|server| server.addr.literal().is_none()) {
-            if let Err(error) = (server.addr.host(), server.addr.port()).to_socket_addrs() {
-                let port = group.settings.listen.port();
-                doubts.push(format!("group {port}: server {}: cannot resolve its name: {error}", server.addr));
+            if let Err(error) = resolve(&server.addr) {
+                let (group, addr) = (group.settings.id(), &server.addr);
+                doubts.push(format!(
+                    "group {group}: server {addr}: cannot resolve its name: {error}; expected a name that resolves here"
+                ));
             }
         }
     }
     doubts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_does_not_resolve_is_told_with_what_its_group_is_called() {
+        let text = r#"{ "groups": [ { "name": "web", "listen": "127.0.0.1:1", "servers": ["db:1", "127.0.0.1:9"] },
+                                    { "listen": "127.0.0.1:2", "servers": ["known:2", "lost:2"] } ] }"#;
+        let config = config::parse(Path::new("proxy.json"), text).unwrap();
+        let resolve = |addr: &ServerAddr| match addr.host() {
+            "known" => Ok(()),
+            _ => Err(io::Error::other("not found")),
+        };
+        assert_eq!(
+            unresolved(&config, resolve),
+            [
+                "group web: server db:1: cannot resolve its name: not found; expected a name that resolves here",
+                "group 2: server lost:2: cannot resolve its name: not found; expected a name that resolves here",
+            ]
+        );
+    }
 }

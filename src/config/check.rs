@@ -67,7 +67,16 @@ fn check_listeners(reader: &mut Reader) {
             _ => false,
         };
         if let Some(early) = same_place {
-            let message = format!("port {port} is taken by {}; expected a port of its own", early.path);
+            let message = match early.group == late.group && late.group.is_some() {
+                true if early.addr == late.addr => {
+                    format!("\"{}\" is {} already; expected each address once", late.addr, early.path)
+                }
+                true => format!(
+                    "\"{}\" overlaps {}, \"{}\"; expected addresses that do not overlap",
+                    late.addr, early.path, early.addr
+                ),
+                false => format!("port {port} is taken by {}; expected a port of its own", early.path),
+            };
             reader.problems.add(late.offset, &late.path, message);
         } else if let Some(early) = taken.iter().find(same_id) {
             let owner = &early.path;

@@ -82,11 +82,10 @@ pub struct UnknownPolicy {
 /// What may have been meant, in parentheses; empty when nothing comes close.
 fn hint(name: &str) -> String {
     let module = name.strip_prefix(MODULE_PREFIX).unwrap_or(name);
-    let file = [".wasm", ".wat"].iter().find_map(|ending| module.strip_suffix(ending));
     let like_ours = name.to_ascii_lowercase().replace(['-', ' '], "_");
     if BUILT_IN.contains(&&*like_ours) {
         format!(" (did you mean {like_ours}?)")
-    } else if let Some(file) = file.filter(|file| is_module_name(file)) {
+    } else if let Some(file) = without_ending(module).filter(|file| is_module_name(file)) {
         format!(" (did you mean {MODULE_PREFIX}{file}? the name goes without the ending)")
     } else if name.starts_with(MODULE_PREFIX) {
         format!(
@@ -120,9 +119,9 @@ pub fn is_module_name(name: &str) -> bool {
     (1..=MODULE_NAME_LEN_MAX).contains(&name.len()) && !name.starts_with('.') && name.chars().all(is_fit)
 }
 
-/// True for a file's name where that of a policy is wanted.
-fn has_ending(module: &str) -> bool {
-    module.ends_with(".wasm") || module.ends_with(".wat")
+/// The name of a module that was named by its file; `None` for a name without an ending.
+pub fn without_ending(module: &str) -> Option<&str> {
+    [".wasm", ".wat"].iter().find_map(|ending| module.strip_suffix(ending))
 }
 
 impl PolicySpec {
@@ -134,7 +133,9 @@ impl PolicySpec {
     pub fn parse(name: &str) -> Result<Self, UnknownPolicy> {
         let unknown = || UnknownPolicy { name: echo(name) };
         match name.strip_prefix(MODULE_PREFIX) {
-            Some(module) if is_module_name(module) && !has_ending(module) => Ok(Self::module(ModuleSpec::new(module))),
+            Some(module) if is_module_name(module) && without_ending(module).is_none() => {
+                Ok(Self::module(ModuleSpec::new(module)))
+            }
             None if BUILT_IN.contains(&name) => Ok(Self::BuiltIn(BuiltInName(name.into()))),
             _ => Err(unknown()),
         }

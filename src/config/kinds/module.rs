@@ -22,7 +22,9 @@ use crate::config::problem::Place;
 use crate::config::reader::Reader;
 use crate::config::units::{quoted, size_text};
 use crate::policy::built_in::BUILT_IN;
-use crate::policy::spec::{self, MODULE_NAME_LEN_MAX, MODULE_PREFIX, ModuleSpec, PolicySpec, is_module_name};
+use crate::policy::spec::{
+    self, MODULE_NAME_LEN_MAX, MODULE_PREFIX, ModuleSpec, PolicySpec, is_module_name, without_ending,
+};
 
 /// Longest `config` of a policy module, in bytes of JSON without blanks.
 pub const MODULE_CONFIG_LEN_MAX: usize = 64 << 10;
@@ -142,6 +144,21 @@ pub(in crate::config) const fn module_name() -> ModuleName {
     ModuleName
 }
 
+impl ModuleName {
+    fn parse(value: &Value) -> Result<spec::ModuleName, String> {
+        let text = text_of(value, &Self.expected())?;
+        match without_ending(text) {
+            Some(name) if is_module_name(text) => Err(format!(
+                "\"{}\" is the name of a file; expected it without the ending, \"{}\"",
+                echo(text),
+                echo(name)
+            )),
+            None if is_module_name(text) => Ok(text.into()),
+            _ => Err(wrong(value, &Self.expected())),
+        }
+    }
+}
+
 impl Describe for ModuleName {
     fn schema(&self) -> serde_json::Value {
         json!({ "type": "string", "pattern": module_pattern("") })
@@ -156,10 +173,7 @@ impl Kind for ModuleName {
     type Value = spec::ModuleName;
 
     fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<spec::ModuleName> {
-        let text = text_of(value, &self.expected());
-        let name = text
-            .and_then(|text| is_module_name(text).then(|| text.into()).ok_or_else(|| wrong(value, &self.expected())));
-        report(reader, place, value, name)
+        report(reader, place, value, Self::parse(value))
     }
 
     fn write(&self, value: &spec::ModuleName, _: &Style) -> String {

@@ -15,7 +15,7 @@ use crate::config::reader::Reader;
 use crate::config::units::{SIZE_PATTERN, TIME_PATTERN, quoted, size_of, size_text, time_of, time_text};
 
 /// The message for a value of the wrong kind.
-pub(super) fn wrong(value: &Value, expected: &str) -> String {
+pub(in crate::config) fn wrong(value: &Value, expected: &str) -> String {
     format!("expected {expected}, found {}", shown(value))
 }
 
