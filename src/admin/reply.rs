@@ -226,7 +226,11 @@ mod tests {
                 503,
                 "cannot_persist",
             ),
-            (ChangeError::Policy { group: 1.into(), source: ModuleError("why".to_owned()) }, 400, "policy_refused"),
+            (
+                ChangeError::Policy { group: 1.into(), source: ModuleError::Proxy("why".to_owned()) },
+                400,
+                "policy_refused",
+            ),
             (ChangeError::Stopping, 503, "stopping"),
         ] {
             let text = error.to_string();

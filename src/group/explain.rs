@@ -14,6 +14,7 @@ use super::offline::Offline;
 use super::snapshot::{PickError, Question, Snapshot};
 use super::view::Candidate;
 use crate::base::clock;
+use crate::policy::RehearsalError;
 use crate::policy::built_in;
 use crate::policy::spec::PolicySpec;
 use crate::server::{Server, ServerAddr, ServerId};
@@ -39,7 +40,7 @@ pub enum ExplainError {
     ServerNotFound(ServerAddr),
     /// The policy cannot be asked without changing what it does.
     #[error("cannot rehearse the policy: {0}")]
-    CannotRehearse(String),
+    CannotRehearse(#[from] RehearsalError),
 }
 
 /// Where the walk ended.
@@ -79,7 +80,7 @@ impl Group {
     ) -> Result<Explanation, ExplainError> {
         let Seen { snapshot, servers, tried } = self.see(tried)?;
         let question = Question { client, tried: &tried, now_ms, random };
-        let rehearsal = snapshot.rehearsal().map_err(ExplainError::CannotRehearse)?;
+        let rehearsal = snapshot.rehearsal()?;
         let found = rehearsal.find(question, |request, server, _| {
             (!server.is_full()).then(|| Chosen {
                 server: Arc::clone(server),

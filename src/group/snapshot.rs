@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::settings::GroupSettings;
-use crate::policy::{Epoch, IBalancePolicy, PickRequest, Picked, ServerSet};
+use crate::policy::{Epoch, IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
 use crate::server::{Server, ServerId};
 
 /// A group at one moment: its settings, and the servers a policy is shown. In the order in which sessions need it.
@@ -94,8 +94,8 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// Why the policy cannot be rehearsed now, for people.
-    pub(super) fn rehearsal(&self) -> Result<Self, String> {
+    /// As those of [`IBalancePolicy::rehearsal`].
+    pub(super) fn rehearsal(&self) -> Result<Self, RehearsalError> {
         let [first, second] = &self.tiers;
         let policy = first.policy.rehearsal()?;
         // Made from the first one's, so that the two share their counters as those of the original do.

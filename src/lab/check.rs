@@ -24,7 +24,7 @@ pub fn check(path: &Path, spec: &ModuleSpec, file_bytes_max: u64) -> Report {
         report.notes.push(text.to_owned());
     }
     match Trial::load(path, source::Limits { file_bytes_max, compile_budget: spec.compile_budget }) {
-        Err(error) => report.refuse(&error.0, "load"),
+        Err(error) => report.refuse(error.problem(), "load"),
         Ok(trial) => {
             report.source(trial.file(), hex(&trial.file().sha256), trial.compile_time());
             let start_ms = clock::coarse_ms() + RUN_MAX_MS;

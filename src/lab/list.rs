@@ -83,7 +83,7 @@ pub fn unusable(config: &Config) -> Vec<(usize, String)> {
     let tried = groups.filter_map(|(index, group)| {
         let spec = group.settings.policy.as_module()?;
         let error = trials.try_for(spec, group.settings.listen.port()).err()?;
-        Some((index, error.0))
+        Some((index, error.to_string()))
     });
     tried.collect()
 }
@@ -141,11 +141,11 @@ impl<'c> Trials<'c> {
         if specs.is_empty() {
             specs.push((ModuleSpec::new(name), GROUP));
         }
-        let (mut version, mut errors) = (None, Vec::<String>::new());
+        let (mut version, mut errors) = (None, Vec::<ModuleError>::new());
         for (spec, group) in &specs {
             match self.try_for(spec, *group) {
                 Ok(found) => version = Some(found),
-                Err(error) if !errors.contains(&error.0) => errors.push(error.0),
+                Err(error) if !errors.contains(&error) => errors.push(error),
                 Err(_) => {}
             }
         }
@@ -160,7 +160,7 @@ impl<'c> Trials<'c> {
             version,
             sha256,
             state: if errors.is_empty() { ModuleState::Loaded } else { ModuleState::Refused },
-            error: (!errors.is_empty()).then(|| errors.join("; ")),
+            error: (!errors.is_empty()).then(|| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
             groups,
         }
     }

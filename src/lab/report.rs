@@ -160,7 +160,6 @@ impl Report {
     /// The module is unfit, as `seen_in` shows.
     pub(super) fn refuse(&mut self, text: &str, seen_in: &'static str) {
         self.fit = false;
-        let text = text.strip_prefix(&format!("{}: ", self.file)).unwrap_or(text);
         match self.reasons.iter_mut().find(|reason| reason.text == text) {
             Some(reason) => reason.seen_in.push(seen_in),
             None => self.reasons.push(Reason { text: text.to_owned(), seen_in: vec![seen_in] }),

@@ -86,7 +86,7 @@ impl Rig {
     ///
     /// It refuses its configuration or fails in its first calls.
     pub(super) fn new(subject: Subject<'_>) -> Result<Self, String> {
-        let module = subject.trial.policy(subject.spec, GROUP).map_err(|error| error.0)?;
+        let module = subject.trial.policy(subject.spec, GROUP).map_err(|error| error.problem().to_owned())?;
         let policy = Arc::clone(&module.policy);
         let (set, random) = (Arc::default(), fastrand::Rng::with_seed(1));
         Ok(Self { module, policy, set, now_ms: subject.start_ms, random, tally: Tally::default() })

@@ -141,6 +141,11 @@ pub enum Outcome {
     },
 }
 
+/// Why a policy cannot be rehearsed now, for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RehearsalError(pub String);
+
 /// How a server is picked. The name is given.
 pub trait IBalancePolicy: Send + Sync {
     /// The name in the file and in the log: `round_robin`.
@@ -157,8 +162,8 @@ pub trait IBalancePolicy: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Why there can be none now, for people.
-    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String>;
+    /// A module's throw-away instance fails; built-in policies can always be rehearsed.
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, RehearsalError>;
 
     /// An open server; `None` when no server will do.
     ///

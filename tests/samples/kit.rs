@@ -44,7 +44,7 @@ pub(crate) fn folder() -> PathBuf {
 /// How long the proxy waits for a list to be taken is not for tests to choose. On a machine that stops this thread
 /// for so long, the promise is tried again from the start.
 pub(crate) fn promise(file: &str, config: &str, promise: impl Fn(&mut Group)) {
-    let trial = Trial::load(&folder().join(file), FILE_BYTES_MAX).unwrap_or_else(|error| panic!("{}", error.0));
+    let trial = Trial::load(&folder().join(file), FILE_BYTES_MAX).unwrap_or_else(|error| panic!("{error}"));
     promise_of(&trial, config, promise);
 }
 
@@ -61,8 +61,8 @@ pub(crate) fn promise_of(trial: &Trial, config: &str, promise: impl Fn(&mut Grou
 
 /// What the sample says to a configuration that it does not take.
 pub(crate) fn refusal(file: &str, config: &str) -> String {
-    let trial = Trial::load(&folder().join(file), FILE_BYTES_MAX).unwrap_or_else(|error| panic!("{}", error.0));
-    let ask = || trial.policy(&spec(config), 8_081).err().expect("this configuration is refused").0;
+    let trial = Trial::load(&folder().join(file), FILE_BYTES_MAX).unwrap_or_else(|error| panic!("{error}"));
+    let ask = || trial.policy(&spec(config), 8_081).err().expect("this configuration is refused").to_string();
     let is_busy = |text: &String| text.contains(PAST_DEADLINE);
     (0..TRIES_MAX).map(|_| ask()).find(|text| !is_busy(text)).expect("configure keeps its deadline")
 }
@@ -83,7 +83,7 @@ pub(crate) struct Group {
 
 impl Group {
     fn new(trial: &Trial, config: &str) -> Self {
-        let module = trial.policy(&spec(config), 8_081).unwrap_or_else(|error| panic!("{}", error.0));
+        let module = trial.policy(&spec(config), 8_081).unwrap_or_else(|error| panic!("{error}"));
         let policy = Arc::clone(&module.policy);
         Self { module, policy, set: Arc::default(), now_ms: clock::coarse_ms() + AHEAD_MS, random: 1 }
     }

@@ -155,7 +155,7 @@ fn policy_check_calls_every_sample_fit() {
 #[test]
 fn a_policy_that_was_built_for_1_0_0_still_works() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/policy_1_0_0.wasm");
-    let trial = Trial::load(&path, FILE_BYTES_MAX).unwrap_or_else(|error| panic!("{}", error.0));
+    let trial = Trial::load(&path, FILE_BYTES_MAX).unwrap_or_else(|error| panic!("{error}"));
     let source = trial.file();
     assert_eq!(hex(&source.sha256), FIXTURE_SHA256, "this file is never built again");
     assert!(source.has_feedback);

@@ -7,7 +7,7 @@ use super::super::{GroupSettings, ServerSlot};
 use super::*;
 use crate::base::random::scatter;
 use crate::policy::built_in::{BUILT_IN, describe};
-use crate::policy::{IBalancePolicy, PickRequest, Picked, ServerSet};
+use crate::policy::{IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
 use crate::server::{Origin, ServerId, State};
 
 /// A moment at which whoever is suspect in a test stays so for as long as the test may take.
@@ -225,10 +225,10 @@ impl IBalancePolicy for Odd {
         Arc::new(Self { ..*self })
     }
 
-    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, RehearsalError> {
         match self.can_be_rehearsed {
             true => Ok(Arc::new(Self { ..*self })),
-            false => Err("it is quarantined".to_owned()),
+            false => Err(RehearsalError("it is quarantined".to_owned())),
         }
     }
 

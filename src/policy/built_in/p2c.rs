@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::alias::Weighted;
 use super::choose::{PROBES, fair_open, probe};
 use crate::base::random::SplitMix64;
-use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
 use crate::server::Server;
 
 /// One pick in so many is not compared with a second server.
@@ -43,7 +43,7 @@ impl IBalancePolicy for P2c {
         Arc::new(Self { weighted: Weighted::new(servers) })
     }
 
-    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, RehearsalError> {
         Ok(Arc::new(Self { weighted: self.weighted.clone() }))
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::alias::Weighted;
 use super::choose::{fair_open, probe};
 use crate::base::random::SplitMix64;
-use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
 
 /// A weighted draw.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ impl IBalancePolicy for Random {
         Arc::new(Self { weighted: Weighted::new(servers) })
     }
 
-    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, RehearsalError> {
         Ok(Arc::new(Self { weighted: self.weighted.clone() }))
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::choose::{fair_open, probe};
 use super::order::Turns;
 use crate::base::random::SplitMix64;
-use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
 
 /// The servers in turn.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl IBalancePolicy for RoundRobin {
         Arc::new(Self { turns: self.turns.for_servers(servers) })
     }
 
-    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, RehearsalError> {
         Ok(Arc::new(Self { turns: self.turns.rehearsal() }))
     }
 

@@ -71,7 +71,7 @@ impl Module {
     pub(super) fn put(&mut self, slot: &Slot) -> Result<(), ModuleError> {
         let compiled = self.compiled.as_ref().expect("loaded before");
         let (instance, description) = compiled.instance(&slot.spec, slot.group, &slot.log)?;
-        compiled.put(Some(instance), slot).map_err(|fault| ModuleError(fault.text))?;
+        compiled.put(Some(instance), slot).map_err(|fault| ModuleError::Instance(fault.text))?;
         if self.status.version.is_none() {
             let version = Version::new(compiled, description.version);
             version.log(&self.status.shared, compiled, "policy loaded");
@@ -87,7 +87,7 @@ impl Module {
         let (bytes, path) = match read {
             Ok(read) => read,
             Err(error) => {
-                self.refuse(None, error.text);
+                self.refuse(None, error.to_string());
                 return false;
             }
         };
@@ -115,11 +115,9 @@ impl Module {
         {
             return true;
         }
-        let taken = loaded
-            .map_err(|error| error.text)
-            .and_then(|compiled| self.take_over(Arc::new(compiled)).map_err(|error| error.0));
-        if let Err(text) = taken {
-            self.refuse(Some(sha256), text);
+        let taken = loaded.map_err(ModuleError::from).and_then(|compiled| self.take_over(Arc::new(compiled)));
+        if let Err(error) = taken {
+            self.refuse(Some(sha256), error.to_string());
         }
         false
     }
@@ -133,7 +131,7 @@ impl Module {
         let Some((former, version)) = self.former.take() else { return };
         let (policy, sha256) = (Arc::clone(&self.status.shared.policy), failed.file.sha256);
         if let Err(error) = self.take_over(former) {
-            tracing::warn!(policy = &*policy, error = error.0, "the former version of the policy cannot return");
+            tracing::warn!(policy = &*policy, %error, "the former version of the policy cannot return");
             return;
         }
         // What it says of itself is known: it was at work before.
@@ -154,8 +152,7 @@ impl Module {
         for slot in slots {
             let made = compiled.instance(&slot.spec, slot.group, &slot.log);
             // Each group has a configuration of its own, and the file is that of all of them.
-            let of_group = |error: ModuleError| ModuleError(format!("{} (for group {})", error.0, slot.group));
-            let (instance, description) = made.map_err(of_group)?;
+            let (instance, description) = made.map_err(|error| error.for_group(slot.group))?;
             said = Some(description.version);
             ready.push((slot, instance));
         }

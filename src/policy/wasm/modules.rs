@@ -86,7 +86,7 @@ impl Modules {
 
     async fn ask(&self, spec: &Arc<ModuleSpec>, group: u16, anyway: bool) -> Made {
         let (reply, made) = oneshot::channel();
-        let gone = || ModuleError("the thread that loads policies has ended; the log says why".to_owned());
+        let gone = || ModuleError::Proxy("the thread that loads policies has ended; the log says why".to_owned());
         let jobs = self.jobs()?;
         let job = Job::Make { spec: Arc::clone(spec), group, anyway, jobs: jobs.clone(), reply };
         jobs.send(job).map_err(|_| gone())?;
@@ -101,7 +101,7 @@ impl Modules {
         let (sender, queue) = mpsc::channel();
         let registry = Registry::new(&self.common);
         vital::spawn("policies", Some(COMPILER_STACK_BYTES), move || registry.run(&queue))
-            .map_err(|error| ModuleError(format!("cannot start the thread that loads policies: {error}")))?;
+            .map_err(|error| ModuleError::Proxy(format!("cannot start the thread that loads policies: {error}")))?;
         Ok(jobs.insert(sender).clone())
     }
 }

@@ -116,7 +116,9 @@ impl Registry {
         anyway: bool,
         jobs: Sender<Job>,
     ) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
-        let Some(common) = self.common.upgrade() else { return Err(ModuleError("the proxy is stopping".to_owned())) };
+        let Some(common) = self.common.upgrade() else {
+            return Err(ModuleError::Proxy("the proxy is stopping".to_owned()));
+        };
         let module = self.modules.entry(spec.name.to_string()).or_insert_with(|| Module::new(&spec.name));
         let slot = |jobs: &Sender<Job>| {
             Arc::new(Slot::new(group, Arc::clone(spec), Arc::clone(&module.status.shared), Some(send_to(jobs.clone()))))
@@ -129,7 +131,7 @@ impl Registry {
                 return Err(error);
             }
             tracing::error!(group, policy = &*module.status.shared.policy, %error, fallback = spec.fallback, "policy cannot be used: its fallback serves");
-            module.status.error = Some(error.0);
+            module.status.error = Some(error.to_string());
         }
         module.status.slots.extend(slots.iter().map(Arc::downgrade));
         Ok(Arc::new(WasmPolicy::new(slots, fallback(spec))))

@@ -28,7 +28,7 @@ impl Compiled {
         group: u16,
         log: &Arc<GuestLog>,
     ) -> Result<(Instance, Description), ModuleError> {
-        let refused = |text: String| ModuleError(format!("{}: {text}", self.path.display()));
+        let refused = |problem: String| ModuleError::File { place: self.path.display().to_string(), problem };
         if let Some(wanted) = spec.sha256.filter(|_| !self.is_wanted(spec)) {
             let (found, wanted) = (hex(&self.file.sha256), hex(&wanted));
             return Err(refused(format!("its sha256 is {found}; expected {wanted}, as the configuration says")));

@@ -86,7 +86,7 @@ impl Trial {
         let log = Arc::new(GuestLog::keeping(&self.said));
         let (instance, said) = self.compiled.instance(spec, group, &log)?;
         let slot = Arc::clone(&slots[0]);
-        slot.put(instance, &self.compiled).map_err(|fault| ModuleError(fault.text))?;
+        slot.put(instance, &self.compiled).map_err(|fault| ModuleError::Instance(fault.text))?;
         let policy = Arc::new(WasmPolicy::new(slots, fallback(spec)));
         Ok(TrialPolicy { name: said.name, version: said.version, policy, slot })
     }
