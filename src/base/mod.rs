@@ -1,5 +1,4 @@
-//! What every other part may use: the coarse clock, random numbers, texts and terminals, threads that must not end, and
-//! noticing that files have changed.
+//! What every other part may use: the clock, random numbers, texts, terminals, vital threads, and a file watcher.
 
 pub mod clock;
 pub mod label;

@@ -1,4 +1,4 @@
-//! `goproxy check`: everything that can be known of a file without serving from it.
+//! `goproxy check`: finds every mistake in a file without serving from it.
 
 use std::io;
 use std::net::ToSocketAddrs;
@@ -15,7 +15,7 @@ use crate::server::ServerAddr;
 pub enum Dump {
     /// Nothing.
     None,
-    /// All of it, but for secrets that stand in the file.
+    /// All of it, but without secrets that are written in the file.
     WithoutSecrets,
     /// All of it.
     WithSecrets,
@@ -32,16 +32,16 @@ impl Dump {
     }
 }
 
-/// `goproxy check`: tells what is wrong with the file, or that it is in order. Modules are loaded and tried.
+/// `goproxy check`: reports every mistake, or that the file is OK. Modules are loaded and tried.
 ///
 /// # Errors
 ///
-/// As [`load`](super::load), modules that cannot be used included; with `strict` also for what is merely doubtful.
+/// As those of [`load`](super::load); a module cannot be used; with `strict`, a warning.
 pub fn check(file: &FileArgs, dump: Dump, strict: bool) -> anyhow::Result<()> {
     let path = config::find(file.config.as_deref())?;
     let text = read(&path)?;
     let mut inspected = config::inspect(&path, &text);
-    // Where modules are, or how large they may be, must be known to judge them.
+    // Modules are judged only when their folder and their largest size are known.
     let says_where = |problem: &Problem| ["policies_dir", "policy_max_bytes"].contains(&&*problem.path);
     if let Some(config) = &inspected.config
         && !inspected.problems.iter().any(says_where)
@@ -73,7 +73,7 @@ pub fn check(file: &FileArgs, dump: Dump, strict: bool) -> anyhow::Result<()> {
     print(&format!("{}: OK, {groups}, {servers}\n", path.display()))
 }
 
-/// What is to be said of servers whose name `resolve` does not resolve here and now.
+/// A warning for each server whose name `resolve` does not resolve.
 fn unresolved(config: &Config, resolve: impl Fn(&ServerAddr) -> io::Result<()>) -> Vec<String> {
     let mut doubts = Vec::new();
     for group in &config.groups {

@@ -22,13 +22,13 @@ pub struct FileArgs {
 pub struct Loaded {
     /// The file.
     pub path: PathBuf,
-    /// What it says.
+    /// Its text.
     pub text: String,
-    /// What that means.
+    /// The text, read and checked.
     pub config: Config,
 }
 
-/// Finds, reads and checks the file; every mistake goes to stderr, one a line.
+/// Finds, reads and checks the file. Mistakes go to stderr, one per line.
 ///
 /// # Errors
 ///
@@ -49,7 +49,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<String> {
     })
 }
 
-/// Tells every mistake on stderr, one a line; gives the error that sums them up.
+/// Prints the mistakes to stderr, one per line, and returns the error that sums them up.
 pub(super) fn refusal(path: &Path, problems: &[Problem]) -> anyhow::Error {
     for problem in problems {
         complain(format_args!("{}", problem.in_file(path)));

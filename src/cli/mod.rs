@@ -1,4 +1,4 @@
-//! The command line: what may be asked of the program, and the commands that need no running proxy.
+//! The command line: its flags, and the commands that need no running proxy.
 
 mod output;
 mod file;

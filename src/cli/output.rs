@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::Context;
 
-/// Prints to stdout. A reader that has gone away is no error.
+/// Prints to stdout. A closed pipe is no error.
 ///
 /// # Errors
 ///
@@ -17,7 +17,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// An error with its causes, each once: some errors name their cause in their own text, too.
+/// An error with its causes. Some errors repeat their cause in their own text; such a cause is left out.
 pub fn told_once(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {

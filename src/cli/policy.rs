@@ -1,7 +1,7 @@
 //! `goproxy policy`: flags, streams and exit codes; the work is done in [`crate::lab`].
 //!
-//! What was asked for goes to stdout, as text or as one line of JSON, and why a module is unfit to stderr, a
-//! reason a line. A module that is unfit is exit code 1, not an error of ours.
+//! Results go to stdout, as text or as one line of JSON. The reasons why a module is unfit go to stderr, one per line.
+//! An unfit module means exit code 1; it is not an error of this program.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ use crate::config::flags;
 use crate::lab::{self, Lang};
 use crate::policy::spec::ModuleSpec;
 
-/// What may be done with policies.
+/// The commands of `goproxy policy`.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
     /// Try a module as the proxy would use it: exit 0 if it is fit, or report every reason and exit 1
@@ -43,7 +43,7 @@ pub enum PolicyCommand {
     },
 }
 
-/// What `policy check` may be told.
+/// The arguments of `policy check`.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
     /// The module: .wasm (a component or a core module) or .wat
@@ -85,11 +85,11 @@ pub enum LangArg {
     AssemblyScript,
 }
 
-/// Does what is asked for.
+/// Runs the command.
 ///
 /// # Errors
 ///
-/// `proxy.json` cannot be used, a new policy cannot be written, or stdout cannot be.
+/// `proxy.json` cannot be used, or a new policy or stdout cannot be written.
 pub fn policy(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
     match command {
         PolicyCommand::Check(args) => check(args),

@@ -1,7 +1,7 @@
-//! Values of the file where they come from elsewhere: from flags of the command line.
+//! Values of the file that are given as flags of the command line.
 //!
-//! They are read by the same declarations and with the same bounds as in the file, so that a module tried by hand
-//! is tried with what the file may say, and a mistake is told in the same words.
+//! The declarations of the file read them, with the same bounds, defaults and error texts: what can be tried by hand
+//! can be configured.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ pub fn default_of(key: &str) -> &'static str {
     DEFAULTS.get(key).expect("a key with a default")
 }
 
-/// A module's `config`: JSON text of an object, given back as the module is told it.
+/// A module's `config`: JSON text of an object. Returns the text that the module gets.
 ///
 /// # Errors
 ///

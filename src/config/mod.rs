@@ -1,10 +1,9 @@
 //! The shape of `proxy.json`: read it, check it, edit it, save it.
 //!
-//! [`parse()`] gives the checked [`Config`] or every mistake with its line and column. [`Document`] makes
-//! the changes that come over HTTP in the text itself, so that all a user wrote around them stays byte
-//! for byte. [`mod@file`] reads and replaces the file whole. Each key is declared once, in `fields`: reading, dumping,
-//! comparing, the schema and `docs/configuration.md` follow from the declaration. What a change does to the running
-//! proxy is left to `control`; nothing here knows what runs.
+//! [`parse()`] returns the checked [`Config`], or every mistake with its line and column. [`Document`] edits the text
+//! for changes over HTTP; everything else that a user wrote stays byte for byte. [`mod@file`] reads and replaces the
+//! whole file. Each key is declared once, in `fields`: reading, dumping, comparing, the schema and
+//! `docs/configuration.md` follow from the declaration. Applying a change to the running proxy is left to `control`.
 
 mod check;
 mod declare;

@@ -1,4 +1,4 @@
-//! An object of the file and one value at a time out of it.
+//! An object of the file, read one key at a time.
 
 use std::collections::HashSet;
 
@@ -76,8 +76,8 @@ impl<'v, 't, 'p> Object<'v, 't, 'p> {
         self.value.map_or(0, |object| object.range.start)
     }
 
-    /// Reads the value of a key, or else takes `base`, or else the default. `None` for a required key that is
-    /// missing or wrong, which is reported.
+    /// Reads the value of a key; falls back to `base`, then to the default. `None`, and a problem, for a required key
+    /// that is missing or wrong.
     pub(super) fn field<K: Kind>(
         &self,
         reader: &mut Reader,

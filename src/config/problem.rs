@@ -1,15 +1,14 @@
 //! Mistakes in the file: where, which key, what is wrong, what was expected.
 //!
-//! [`Problems`] collects them by byte offset while the file is walked, in any order, and turns the
-//! offsets into lines and columns in one pass at the end, so a file that is wrong everywhere costs no
-//! more to report than to read.
+//! [`Problems`] collects them by byte offset, in any order, and turns the offsets into lines and columns in one pass at
+//! the end. So even a file that is wrong everywhere is reported quickly.
 
 use std::fmt;
 use std::path::Path;
 
 use crate::base::text::echo;
 
-/// One mistake in the file, or one thing worth knowing about it.
+/// One mistake in the file.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
     /// 1-based line.
@@ -46,7 +45,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Where a value is in the document. It costs nothing until a problem prints it.
+/// Where a value is in the file. It is formatted only when a problem needs it.
 #[derive(Clone, Copy)]
 pub(super) enum Place<'p> {
     /// The whole file.

@@ -1,10 +1,12 @@
 //! A listening port with its policy and its servers.
 //!
-//! Sessions load one immutable [`Snapshot`] and pick from it. Whatever changes a group (a heartbeat, an
-//! operator, the file, a lease that runs out) changes the list of members under one short lock and
-//! publishes a new snapshot; a session never waits for that. This module decides who is online, from claims
-//! ([`Claim`]) and verdicts. What an operator or the file wants comes from `control`, one change at a time
-//! ([`Group::apply`]); what is observed comes from `sources` at any moment (all else that changes something).
+//! Sessions load one immutable [`Snapshot`] and pick from it. Every change (a heartbeat, an operator, the file, a lease
+//! that runs out) edits the list of members under one short lock and publishes a new snapshot. Sessions never wait for
+//! that lock.
+//!
+//! This module decides which servers are online, from claims ([`Claim`]) and verdicts. Desired state, from operators
+//! and the file, comes through `control`, one change at a time ([`Group::apply`]). Observed state comes from `sources`
+//! at any moment, through the other methods.
 
 mod claim;
 mod explain;
@@ -42,19 +44,19 @@ pub use outcome::Outcome;
 pub use settings::GroupSettings;
 pub use snapshot::{PickError, ServerSlot, Snapshot};
 
-/// The groups by their ids, in order.
+/// The groups by id.
 pub type Groups = BTreeMap<GroupId, Arc<Group>>;
 
 /// A server that has just registered itself.
 #[derive(Clone, Debug)]
 pub struct Registration {
-    /// What it said of itself.
+    /// What it sent.
     pub server: ServerSettings,
-    /// What its name resolved to; empty when it did not, or is an address.
+    /// The addresses of its name; empty when they are unknown, or when it is an IP.
     pub addresses: Vec<SocketAddr>,
 }
 
-/// A group: one port, one policy, its servers. What sessions need stands first, on the cache line of the group's
+/// A group: one port, one policy, its servers. The fields that sessions need come first, on the cache line of the
 /// reference count.
 #[derive(Debug)]
 #[repr(C)]
@@ -69,8 +71,8 @@ pub struct Group {
 }
 
 impl Group {
-    /// A group with its servers; those that registered themselves start with a whole lease, so that a
-    /// restart costs nothing. `policy` is what [`GroupSettings::policy`] names.
+    /// A group with its servers. Those that registered themselves start with a whole lease, so that a restart takes
+    /// none of them offline. `policy` is the object for [`GroupSettings::policy`].
     pub fn new(settings: GroupSettings, servers: Vec<ServerSettings>, policy: Arc<dyn IBalancePolicy>) -> Self {
         let (now_ms, timeout) = (clock::coarse_ms(), settings.heartbeat_timeout);
         let (id, label) = (settings.id(), settings.label());
@@ -116,11 +118,11 @@ impl Group {
         self.snapshot().pick(client, tried, clock::coarse_ms(), fastrand::u64(..))
     }
 
-    /// Takes other settings, another list of servers, and another policy where the settings name another;
-    /// without one, the policy keeps its object and its counters.
+    /// Takes new settings and the file's list of servers. `policy` is given only where the settings name another
+    /// policy; otherwise the object and its counters stay.
     ///
-    /// Servers to which somebody else has a live claim stay, whatever the list says, unless they are `removed`; one
-    /// that registered itself once and is only in the list gets no lease by that, unless it has just `registered`.
+    /// A server with another live claim stays even if it is not in the list, unless it is in `removed`. Being in the
+    /// list gives no lease to a server that registered itself earlier; being in `registered` does.
     pub fn apply(
         &self,
         settings: GroupSettings,
@@ -143,8 +145,8 @@ impl Group {
         self.publish(&mut members, settings);
     }
 
-    /// Takes the claim of a source: the server exists. What is new of it is `server` and what its name resolves to; the
-    /// settings of a server that is in the file are the file's.
+    /// Takes a source's claim that the server exists, and adds the server if it is new. For a server in the file, the
+    /// file's settings hold.
     pub fn claim(&self, server: ServerSettings, addresses: Vec<SocketAddr>, claim: Claim) {
         let mut members = self.members();
         if members.claim(server, addresses, claim) {
@@ -152,7 +154,7 @@ impl Group {
         }
     }
 
-    /// Takes back what a source claimed: a claim of the kind of `claim`. Without any other, the server is gone.
+    /// Takes back a claim of the kind of `claim`. A server without any claim leaves the group.
     pub fn withdraw(&self, addr: &ServerAddr, claim: &Claim) {
         let mut members = self.members();
         if members.withdraw(addr, claim) {
@@ -160,8 +162,8 @@ impl Group {
         }
     }
 
-    /// Renews the lease of a server that registered itself. `None` when there is no such server; a server of
-    /// the file needs no lease and takes none.
+    /// Renews the lease of a server that registered itself; a server in the file needs no lease. `None` when there is
+    /// no such server.
     pub fn renew(&self, addr: &ServerAddr, load: Option<u32>) -> Option<view::ServerView> {
         let now_ms = clock::coarse_ms();
         let mut members = self.members();
@@ -172,8 +174,8 @@ impl Group {
         members.view_of(addr, now_ms)
     }
 
-    /// Lets leases run out. Tells when to check again, and which servers to try by a connect. `late_ms` is by how
-    /// much the check comes too late: all leases last longer by that, as heartbeats may be waiting.
+    /// Ends the leases that have run out. Returns when to check again, and which servers to try by a connect. `late_ms`
+    /// is how late the check is: every lease lasts longer by as much, because heartbeats may be waiting.
     pub fn check_leases(&self, late_ms: u64) -> LeaseCheck {
         let now_ms = clock::coarse_ms();
         let mut members = self.members();
@@ -186,7 +188,7 @@ impl Group {
         check
     }
 
-    /// Takes what came of a [`Trial`]; `None` when it told nothing of the server.
+    /// Takes the outcome of a [`Trial`]; `None` when it says nothing about the server.
     pub fn tried(&self, addr: &ServerAddr, outcome: Option<Result<(), String>>) {
         let mut members = self.members();
         let timeout = self.snapshot().settings.heartbeat_timeout;
@@ -218,7 +220,7 @@ impl Group {
         self.members().leased()
     }
 
-    /// The servers of which the file does not say rightly whether their lease has run out, and whether it has.
+    /// The servers whose `silent` in the file is out of date, and its value now.
     pub fn unnoted_silence(&self) -> Vec<(ServerAddr, bool)> {
         self.members().unnoted_silence().map(|(addr, silent)| (addr.clone(), silent)).collect()
     }
@@ -264,7 +266,7 @@ impl Group {
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
-        // Every change of the list is complete before anything that could panic is called.
+        // Nothing that could panic is called in the middle of a change.
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What became of a session's pick, and who is told.
+//! What became of a session's pick, and who learns of it.
 
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -32,9 +32,8 @@ pub enum Outcome<'a> {
 }
 
 impl Group {
-    /// Tells everybody who has to know: the server's live figures and its suspicion, the group's counters, and the
-    /// instance of the policy that made the pick, if it is still at work. `server` and `epoch` are those of the place
-    /// that was picked.
+    /// Updates the server's live figures and suspicion and the group's counters, and reports to the instance of the
+    /// policy that made the pick, if it is still in use. `server` and `epoch` are those of the pick.
     pub fn report(&self, server: &Server, epoch: Option<Epoch>, outcome: Outcome<'_>) {
         let for_policy = match outcome {
             Outcome::Connected { micros } => {
@@ -49,7 +48,7 @@ impl Group {
             }
             Outcome::Closed { millis, bytes } => policy::Outcome::Closed { millis, bytes },
         };
-        // Without an epoch nobody listens: then nothing of the policy has to be fetched into the processor's caches.
+        // Without an epoch the policy wants no report, and it need not be fetched into the cache.
         if let Some(epoch) = epoch {
             let snapshot = self.snapshot();
             snapshot.tiers[usize::from(server.settings.backup)].policy.report(epoch, server.id, for_policy);
@@ -57,7 +56,7 @@ impl Group {
     }
 
     fn suspect(&self, server: &Server, error: &io::Error) {
-        // Having no port left towards this server is not its fault.
+        // This machine has no free port towards the server, which is not the server's fault.
         if error.kind() != io::ErrorKind::AddrNotAvailable && server.live.connect_failed(clock::coarse_ms()) {
             events::publish_soon(Event::Server {
                 group: self.label().clone(),

@@ -6,8 +6,8 @@ use super::id::{GroupId, Listen};
 use crate::base::label::GroupLabel;
 use crate::policy::spec::PolicySpec;
 
-/// The settings of a group that a session needs, and those of its leases. Those first that every session needs, as
-/// they are seldom in a near cache where there are many groups.
+/// The settings of a group. Those that every session needs come first: with many groups they are seldom in a near
+/// cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct GroupSettings {
@@ -29,22 +29,22 @@ pub struct GroupSettings {
     pub half_close_timeout: Duration,
     /// The lease of a server that registered itself.
     pub heartbeat_timeout: Duration,
-    /// What it is called; `None` for a group that is called by its port.
+    /// The name; `None` for a group that is known by its port.
     pub name: Option<String>,
 }
 
 impl GroupSettings {
-    /// What the group is called.
+    /// The group's id.
     pub fn id(&self) -> GroupId {
         self.name.as_deref().map_or_else(|| GroupId::from(self.listen.port()), GroupId::named)
     }
 
-    /// What the group is called where it is shown.
+    /// The label under which the group is shown.
     pub(super) fn label(&self) -> GroupLabel {
         GroupLabel::new(self.listen.port(), self.name.as_deref())
     }
 
-    /// True for a group that is called so.
+    /// True when this is the group's id.
     pub fn is_called(&self, id: &GroupId) -> bool {
         match &self.name {
             Some(name) => name == id.as_str(),

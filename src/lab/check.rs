@@ -15,7 +15,7 @@ use crate::policy::wasm::trial::Trial;
 /// A run is over before this time has passed, in milliseconds; see [`Subject::start_ms`].
 const RUN_MAX_MS: u64 = 600_000;
 
-/// Loads the file with this configuration and tells everything about it. The name in `spec` is only shown.
+/// Loads the file with this configuration and runs every check. The name in `spec` is only shown.
 pub fn check(path: &Path, spec: &ModuleSpec, file_bytes_max: u64) -> Report {
     let mut report = Report::new(path, spec);
     let is_named = path.file_stem().and_then(|stem| stem.to_str()).is_some_and(is_module_name);
@@ -62,7 +62,7 @@ fn run(report: &mut Report, subject: Subject<'_>) {
     tell_what_was_cut(report);
 }
 
-/// Plays a scene that is there for what it finds out.
+/// Plays a scene that measures something.
 fn measure<T>(
     report: &mut Report,
     tally: &mut Tally,
@@ -78,7 +78,7 @@ fn measure<T>(
 fn replay(report: &mut Report, subject: Subject<'_>) {
     let (asked, first) = subject.play(answers);
     let played = first.and_then(|first| Ok((first, subject.play(answers).1?)));
-    // The slower one may have been asked less.
+    // `zip` ends with the shorter list: the slower instance may have been asked less.
     if played.as_ref().is_ok_and(|(first, second)| first.iter().zip(second).any(|(first, second)| first != second)) {
         let text = "two instances that were told the same answer differently: after a fault, or on several proxies, \
                     clients are placed otherwise";

@@ -27,7 +27,7 @@ pub struct Listing {
     pub policies: Vec<Entry>,
 }
 
-/// A policy, in the words of `policy-list.do`.
+/// A policy; the keys are those of `policy-list.do`.
 #[derive(Debug, Serialize)]
 pub struct Entry {
     /// The configured name.
@@ -76,7 +76,7 @@ pub fn list(config: &Config) -> Listing {
     Listing { policies_dir: config.policies_dir.display().to_string(), policies }
 }
 
-/// The groups whose policy is a module that cannot be used, by their index, and why.
+/// The index of each group whose module cannot be used, and why.
 pub fn unusable(config: &Config) -> Vec<(usize, String)> {
     let mut trials = Trials::new(config);
     let groups = config.groups.iter().enumerate();
@@ -104,7 +104,7 @@ impl<'c> Trials<'c> {
         Self { config, files, loaded: HashMap::new() }
     }
 
-    /// Every module there is or should be.
+    /// Every module in the folder, and every one that a group names.
     fn names(&self) -> Vec<String> {
         let named = self.config.groups.iter().filter_map(|group| group.settings.policy.as_module());
         let mut names: Vec<String> =
@@ -125,7 +125,7 @@ impl<'c> Trials<'c> {
         })
     }
 
-    /// Makes the policy as the group would; gives its version.
+    /// Makes the policy as the group would, and returns its version.
     fn try_for(&mut self, spec: &ModuleSpec, group: u16) -> Result<String, ModuleError> {
         let trial = self.loaded(&spec.name).as_ref().map_err(Clone::clone)?;
         trial.policy(spec, group).map(|made| made.version)
@@ -150,7 +150,7 @@ impl<'c> Trials<'c> {
             }
         }
         let sha256 = self.loaded(name).as_ref().ok().map(|trial| hex(&trial.file().sha256));
-        // Each has an engine of its own, and there may be many in the folder.
+        // Each holds an engine, and the folder may have many modules.
         self.loaded.remove(name);
         Entry {
             name: format!("{MODULE_PREFIX}{name}"),
@@ -167,7 +167,7 @@ impl<'c> Trials<'c> {
 }
 
 impl Listing {
-    /// All of it on one line.
+    /// The list as one line of JSON.
     pub fn json(&self) -> String {
         serde_json::to_string(self).expect("a listing has only texts as keys")
     }

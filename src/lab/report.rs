@@ -23,7 +23,7 @@ pub struct Report {
     pub fit: bool,
     /// Why it may not; empty when it may.
     pub reasons: Vec<Reason>,
-    /// What is worth knowing and refuses nothing.
+    /// What is worth knowing but makes the module no less fit.
     pub notes: Vec<String>,
     /// What the module calls itself.
     pub name: Option<String>,
@@ -33,13 +33,13 @@ pub struct Report {
     pub format: Option<String>,
     /// Size of the file.
     pub file_bytes: Option<usize>,
-    /// Of the file, in hex: what `sha256` in `proxy.json` wants.
+    /// The hash of the file in hex, for `sha256` in `proxy.json`.
     pub sha256: Option<String>,
     /// What it imports.
     pub imports: Vec<String>,
     /// What it exports.
     pub exports: Vec<String>,
-    /// True when it wants to hear what became of its picks.
+    /// True when it exports the feedback functions.
     pub feedback: Option<bool>,
     /// Milliseconds that it took to look through the file and to compile it.
     pub compile_ms: Option<f64>,
@@ -68,7 +68,8 @@ pub struct Report {
 pub struct Reason {
     /// What is wrong.
     pub text: String,
-    /// The scenes in which it showed: names of checks, `spread`, `leaving`, `memory`, `cost`; or `load`, `start`, `all`.
+    /// The scenes in which it was seen: a name of a check, `spread`, `leaving`, `memory` or `cost`; or else `load`,
+    /// `start` or `all`.
     pub seen_in: Vec<&'static str>,
 }
 
@@ -90,11 +91,11 @@ pub struct Cost {
     pub picks: u64,
     /// Picks in a batch.
     pub batch: u32,
-    /// Nanoseconds a pick, in the fastest batch.
+    /// Nanoseconds per pick in the fastest batch.
     pub min_ns: f64,
-    /// In the one in the middle.
+    /// The same in the median batch.
     pub median_ns: f64,
-    /// In the slowest but one in a hundred.
+    /// The same in the 99th percentile of batches.
     pub p99_ns: f64,
 }
 
@@ -157,7 +158,7 @@ impl Report {
         }
     }
 
-    /// The module is unfit, as `seen_in` shows.
+    /// Adds a reason why the module is unfit, seen in this scene.
     pub(super) fn refuse(&mut self, text: &str, seen_in: &'static str) {
         self.fit = false;
         match self.reasons.iter_mut().find(|reason| reason.text == text) {
@@ -176,7 +177,7 @@ impl Report {
         self.compile_ms = Some(compile_time.as_secs_f64() * 1e3);
     }
 
-    /// Why the module is unfit, one line each, with the file in front.
+    /// The reasons why the module is unfit, one line each, with the file in front.
     pub fn complaints(&self) -> impl Iterator<Item = String> {
         self.reasons.iter().map(|Reason { text, seen_in }| match seen_in[..] {
             ["load" | "start" | "all"] => format!("{}: {text}", self.file),
@@ -184,12 +185,12 @@ impl Report {
         })
     }
 
-    /// All of it on one line.
+    /// The report as one line of JSON.
     pub fn json(&self) -> String {
         serde_json::to_string(self).expect("a report has only texts as keys")
     }
 
-    /// For people. Of what is wrong it says only that there is something; see [`Report::complaints`].
+    /// The report as text. It says that the module is unfit, but not why; see [`Report::complaints`].
     pub fn text(&self, style: Style) -> String {
         let mut text = String::new();
         self.write_facts(&mut text);

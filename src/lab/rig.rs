@@ -1,7 +1,7 @@
-//! A module on servers that exist only in memory: what is asked of it, and what it did wrong.
+//! A module with servers that exist only in memory: asks it, and judges its answers.
 //!
-//! Time and randomness are the rig's, so that two runs ask the same. A rig is over with the first fault: its
-//! text is the error of whoever asked.
+//! Time and randomness come from the rig, so that two runs ask the same. The first fault ends a rig: its text is the
+//! error of the call that met it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,16 +19,15 @@ use crate::server::{Live, Origin, Server, ServerId, ServerSettings};
 /// The group that the module is told it works for.
 pub(super) const GROUP: u16 = 8081;
 
-/// Ids begin here, so that an index that is taken for an id shows.
+/// Ids begin here, so that an index that is used as an id is noticed.
 const ID_FIRST: u32 = 1_000_000;
 
-/// Time that passes from one request to the next, in milliseconds. The module is told at most every 10 ms that
-/// a server has become full or suspect, so each request finds it told.
+/// Milliseconds between two requests. The proxy tells a module at most every 10 ms which servers have become full or
+/// suspect; with this step it has done so before each request.
 const STEP_MS: u64 = 10;
 
-/// A scene in which a module was stopped for taking too long is played so many times more. Where others have the
-/// processor, its time does not go on for the module; but a virtual machine does not always know that its host
-/// is busy, and then all clocks go on.
+/// How many times more a scene is played in which the module exceeded its deadline. Processor time does not pass while
+/// other processes run; but a virtual machine does not notice when its host is busy, and then all clocks go on.
 const CHANCES: u32 = 2;
 
 /// What all rigs of a run share.
@@ -36,7 +35,8 @@ const CHANCES: u32 = 2;
 pub(super) struct Subject<'a> {
     pub(super) trial: &'a Trial,
     pub(super) spec: &'a ModuleSpec,
-    /// When every rig begins, on the clock of [`clock::coarse_ms`]: later than the whole run will end.
+    /// The time at which every rig begins, on the clock of [`clock::coarse_ms`]. It lies after the end of the whole
+    /// run.
     pub(super) start_ms: u64,
 }
 
@@ -54,14 +54,14 @@ pub(super) struct Rig {
 /// What was asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    /// Picks while there was a server that might be picked.
+    /// Picks for which there was a server that could be picked.
     pub(super) picks: u64,
-    /// Of these, those that were answered with none.
+    /// How many of these the module answered with none.
     pub(super) none: u64,
 }
 
 impl Subject<'_> {
-    /// Plays a scene from the start, on a rig of its own; gives what was asked, whatever came of it.
+    /// Plays a scene from the start, on a rig of its own. Returns the tally even when the module fails.
     pub(super) fn play<T>(self, mut scene: impl FnMut(&mut Rig) -> Result<T, String>) -> (Tally, Result<T, String>) {
         let mut chances = CHANCES;
         loop {
@@ -80,7 +80,7 @@ impl Subject<'_> {
 }
 
 impl Rig {
-    /// Makes an instance, for no servers.
+    /// Makes an instance that has no servers yet.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ impl Rig {
         self.judge()
     }
 
-    /// Asks for a server of this client's, by its index.
+    /// Picks a server for this client; returns its index.
     pub(super) fn ask(&mut self, client: SocketAddr, tried: &[ServerId]) -> Result<Option<usize>, String> {
         self.now_ms += STEP_MS;
         let random = self.random.u64(..);
@@ -140,7 +140,7 @@ impl Rig {
         Ok(picked)
     }
 
-    /// Picks so many times and measures it, in nanoseconds.
+    /// Picks this many times; returns the nanoseconds it took.
     pub(super) fn time(&mut self, picks: u32) -> Result<u64, String> {
         let mut none = 0;
         let began_ns = clock::precise_ns();
@@ -161,7 +161,7 @@ impl Rig {
         self.judge()
     }
 
-    /// A first try of some client's, now.
+    /// A first attempt of some client.
     fn request(&self) -> PickRequest<'_> {
         PickRequest {
             client: client(0),
@@ -175,7 +175,7 @@ impl Rig {
         }
     }
 
-    /// The fault of the last call, if it was one, or if the fallback had to answer.
+    /// An error if the last call was a fault or the fallback had to answer.
     fn judge(&self) -> Result<(), String> {
         let counters = self.module.counters();
         if counters.faults_total() == 0 && counters.fallbacks.load(Relaxed) == 0 {
@@ -212,7 +212,7 @@ pub(super) fn servers(numbers: std::ops::Range<u32>) -> Vec<Arc<Server>> {
     numbers.map(|number| server(number, 1 + number % 3, 0)).collect()
 }
 
-/// A client, by its number: each has an IP of its own, and a port that others may have, too.
+/// A client by its number. Each has its own IP; several may have the same port.
 pub(super) fn client(number: u32) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::from(scatter(number))), port(number))
 }

@@ -1,7 +1,7 @@
 //! The kinds of values that keys have: each is read, written and described in one place.
 //!
-//! A kind reports what is wrong with a value itself, as *expected …, found …*. What must hold between values is
-//! left to `check`.
+//! A kind reports what is wrong with one value, as *expected …, found …*. Conditions between values are left to
+//! `check`.
 
 mod address;
 mod module;

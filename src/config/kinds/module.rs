@@ -1,9 +1,8 @@
 //! Policies: a name, or an object that says more about a module.
 //!
-//! Read once, written back in the shortest form that means the same. A module's `config` is its own: it is kept as
-//! JSON without blanks and comments, numbers and the order of keys as they were written, so that two files which
-//! tell a module the same are the same. Whether there is such a module, and whether it takes its config, is found
-//! out by whoever makes the policy.
+//! A policy is written back in the shortest form that means the same. A module's `config` is kept as JSON without
+//! blanks and comments, with numbers and the order of keys as written: two files that give a module the same config are
+//! equal. Whether the module exists and accepts its config is left to whoever makes the policy.
 
 use std::collections::HashSet;
 
@@ -57,7 +56,7 @@ impl Policy {
             Some(name) if !is_module_name(name) => {
                 wrong(value, &format!("{MODULE_PREFIX}NAME, NAME being {}", ModuleName.expected()))
             }
-            // Only here is it known what others call their policies, so that comes first.
+            // Words of other programs come first: a policy's own error does not know them.
             None => match word_of_others(text, BUILT_IN.into_iter()) {
                 Some(hint) => format!("{}{hint}", error.without_hint()),
                 None => error.to_string(),
