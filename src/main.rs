@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     done.unwrap_or_else(|error| {
         use std::io::Write;
         // Stderr may be closed; the exit code says it too.
-        let _ = writeln!(std::io::stderr(), "goproxy: {}", cli::told_once(&error));
+        let _ = writeln!(std::io::stderr(), "goproxy: {}", cli::error_text(&error));
         ExitCode::from(EXIT_FAILED)
     })
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::ToSocketAddrs;
 
 use super::file::{FileArgs, read, refusal};
-use super::output::{complain, print};
+use super::output::{print, print_error};
 use crate::base::text::count;
 use crate::config::{self, Config, Problem};
 use crate::lab;
@@ -62,7 +62,7 @@ pub fn check(file: &FileArgs, dump: Dump, strict: bool) -> anyhow::Result<()> {
         doubts.extend(unresolved(&config, |addr| (addr.host(), addr.port()).to_socket_addrs().map(drop)));
     }
     for doubt in &doubts {
-        complain(format_args!("{}: warning: {doubt}", path.display()));
+        print_error(format_args!("{}: warning: {doubt}", path.display()));
     }
     anyhow::ensure!(!strict || doubts.is_empty(), "{} has {}", path.display(), count(doubts.len(), "warning"));
     if dump != Dump::None {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::output::complain;
+use super::output::print_error;
 use crate::base::text::count;
 use crate::config::file::ReadError;
 use crate::config::{self, Config, Problem};
@@ -52,7 +52,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<String> {
 /// Prints the mistakes to stderr, one per line, and returns the error that sums them up.
 pub(super) fn refusal(path: &Path, problems: &[Problem]) -> anyhow::Error {
     for problem in problems {
-        complain(format_args!("{}", problem.in_file(path)));
+        print_error(format_args!("{}", problem.in_file(path)));
     }
     anyhow::anyhow!("{} has {}", path.display(), count(problems.len(), "mistake"))
 }

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 
 pub use check::{Dump, check};
 pub use file::{FileArgs, Loaded, load};
-pub use output::{print, told_once};
+pub use output::{error_text, print};
 pub use policy::{PolicyCommand, policy};
 
 /// A TCP reverse proxy whose servers register themselves and whose balancing policies are plugins.

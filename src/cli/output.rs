@@ -18,7 +18,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// An error with its causes. Some errors repeat their cause in their own text; such a cause is left out.
-pub fn told_once(error: &anyhow::Error) -> String {
+pub fn error_text(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if text.is_empty() {
@@ -31,7 +31,7 @@ pub fn told_once(error: &anyhow::Error) -> String {
 }
 
 /// Writes a line to stderr, which may be closed.
-pub(super) fn complain(line: std::fmt::Arguments<'_>) {
+pub(super) fn print_error(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
@@ -43,9 +43,9 @@ mod tests {
     fn a_cause_is_told_once() {
         let error = |text: &str| anyhow::Error::new(io::Error::other("in use")).context(text.to_owned());
         assert_eq!(
-            told_once(&error("cannot listen on 1: in use; nothing was changed")),
+            error_text(&error("cannot listen on 1: in use; nothing was changed")),
             "cannot listen on 1: in use; nothing was changed"
         );
-        assert_eq!(told_once(&error("cannot read x")), "cannot read x: in use");
+        assert_eq!(error_text(&error("cannot read x")), "cannot read x: in use");
     }
 }

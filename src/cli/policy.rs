@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::file::{FileArgs, Loaded, load};
-use super::output::{complain, print};
+use super::output::{print, print_error};
 use crate::base::terminal::Style;
 use crate::config::flags;
 use crate::lab::{self, Lang};
@@ -124,7 +124,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         print(&format!("{}\n", report.json()))?;
     } else {
         print(&report.text(Style::of_stdout()))?;
-        report.complaints().for_each(|complaint| complain(format_args!("{complaint}")));
+        report.complaints().for_each(|complaint| print_error(format_args!("{complaint}")));
     }
     Ok(if report.fit { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
