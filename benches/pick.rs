@@ -30,7 +30,7 @@ use goproxy::policy::built_in::{self, BUILT_IN};
 use goproxy::policy::spec::ModuleSpec;
 use goproxy::policy::wasm::trial::Trial;
 use goproxy::policy::{IBalancePolicy, PickRequest, ServerSet};
-use goproxy::server::{Live, Origin, Server, ServerSettings};
+use goproxy::server::{Live, Origin, Server, ServerId, ServerSettings};
 
 /// The samples and what they are configured with.
 const MODULES: [(&str, &str); 3] = [("round_robin.wat", "{}"), ("client_hash.wat", "{}"), ("two_choices.wat", "{}")];
@@ -39,7 +39,7 @@ fn set(count: u32, weight: impl Fn(u32) -> u32) -> Arc<ServerSet> {
     let server = |index: u32| {
         let addr = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + index), 9_000));
         let settings = ServerSettings { weight: weight(index), ..ServerSettings::new(addr.into(), Origin::File) };
-        Arc::new(Server { id: index, settings, live: Arc::new(Live::new(vec![addr])) })
+        Arc::new(Server { id: ServerId(index), settings, live: Arc::new(Live::new(vec![addr])) })
     };
     Arc::new(ServerSet { generation: 1, backup: false, servers: (0..count).map(server).collect() })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use goproxy::base::terminal::Style;
 use goproxy::base::vital;
 use goproxy::cli::{self, Cli, Command, FileArgs, Loaded};
 use goproxy::config;
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
     done.unwrap_or_else(|error| {
         use std::io::Write;
         // Stderr may be closed; the exit code says it too.
-        let _ = writeln!(std::io::stderr(), "goproxy: {}", cli::told_once(&error));
+        let _ = writeln!(std::io::stderr(), "goproxy: {}", cli::error_text(&error));
         ExitCode::from(EXIT_FAILED)
     })
 }
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
 fn run(file: &FileArgs) -> anyhow::Result<ExitCode> {
     let loaded = cli::load(file)?;
     let log = &loaded.config.log;
-    let _flushed_last = log::init(log.format, log.level, log::is_color_wanted());
+    let _flushed_last = log::init(log.format, log.level, Style::of_stderr().is_colored);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let done = runtime.block_on(serve(loaded));

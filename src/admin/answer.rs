@@ -17,9 +17,10 @@ use warp::http::{HeaderValue, Method, Request, StatusCode};
 use super::endpoints::{self, Kind, Serves};
 use super::filter::Admitted;
 use super::guard::{self, Audience};
-use super::reply::{More, Note, Refusal, Response, cut};
+use super::reply::{More, Note, Refusal, Response};
 use super::server::Caller;
 use crate::base::clock;
+use crate::base::text::echo;
 use crate::config::AdminSettings;
 use crate::events::{self, AdminEvent, Event};
 
@@ -44,7 +45,7 @@ where
     let started = Instant::now();
     let peer = caller.peer;
     let (mut head, body) = request.into_parts();
-    let (method, path) = (head.method.clone(), cut(head.uri.path()));
+    let (method, path) = (head.method.clone(), echo(head.uri.path()));
     let endpoint = endpoints::find(head.uri.path(), serves);
     let audience = endpoint.map_or(Audience::Operators, |endpoint| endpoint.audience);
     let is_probe = endpoint.is_some_and(|endpoint| endpoint.kind == Kind::Probe);
@@ -109,7 +110,7 @@ fn tell(method: &Method, path: &str, peer: Option<SocketAddr>, status: StatusCod
     let is_routine = note.is_routine;
     let event = || {
         Event::Admin(AdminEvent::Request {
-            method: cut(method.as_str()).into(),
+            method: echo(method.as_str()).into(),
             path: path.into(),
             client: peer.map_or_else(|| "unix".into(), |addr| addr.to_string().into()),
             group: note.group,

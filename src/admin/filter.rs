@@ -17,8 +17,9 @@ use super::app::App;
 use super::endpoints::{Call, Endpoint, Kind};
 use super::guard::Rights;
 use super::params::Pairs;
-use super::reply::{Answer, More, Note, Refusal, Response, Routine, cut};
+use super::reply::{Answer, More, Note, Refusal, Response, Routine};
 use super::server::Peer;
+use crate::base::text::echo;
 
 /// What is known of a request that passed the guard; stands among its extensions.
 #[derive(Clone)]
@@ -75,8 +76,8 @@ async fn answer(app: Arc<App>, endpoint: &Endpoint, admitted: &Admitted, request
     check_method(&request.method, endpoint.kind, get_changes)?;
     let content_type = request.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("not ASCII"));
     let pairs = Pairs::parse(&request.query, content_type, &request.body)?;
-    note.group = pairs.text("group").map(|text| cut(text).into());
-    note.server = pairs.text("server").map(|text| cut(text).into());
+    note.group = pairs.text("group").map(|text| echo(text).into());
+    note.server = pairs.text("server").map(|text| echo(text).into());
     let Admitted { rights, peer, .. } = *admitted;
     let call = Call { app: Arc::clone(&app), pairs, headers: request.headers, rights, peer };
     let answering = (endpoint.answer)(call)?;
@@ -84,7 +85,7 @@ async fn answer(app: Arc<App>, endpoint: &Endpoint, admitted: &Admitted, request
 }
 
 fn not_found(path: &str) -> Refusal {
-    let msg = format!("{}: no such path; expected one of the documented endpoints, such as /group-list.do", cut(path));
+    let msg = format!("{}: no such path; expected one of the documented endpoints, such as /group-list.do", echo(path));
     Refusal::new(StatusCode::NOT_FOUND, "unknown_path", msg)
 }
 
@@ -97,7 +98,7 @@ fn check_method(method: &Method, kind: Kind, get_changes: bool) -> Result<(), Re
     if allowed.split(", ").any(|name| name == method.as_str()) {
         return Ok(());
     }
-    let msg = format!("method {}: not allowed here; expected {}", cut(method.as_str()), allowed.replace(", ", " or "));
+    let msg = format!("method {}: not allowed here; expected {}", echo(method.as_str()), allowed.replace(", ", " or "));
     Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", msg).with(More::Allow(allowed)))
 }
 

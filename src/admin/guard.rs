@@ -14,7 +14,8 @@ use warp::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use warp::http::request::Parts;
 use warp::http::{HeaderMap, HeaderName, StatusCode, Version};
 
-use super::reply::{More, Refusal, cut};
+use super::reply::{More, Refusal};
+use crate::base::text::echo;
 use crate::config::{AdminSettings, Secret};
 
 /// Whom an endpoint is for where tokens are configured.
@@ -57,7 +58,7 @@ pub(super) fn check(
     if !is_local && settings.token.is_none() {
         for name in host.into_iter().chain(head.uri.authority().map(|authority| authority.as_str())) {
             if !is_own_host(name) {
-                let msg = format!("Host: \"{}\" is foreign; expected an IP address, localhost, or a token", cut(name));
+                let msg = format!("Host: \"{}\" is foreign; expected an IP address, localhost, or a token", echo(name));
                 return Err(Refusal::new(StatusCode::FORBIDDEN, "foreign_host", msg));
             }
         }
@@ -96,7 +97,7 @@ fn is_own_host(host: &str) -> bool {
 fn check_origin(headers: &HeaderMap, host: Option<&str>) -> Result<(), Refusal> {
     const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     let refuse = |name: &str, value: &str| {
-        let msg = format!("{name}: \"{}\" is another site; this port answers no web page but its own", cut(value));
+        let msg = format!("{name}: \"{}\" is another site; this port answers no web page but its own", echo(value));
         Err(Refusal::new(StatusCode::FORBIDDEN, "cross_site", msg))
     };
     match single(headers, &ORIGIN) {

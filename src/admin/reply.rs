@@ -9,11 +9,9 @@ use warp::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, WWW_AUTHEN
 use warp::http::{HeaderValue, StatusCode};
 
 use super::codes;
+use crate::base::text::echo;
 use crate::config::Problem;
 use crate::control::ChangeError;
-
-/// Longest piece of a caller's input that an answer or a log line repeats, in characters.
-const ECHO_MAX: usize = 64;
 
 pub(super) type Response = warp::reply::Response;
 
@@ -93,14 +91,6 @@ pub(super) fn bytes(content_type: &'static str, body: Vec<u8>) -> Response {
     response
 }
 
-/// At most [`ECHO_MAX`] characters of `text`, with a mark where it was cut.
-pub(super) fn cut(text: &str) -> String {
-    match text.char_indices().nth(ECHO_MAX) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
-}
-
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, msg: impl Into<String>) -> Self {
         Self { status, code, msg: msg.into(), more: More::Nothing }
@@ -140,13 +130,13 @@ impl From<ChangeError> for Refusal {
         let msg = match &error {
             // Both repeat an address of up to 255 characters that somebody sent.
             ChangeError::ServerNotFound { group, server } => {
-                format!("group {group} has no server {}; worker-list.do shows its servers", cut(server.as_str()))
+                format!("group {group} has no server {}; worker-list.do shows its servers", echo(server.as_str()))
             }
-            ChangeError::ServerRefused { server, why } => format!("{} may not register: {why}", cut(server.as_str())),
+            ChangeError::ServerRefused { server, why } => format!("{} may not register: {why}", echo(server.as_str())),
             other => other.to_string(),
         };
         let (status, code) = match &error {
-            ChangeError::GroupNotFound(_) => (StatusCode::NOT_FOUND, "group_not_found"),
+            ChangeError::GroupNotFound(_) | ChangeError::CannotOpen(_) => (StatusCode::NOT_FOUND, "group_not_found"),
             ChangeError::GroupAmbiguous { .. } => (StatusCode::CONFLICT, "group_ambiguous"),
             ChangeError::ServerNotFound { .. } => (StatusCode::NOT_FOUND, "server_not_found"),
             ChangeError::ServerRefused { .. } => (StatusCode::FORBIDDEN, "server_refused"),
@@ -225,6 +215,7 @@ mod tests {
         let problem = Problem { line: 3, column: 5, path: "groups[0].listen".to_owned(), message: "bad".to_owned() };
         for (error, status, code) in [
             (ChangeError::GroupNotFound(1.into()), 404, "group_not_found"),
+            (ChangeError::CannotOpen(1.into()), 404, "group_not_found"),
             (ChangeError::GroupAmbiguous { port: 1, names: "a, b".into() }, 409, "group_ambiguous"),
             (ChangeError::ServerNotFound { group: 1.into(), server: server() }, 404, "server_not_found"),
             (ChangeError::ServerRefused { server: server(), why: "why".to_owned() }, 403, "server_refused"),
@@ -239,7 +230,11 @@ mod tests {
                 503,
                 "cannot_persist",
             ),
-            (ChangeError::Policy { group: 1.into(), source: ModuleError("why".to_owned()) }, 400, "policy_refused"),
+            (
+                ChangeError::Policy { group: 1.into(), source: ModuleError::Proxy("why".to_owned()) },
+                400,
+                "policy_refused",
+            ),
             (ChangeError::Stopping, 503, "stopping"),
         ] {
             let text = error.to_string();
@@ -266,12 +261,5 @@ mod tests {
             let refusal = Refusal::from(error);
             assert!(!refusal.msg.contains(&"b".repeat(10)) && refusal.msg.contains('…'), "{}", refusal.msg);
         }
-    }
-
-    #[test]
-    fn cutting_never_splits_a_character() {
-        assert_eq!(cut("short"), "short");
-        assert_eq!(cut(&"ä".repeat(ECHO_MAX)), "ä".repeat(ECHO_MAX));
-        assert_eq!(cut(&"ä".repeat(ECHO_MAX + 1)), format!("{}…", "ä".repeat(ECHO_MAX)));
     }
 }

@@ -1,5 +1,8 @@
-//! What every other part may use: the coarse clock, what groups are called, and threads that must not end.
+//! What every other part may use: the clock, random numbers, texts, terminals, what groups are called, vital threads.
 
 pub mod clock;
 pub mod label;
+pub mod random;
+pub mod terminal;
+pub mod text;
 pub mod vital;

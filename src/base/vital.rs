@@ -1,8 +1,8 @@
 //! Threads that must not end before they are told to.
 //!
-//! A proxy that has lost one of its threads could serve on for a long time, and yet be unable to load a policy, to stop
-//! a module that runs for ever, or to log. So a vital thread that panics is told of here, and whoever runs the process
-//! ends it ([`failed`]). When everything has been told to end, [`join_all`] waits until it has, for a bounded time.
+//! A proxy that has lost one of its threads could go on serving for a long time, but could not load a policy, stop a
+//! module that loops, or log. So when a vital thread panics, [`failed`] completes, and `main` ends the process. When
+//! the threads have been told to end, [`join_all`] waits for them, for a bounded time.
 //!
 //! Tasks are watched by whoever spawns them; see `proxy.rs`.
 

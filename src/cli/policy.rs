@@ -1,7 +1,7 @@
 //! `goproxy policy`: flags, streams and exit codes; the work is done in [`crate::lab`].
 //!
-//! What was asked for goes to stdout, as text or as one line of JSON, and why a module is unfit to stderr, a
-//! reason a line. A module that is unfit is exit code 1, not an error of ours.
+//! Results go to stdout, as text or as one line of JSON. The reasons why a module is unfit go to stderr, one per line.
+//! An unfit module means exit code 1; it is not an error of this program.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{FileArgs, Loaded, complain, load, print};
+use super::file::{FileArgs, Loaded, load};
+use super::output::{print, print_error};
+use crate::base::terminal::Style;
 use crate::config::flags;
-use crate::lab::{self, Lang, Style};
+use crate::lab::{self, Lang};
 use crate::policy::spec::ModuleSpec;
 
-/// What may be done with policies.
+/// The commands of `goproxy policy`.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
     /// Try a module as the proxy would use it: exit 0 if it is fit, or report every reason and exit 1
@@ -41,25 +43,25 @@ pub enum PolicyCommand {
     },
 }
 
-/// What `policy check` may be told.
+/// The arguments of `policy check`.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
     /// The module: .wasm (a component or a core module) or .wat
     file: PathBuf,
     /// Its configuration, a JSON object, as `config` in proxy.json
-    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = flags::module_config)]
+    #[arg(long, value_name = "JSON", default_value = flags::default_of("config"), value_parser = flags::module_config)]
     config: String,
     /// How long a pick may take, as `deadline` in proxy.json
-    #[arg(long, value_name = "TIME", default_value = "5ms", value_parser = flags::module_deadline)]
+    #[arg(long, value_name = "TIME", default_value = flags::default_of("deadline"), value_parser = flags::module_deadline)]
     deadline: Duration,
     /// How much memory an instance may have, as `memory` in proxy.json
-    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = flags::module_memory)]
+    #[arg(long, value_name = "SIZE", default_value = flags::default_of("memory"), value_parser = flags::module_memory)]
     memory: u64,
     /// How long compiling may take, as `compile_budget` in proxy.json
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = flags::module_compile_budget)]
+    #[arg(long, value_name = "TIME", default_value = flags::default_of("compile_budget"), value_parser = flags::module_compile_budget)]
     compile_budget: Duration,
     /// The largest file that is used, as `policy_max_bytes` in proxy.json
-    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = flags::policy_max_bytes)]
+    #[arg(long, value_name = "SIZE", default_value = flags::default_of("policy_max_bytes"), value_parser = flags::policy_max_bytes)]
     max_bytes: u64,
     /// Print one JSON object instead of text
     #[arg(long)]
@@ -83,11 +85,11 @@ pub enum LangArg {
     AssemblyScript,
 }
 
-/// Does what is asked for.
+/// Runs the command.
 ///
 /// # Errors
 ///
-/// `proxy.json` cannot be used, a new policy cannot be written, or stdout cannot be.
+/// `proxy.json` cannot be used, or a new policy or stdout cannot be written.
 pub fn policy(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
     match command {
         PolicyCommand::Check(args) => check(args),
@@ -122,7 +124,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         print(&format!("{}\n", report.json()))?;
     } else {
         print(&report.text(Style::of_stdout()))?;
-        report.complaints().for_each(|complaint| complain(format_args!("{complaint}")));
+        report.complaints().for_each(|complaint| print_error(format_args!("{complaint}")));
     }
     Ok(if report.fit { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

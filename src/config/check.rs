@@ -1,4 +1,4 @@
-//! What must hold between values: who is called what, who listens where, and which servers cannot be meant.
+//! Conditions between values: unique names, distinct addresses, and servers that cannot be right.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,7 +20,7 @@ pub(super) fn check(reader: &mut Reader) {
     check_loops(reader);
 }
 
-/// Reports names that are there twice, names that are another group's port, and groups that need a name.
+/// Reports names that occur twice, names that are the port of another group, and groups that need a name.
 fn check_names(reader: &mut Reader) {
     let (problems, listeners) = (&mut reader.problems, &reader.listeners);
     let mut first_at: HashMap<&str, usize> = HashMap::new();
@@ -52,8 +52,8 @@ fn check_names(reader: &mut Reader) {
     }
 }
 
-/// Reports every address that one listed before it takes already. Groups may share a port on different addresses when
-/// each has a name by which to tell them apart.
+/// Reports every address that an earlier one takes already. Groups may share a port on different addresses if each of
+/// them has a name.
 fn check_listeners(reader: &mut Reader) {
     let named: HashMap<usize, bool> = reader.names.iter().map(|named| (named.group, named.name.is_some())).collect();
     let has_name = |group: usize| named.get(&group).is_some_and(|has_name| *has_name);
@@ -67,7 +67,16 @@ fn check_listeners(reader: &mut Reader) {
             _ => false,
         };
         if let Some(early) = same_place {
-            let message = format!("port {port} is taken by {}; expected a port of its own", early.path);
+            let message = match early.group == late.group && late.group.is_some() {
+                true if early.addr == late.addr => {
+                    format!("\"{}\" is {} already; expected each address once", late.addr, early.path)
+                }
+                true => format!(
+                    "\"{}\" overlaps {}, \"{}\"; expected addresses that do not overlap",
+                    late.addr, early.path, early.addr
+                ),
+                false => format!("port {port} is taken by {}; expected a port of its own", early.path),
+            };
             reader.problems.add(late.offset, &late.path, message);
         } else if let Some(early) = taken.iter().find(same_id) {
             let owner = &early.path;
@@ -80,7 +89,7 @@ fn check_listeners(reader: &mut Reader) {
     }
 }
 
-/// Reports servers that cannot be meant, and those that are there twice.
+/// Reports servers that cannot be right, and servers that occur twice.
 fn check_servers(reader: &mut Reader) {
     let mut groups: HashMap<Option<usize>, Vec<SocketAddr>> = HashMap::new();
     reader.listeners.iter().for_each(|listens| groups.entry(listens.group).or_default().push(listens.addr));
@@ -121,8 +130,8 @@ pub(super) fn admin_sockets(admin: &AdminSettings) -> impl Iterator<Item = Socke
     admin_listen.into_iter().chain(admin.pprof_listen)
 }
 
-/// What is wrong with an address of a server of this group. An address that leads back to the group
-/// would make every session open the next one.
+/// Checks the address of a server of this group. A server that is the group itself would make every session open
+/// another one.
 fn check_server_addr(addr: &ServerAddr, group: &[SocketAddr], admin: &[SocketAddr]) -> Result<(), String> {
     if let Some(ip) = addr.literal().map(|socket| socket.ip())
         && (ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST))
@@ -138,7 +147,7 @@ fn check_server_addr(addr: &ServerAddr, group: &[SocketAddr], admin: &[SocketAdd
     Ok(())
 }
 
-/// What is wrong with a server that is to be written into this group.
+/// Checks a server that is to be added to this group.
 pub(super) fn check_server(
     server: &ServerSettings,
     group: &GroupSettings,
@@ -150,7 +159,7 @@ pub(super) fn check_server(
     check_labels(&server.labels)
 }
 
-/// What is wrong with a weight.
+/// Checks a weight.
 pub(super) fn check_weight(weight: u32) -> Result<(), String> {
     let (min, max) = (WEIGHT_RANGE.start(), WEIGHT_RANGE.end());
     if WEIGHT_RANGE.contains(&weight) {

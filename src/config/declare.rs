@@ -1,8 +1,8 @@
 //! The declaration of a key: the macro [`settings!`].
 //!
-//! A declaration binds a key's name, what its value may be, its default, when a change of it takes effect,
-//! its meaning and the field it fills. Reading, writing, comparing, the schema and the page of documentation
-//! follow from it; there is no other list of keys.
+//! A declaration binds a key's name, the kind of its value, its default, when a change takes effect, its documentation
+//! and its field. Reading, writing, comparing, the schema and `docs/configuration.md` follow from it; there is no other
+//! list of keys.
 
 use super::key::{Change, Style, Table};
 use super::object::Object;
@@ -13,8 +13,8 @@ pub(super) trait Fields: Clone + PartialEq + 'static {
     /// The keys.
     const TABLE: Table;
 
-    /// Reads all keys of `object`. One that is missing or wrong has the value of `base`, or else its default.
-    /// `None` when a required one is missing or wrong.
+    /// Reads all keys of `object`. A key that is missing or wrong takes the value of `base`, or else its default.
+    /// `None` when a required key is missing or wrong.
     fn read(reader: &mut Reader, object: &Object, base: Option<&Self>) -> Option<Self>;
 
     /// The values of all keys as JSON, in order.

@@ -1,22 +1,41 @@
-//! Values of the file where they come from elsewhere: from flags of the command line.
+//! Values of the file that are given as flags of the command line.
 //!
-//! They are read by the same declarations and with the same bounds as in the file, so that a module tried by hand
-//! is tried with what the file may say, and a mistake is told in the same words.
+//! The declarations of the file read them, with the same bounds, defaults and error texts: what can be tried by hand
+//! can be configured.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use jsonc_parser::ast::Value;
 
-use super::fields::{COMPILE_BUDGET, DEADLINE, MEMORY, POLICY_MAX_BYTES};
-use super::key::Kind;
+use super::declare::Fields;
+use super::fields::{COMPILE_BUDGET, Config, DEADLINE, MEMORY, POLICY_MAX_BYTES};
+use super::key::{Kind, keys};
 use super::kinds::free;
 use super::problem::{Place, Problem};
 use super::reader::Reader;
 use super::syntax::syntax;
 use super::units::quoted;
+use crate::policy::spec::ModuleSpec;
 
-/// A module's `config`: JSON text of an object, given back as the module is told it.
+/// The default of every key that a flag has, as the flag writes it.
+static DEFAULTS: LazyLock<HashMap<&'static str, String>> = LazyLock::new(|| {
+    let keys = keys(ModuleSpec::TABLE, false).chain(keys(Config::TABLE, false));
+    keys.filter_map(|key| Some((key.name, key.default()?.trim_matches('"').to_owned()))).collect()
+});
+
+/// The default of a key of a module, or of the whole file: `5ms`.
+///
+/// # Panics
+///
+/// There is no such key, or it has no default.
+pub fn default_of(key: &str) -> &'static str {
+    DEFAULTS.get(key).expect("a key with a default")
+}
+
+/// A module's `config`: JSON text of an object. Returns the text that the module gets.
 ///
 /// # Errors
 ///
@@ -81,6 +100,12 @@ mod tests {
         assert!(module_deadline("1h").unwrap_err().contains("out of range"));
         assert!(module_memory("1\u{1}").unwrap_err().contains("expected a whole number with a unit"));
         assert!(policy_max_bytes("1B").unwrap_err().contains("out of range"));
+    }
+
+    #[test]
+    fn flags_have_the_defaults_of_the_file() {
+        let defaults = ["config", "deadline", "memory", "compile_budget", "policy_max_bytes"].map(default_of);
+        assert_eq!(defaults, ["{}", "5ms", "16MiB", "1s", "8MiB"]);
     }
 
     #[test]

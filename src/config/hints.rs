@@ -1,9 +1,9 @@
 //! What words of other balancers are called here.
 //!
-//! Whoever moves from another program writes its words at first. `did_you_mean` finds what is spelled alike; this
-//! knows what is meant alike.
+//! Users who come from another program write its words at first. `did_you_mean` finds words of similar spelling; this
+//! finds words of the same meaning.
 
-/// Words of others, and what to write here.
+/// Words of other programs, and ours.
 const WORDS: &[(&str, &str)] = &[
     // Policies.
     ("leastconn", "least_sessions"),
@@ -33,7 +33,7 @@ const WORDS: &[(&str, &str)] = &[
     ("err", "error"),
 ];
 
-/// Keys of others, and the key here.
+/// Keys of other programs, and ours.
 const KEYS: &[(&str, &str)] = &[
     ("bind", "listen"),
     ("port", "listen"),
@@ -67,8 +67,7 @@ const KEYS: &[(&str, &str)] = &[
     ("worker_processes", "threads"),
 ];
 
-/// The ending of a message about a value that is another program's word for one of ours; `known` says what is
-/// accepted here.
+/// The ending of a message about a value that is another program's word for one of `known`.
 pub(super) fn word_of_others<'w>(word: &str, known: impl Iterator<Item = &'w str> + Clone) -> Option<String> {
     find(WORDS, word, known)
 }

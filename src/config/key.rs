@@ -1,4 +1,4 @@
-//! What is known of a key, and of the kind of value that it has.
+//! A key: its name, the kind of its value, its default and its meaning.
 
 use super::problem::Place;
 use super::reader::Reader;
@@ -12,12 +12,12 @@ pub enum Effect {
     NewSessions,
     /// When the process is started again.
     NextStart,
-    /// Never: the key says nothing to the proxy.
+    /// Never: the proxy ignores the key.
     Nothing,
 }
 
 impl Effect {
-    /// As the documentation says it.
+    /// The words of the documentation.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AtOnce => "at once",
@@ -38,7 +38,7 @@ pub(super) struct Key {
     pub(super) effect: Effect,
     /// A key of a group that `defaults` does not take.
     pub(super) is_own: bool,
-    /// What it means, as the lines of its doc comment.
+    /// Its doc comment, which is its documentation.
     pub(super) doc: &'static str,
     /// The declared default as JSON, if there is one.
     pub(super) declared_default: fn() -> Option<String>,
@@ -50,7 +50,7 @@ impl Key {
         (self.declared_default)().or_else(|| self.kind.implied_default())
     }
 
-    /// What it means, in whole sentences.
+    /// The documentation.
     pub(super) fn doc(&self) -> &'static str {
         self.doc.trim()
     }
@@ -64,7 +64,7 @@ pub(super) fn keys(table: Table, is_shared: bool) -> impl Iterator<Item = &'stat
     table.iter().copied().flatten().filter(move |key| !(is_shared && key.is_own))
 }
 
-/// What can be said of a kind of value without knowing its type.
+/// What a kind of value says of itself, whatever its type.
 pub(super) trait Describe {
     /// The JSON Schema of a value.
     fn schema(&self) -> serde_json::Value;
@@ -72,17 +72,17 @@ pub(super) trait Describe {
     /// What is expected, in the words of messages and documentation: `0 to 1024`.
     fn expected(&self) -> String;
 
-    /// True when the schema's pattern does not say all that [`Describe::expected`] does.
+    /// True when [`Describe::expected`] says more than the schema can.
     fn is_more_than_its_schema(&self) -> bool {
         false
     }
 
-    /// What a missing value means where no default is declared, as JSON.
+    /// As JSON, the value of a missing key without a declared default.
     fn implied_default(&self) -> Option<String> {
         None
     }
 
-    /// The keys of the objects that a value consists of, with what stands before their names in the documentation.
+    /// The keys of the objects within the value, each table with the prefix of its names in the documentation.
     #[cfg_attr(not(test), allow(dead_code, reason = "the test that writes the documentation asks"))]
     fn tables(&self, _name: &str) -> Vec<(String, Table)> {
         Vec::new()
@@ -91,13 +91,13 @@ pub(super) trait Describe {
 
 /// A kind of value: how it is read and written.
 pub(super) trait Kind: Describe {
-    /// What it is to the program.
+    /// The type that the program uses.
     type Value: PartialEq;
 
-    /// Reads `value`, which stands at `place`; `None` when it is wrong, which is then reported.
+    /// Reads `value` at `place`; reports a problem and returns `None` when it is wrong.
     fn read(&self, reader: &mut Reader, place: &Place, value: &jsonc_parser::ast::Value) -> Option<Self::Value>;
 
-    /// What a missing value means where no default is declared; `None` when there must be one.
+    /// The value of a missing key without a declared default; `None` for a required key.
     fn absent(&self, _reader: &mut Reader, _place: &Place) -> Option<Self::Value> {
         None
     }
@@ -105,7 +105,7 @@ pub(super) trait Kind: Describe {
     /// The value as JSON.
     fn write(&self, value: &Self::Value, style: &Style) -> String;
 
-    /// Adds the keys that differ, each by its path and with its effect.
+    /// Adds each key that differs, with its path and effect.
     fn changes(&self, key: (&str, Effect), old: &Self::Value, new: &Self::Value, found: &mut Vec<Change>) {
         if old != new {
             found.push(Change { path: key.0.to_owned(), effect: key.1 });
@@ -113,7 +113,7 @@ pub(super) trait Kind: Describe {
     }
 }
 
-/// A key whose value is another now.
+/// A key whose value has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// `admin.token`.
@@ -125,7 +125,7 @@ pub struct Change {
 /// How values are written.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Style {
-    /// Secrets that stand in the file are written out, and not as `***`.
+    /// Secrets are written out, not as `***`.
     pub(super) shows_secrets: bool,
     /// Paths below this folder are written relative to it.
     pub(super) folder: Option<std::path::PathBuf>,

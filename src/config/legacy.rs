@@ -1,4 +1,4 @@
-//! The flat file of the old program, read as the new form would say it.
+//! Reading the flat file of the old program.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -59,7 +59,7 @@ pub(super) fn read(reader: &mut Reader, root: &Value) -> Option<Config> {
         reader.problems.add(new.range.start, name, message);
         return None;
     }
-    // Every default of the new form holds; what an empty file would listen on does not count.
+    // The defaults of the new form hold, except for what an empty file listens on.
     let mut config = Config::read(reader, &Object::missing(&Place::Root, false), None)?;
     reader.listeners.clear();
 

@@ -1,7 +1,7 @@
-//! Groups whose servers are groups of this file: a chain is fine, a circle is not.
+//! Groups whose servers are other groups of this file: a chain is allowed, a circle is not.
 //!
-//! One client of a circle would make sessions until every descriptor is used up. Only addresses are judged here; what
-//! names resolve to is found out when the process runs.
+//! One client of a circle would make sessions until all descriptors are used up. Only addresses are checked here;
+//! circles through names are found when sessions run.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -36,8 +36,8 @@ pub(super) fn check_loops(reader: &mut Reader) {
     }
 }
 
-/// For each group that an edge names, one number that all groups have from which it can be reached and which can be
-/// reached from it (strongly connected components, after Kosaraju).
+/// The strongly connected component of each group that an edge names, as a number (Kosaraju's algorithm): groups with
+/// the same number can all reach each other.
 fn circles(edges: &BTreeSet<(usize, usize)>) -> HashMap<usize, usize> {
     let mut next: HashMap<usize, Vec<usize>> = HashMap::new();
     let mut previous: HashMap<usize, Vec<usize>> = HashMap::new();
@@ -62,7 +62,7 @@ fn circles(edges: &BTreeSet<(usize, usize)>) -> HashMap<usize, usize> {
     circle_of
 }
 
-/// Walks from `start` to all groups that `enter` takes; gives them in the order in which the walk has left them.
+/// Depth-first search from `start` through all groups that `enter` accepts; returns them in post-order.
 fn depth_first(start: usize, next: &HashMap<usize, Vec<usize>>, enter: &mut impl FnMut(usize) -> bool) -> Vec<usize> {
     let mut left = Vec::new();
     if !enter(start) {

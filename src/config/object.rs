@@ -1,4 +1,4 @@
-//! An object of the file and one value at a time out of it.
+//! An object of the file, read one key at a time.
 
 use std::collections::HashSet;
 
@@ -7,8 +7,9 @@ use jsonc_parser::common::Ranged;
 
 use super::hints::key_of_others;
 use super::key::{Kind, Table, keys};
-use super::problem::{Place, did_you_mean, shortened};
+use super::problem::Place;
 use super::reader::Reader;
+use crate::base::text::{did_you_mean, echo};
 
 /// An object of the file, or one that is missing and counts as empty.
 #[derive(Clone, Copy)]
@@ -42,7 +43,7 @@ impl<'v, 't, 'p> Object<'v, 't, 'p> {
                 let near = key_of_others(name, names.clone()).unwrap_or_else(|| did_you_mean(name, names.clone()));
                 let first = names.next().unwrap_or_default();
                 let known = names.fold(first.to_owned(), |list, name| format!("{list}, {name}"));
-                report(format!("unknown key \"{}\"; expected one of {known}{near}", shortened(name)));
+                report(format!("unknown key \"{}\"; expected one of {known}{near}", echo(name)));
             } else if !seen.insert(name) {
                 report(format!("the key {name} is there twice; expected it once"));
             }
@@ -75,8 +76,8 @@ impl<'v, 't, 'p> Object<'v, 't, 'p> {
         self.value.map_or(0, |object| object.range.start)
     }
 
-    /// Reads the value of a key, or else takes `base`, or else the default. `None` for a required key that is
-    /// missing or wrong, which is reported.
+    /// Reads the value of a key; falls back to `base`, then to the default. `None`, and a problem, for a required key
+    /// that is missing or wrong.
     pub(super) fn field<K: Kind>(
         &self,
         reader: &mut Reader,
@@ -100,8 +101,8 @@ impl<'v, 't, 'p> Object<'v, 't, 'p> {
 /// The value as a message shows it.
 pub(super) fn shown(value: &Value) -> String {
     match value {
-        Value::StringLit(text) => format!("\"{}\"", shortened(&text.value)),
-        Value::NumberLit(number) => shortened(number.value),
+        Value::StringLit(text) => format!("\"{}\"", echo(&text.value)),
+        Value::NumberLit(number) => echo(number.value),
         Value::BooleanLit(switch) => switch.value.to_string(),
         Value::NullKeyword(_) => "null".to_owned(),
         Value::Object(_) => "an object".to_owned(),

@@ -1,13 +1,14 @@
 //! Mistakes in the file: where, which key, what is wrong, what was expected.
 //!
-//! [`Problems`] collects them by byte offset while the file is walked, in any order, and turns the
-//! offsets into lines and columns in one pass at the end, so a file that is wrong everywhere costs no
-//! more to report than to read.
+//! [`Problems`] collects them by byte offset, in any order, and turns the offsets into lines and columns in one pass at
+//! the end. So even a file that is wrong everywhere is reported quickly.
 
 use std::fmt;
 use std::path::Path;
 
-/// One mistake in the file, or one thing worth knowing about it.
+use crate::base::text::echo;
+
+/// One mistake in the file.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
     /// 1-based line.
@@ -44,7 +45,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Where a value is in the document. It costs nothing until a problem prints it.
+/// Where a value is in the file. It is formatted only when a problem needs it.
 #[derive(Clone, Copy)]
 pub(super) enum Place<'p> {
     /// The whole file.
@@ -70,8 +71,8 @@ impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Root => Ok(()),
-            Self::Key(Self::Root, name) => f.write_str(&shortened(name)),
-            Self::Key(parent, name) => write!(f, "{parent}.{}", shortened(name)),
+            Self::Key(Self::Root, name) => f.write_str(&echo(name)),
+            Self::Key(parent, name) => write!(f, "{parent}.{}", echo(name)),
             Self::Index(parent, index) => write!(f, "{parent}[{index}]"),
         }
     }
@@ -121,28 +122,4 @@ impl Cursor {
             self.offset += c.len_utf8();
         }
     }
-}
-
-/// Longer words are like none that we know; comparing them would take long.
-const WORD_CHARS_MAX: usize = 64;
-
-/// `text` cut to a length that fits a message.
-pub(super) fn shortened(text: &str) -> String {
-    const CHARS_MAX: usize = 64;
-    // Control characters would break the one line that a problem has.
-    let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    let mut short: String = text.chars().take(CHARS_MAX).map(printable).collect();
-    if text.chars().nth(CHARS_MAX).is_some() {
-        short.push('…');
-    }
-    short
-}
-
-/// The ending of a message that names the one word the user may have meant; empty when none is near.
-pub(super) fn did_you_mean<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> String {
-    let word: String = word.to_lowercase().chars().take(WORD_CHARS_MAX).collect();
-    let far = known.into_iter().map(|known| (strsim::osa_distance(&word, known), known));
-    let near = far.filter(|(distance, known)| *distance <= 1.max(known.len() / 3));
-    let nearest = near.min_by_key(|(distance, _)| *distance);
-    nearest.map_or_else(String::new, |(_, nearest)| format!(" (did you mean {nearest}?)"))
 }

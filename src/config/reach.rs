@@ -1,4 +1,4 @@
-//! Which sockets a connect reaches, as far as addresses tell.
+//! Which listening sockets a connect can reach, judged by addresses alone.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
@@ -9,8 +9,7 @@ pub(super) fn overlap(a: IpAddr, b: IpAddr) -> bool {
     a.to_canonical() == b.to_canonical() || a.is_unspecified() || b.is_unspecified()
 }
 
-/// True when a connect to `server` reaches a socket that listens on `listen`, as far as that can be told without looking
-/// up names.
+/// True when a connect to `server` reaches a socket that listens on `listen`. Names are not looked up.
 pub(super) fn reaches(server: &ServerAddr, listen: SocketAddr) -> bool {
     if server.port() != listen.port() {
         return false;

@@ -1,8 +1,8 @@
 //! From the text of `proxy.json` to the checked [`Config`], or to every mistake in it.
 //!
-//! One walk over the file reads all keys. A wrong value is reported and its default stands in, so that the rest is
-//! still checked; what stands in never leaves this module, because one problem is enough to refuse the file. What must
-//! hold between values is checked at the end.
+//! One pass reads all keys. A wrong value is reported and replaced by its default, so that the rest can still be
+//! checked. Such a default never leaves this module, because one problem is enough to refuse the file. Conditions
+//! between values are checked at the end.
 
 use std::path::Path;
 

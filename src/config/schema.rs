@@ -1,4 +1,4 @@
-//! The JSON Schema of the file, for editors: the declared keys in another notation.
+//! The JSON Schema of the file, for editors, made from the declared keys.
 
 use serde_json::{Map, Value};
 

@@ -33,7 +33,7 @@ pub(super) fn without_bom(text: &str) -> &str {
 ///
 /// # Errors
 ///
-/// The first mistake in the syntax; behind it nothing can be told for sure.
+/// The first mistake in the syntax; what follows it cannot be judged.
 pub(super) fn syntax(text: &str) -> Result<Value<'_>, Vec<Problem>> {
     let fail = |offset: usize, message: String| {
         let mut problems = Problems::default();

@@ -1,7 +1,6 @@
 //! Times and sizes as people write them: a number and a unit, `"2.5s"`, `"64KiB"`.
 //!
-//! The forms are few on purpose, so that the schema can state them as one pattern and what is printed
-//! is read back as exactly the same value.
+//! The forms are few on purpose: one pattern in the schema covers them, and a printed value is read back unchanged.
 
 use std::time::Duration;
 

@@ -1,16 +1,15 @@
 //! Notices that files have changed: `proxy.json`, and the modules that policies are made of.
 //!
-//! Folders are watched, and a file only where it is a mount point by itself: editors rename a new file over the old one, and Kubernetes swaps
-//! a symbolic link in one of the folders above. Every link on the way to a file, and the file itself,
-//! is watched through the folder that holds it; where a folder is missing, its parent is watched until it
-//! is back. All of that is worked out and set up anew before each look at the files, so nothing that
-//! happens in between is missed.
+//! Folders are watched rather than files, because editors rename a new file over the old one and Kubernetes swaps a
+//! symbolic link in a folder above. (A file that is a mount point is watched itself.) Each link on the way to a file,
+//! and the file itself, is watched through the folder that holds it. Where a folder is missing, its parent is watched
+//! until the folder is back. The watches are set up anew before each look at the files, so that nothing in between is
+//! missed.
 //!
-//! They are looked at after [`QUIET`] without events or [`QUIET_MAX`] with them; every [`POLL`] their
-//! stamps are compared, because some mounts send no events, and every [`POLL_BLIND`] where watching
-//! itself is impossible, so that a change is still seen within about a second. What counts as a change
-//! differs: of [`watch_file`] another content, of [`watch_files`] any event. What is in the files, and
-//! whether it differs from what runs, is the caller's business.
+//! After an event the files are looked at once [`QUIET`] has passed without another one, and after [`QUIET_MAX`] at the
+//! latest. Besides, their stamps are compared every [`POLL`], because some mounts send no events, or every
+//! [`POLL_BLIND`] where watching is impossible. For [`watch_file`] a change is a different content, for [`watch_files`]
+//! any event. Whether the content differs from what runs is left to the caller.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -34,30 +33,29 @@ use xxhash_rust::xxh3::Xxh3Default;
 use crate::base::vital;
 use crate::events::{self, ConfigEvent, Subscription};
 
-/// How long nothing must happen before the files are looked at: most writers are done by then.
+/// The files are looked at after this time without an event: most writers are done by then.
 pub const QUIET: Duration = Duration::from_millis(200);
 
-/// When they are looked at at the latest, however busy their writer is.
+/// The longest time from an event to a look, however many events follow.
 pub const QUIET_MAX: Duration = Duration::from_secs(2);
 
-/// How often they are looked at without any event.
+/// The time between two looks without any event.
 pub const POLL: Duration = Duration::from_secs(30);
 
-/// How often, while events cannot be had.
+/// The same where events are not available.
 pub const POLL_BLIND: Duration = Duration::from_secs(1);
 
 /// As many symbolic links as Linux follows in one path.
 const LINKS_MAX: usize = 40;
 
-/// Calls `on_change` whenever the content of the file at `path` is another than was last read.
+/// Calls `on_change` whenever the content of the file at `path` differs from what was last read.
 ///
-/// `last_read` is the 64-bit XXH3 of that content; whoever reads the file is to keep it, so a content that
-/// was here before is a change when somebody has read another since. A file that is gone or cannot be
-/// read changes nothing.
+/// `last_read` is the 64-bit XXH3 of the content that was last read. Everybody who reads the file sets it, so that a
+/// former content that returns counts as a change, too. A file that is missing or cannot be read is no change.
 ///
-/// The first look comes at once, when the watches are set up: the file may have changed since the caller
-/// read it. Events that come while `on_change` runs lead to another look afterwards. Ends when `shutdown`
-/// is cancelled, at any point but within `on_change`.
+/// The first look comes at once, when the watches are set up: the file may have changed since the caller read it.
+/// Events during `on_change` lead to another look after it. Ends when `shutdown` is cancelled, but never in the middle
+/// of `on_change`.
 pub async fn watch_file<F>(
     path: PathBuf,
     last_read: Arc<AtomicU64>,
@@ -70,7 +68,7 @@ pub async fn watch_file<F>(
     follow(Watched::new(content), on_change, None, &shutdown).await;
 }
 
-/// Calls `on_change` whenever one of these files may have changed: appeared, got another content, gone.
+/// Calls `on_change` whenever one of these files may have appeared, changed or gone.
 ///
 /// `paths` is asked anew before each look, and `others` tells when its answer has become another. That leads to a call
 /// as soon as the new files are watched, so that what happened to them before is not missed. For the same reason the
@@ -154,13 +152,13 @@ async fn something(signal: &Notify, others: &mut Option<Others>) {
 /// Why the files are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// Something happened: the stamp does not count, because it may miss two writes within one tick.
+    /// An event: it counts whatever the stamp is, because two writes within one tick leave the same stamp.
     Event,
-    /// Time has passed: only another stamp counts.
+    /// Time has passed: only a different stamp counts.
     Poll,
 }
 
-/// What tells one state of a file from another without reading it.
+/// What distinguishes two versions of a file without reading them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -297,8 +295,8 @@ impl<S: Subject> Watched<S> {
         self.subject.is_changed(&paths, cause)
     }
 
-    /// Watches the folders that matter now, and no other. Even those that mattered before are watched
-    /// anew: a folder may have been replaced by another of the same name.
+    /// Watches the folders that matter now, and no others. All are watched anew: a folder may have been replaced by
+    /// another of the same name.
     fn set_up(&mut self, paths: &[PathBuf]) {
         if self.watcher.as_ref().is_some_and(|(_, is_over)| is_over.load(SeqCst)) {
             tell(ConfigEvent::FilesWatchedAnew { path: first(paths) });
@@ -330,7 +328,7 @@ impl<S: Subject> Watched<S> {
     }
 }
 
-/// What the thread of `notify` calls with each event; gone with that thread.
+/// Called by the thread of `notify` with each event; dropped when that thread ends.
 struct Ears {
     relevant: Arc<ArcSwap<BTreeSet<PathBuf>>>,
     signal: Arc<Notify>,
@@ -349,7 +347,7 @@ impl EventHandler for Ears {
 
 impl Drop for Ears {
     fn drop(&mut self) {
-        // By surprise, or with the watcher, and then nobody hears of it.
+        // The thread ended unexpectedly, or with the watcher, and then nobody is waiting.
         self.is_over.store(true, SeqCst);
         self.signal.notify_one();
     }
@@ -390,8 +388,8 @@ struct Way {
     /// The paths whose events matter: each link, the first part that is missing or else the file, and
     /// the folders themselves.
     relevant: BTreeSet<PathBuf>,
-    /// Files that are mount points. What happens to them is told to the folder they come from, which may be out of reach,
-    /// so they are watched themselves.
+    /// Files that are mount points. Their events belong to the folder they were mounted from, which may be out of
+    /// reach, so they are watched themselves.
     mounted: BTreeSet<PathBuf>,
 }
 

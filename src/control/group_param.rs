@@ -4,17 +4,14 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use crate::group::GroupId;
-
-/// Longest name of a group, in bytes.
-pub const GROUP_NAME_LEN_MAX: usize = 64;
+use crate::group::{GroupId, is_name};
 
 /// A group as somebody who asks names it. [`super::Control::group`] finds the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupParam {
     /// The port, 1 to 65535, where only one group has it.
     Port(u16),
-    /// The name: lower-case letters, digits, `_` and `-`, but not digits alone.
+    /// The name; see [`is_name`].
     Name(Box<str>),
     /// The whole address.
     Listen(SocketAddr),
@@ -42,12 +39,11 @@ impl FromStr for GroupParam {
     type Err = GroupParamError;
 
     fn from_str(text: &str) -> Result<Self, GroupParamError> {
-        let is_in_name = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
         if text.is_empty() {
             Err(GroupParamError)
         } else if text.bytes().all(|byte| byte.is_ascii_digit()) {
             text.parse().ok().filter(|port| *port > 0).map(Self::Port).ok_or(GroupParamError)
-        } else if text.len() <= GROUP_NAME_LEN_MAX && text.bytes().all(is_in_name) {
+        } else if is_name(text) {
             Ok(Self::Name(text.into()))
         } else {
             text.parse::<SocketAddr>().ok().filter(|addr| addr.port() > 0).map(Self::Listen).ok_or(GroupParamError)
@@ -80,6 +76,7 @@ impl From<u16> for GroupParam {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::group::NAME_LEN_MAX;
 
     #[test]
     fn a_group_is_a_port_a_name_or_an_address() {
@@ -100,7 +97,7 @@ mod tests {
         {
             assert_eq!(text.parse::<GroupParam>(), Err(GroupParamError), "{text}");
         }
-        assert!("x".repeat(GROUP_NAME_LEN_MAX).parse::<GroupParam>().is_ok());
-        assert!("x".repeat(GROUP_NAME_LEN_MAX + 1).parse::<GroupParam>().is_err());
+        assert!("x".repeat(NAME_LEN_MAX).parse::<GroupParam>().is_ok());
+        assert!("x".repeat(NAME_LEN_MAX + 1).parse::<GroupParam>().is_err());
     }
 }

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use tokio::sync::{mpsc, oneshot};
 
 pub use difference::Difference;
-pub use group_param::{GROUP_NAME_LEN_MAX, GroupParam, GroupParamError};
+pub use group_param::{GroupParam, GroupParamError};
 pub use keepalive::{KeepaliveOutcome, REGISTERED_MAX};
 pub(crate) use runner::Runner;
 pub(crate) use said::write_said;
@@ -82,6 +82,9 @@ pub enum ChangeError {
     /// No group has this port, name or address.
     #[error("no group {0}; group-list.do shows the groups, group-open.do makes one")]
     GroupNotFound(GroupParam),
+    /// No group has this name or address, and a new one cannot be made of it.
+    #[error("no group {0}; expected a group that group-list.do shows, or the port of a new one")]
+    CannotOpen(GroupParam),
     /// Several groups have this port.
     #[error("port {port} belongs to the groups {names}; expected the name of one of them, or an address it listens on")]
     GroupAmbiguous {
@@ -207,11 +210,12 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// [`ChangeError::GroupNotFound`] for a name or an address that no group has.
+    /// [`ChangeError::CannotOpen`] for a name or an address that no group has.
     pub fn group_to_open(&self, group: &GroupParam) -> Result<GroupId, ChangeError> {
         match (self.group(group), group.as_port()) {
             (Ok(found), _) => Ok(found.id().clone()),
             (Err(ChangeError::GroupNotFound(_)), Some(port)) => Ok(port.into()),
+            (Err(ChangeError::GroupNotFound(group)), None) => Err(ChangeError::CannotOpen(group)),
             (Err(error), _) => Err(error),
         }
     }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::SERVERS;
+use super::echo::SERVERS;
 
 /// The last parts of the clients' addresses, 127.0.0.x.
 const SOURCES: std::ops::RangeInclusive<u8> = 2..=40;

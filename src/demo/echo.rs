@@ -18,6 +18,9 @@ use tokio_util::task::TaskTracker;
 use super::admin::Admin;
 use super::port::Port;
 
+/// How many of them there are.
+pub(super) const SERVERS: usize = 4;
+
 /// How often it says that it lives; several times within its lease, so that one late heartbeat costs nothing.
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(300);
 

@@ -14,28 +14,19 @@ pub mod http;
 mod modules;
 mod port;
 mod screen;
+mod stage;
 mod script;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
-use crate::config;
-use crate::proxy::Proxy;
-use admin::Admin;
 use clients::Clients;
-use echo::EchoServer;
-use port::Port;
 use screen::Screen;
-
-/// How many servers there are.
-const SERVERS: usize = 4;
+use stage::Stage;
 
 /// The script is over by then, or has failed. What comes after takes a second at most.
 const TIME_MAX: Duration = Duration::from_secs(18);
@@ -91,75 +82,6 @@ async fn show(keep: bool) -> anyhow::Result<ExitCode> {
     proxy.stop().await;
     let is_good = played?;
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Everything but the proxy.
-struct Stage {
-    /// Holds the file; gone with this value.
-    folder: TempDir,
-    admin: Admin,
-    group: Port,
-    /// Keeps the admin's port ours.
-    _admin_port: Port,
-    servers: Vec<EchoServer>,
-    clients: Option<Clients>,
-}
-
-impl Stage {
-    fn new() -> anyhow::Result<Self> {
-        let admin_port = Port::reserve()?;
-        Ok(Self {
-            folder: tempfile::Builder::new().prefix("goproxy-demo-").tempdir()?,
-            admin: Admin(admin_port.addr),
-            group: Port::reserve()?,
-            _admin_port: admin_port,
-            servers: (1..=SERVERS).map(EchoServer::new).collect::<Result<_, _>>()?,
-            clients: None,
-        })
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join(config::FILE_NAME)
-    }
-
-    /// Writes the file and starts the proxy from it.
-    async fn start_proxy(&self) -> anyhow::Result<Proxy> {
-        let (path, text) = (self.path(), file(self.admin.0, self.group.addr));
-        std::fs::write(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
-        let config = config::parse(&path, &text)
-            .map_err(|problems| anyhow!("the demonstration's own file is wrong: {:?}", problems.first()))?;
-        Ok(Proxy::start(path, &text, config).await?)
-    }
-
-    async fn clear(&mut self) {
-        if let Some(clients) = self.clients.take() {
-            clients.stop().await;
-        }
-        for server in &mut self.servers {
-            server.kill().await;
-        }
-    }
-}
-
-/// The file the proxy starts with. Its comments are there to survive.
-fn file(admin: SocketAddr, group: SocketAddr) -> String {
-    format!(
-        r#"{{
-  // Written by `goproxy demo`. What is changed over HTTP is written here, and what is edited here takes effect.
-  "admin": {{ "listen": "{admin}" }},
-  "policies_dir": "policies",      // within this folder
-  "threads": 2,
-  "groups": [
-    {{
-      "listen": "{group}",
-      "policy": "round_robin",     // how the next server is picked
-      "heartbeat_timeout": "2s",   // a server is believed that long
-      "servers": []                // they register themselves
-    }}
-  ]
-}}
-"#
-    )
 }
 
 /// What ends the demonstration early.

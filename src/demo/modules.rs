@@ -3,9 +3,9 @@
 use anyhow::Context;
 use serde_json::Value;
 
-use super::SERVERS;
+use super::echo::SERVERS;
 use super::script::Script;
-use crate::lab::grouped;
+use crate::base::text::{grouped, hex};
 
 /// A sample of the folder `policies/`: a client's IP decides.
 const GOOD: &str = include_str!("../../policies/client_hash.wat");
@@ -90,5 +90,5 @@ fn module(answer: &Value) -> &Value {
 
 fn sha256(text: &str) -> String {
     use crate::policy::wasm::source;
-    source::hex(&source::sha256(text.as_bytes()))
+    hex(&source::sha256(text.as_bytes()))
 }

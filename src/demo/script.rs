@@ -12,10 +12,11 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::clients::{Clients, Phase, Tally};
-use super::screen::{Row, Screen, size};
-use super::{SERVERS, Stage};
+use super::echo::{EchoServer, SERVERS};
+use super::screen::{Row, Screen};
+use super::stage::Stage;
+use crate::base::text::{grouped, size};
 use crate::config;
-use crate::lab::grouped;
 
 /// Clients at a time, and the longest pause of each between two sessions.
 const CLIENTS: usize = 16;
@@ -269,7 +270,7 @@ impl Script<'_> {
     }
 
     fn rows(&self, phase: &Phase) -> Vec<Row> {
-        let row = |(index, server): (usize, &super::EchoServer)| Row {
+        let row = |(index, server): (usize, &EchoServer)| Row {
             name: format!("server {}", index + 1),
             sessions: phase.sessions[index],
             is_alive: server.is_alive(),

@@ -1,7 +1,7 @@
 //! Who says that a server exists, and until when.
 //!
-//! A server is in its group for as long as a claim gives it a place, and may be online for as long as a claim is
-//! live. What speaks against its being picked is a verdict, see [`offline`](super::offline).
+//! A server is in its group while a claim gives it a place, and may be online while a claim is live. What keeps a
+//! server from being picked is a verdict; see [`offline`](super::offline).
 
 use std::mem::discriminant;
 
@@ -10,22 +10,22 @@ use super::lease::Lease;
 /// Who says that a server exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// The file, in its owner's words; until the file no longer does.
+    /// The file, because its owner wrote the server there.
     File,
-    /// The file, because the server once registered itself: keeps its place, weight and state until somebody removes
-    /// it, and does not bring it online.
+    /// The file, because the server once registered itself. Keeps the server's place, weight and state until somebody
+    /// removes it, but does not bring it online.
     Remembered,
     /// The server itself, until its lease runs out.
     Heartbeat(Lease),
-    /// Whoever looks for servers in a test, until that is taken back.
+    /// A source that exists only in tests.
     #[cfg(test)]
     Discovered,
 }
 
-/// What a claim is good for now.
+/// What a claim is worth now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
-    /// Nothing: it is over.
+    /// Nothing.
     Over,
     /// The server keeps its place in the list.
     Place,
@@ -34,7 +34,7 @@ pub(super) enum Standing {
 }
 
 impl Claim {
-    /// The one place that tells what each kind of claim is good for.
+    /// The one place that says what each kind of claim is worth.
     pub(super) fn standing(&self) -> Standing {
         match self {
             Self::File => Standing::Live,
@@ -52,12 +52,12 @@ impl Claim {
 pub(super) struct Claims(Vec<Claim>);
 
 impl Claims {
-    /// The best that the claims are good for together.
+    /// The most that any of the claims is worth.
     pub(super) fn standing(&self) -> Standing {
         self.0.iter().map(Claim::standing).max().unwrap_or(Standing::Over)
     }
 
-    /// Takes a claim in the place of the one of its kind.
+    /// Adds a claim, or replaces the one of its kind.
     pub(super) fn set(&mut self, claim: Claim) {
         match self.0.iter_mut().find(|known| discriminant(*known) == discriminant(&claim)) {
             Some(known) => *known = claim,

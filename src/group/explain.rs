@@ -1,9 +1,8 @@
 //! Which server a client would get now, and why not the others.
 //!
-//! The answer is found by the very walk that serves clients, [`Snapshot::find`], with two differences: the
-//! policy that is asked is a rehearsal, and no place is taken. So nothing changes by asking, and nothing is
-//! decided here: the reasons are read off where the walk ended. Servers fill up and fall under suspicion all
-//! the time; the answer is that of the moment.
+//! The answer comes from the function that serves clients, [`Snapshot::find`], with two differences: the policy is a
+//! rehearsal, and no place on a server is taken. So asking changes nothing, and this module decides nothing: it only
+//! says what `find` met. Servers become full or suspect at any moment, so the answer holds for now only.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,9 +13,10 @@ use super::offline::Offline;
 use super::snapshot::{PickError, Question, Snapshot};
 use super::view::Candidate;
 use crate::base::clock;
+use crate::policy::RehearsalError;
 use crate::policy::built_in;
 use crate::policy::spec::PolicySpec;
-use crate::server::{Server, ServerAddr};
+use crate::server::{Server, ServerAddr, ServerId};
 
 /// Which server a client would get, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,22 +27,22 @@ pub struct Explanation {
     pub policy: PolicySpec,
     /// Every server of the group, in order.
     pub candidates: Vec<Candidate>,
-    /// What the answer does not tell; empty when there is nothing.
+    /// What else one should know to read the answer.
     pub notes: Vec<String>,
 }
 
 /// Why nothing can be explained.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExplainError {
-    /// A server that is said to have been tried is not one of the group's.
+    /// A server named as tried is not in the group.
     #[error("no server {0}")]
     ServerNotFound(ServerAddr),
-    /// The policy cannot be asked without changing what it does.
+    /// The policy cannot be asked without side effects.
     #[error("cannot rehearse the policy: {0}")]
-    CannotRehearse(String),
+    CannotRehearse(#[from] RehearsalError),
 }
 
-/// Where the walk ended.
+/// The server that would be picked, and in which pass.
 struct Chosen {
     server: Arc<Server>,
     avoided_suspects: bool,
@@ -55,13 +55,13 @@ struct Seen {
     /// Every server, and why it is not shown to the policy.
     servers: Vec<(Arc<Server>, Option<Offline>)>,
     /// The ids of those that were tried.
-    tried: Vec<u32>,
+    tried: Vec<ServerId>,
 }
 
 impl Group {
-    /// Tells which server `client` would get now if it had tried these, and why not each of the others.
+    /// Says which server `client` would get now if it had tried these servers, and for each other server why not.
     ///
-    /// Changes nothing. A module runs for this, up to its deadline.
+    /// Changes nothing. A policy in WebAssembly runs, up to its deadline.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl Group {
     ) -> Result<Explanation, ExplainError> {
         let Seen { snapshot, servers, tried } = self.see(tried)?;
         let question = Question { client, tried: &tried, now_ms, random };
-        let rehearsal = snapshot.rehearsal().map_err(ExplainError::CannotRehearse)?;
+        let rehearsal = snapshot.rehearsal()?;
         let found = rehearsal.find(question, |request, server, _| {
             (!server.is_full()).then(|| Chosen {
                 server: Arc::clone(server),
@@ -141,7 +141,7 @@ impl Group {
     }
 }
 
-/// Whether the policy might have named this server, and why it did or did not.
+/// Whether the policy could have picked this server, and why it did or did not.
 fn why(
     server: &Server,
     offline: Option<&Offline>,

@@ -49,7 +49,7 @@ impl From<u16> for GroupId {
     }
 }
 
-/// A number where it is a port, as it always was; else a text.
+/// A number where it is a port, or else a text.
 impl serde::Serialize for GroupId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.as_port() {
@@ -84,7 +84,7 @@ impl PartialOrd for GroupId {
     }
 }
 
-/// Where a group listens: one address or several. The first is kept apart, because sessions need its port.
+/// The addresses of a group. The first is a field of its own, because sessions need its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     first: SocketAddr,
@@ -92,7 +92,7 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// All of these; `None` without any.
+    /// `None` for an empty list.
     pub fn all(addresses: Vec<SocketAddr>) -> Option<Self> {
         let mut addresses = addresses.into_iter();
         Some(Self { first: addresses.next()?, others: addresses.collect() })

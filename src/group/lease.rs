@@ -1,13 +1,13 @@
 //! Leases: how long a server that registered itself is believed.
 //!
 //! A lease runs out one time-out after the last heartbeat, on the monotonic clock. When most servers of a group fall
-//! silent at once, it is more likely that their heartbeats are lost than that all of them are gone: their leases are
-//! then kept and a warning is logged. (Netflix's Eureka calls this self-preservation.) A kept lease is worth what
-//! connects show: a server that does not answer is offline, see [`Offline::Unanswered`](super::offline::Offline).
+//! silent at once, lost heartbeats are more likely than that all servers are gone: their leases are then kept, and a
+//! warning is logged. (Netflix's Eureka calls this self-preservation.) While a lease is kept, connects decide: a server
+//! that does not answer is offline, see [`Offline::Unanswered`](super::offline::Offline).
 //!
-//! Leases are kept until heartbeats return, or until some server has sent its heartbeats on time for
-//! [`PROOF_TIMEOUTS`]: then heartbeats do arrive, and the others are silent by themselves. A lease that nobody has
-//! renewed since the process started is never kept.
+//! Leases are kept until heartbeats return, or until one server has sent its heartbeats on time for [`PROOF_TIMEOUTS`].
+//! That proves that heartbeats arrive, so the silent servers are really silent. A lease that was not renewed since the
+//! process started is never kept.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::base::label::GroupLabel;
 use crate::events::{self, Event, GroupChange};
 use crate::server::ServerAddr;
 
-/// With fewer silent servers than this, each is believed to be gone.
+/// With fewer silent servers than this, none of their leases is kept.
 const SILENT_MIN: usize = 3;
 
-/// So many time-outs of heartbeats on time prove that heartbeats arrive.
+/// How many time-outs one server must send heartbeats on time to prove that they arrive.
 const PROOF_TIMEOUTS: u64 = 3;
 
 /// The shortest pause between two tries of a server whose lease is kept.
@@ -30,14 +30,14 @@ const TRY_PAUSE_MIN_MS: u64 = 100;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     until_ms: u64,
-    /// When the last heartbeat came; without any, when the lease was given.
+    /// When the last heartbeat came; before the first one, when the lease began.
     heard_ms: u64,
-    /// When the first of those heartbeats came that have been on time since.
+    /// Heartbeats have been on time since then.
     on_time_since_ms: u64,
     /// A heartbeat has come since the process started.
     is_proven: bool,
     phase: Phase,
-    /// The server's own idea of its load.
+    /// The load that the server reports.
     pub(super) load: Option<u32>,
 }
 
@@ -71,7 +71,7 @@ pub struct LeaseCheck {
     pub preserving: bool,
     /// When something may change next, on the clock of [`clock::coarse_ms`]; `None` without leases.
     pub next_ms: Option<u64>,
-    /// Servers to try now; [`Group::tried`](super::Group::tried) wants to know what came of each.
+    /// Servers to try now; the outcome of each goes to [`Group::tried`](super::Group::tried).
     pub trials: Vec<Trial>,
 }
 
@@ -88,7 +88,7 @@ impl Lease {
         }
     }
 
-    /// One whole time-out from a heartbeat, after `before`. `load` is what the heartbeat told of it.
+    /// One whole time-out from a heartbeat. `before` is the lease so far, `load` what the heartbeat reports.
     pub(super) fn renewed(before: Option<&Self>, now_ms: u64, timeout: Duration, load: Option<u32>) -> Self {
         let on_time = before.filter(|before| before.phase == Phase::Running);
         Self {
@@ -110,7 +110,7 @@ impl Lease {
         Self { phase: Phase::Kept { try_ms: 0 }, is_proven: true, ..Self::new(0, Duration::ZERO) }
     }
 
-    /// True until a check has ended it: only there is it known whether it is to be kept.
+    /// True until a check has ended it. A lease that has run out is live until then, because the check may keep it.
     pub(super) fn is_live(&self) -> bool {
         self.phase != Phase::Ended
     }
@@ -129,7 +129,7 @@ impl Lease {
         self.until_ms.saturating_sub(now_ms)
     }
 
-    /// True when the server is to be tried now; not again before [`Lease::tried`].
+    /// True when the server is due for a try; then false until [`Lease::tried`].
     pub(super) fn take_try(&mut self, now_ms: u64) -> bool {
         let is_due = matches!(self.phase, Phase::Kept { try_ms } if try_ms <= now_ms);
         if is_due {
@@ -138,14 +138,14 @@ impl Lease {
         is_due
     }
 
-    /// The server was tried: again in one time-out.
+    /// The server was tried; the next try is due in one time-out.
     pub(super) fn tried(&mut self, now_ms: u64, timeout: Duration) {
         if self.is_kept() {
             self.phase = Phase::Kept { try_ms: now_ms + clock::as_ms(timeout).max(TRY_PAUSE_MIN_MS) };
         }
     }
 
-    /// Adds the time for which nobody listened to heartbeats, as far as the lease was waiting for one.
+    /// Adds the time for which nobody read heartbeats, as far as the lease was running then.
     fn extend(&mut self, late_ms: u64, now_ms: u64) {
         if self.phase == Phase::Running {
             self.until_ms = self.until_ms.saturating_add(late_ms.min(now_ms.saturating_sub(self.heard_ms)));
@@ -157,7 +157,7 @@ impl Lease {
     }
 }
 
-/// The leases of one group: what is remembered between two checks.
+/// What is remembered of a group's leases between two checks.
 #[derive(Debug, Default)]
 pub(super) struct Keeper {
     /// Since when leases have been kept.
@@ -165,12 +165,11 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Ends the leases that have run out, or keeps them where too many would go at once. `late_ms` is by how much the
-    /// check comes too late: the process was stopped or had no processor, and heartbeats may be waiting.
+    /// Ends the leases that have run out, or keeps them where too many would end at once. `late_ms` is how late the
+    /// check is: the process was stopped or had no processor, and heartbeats may be waiting.
     ///
-    /// Silent is a server that has not been heard of for more than half a time-out: whoever sends its heartbeats in
-    /// time has at least two in that, and one that has missed them is on its way out. That makes the mass visible
-    /// when the first lease runs out, not when the last does.
+    /// A server counts as silent after half a time-out without a heartbeat: servers send at least two in that time. So
+    /// a loss of many is seen when the first lease runs out, and not only when the last does.
     pub(super) fn check(
         &mut self,
         leases: &mut [&mut Lease],
@@ -200,7 +199,7 @@ impl Keeper {
             }
         }
         if outcome.preserving {
-            // Heartbeats may return, more leases run out, or clients find a server dead, at any time.
+            // At any time heartbeats may return, more leases may run out, and clients may find that a server is gone.
             outcome.next_ms = Some(now_ms + (half / 4).max(10));
         }
         let change = match (self.since_ms.is_some(), outcome.preserving) {
@@ -220,8 +219,8 @@ impl Keeper {
         outcome
     }
 
-    /// True when a server has been heard on time for so long since leases are kept that the way of heartbeats is
-    /// proven to be open.
+    /// True when one server has sent its heartbeats on time for long enough, since leases are kept, to prove that
+    /// heartbeats arrive.
     fn heartbeats_arrive(&self, leases: &[&mut Lease], now_ms: u64, timeout: Duration) -> bool {
         let Some(since_ms) = self.since_ms else {
             return false;

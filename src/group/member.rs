@@ -1,7 +1,7 @@
 //! One server of a group, online or not.
 //!
-//! It is online while a claim to it is live and no verdict is against it. Verdicts are the operator's state, a connect
-//! that failed while its lease is kept, a name that does not resolve, and a full server; [`Member::offline`] is the
+//! It is online while one of its claims is live and no verdict is against it. The verdicts are the operator's state, a
+//! failed connect while its lease is kept, a name that does not resolve, and a full server. [`Member::offline`] is the
 //! one place that weighs them.
 
 use std::net::SocketAddr;
@@ -14,11 +14,12 @@ use super::offline::Offline;
 use super::said::{Caller, Said, SaidKeeper, Verdict};
 use super::view::ServerView;
 use crate::base::label::GroupLabel;
+use crate::base::text::one_line;
 use crate::events::{self, Event, ServerChange};
-use crate::server::{Live, Origin, Server, ServerSettings, State};
+use crate::server::{Live, Origin, Server, ServerId, ServerSettings, State};
 
-/// Longest reason of a name's not being resolved that is shown, in characters.
-const REASON_MAX: usize = 200;
+/// The longest reason why a name is not resolved that is shown, in characters.
+const REASON_CHARS_MAX: usize = 200;
 
 #[derive(Debug)]
 pub(super) struct Member {
@@ -26,7 +27,7 @@ pub(super) struct Member {
     pub(super) claims: Claims,
     /// Why its name has no address, while it has none.
     unresolved: Option<Arc<str>>,
-    /// What the last connect to it failed of; counts while its lease is kept.
+    /// Why the last connect failed; counts while the lease is kept.
     pub(super) unanswered: Option<Arc<str>>,
     /// Made when a heartbeat first says more than that the server is there.
     said: Option<Box<SaidKeeper>>,
@@ -34,7 +35,7 @@ pub(super) struct Member {
 
 impl Member {
     /// A server that nobody has claimed yet. `addresses` is what its name resolves to, if that is known.
-    pub(super) fn new(id: u32, settings: ServerSettings, addresses: Vec<SocketAddr>) -> Self {
+    pub(super) fn new(id: ServerId, settings: ServerSettings, addresses: Vec<SocketAddr>) -> Self {
         let addresses = settings.addr.literal().map_or(addresses, |addr| vec![addr]);
         let unresolved = addresses.is_empty().then(|| "it is being resolved".into());
         let server = Arc::new(Server { id, settings, live: Arc::new(Live::new(addresses)) });
@@ -61,24 +62,25 @@ impl Member {
         self.server.is_full().then_some(Offline::Full(settings.max_sessions))
     }
 
-    /// Why the server is not shown to policies.
+    /// Why policies do not see the server.
     pub(super) fn hidden(&self) -> Option<Offline> {
         self.offline().filter(Offline::hides)
     }
 
-    /// True while policies are shown the server.
+    /// True while policies see the server.
     pub(super) fn is_shown(&self) -> bool {
         self.hidden().is_none()
     }
 
-    /// Makes a change; true when policies are shown another list by that.
+    /// Makes a change and publishes it; true when policies begin or cease to see the server.
     pub(super) fn change(&mut self, group: &GroupLabel, change: impl FnOnce(&mut Self)) -> bool {
         let was_shown = self.is_shown();
         change(self);
         self.tell_change(group, was_shown)
     }
 
-    /// Tells that the server has come or gone since it `was_shown` or not; true when it has. All changes are told here.
+    /// Publishes that policies have begun or ceased to see the server, if so; true when they have. All such events are
+    /// published here.
     pub(super) fn tell_change(&self, group: &GroupLabel, was_shown: bool) -> bool {
         let hidden = self.hidden();
         let changed = hidden.is_none() != was_shown;
@@ -88,7 +90,7 @@ impl Member {
         changed
     }
 
-    /// Tells that a server that `was_shown` or not is no longer in the group.
+    /// Publishes that the server has left the group, if policies saw it.
     pub(super) fn tell_removed(&self, group: &GroupLabel, was_shown: bool) {
         if was_shown {
             self.tell(group, Some(&Offline::Removed));
@@ -113,7 +115,7 @@ impl Member {
             }
             Origin::Heartbeat => {
                 if self.claims.withdraw(&Claim::File) {
-                    // It served until now and has one lease to send its first heartbeat.
+                    // It served until now, so it gets one lease to send its first heartbeat.
                     self.claims.set(Claim::Heartbeat(Lease::new(now_ms, timeout)));
                 }
                 self.claims.set(Claim::Remembered);
@@ -173,7 +175,7 @@ impl Member {
         }
     }
 
-    /// Takes what its name resolves to; an error keeps the addresses that were known before.
+    /// Takes the addresses of its name; after an error the addresses known before stay.
     pub(super) fn resolved(&mut self, outcome: Result<Vec<SocketAddr>, String>) {
         let why = match outcome {
             Ok(addresses) if !addresses.is_empty() => {
@@ -185,23 +187,23 @@ impl Member {
             Err(error) => error,
         };
         if self.server.live.addresses().is_empty() {
-            self.unresolved = Some(why.chars().take(REASON_MAX).collect::<String>().into());
+            self.unresolved = Some(one_line(&why, REASON_CHARS_MAX).into());
         }
     }
 
-    /// True while the server is believed to be there only because too many fell silent at once.
+    /// True while its lease has run out and is kept.
     fn is_kept(&self) -> bool {
         self.claims.lease().is_some_and(Lease::is_kept)
     }
 
-    /// Takes over what clients found, while the lease is kept.
+    /// While the lease is kept, takes note of connects of clients that failed.
     pub(super) fn look_at_connects(&mut self) {
         if self.is_kept() && self.server.live.last_connect_failed() {
             self.unanswered.get_or_insert_with(|| "a client could not connect".into());
         }
     }
 
-    /// The addresses to try now, when that is due.
+    /// The addresses to try, when a try is due.
     pub(super) fn take_try(&mut self, now_ms: u64) -> Option<Vec<SocketAddr>> {
         let may_serve = matches!(self.hidden(), None | Some(Offline::Unanswered(_)));
         if !may_serve || !self.claims.lease_mut()?.take_try(now_ms) {
@@ -214,7 +216,7 @@ impl Member {
         Some(addresses)
     }
 
-    /// Takes what came of a try; `None` when it told nothing.
+    /// Takes the outcome of a try; `None` when it says nothing.
     pub(super) fn tried(&mut self, outcome: Option<Result<(), String>>, now_ms: u64, timeout: Duration) {
         let Some(lease) = self.claims.lease_mut() else {
             return;
@@ -230,7 +232,7 @@ impl Member {
         }
     }
 
-    /// True while the server's own claim is live.
+    /// True while the server has a lease that has not ended.
     pub(super) fn has_live_lease(&self) -> bool {
         self.claims.lease().is_some_and(Lease::is_live)
     }

@@ -1,34 +1,36 @@
 //! The servers of a group, in order, and what each snapshot shows of them.
 //!
-//! What the file says comes as a list and decides order and settings ([`Members::merge`]); what sources observe comes
-//! server by server ([`Members::claim`], [`Members::renew`], [`Members::resolved`]).
+//! The file gives a whole list, which decides the order and the settings ([`Members::merge`]). Sources report one
+//! server at a time ([`Members::claim`], [`Members::renew`], [`Members::resolved`]).
+//!
+//! The methods that return a `bool` return true when policies have to see another list of servers.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::GroupSettings;
 use super::claim::{Claim, Standing};
 use super::lease::{Keeper, Lease, LeaseCheck, Trial};
 use super::member::Member;
 use super::offline::Offline;
 use super::said::{Caller, Said, SaidKeeper, Verdict};
+use super::settings::GroupSettings;
 use super::snapshot::{Snapshot, Tier};
 use super::view::ServerView;
 use crate::base::label::GroupLabel;
 use crate::policy::{IBalancePolicy, ServerSet};
-use crate::server::{Origin, Server, ServerAddr, ServerSettings};
+use crate::server::{Origin, Server, ServerAddr, ServerId, ServerSettings};
 
 pub(super) struct Members {
     group: GroupLabel,
     list: Vec<Member>,
     by_addr: HashMap<ServerAddr, usize>,
-    /// Prepared for no servers; what is prepared for the tiers shares its counters.
+    /// Prepared for no servers. The policies of the tiers are made from it and share its counters.
     policy: Arc<dyn IBalancePolicy>,
     leases: Keeper,
     generation: u64,
-    next_id: u32,
+    next_id: ServerId,
 }
 
 impl std::fmt::Debug for Members {
@@ -46,7 +48,7 @@ impl Members {
             policy,
             leases: Keeper::default(),
             generation: 0,
-            next_id: 1,
+            next_id: ServerId(1),
         }
     }
 
@@ -55,8 +57,8 @@ impl Members {
         self.policy = policy;
     }
 
-    /// Takes the list of the file. What is known of a server that stays is kept. A server that the list has forgotten
-    /// stays, at the end, while somebody else has a live claim to it.
+    /// Takes the file's list. Servers that stay keep what is known of them. A server that is no longer in the list
+    /// stays, at the end, while another claim to it is live.
     pub(super) fn merge(&mut self, servers: Vec<ServerSettings>, now_ms: u64, timeout: Duration) {
         let group = self.group.clone();
         let mut old: HashMap<ServerAddr, Member> = std::mem::take(&mut self.list)
@@ -101,8 +103,7 @@ impl Members {
         }
     }
 
-    /// Takes the claim of a source, and the server itself if it is new; true when policies are shown another list by
-    /// that. The settings of a server that is in the file are the file's.
+    /// Takes a source's claim, and adds the server if it is new. For a server in the file, the file's settings hold.
     pub(super) fn claim(&mut self, settings: ServerSettings, addresses: Vec<SocketAddr>, claim: Claim) -> bool {
         let at = match self.by_addr.get(&settings.addr) {
             Some(&at) => at,
@@ -124,7 +125,7 @@ impl Members {
         is_changed || has_news
     }
 
-    /// Takes a claim of this kind back; true when policies are shown another list by that.
+    /// Takes back a claim of this kind.
     pub(super) fn withdraw(&mut self, addr: &ServerAddr, claim: &Claim) -> bool {
         let Some(&at) = self.by_addr.get(addr) else {
             return false;
@@ -147,7 +148,7 @@ impl Members {
         }
     }
 
-    /// Renews a lease. `Some(true)` when policies are shown another list by that.
+    /// Renews a lease. `None` when there is no such server.
     pub(super) fn renew(
         &mut self,
         addr: &ServerAddr,
@@ -218,7 +219,7 @@ impl Members {
                 outcome.trials.push(Trial { server, addresses, timeout: settings.connect_timeout });
             }
         }
-        // Without its lease, nothing is left of a server that the file has forgotten.
+        // A server that is no longer in the file goes with its lease.
         let count = self.list.len();
         self.list.retain(|member| member.claims.standing() > Standing::Over);
         if self.list.len() < count {
@@ -227,7 +228,7 @@ impl Members {
         outcome
     }
 
-    /// Takes what came of trying a server whose lease is kept. True when policies are shown another list by that.
+    /// Takes the outcome of trying a server whose lease is kept.
     pub(super) fn tried(
         &mut self,
         addr: &ServerAddr,
@@ -246,7 +247,7 @@ impl Members {
         servers.filter(|server| server.addr.literal().is_none()).map(|s| (s.addr.clone(), s.origin)).collect()
     }
 
-    /// Takes what a name resolves to. True when policies are shown another list by that.
+    /// Takes the addresses of a server's name.
     pub(super) fn resolved(&mut self, addr: &ServerAddr, outcome: Result<Vec<SocketAddr>, String>) -> bool {
         let Some(&at) = self.by_addr.get(addr) else {
             return false;
@@ -263,8 +264,8 @@ impl Members {
         leased.map(|member| ServerSettings { silent: false, ..member.server.settings.clone() }).collect()
     }
 
-    /// The servers of which the file does not say rightly whether they are silent. Of one that has had no lease in this
-    /// life of the process, the file knows more.
+    /// The servers whose `silent` in the file is out of date, and its value now. A server without a lease since the
+    /// process started keeps what the file says.
     pub(super) fn unnoted_silence(&self) -> impl Iterator<Item = (&ServerAddr, bool)> {
         self.list.iter().filter(|member| member.claims.is_remembered()).filter_map(|member| {
             let silent = !member.claims.lease()?.is_live();
@@ -275,7 +276,7 @@ impl Members {
 
     pub(super) fn longest_gone(&self) -> Option<ServerAddr> {
         let gone = self.list.iter().filter(|member| member.claims.standing() == Standing::Place);
-        // One that was never heard of in this life of the process has been gone for longer than any other.
+        // A server without a heartbeat since the process started has been gone for longest.
         let gone = gone.min_by_key(|member| member.claims.lease().map(Lease::until_ms));
         gone.map(|member| member.server.settings.addr.clone())
     }
@@ -293,7 +294,7 @@ impl Members {
         self.list.iter().map(|member| (&member.server, member.hidden()))
     }
 
-    pub(super) fn id_of(&self, addr: &ServerAddr) -> Option<u32> {
+    pub(super) fn id_of(&self, addr: &ServerAddr) -> Option<ServerId> {
         self.by_addr.get(addr).map(|&at| self.list[at].server.id)
     }
 
@@ -320,7 +321,7 @@ impl Members {
 
     fn new_member(&mut self, settings: ServerSettings, addresses: Vec<SocketAddr>) -> Member {
         let id = self.next_id;
-        self.next_id = self.next_id.wrapping_add(1).max(1);
+        self.next_id = ServerId(id.0.wrapping_add(1).max(1));
         Member::new(id, settings, addresses)
     }
 

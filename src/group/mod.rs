@@ -1,10 +1,12 @@
 //! A listening port with its policy and its servers.
 //!
-//! Sessions load one immutable [`Snapshot`] and pick from it. Whatever changes a group (a heartbeat, an
-//! operator, the file, a lease that runs out) changes the list of members under one short lock and
-//! publishes a new snapshot; a session never waits for that. This module decides who is online, from claims
-//! ([`Claim`]) and verdicts. What an operator or the file wants comes from `control`, one change at a time
-//! ([`Group::apply`]); what is observed comes from `sources` at any moment (all else that changes something).
+//! Sessions load one immutable [`Snapshot`] and pick from it. Every change (a heartbeat, an operator, the file, a lease
+//! that runs out) edits the list of members under one short lock and publishes a new snapshot. Sessions never wait for
+//! that lock.
+//!
+//! This module decides which servers are online, from claims ([`Claim`]) and verdicts. Desired state, from operators
+//! and the file, comes through `control`, one change at a time ([`Group::apply`]). Observed state comes from `sources`
+//! at any moment, through the other methods.
 
 mod claim;
 mod explain;
@@ -15,6 +17,7 @@ mod members;
 mod offline;
 mod outcome;
 mod said;
+mod settings;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -24,7 +27,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -33,8 +35,7 @@ use crate::base::label::GroupLabel;
 use crate::counters::GroupCounters;
 use crate::events::{self, Event, ServerChange};
 use crate::policy::IBalancePolicy;
-use crate::policy::spec::PolicySpec;
-use crate::server::{Origin, ServerAddr, ServerSettings};
+use crate::server::{Origin, ServerAddr, ServerId, ServerSettings};
 use members::Members;
 use said::{Disagreement, SaidKeeper};
 
@@ -44,68 +45,22 @@ pub use id::{GroupId, Listen, NAME_LEN_MAX, is_name};
 pub use lease::{Lease, LeaseCheck, Trial};
 pub use outcome::Outcome;
 pub use said::{Caller, Said};
+pub use settings::GroupSettings;
 pub use snapshot::{PickError, ServerSlot, Snapshot};
 
-/// The groups by their ids, in order.
+/// The groups by id.
 pub type Groups = BTreeMap<GroupId, Arc<Group>>;
-
-/// The settings of a group that a session needs, and those of its leases. Those first that every session needs, as
-/// they are seldom in a near cache where there are many groups.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct GroupSettings {
-    /// Sessions at a time; 0 for no limit.
-    pub max_sessions: u32,
-    /// How many servers a session tries.
-    pub connect_attempts: u32,
-    /// How long one attempt to connect may take.
-    pub connect_timeout: Duration,
-    /// Where it listens.
-    pub listen: Listen,
-    /// True when it accepts clients.
-    pub open: bool,
-    /// How a server is picked.
-    pub policy: PolicySpec,
-    /// A session ends when neither side has sent anything for so long; zero for never.
-    pub idle_timeout: Duration,
-    /// A session ends when one side has finished and the other has been silent for so long; zero for never.
-    pub half_close_timeout: Duration,
-    /// The lease of a server that registered itself.
-    pub heartbeat_timeout: Duration,
-    /// What it is called; `None` for a group that is called by its port.
-    pub name: Option<String>,
-}
-
-impl GroupSettings {
-    /// What the group is called.
-    pub fn id(&self) -> GroupId {
-        self.name.as_deref().map_or_else(|| GroupId::from(self.listen.port()), GroupId::named)
-    }
-
-    /// What the group is called where it is shown.
-    fn label(&self) -> GroupLabel {
-        GroupLabel::new(self.listen.port(), self.name.as_deref())
-    }
-
-    /// True for a group that is called so.
-    pub fn is_called(&self, id: &GroupId) -> bool {
-        match &self.name {
-            Some(name) => name == id.as_str(),
-            None => id.as_port() == Some(self.listen.port()),
-        }
-    }
-}
 
 /// A server that has just registered itself.
 #[derive(Clone, Debug)]
 pub struct Registration {
-    /// What it said of itself.
+    /// What it sent.
     pub server: ServerSettings,
-    /// What its name resolved to; empty when it did not, or is an address.
+    /// The addresses of its name; empty when they are unknown, or when it is an IP.
     pub addresses: Vec<SocketAddr>,
 }
 
-/// A group: one port, one policy, its servers. What sessions need stands first, on the cache line of the group's
+/// A group: one port, one policy, its servers. The fields that sessions need come first, on the cache line of the
 /// reference count.
 #[derive(Debug)]
 #[repr(C)]
@@ -120,8 +75,8 @@ pub struct Group {
 }
 
 impl Group {
-    /// A group with its servers; those that registered themselves start with a whole lease, so that a
-    /// restart costs nothing. `policy` is what [`GroupSettings::policy`] names.
+    /// A group with its servers. Those that registered themselves start with a whole lease, so that a restart takes
+    /// none of them offline. `policy` is the object for [`GroupSettings::policy`].
     pub fn new(settings: GroupSettings, servers: Vec<ServerSettings>, policy: Arc<dyn IBalancePolicy>) -> Self {
         Self::after(settings, servers, policy, &HashMap::new())
     }
@@ -173,15 +128,15 @@ impl Group {
     /// # Errors
     ///
     /// No server may be picked, or the policy answered with one that may not.
-    pub fn pick(&self, client: SocketAddr, tried: &[u32], now_ms: u64) -> Result<ServerSlot, PickError> {
+    pub fn pick(&self, client: SocketAddr, tried: &[ServerId], now_ms: u64) -> Result<ServerSlot, PickError> {
         self.snapshot().pick(client, tried, now_ms, fastrand::u64(..))
     }
 
-    /// Takes other settings, another list of servers, and another policy where the settings name another;
-    /// without one, the policy keeps its object and its counters.
+    /// Takes new settings and the file's list of servers. `policy` is given only where the settings name another
+    /// policy; otherwise the object and its counters stay.
     ///
-    /// Servers to which somebody else has a live claim stay, whatever the list says, unless they are `removed`; one
-    /// that registered itself once and is only in the list gets no lease by that, unless it has just `registered`.
+    /// A server with another live claim stays even if it is not in the list, unless it is in `removed`. Being in the
+    /// list gives no lease to a server that registered itself earlier; being in `registered` does.
     pub fn apply(
         &self,
         settings: GroupSettings,
@@ -204,8 +159,8 @@ impl Group {
         self.publish(&mut members, settings);
     }
 
-    /// Takes the claim of a source: the server exists. What is new of it is `server` and what its name resolves to; the
-    /// settings of a server that is in the file are the file's.
+    /// Takes a source's claim that the server exists, and adds the server if it is new. For a server in the file, the
+    /// file's settings hold.
     pub fn claim(&self, server: ServerSettings, addresses: Vec<SocketAddr>, claim: Claim) {
         let mut members = self.members();
         if members.claim(server, addresses, claim) {
@@ -213,7 +168,7 @@ impl Group {
         }
     }
 
-    /// Takes back what a source claimed: a claim of the kind of `claim`. Without any other, the server is gone.
+    /// Takes back a claim of the kind of `claim`. A server without any claim leaves the group.
     pub fn withdraw(&self, addr: &ServerAddr, claim: &Claim) {
         let mut members = self.members();
         if members.withdraw(addr, claim) {
@@ -221,8 +176,8 @@ impl Group {
         }
     }
 
-    /// Renews the lease of a server that registered itself. `None` when there is no such server; a server of
-    /// the file needs no lease and takes none.
+    /// Renews the lease of a server that registered itself; a server in the file needs no lease. `None` when there is
+    /// no such server.
     pub fn renew(&self, addr: &ServerAddr, load: Option<u32>) -> Option<view::ServerView> {
         let now_ms = clock::coarse_ms();
         let mut members = self.members();
@@ -300,7 +255,7 @@ impl Group {
         check
     }
 
-    /// Takes what came of a [`Trial`]; `None` when it told nothing of the server.
+    /// Takes the outcome of a [`Trial`]; `None` when it says nothing about the server.
     pub fn tried(&self, addr: &ServerAddr, outcome: Option<Result<(), String>>) {
         let mut members = self.members();
         let timeout = self.snapshot().settings.heartbeat_timeout;
@@ -332,7 +287,7 @@ impl Group {
         self.members().leased()
     }
 
-    /// The servers of which the file does not say rightly whether their lease has run out, and whether it has.
+    /// The servers whose `silent` in the file is out of date, and its value now.
     pub fn unnoted_silence(&self) -> Vec<(ServerAddr, bool)> {
         self.members().unnoted_silence().map(|(addr, silent)| (addr.clone(), silent)).collect()
     }
@@ -378,7 +333,7 @@ impl Group {
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
-        // Every change of the list is complete before anything that could panic is called.
+        // Nothing that could panic is called in the middle of a change.
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,19 +1,19 @@
-//! Why a server gets no clients: decided in [`Member::offline`](super::member::Member::offline), worded here, for
-//! lists, log and explanations alike.
+//! Why a server gets no clients. [`Member::offline`](super::member::Member::offline) decides; the wording for lists,
+//! log and explanations is here.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Why a server gets no clients. In the order in which it is told: one is enough, the first is shown.
+/// Why a server gets no clients. Only the first that applies is shown, in this order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Offline {
-    /// It is no server of the group any more.
+    /// It is no longer in the group.
     Removed,
     /// An operator drains it.
     Drained,
     /// An operator works on it.
     Maintained,
-    /// Nobody says any more that it exists: its lease has run out.
+    /// Its lease has run out.
     Silent,
     /// Its lease has run out and is kept, and the last connect failed, for this reason.
     Unanswered(Arc<str>),
@@ -24,8 +24,8 @@ pub(super) enum Offline {
 }
 
 impl Offline {
-    /// False when the server is shown to policies all the same: how many sessions it holds changes with each of
-    /// them, so a pick sees for itself.
+    /// False for a reason that does not hide the server from policies: the number of sessions changes all the time, so
+    /// each pick looks for itself.
     pub(super) fn hides(&self) -> bool {
         !matches!(self, Self::Full(_))
     }

@@ -1,4 +1,4 @@
-//! What became of a session's pick, and who is told.
+//! What became of a session's pick, and who learns of it.
 
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -48,7 +48,7 @@ impl Group {
             }
             Outcome::Closed { millis, bytes } => policy::Outcome::Closed { millis, bytes },
         };
-        // Without an epoch nobody listens: then nothing of the policy has to be fetched into the processor's caches.
+        // Without an epoch the policy wants no report, and it need not be fetched into the cache.
         if let Some(epoch) = epoch {
             let snapshot = self.snapshot();
             snapshot.tiers[usize::from(server.settings.backup)].policy.report(epoch, server.id, for_policy);

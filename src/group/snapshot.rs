@@ -4,11 +4,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::GroupSettings;
-use crate::policy::{Epoch, IBalancePolicy, PickRequest, Picked, ServerSet};
-use crate::server::Server;
+use super::settings::GroupSettings;
+use crate::policy::{Epoch, IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
+use crate::server::{Server, ServerId};
 
-/// A group at one moment: its settings, and the servers a policy is shown. In the order in which sessions need it.
+/// A group at one moment: its settings, and the servers that the policy sees. Fields are in the order in which sessions
+/// need them.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Snapshot {
@@ -20,7 +21,7 @@ pub struct Snapshot {
     pub generation: u64,
 }
 
-/// Servers that are shown to the policy together, and the policy prepared for them.
+/// Servers that the policy sees together, and the policy prepared for them.
 #[derive(Clone)]
 pub(super) struct Tier {
     pub(super) set: Arc<ServerSet>,
@@ -36,10 +37,10 @@ impl fmt::Debug for Tier {
 /// Why no server was picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PickError {
-    /// None is online, or all that are have been tried or are full.
+    /// No server is online, or every one that is has been tried or is full.
     #[error("no server is online")]
     NoServer,
-    /// The policy named none of the servers it was shown, although one was open and untried.
+    /// The policy picked none, although it saw a server that could be picked.
     #[error("the policy named no server")]
     NamedNobody,
     /// The policy answered with a server that may not be picked.
@@ -52,7 +53,7 @@ pub enum PickError {
 pub struct ServerSlot {
     /// The server that was picked.
     pub server: Arc<Server>,
-    /// Who is to hear what becomes of the session; see [`Group::report`](super::Group::report).
+    /// Which instance of the policy made the pick; [`Group::report`](super::Group::report) wants it back.
     pub epoch: Option<Epoch>,
 }
 
@@ -62,11 +63,11 @@ impl Drop for ServerSlot {
     }
 }
 
-/// What a pick is about, whichever servers are shown.
+/// What a pick depends on besides the servers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question<'a> {
     pub(super) client: SocketAddr,
-    pub(super) tried: &'a [u32],
+    pub(super) tried: &'a [ServerId],
     pub(super) now_ms: u64,
     pub(super) random: u64,
 }
@@ -77,31 +78,37 @@ impl Snapshot {
     /// # Errors
     ///
     /// See [`PickError`].
-    pub fn pick(&self, client: SocketAddr, tried: &[u32], now_ms: u64, random: u64) -> Result<ServerSlot, PickError> {
+    pub fn pick(
+        &self,
+        client: SocketAddr,
+        tried: &[ServerId],
+        now_ms: u64,
+        random: u64,
+    ) -> Result<ServerSlot, PickError> {
         self.find(Question { client, tried, now_ms, random }, |_, server, epoch| {
             let is_taken = server.live.try_acquire(server.settings.max_sessions);
             is_taken.then(|| ServerSlot { server: Arc::clone(server), epoch })
         })
     }
 
-    /// The same servers with a policy of their own: whatever it is asked changes nothing here.
+    /// The same servers with a copy of the policy: asking the copy changes nothing here.
     ///
     /// # Errors
     ///
-    /// Why the policy cannot be rehearsed now, for people.
-    pub(super) fn rehearsal(&self) -> Result<Self, String> {
+    /// As those of [`IBalancePolicy::rehearsal`].
+    pub(super) fn rehearsal(&self) -> Result<Self, RehearsalError> {
         let [first, second] = &self.tiers;
         let policy = first.policy.rehearsal()?;
-        // Made from the first one's, so that the two share their counters as those of the original do.
+        // Made from the first tier's policy, so that the two share counters, as in the original.
         let backups = Tier { set: Arc::clone(&second.set), policy: policy.for_servers(&second.set) };
         let tiers = [Tier { set: Arc::clone(&first.set), policy }, backups];
         Ok(Self { settings: self.settings.clone(), generation: self.generation, tiers })
     }
 
-    /// Asks the policy until it names a server that `take` takes as the answer to this request.
+    /// Asks the policy until it picks a server that `take` accepts.
     ///
-    /// Suspect servers are shown only when no other is left, and backups before them: a recent failure costs
-    /// no client a delay while anybody else might answer, and turns none away while only it might.
+    /// Suspect servers come last, after the backups: no client waits for a server that has just failed while another
+    /// may answer, and none is refused while only such a server is left.
     ///
     /// # Errors
     ///
@@ -122,7 +129,7 @@ impl Snapshot {
         self.named_nobody(question, take)
     }
 
-    /// What follows when nobody was named in either pass. Rare, so it is kept out of the way of those who are served.
+    /// Neither pass has found a server. This is rare, so its code is kept out of the hot path.
     #[cold]
     fn named_nobody<T>(
         &self,
@@ -158,7 +165,7 @@ impl Snapshot {
 }
 
 impl Tier {
-    /// Asks the policy; asks again while others take the last place on the server it names.
+    /// Asks the policy, and asks again while other sessions take the last place on the server it picks.
     fn pick<T>(
         &self,
         request: &PickRequest<'_>,
@@ -170,7 +177,7 @@ impl Tier {
             // The one place where an answer is checked.
             let Some(server) = self.set.servers.get(index) else { return Err(PickError::BadAnswer) };
             if let Some(taken) = take(request, server, epoch) {
-                // The place is taken, so only a full server may have changed its mind; suspicion may come at any time.
+                // The place is taken, so the server is not full. It may be suspect by now, which is no bad answer.
                 return match request.tried.contains(&server.id) {
                     true => Err(PickError::BadAnswer),
                     false => Ok(Some(taken)),

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::policy::built_in;
-use crate::server::State;
+use crate::policy::spec::PolicySpec;
+use crate::server::{ServerId, State};
 
 const CLIENT: &str = "10.0.0.1:1000";
 
@@ -49,7 +50,7 @@ fn registration(addr: &str) -> Registration {
     Registration { server: server(addr, Origin::Heartbeat), addresses: Vec::new() }
 }
 
-fn picked(group: &Group, tried: &[u32]) -> Option<String> {
+fn picked(group: &Group, tried: &[ServerId]) -> Option<String> {
     let slot = group.pick(CLIENT.parse().unwrap(), tried, clock::coarse_ms()).ok()?;
     Some(slot.server.settings.addr.to_string())
 }

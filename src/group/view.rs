@@ -38,7 +38,7 @@ pub struct ServerView {
     /// What is left of its lease; only for a server that registered itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_ms: Option<u64>,
-    /// The server's own idea of its load, when its heartbeats tell.
+    /// The load that the server's heartbeats report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<u32>,
     /// The last health check; always null while no health check is configured.

@@ -6,8 +6,8 @@ use super::cost::cost;
 use super::report::{Check, Report, Sizes};
 use super::rig::{Rig, Subject, Tally, servers};
 use super::scenes::{CLIENTS_MAX, SCENES, answers, leaving, spread};
-use super::style;
 use crate::base::clock;
+use crate::base::text::{grouped, hex};
 use crate::policy::spec::{ModuleSpec, is_module_name};
 use crate::policy::wasm::source;
 use crate::policy::wasm::trial::Trial;
@@ -15,7 +15,7 @@ use crate::policy::wasm::trial::Trial;
 /// A run is over before this time has passed, in milliseconds; see [`Subject::start_ms`].
 const RUN_MAX_MS: u64 = 600_000;
 
-/// Loads the file with this configuration and tells everything about it. The name in `spec` is only shown.
+/// Loads the file with this configuration and runs every check. The name in `spec` is only shown.
 pub fn check(path: &Path, spec: &ModuleSpec, file_bytes_max: u64) -> Report {
     let mut report = Report::new(path, spec);
     let is_named = path.file_stem().and_then(|stem| stem.to_str()).is_some_and(is_module_name);
@@ -24,9 +24,9 @@ pub fn check(path: &Path, spec: &ModuleSpec, file_bytes_max: u64) -> Report {
         report.notes.push(text.to_owned());
     }
     match Trial::load(path, source::Limits { file_bytes_max, compile_budget: spec.compile_budget }) {
-        Err(error) => report.refuse(&error.0, "load"),
+        Err(error) => report.refuse(error.problem(), "load"),
         Ok(trial) => {
-            report.source(trial.file(), source::hex(&trial.file().sha256), trial.compile_time());
+            report.source(trial.file(), hex(&trial.file().sha256), trial.compile_time());
             let start_ms = clock::coarse_ms() + RUN_MAX_MS;
             run(&mut report, Subject { trial: &trial, spec, start_ms });
             report.says = trial.said();
@@ -62,7 +62,7 @@ fn run(report: &mut Report, subject: Subject<'_>) {
     tell_what_was_cut(report);
 }
 
-/// Plays a scene that is there for what it finds out.
+/// Plays a scene that measures something.
 fn measure<T>(
     report: &mut Report,
     tally: &mut Tally,
@@ -78,7 +78,7 @@ fn measure<T>(
 fn replay(report: &mut Report, subject: Subject<'_>) {
     let (asked, first) = subject.play(answers);
     let played = first.and_then(|first| Ok((first, subject.play(answers).1?)));
-    // The slower one may have been asked less.
+    // `zip` ends with the shorter list: the slower instance may have been asked less.
     if played.as_ref().is_ok_and(|(first, second)| first.iter().zip(second).any(|(first, second)| first != second)) {
         let text = "two instances that were told the same answer differently: after a fault, or on several proxies, \
                     clients are placed otherwise";
@@ -108,7 +108,7 @@ fn judge_none(report: &mut Report, Tally { picks, none }: Tally) {
     if none == 0 {
         return;
     }
-    let (none_text, picks_text) = (style::grouped(none), style::grouped(picks));
+    let (none_text, picks_text) = (grouped(none), grouped(picks));
     if none == picks {
         let text = format!("pick answered none each of {picks_text} times although there were available servers");
         return report.refuse(&text, "all");
@@ -122,7 +122,7 @@ fn judge_none(report: &mut Report, Tally { picks, none }: Tally) {
 fn tell_what_was_cut(report: &mut Report) {
     let clients = report.spread.as_ref().map_or(CLIENTS_MAX.into(), |spread| spread.clients);
     if clients < u64::from(CLIENTS_MAX) {
-        let (clients, wanted) = (style::grouped(clients), style::grouped(CLIENTS_MAX.into()));
+        let (clients, wanted) = (grouped(clients), grouped(CLIENTS_MAX.into()));
         report.notes.push(format!("it is slow here, so only {clients} clients were spread instead of {wanted}"));
     }
 }

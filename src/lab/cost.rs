@@ -1,8 +1,8 @@
 //! What a pick costs.
 //!
-//! A pick takes about as long as asking for the time, so picks are timed in batches; what is told are the
-//! costs of a pick in the fastest batch, in the one in the middle, and in the slowest but one in a hundred. They
-//! are what a session pays: the checks of the answer and the counting of the proxy are in it.
+//! A pick takes about as long as reading the clock, so picks are timed in batches. The report has the cost of one pick
+//! in the fastest batch, in the median batch and in the 99th percentile. That is what a session pays: checking the
+//! answer and counting are included.
 
 use std::time::Duration;
 

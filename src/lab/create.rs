@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use crate::base::text::echo;
 use crate::policy::spec::is_module_name;
 
 const WAT: &str = include_str!("templates/policy.wat.in");
@@ -15,7 +16,7 @@ const LIB: &str = include_str!("templates/lib.rs.in");
 const README: &str = include_str!("templates/README.md.in");
 const WIT: &str = include_str!("../../wit/balance.wit");
 
-/// What no crate can be called: words of the language, and crates that are there already.
+/// Names that no crate can have: keywords, and crates that exist already.
 const NO_CRATES: &[&str] = &[
     "_",
     "abstract",
@@ -116,27 +117,27 @@ impl Lang {
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     /// Not the name of a module.
-    #[error("\"{}\" is no name of a policy; expected 1 to 64 letters, digits, _ and -", .0.escape_debug())]
+    #[error("\"{0}\" is no name of a policy; expected 1 to 64 letters, digits, _ and -")]
     Name(String),
     /// The name of a module, but of no crate.
     #[error("\"{0}\" is no name of a crate; expected letters, digits, _ and -, a letter in front, and no word of Rust")]
     CrateName(String),
-    /// There is something already.
+    /// The path exists already.
     #[error("{}: is there already; expected a name that is not taken", .0.display())]
     Exists(PathBuf),
-    /// The system refuses.
+    /// The system refuses to write.
     #[error("{path}: cannot be written: {1}", path = .0.display())]
     Write(PathBuf, #[source] io::Error),
 }
 
-/// Writes a policy called `name` into `folder`; gives what was made: a project's folder, or a file.
+/// Writes a policy called `name` into `folder`; returns the path of the new file or of the project's folder.
 ///
 /// # Errors
 ///
 /// The name cannot be used, is taken, or the system refuses. Nothing is left behind.
 pub fn create(folder: &Path, name: &str, lang: Lang) -> Result<PathBuf, CreateError> {
     if !is_module_name(name) || name.contains('.') {
-        return Err(CreateError::Name(name.chars().take(80).collect()));
+        return Err(CreateError::Name(echo(name)));
     }
     match lang.file() {
         Some((template, ending)) => {
@@ -158,7 +159,7 @@ pub fn create(folder: &Path, name: &str, lang: Lang) -> Result<PathBuf, CreateEr
     }
 }
 
-/// What an author types next, one command a line.
+/// The commands to run next, one per line.
 pub fn next_steps(made: &Path, name: &str, lang: Lang) -> String {
     let folder = made.parent().unwrap_or(Path::new("")).join(name);
     let (made, stem) = (made.display(), folder.display());

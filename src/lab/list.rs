@@ -6,7 +6,8 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::rig::GROUP;
-use super::style::Style;
+use crate::base::terminal::Style;
+use crate::base::text::hex;
 use crate::config::Config;
 use crate::policy::built_in;
 use crate::policy::spec::{COMPILE_BUDGET, MODULE_PREFIX, ModuleSpec};
@@ -26,7 +27,7 @@ pub struct Listing {
     pub policies: Vec<Entry>,
 }
 
-/// A policy, in the words of `policy-list.do`.
+/// A policy; the keys are those of `policy-list.do`.
 #[derive(Debug, Serialize)]
 pub struct Entry {
     /// The configured name.
@@ -75,14 +76,14 @@ pub fn list(config: &Config) -> Listing {
     Listing { policies_dir: config.policies_dir.display().to_string(), policies }
 }
 
-/// The groups whose policy is a module that cannot be used, by their index, and why.
+/// The index of each group whose module cannot be used, and why.
 pub fn unusable(config: &Config) -> Vec<(usize, String)> {
     let mut trials = Trials::new(config);
     let groups = config.groups.iter().enumerate();
     let tried = groups.filter_map(|(index, group)| {
         let spec = group.settings.policy.as_module()?;
         let error = trials.try_for(spec, group.settings.listen.port()).err()?;
-        Some((index, error.0))
+        Some((index, error.to_string()))
     });
     tried.collect()
 }
@@ -103,7 +104,7 @@ impl<'c> Trials<'c> {
         Self { config, files, loaded: HashMap::new() }
     }
 
-    /// Every module there is or should be.
+    /// Every module in the folder, and every one that a group names.
     fn names(&self) -> Vec<String> {
         let named = self.config.groups.iter().filter_map(|group| group.settings.policy.as_module());
         let mut names: Vec<String> =
@@ -124,7 +125,7 @@ impl<'c> Trials<'c> {
         })
     }
 
-    /// Makes the policy as the group would; gives its version.
+    /// Makes the policy as the group would, and returns its version.
     fn try_for(&mut self, spec: &ModuleSpec, group: u16) -> Result<String, ModuleError> {
         let trial = self.loaded(&spec.name).as_ref().map_err(Clone::clone)?;
         trial.policy(spec, group).map(|made| made.version)
@@ -140,16 +141,16 @@ impl<'c> Trials<'c> {
         if specs.is_empty() {
             specs.push((ModuleSpec::new(name), GROUP));
         }
-        let (mut version, mut errors) = (None, Vec::<String>::new());
+        let (mut version, mut errors) = (None, Vec::<ModuleError>::new());
         for (spec, group) in &specs {
             match self.try_for(spec, *group) {
                 Ok(found) => version = Some(found),
-                Err(error) if !errors.contains(&error.0) => errors.push(error.0),
+                Err(error) if !errors.contains(&error) => errors.push(error),
                 Err(_) => {}
             }
         }
-        let sha256 = self.loaded(name).as_ref().ok().map(|trial| source::hex(&trial.file().sha256));
-        // Each has an engine of its own, and there may be many in the folder.
+        let sha256 = self.loaded(name).as_ref().ok().map(|trial| hex(&trial.file().sha256));
+        // Each holds an engine, and the folder may have many modules.
         self.loaded.remove(name);
         Entry {
             name: format!("{MODULE_PREFIX}{name}"),
@@ -159,14 +160,14 @@ impl<'c> Trials<'c> {
             version,
             sha256,
             state: if errors.is_empty() { ModuleState::Loaded } else { ModuleState::Refused },
-            error: (!errors.is_empty()).then(|| errors.join("; ")),
+            error: (!errors.is_empty()).then(|| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
             groups,
         }
     }
 }
 
 impl Listing {
-    /// All of it on one line.
+    /// The list as one line of JSON.
     pub fn json(&self) -> String {
         serde_json::to_string(self).expect("a listing has only texts as keys")
     }

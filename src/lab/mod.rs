@@ -1,11 +1,11 @@
-//! What a policy's author and an operator ask of modules before any traffic meets them.
+//! Trying policies in WebAssembly before they get traffic.
 //!
-//! [`check()`] loads one file as the proxy does and puts it through a conformance run on servers that exist only
-//! in memory; [`list()`] tries every module of the folder with the configuration that `proxy.json` gives it, and
-//! [`unusable`] tells which groups name a module that cannot be used; [`create()`] writes a policy to start
-//! from. Nothing here talks to a running proxy, opens a connection or changes `proxy.json`. What a module does
-//! wrong is a reason in a report, never an error of ours; flags, streams and exit codes are left to the command
-//! line.
+//! [`check()`] loads one file as the proxy does and runs conformance checks on it, with servers that exist only in
+//! memory. [`list()`] tries every module in the folder with its configuration in `proxy.json`. [`unusable`] finds the
+//! groups whose module cannot be used. [`create()`] writes a policy to start from.
+//!
+//! Nothing here talks to a running proxy, opens a connection or changes `proxy.json`. A module's fault is a reason in a
+//! report, never an error of this program. Flags, streams and exit codes are left to `cli`.
 
 mod check;
 mod cost;
@@ -14,7 +14,6 @@ mod list;
 mod report;
 mod rig;
 mod scenes;
-mod style;
 
 #[cfg(test)]
 mod tests;
@@ -23,5 +22,3 @@ pub use check::check;
 pub use create::{CreateError, Lang, create, next_steps};
 pub use list::{Listing, list, unusable};
 pub use report::Report;
-pub use style::Style;
-pub(crate) use style::grouped;

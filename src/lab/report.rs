@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::style::{self, Style};
+use crate::base::terminal::{Style, bar};
+use crate::base::text::{grouped, size, time};
 use crate::policy::spec::ModuleSpec;
 use crate::policy::wasm::source::ModuleFile;
 
@@ -22,7 +23,7 @@ pub struct Report {
     pub fit: bool,
     /// Why it may not; empty when it may.
     pub reasons: Vec<Reason>,
-    /// What is worth knowing and refuses nothing.
+    /// What is worth knowing but makes the module no less fit.
     pub notes: Vec<String>,
     /// What the module calls itself.
     pub name: Option<String>,
@@ -32,13 +33,13 @@ pub struct Report {
     pub format: Option<String>,
     /// Size of the file.
     pub file_bytes: Option<usize>,
-    /// Of the file, in hex: what `sha256` in `proxy.json` wants.
+    /// The hash of the file in hex, for `sha256` in `proxy.json`.
     pub sha256: Option<String>,
     /// What it imports.
     pub imports: Vec<String>,
     /// What it exports.
     pub exports: Vec<String>,
-    /// True when it wants to hear what became of its picks.
+    /// True when it exports the feedback functions.
     pub feedback: Option<bool>,
     /// Milliseconds that it took to look through the file and to compile it.
     pub compile_ms: Option<f64>,
@@ -67,7 +68,8 @@ pub struct Report {
 pub struct Reason {
     /// What is wrong.
     pub text: String,
-    /// The scenes in which it showed: names of checks, `spread`, `leaving`, `memory`, `cost`; or `load`, `start`, `all`.
+    /// The scenes in which it was seen: a name of a check, `spread`, `leaving`, `memory` or `cost`; or else `load`,
+    /// `start` or `all`.
     pub seen_in: Vec<&'static str>,
 }
 
@@ -89,11 +91,11 @@ pub struct Cost {
     pub picks: u64,
     /// Picks in a batch.
     pub batch: u32,
-    /// Nanoseconds a pick, in the fastest batch.
+    /// Nanoseconds per pick in the fastest batch.
     pub min_ns: f64,
-    /// In the one in the middle.
+    /// The same in the median batch.
     pub median_ns: f64,
-    /// In the slowest but one in a hundred.
+    /// The same in the 99th percentile of batches.
     pub p99_ns: f64,
 }
 
@@ -156,10 +158,9 @@ impl Report {
         }
     }
 
-    /// The module is unfit, as `seen_in` shows.
+    /// Adds a reason why the module is unfit, seen in this scene.
     pub(super) fn refuse(&mut self, text: &str, seen_in: &'static str) {
         self.fit = false;
-        let text = text.strip_prefix(&format!("{}: ", self.file)).unwrap_or(text);
         match self.reasons.iter_mut().find(|reason| reason.text == text) {
             Some(reason) => reason.seen_in.push(seen_in),
             None => self.reasons.push(Reason { text: text.to_owned(), seen_in: vec![seen_in] }),
@@ -176,7 +177,7 @@ impl Report {
         self.compile_ms = Some(compile_time.as_secs_f64() * 1e3);
     }
 
-    /// Why the module is unfit, one line each, with the file in front.
+    /// The reasons why the module is unfit, one line each, with the file in front.
     pub fn complaints(&self) -> impl Iterator<Item = String> {
         self.reasons.iter().map(|Reason { text, seen_in }| match seen_in[..] {
             ["load" | "start" | "all"] => format!("{}: {text}", self.file),
@@ -184,18 +185,18 @@ impl Report {
         })
     }
 
-    /// All of it on one line.
+    /// The report as one line of JSON.
     pub fn json(&self) -> String {
         serde_json::to_string(self).expect("a report has only texts as keys")
     }
 
-    /// For people. Of what is wrong it says only that there is something; see [`Report::complaints`].
+    /// The report as text. It says that the module is unfit, but not why; see [`Report::complaints`].
     pub fn text(&self, style: Style) -> String {
         let mut text = String::new();
         self.write_facts(&mut text);
         for cost in &self.cost {
-            let [min, median, p99] = [cost.min_ns, cost.median_ns, cost.p99_ns].map(style::time);
-            let (servers, picks) = (style::grouped(cost.servers.into()), style::grouped(cost.picks));
+            let [min, median, p99] = [cost.min_ns, cost.median_ns, cost.p99_ns].map(time);
+            let (servers, picks) = (grouped(cost.servers.into()), grouped(cost.picks));
             let value = format!(
                 "{min} at best, {median} median, {p99} p99 with {servers} servers ({picks} picks in batches of {})",
                 cost.batch
@@ -204,7 +205,7 @@ impl Report {
         }
         for check in &self.checks {
             let verdict = if check.ok { style.green("ok") } else { style.red("FAILED") };
-            let value = format!("{verdict}, {} ({} picks)", check.promise, style::grouped(check.picks));
+            let value = format!("{verdict}, {} ({} picks)", check.promise, grouped(check.picks));
             line(&mut text, check.name, &value);
         }
         self.write_spread(&mut text, style);
@@ -225,30 +226,29 @@ impl Report {
         }
         let (Some(format), Some(bytes), Some(sha256)) = (&self.format, self.file_bytes, &self.sha256) else { return };
         line(text, "format", format);
-        line(text, "size", &format!("{} bytes", style::grouped(bytes as u64)));
+        line(text, "size", &format!("{} bytes", grouped(bytes as u64)));
         line(text, "sha256", sha256);
         for (label, names) in [("imports", &self.imports), ("exports", &self.exports)] {
             let labels = std::iter::once(label).chain(std::iter::repeat(""));
             labels.zip(names).for_each(|(label, name)| line(text, label, name));
         }
-        line(text, "compiled in", &style::time(self.compile_ms.unwrap_or(0.0) * 1e6));
+        line(text, "compiled in", &time(self.compile_ms.unwrap_or(0.0) * 1e6));
         if let Some(memory) = self.memory {
-            let [few, many, max] =
-                [memory.with_10_servers, memory.with_10000_servers, self.memory_max_bytes].map(style::size);
+            let [few, many, max] = [memory.with_10_servers, memory.with_10000_servers, self.memory_max_bytes].map(size);
             line(text, "memory", &format!("{few} with 10 servers, {many} with 10,000; of {max}"));
         }
     }
 
     fn write_spread(&self, text: &mut String, style: Style) {
         if let Some(Spread { clients, servers }) = &self.spread {
-            let counts: Vec<String> = servers.iter().map(|count| style::grouped(*count)).collect();
-            let what = format!("{} clients over {} servers", style::grouped(*clients), servers.len());
+            let counts: Vec<String> = servers.iter().map(|count| grouped(*count)).collect();
+            let what = format!("{} clients over {} servers", grouped(*clients), servers.len());
             if style.is_terminal {
                 line(text, "spread", &what);
-                let longest = servers.iter().max().copied().unwrap_or(0).max(1);
+                let longest = servers.iter().max().copied().unwrap_or(0);
                 for ((index, count), shown) in servers.iter().enumerate().zip(&counts) {
-                    let bar = "█".repeat((count * BAR_WIDTH / longest) as usize);
-                    line(text, "", &format!("{:>2} {} {shown}", index + 1, style.green(&bar)));
+                    let bar = style.green(&bar(*count, longest, BAR_WIDTH));
+                    line(text, "", &format!("{:>2} {bar} {shown}", index + 1));
                 }
             } else {
                 line(text, "spread", &format!("{what}: {}", counts.join(" ")));

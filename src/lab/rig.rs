@@ -1,7 +1,7 @@
-//! A module on servers that exist only in memory: what is asked of it, and what it did wrong.
+//! A module with servers that exist only in memory: asks it, and judges its answers.
 //!
-//! Time and randomness are the rig's, so that two runs ask the same. A rig is over with the first fault: its
-//! text is the error of whoever asked.
+//! Time and randomness come from the rig, so that two runs ask the same. The first fault ends a rig: its text is the
+//! error of the call that met it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -9,25 +9,25 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::base::clock;
+use crate::base::random::scatter;
 use crate::counters::FaultKind;
 use crate::policy::spec::ModuleSpec;
 use crate::policy::wasm::trial::{Trial, TrialPolicy};
 use crate::policy::{IBalancePolicy, Outcome, PickRequest, ServerSet};
-use crate::server::{Live, Origin, Server, ServerSettings};
+use crate::server::{Live, Origin, Server, ServerId, ServerSettings};
 
 /// The group that the module is told it works for.
 pub(super) const GROUP: u16 = 8081;
 
-/// Ids begin here, so that an index that is taken for an id shows.
+/// Ids begin here, so that an index that is used as an id is noticed.
 const ID_FIRST: u32 = 1_000_000;
 
-/// Time that passes from one request to the next, in milliseconds. The module is told at most every 10 ms that
-/// a server has become full or suspect, so each request finds it told.
+/// Milliseconds between two requests. The proxy tells a module at most every 10 ms which servers have become full or
+/// suspect; with this step it has done so before each request.
 const STEP_MS: u64 = 10;
 
-/// A scene in which a module was stopped for taking too long is played so many times more. Where others have the
-/// processor, its time does not go on for the module; but a virtual machine does not always know that its host
-/// is busy, and then all clocks go on.
+/// How many times more a scene is played in which the module exceeded its deadline. Processor time does not pass while
+/// other processes run; but a virtual machine does not notice when its host is busy, and then all clocks go on.
 const CHANCES: u32 = 2;
 
 /// What all rigs of a run share.
@@ -35,7 +35,8 @@ const CHANCES: u32 = 2;
 pub(super) struct Subject<'a> {
     pub(super) trial: &'a Trial,
     pub(super) spec: &'a ModuleSpec,
-    /// When every rig begins, on the clock of [`clock::coarse_ms`]: later than the whole run will end.
+    /// The time at which every rig begins, on the clock of [`clock::coarse_ms`]. It lies after the end of the whole
+    /// run.
     pub(super) start_ms: u64,
 }
 
@@ -53,14 +54,14 @@ pub(super) struct Rig {
 /// What was asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    /// Picks while there was a server that might be picked.
+    /// Picks for which there was a server that could be picked.
     pub(super) picks: u64,
-    /// Of these, those that were answered with none.
+    /// How many of these the module answered with none.
     pub(super) none: u64,
 }
 
 impl Subject<'_> {
-    /// Plays a scene from the start, on a rig of its own; gives what was asked, whatever came of it.
+    /// Plays a scene from the start, on a rig of its own. Returns the tally even when the module fails.
     pub(super) fn play<T>(self, mut scene: impl FnMut(&mut Rig) -> Result<T, String>) -> (Tally, Result<T, String>) {
         let mut chances = CHANCES;
         loop {
@@ -79,13 +80,13 @@ impl Subject<'_> {
 }
 
 impl Rig {
-    /// Makes an instance, for no servers.
+    /// Makes an instance that has no servers yet.
     ///
     /// # Errors
     ///
     /// It refuses its configuration or fails in its first calls.
     pub(super) fn new(subject: Subject<'_>) -> Result<Self, String> {
-        let module = subject.trial.policy(subject.spec, GROUP).map_err(|error| error.0)?;
+        let module = subject.trial.policy(subject.spec, GROUP).map_err(|error| error.problem().to_owned())?;
         let policy = Arc::clone(&module.policy);
         let (set, random) = (Arc::default(), fastrand::Rng::with_seed(1));
         Ok(Self { module, policy, set, now_ms: subject.start_ms, random, tally: Tally::default() })
@@ -123,8 +124,8 @@ impl Rig {
         self.judge()
     }
 
-    /// Asks for a server of this client's, by its index.
-    pub(super) fn ask(&mut self, client: SocketAddr, tried: &[u32]) -> Result<Option<usize>, String> {
+    /// Picks a server for this client; returns its index.
+    pub(super) fn ask(&mut self, client: SocketAddr, tried: &[ServerId]) -> Result<Option<usize>, String> {
         self.now_ms += STEP_MS;
         let random = self.random.u64(..);
         let request = PickRequest { client, attempt: tried.len() as u32, tried, random, ..self.request() };
@@ -139,7 +140,7 @@ impl Rig {
         Ok(picked)
     }
 
-    /// Picks so many times and measures it, in nanoseconds.
+    /// Picks this many times; returns the nanoseconds it took.
     pub(super) fn time(&mut self, picks: u32) -> Result<u64, String> {
         let mut none = 0;
         let began_ns = clock::precise_ns();
@@ -155,12 +156,12 @@ impl Rig {
     }
 
     /// Tells the module what became of a pick.
-    pub(super) fn report(&mut self, id: u32, outcome: Outcome) -> Result<(), String> {
+    pub(super) fn report(&mut self, id: ServerId, outcome: Outcome) -> Result<(), String> {
         self.module.report(id, outcome);
         self.judge()
     }
 
-    /// A first try of some client's, now.
+    /// A first attempt of some client.
     fn request(&self) -> PickRequest<'_> {
         PickRequest {
             client: client(0),
@@ -174,7 +175,7 @@ impl Rig {
         }
     }
 
-    /// The fault of the last call, if it was one, or if the fallback had to answer.
+    /// An error if the last call was a fault or the fallback had to answer.
     fn judge(&self) -> Result<(), String> {
         let counters = self.module.counters();
         if counters.faults_total() == 0 && counters.fallbacks.load(Relaxed) == 0 {
@@ -203,7 +204,7 @@ pub(super) fn server(number: u32, weight: u32, max_sessions: u32) -> Arc<Server>
     let addr = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + number), 9_000));
     let mut settings = ServerSettings { weight, max_sessions, ..ServerSettings::new(addr.into(), Origin::File) };
     settings.labels.insert("zone".to_owned(), ["a", "b", "c"][number as usize % 3].to_owned());
-    Arc::new(Server { id: ID_FIRST + number, settings, live: Arc::new(Live::new(vec![addr])) })
+    Arc::new(Server { id: ServerId(ID_FIRST + number), settings, live: Arc::new(Live::new(vec![addr])) })
 }
 
 /// Servers of these numbers and of different weights.
@@ -211,9 +212,9 @@ pub(super) fn servers(numbers: std::ops::Range<u32>) -> Vec<Arc<Server>> {
     numbers.map(|number| server(number, 1 + number % 3, 0)).collect()
 }
 
-/// A client, by its number: each has an IP of its own, and a port that others may have, too.
+/// A client by its number. Each has its own IP; several may have the same port.
 pub(super) fn client(number: u32) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(number.wrapping_mul(0x9e37_79b1))), port(number))
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(scatter(number))), port(number))
 }
 
 /// One of the ports from which systems let clients connect.
@@ -224,6 +225,6 @@ fn port(number: u32) -> u16 {
 
 /// The same for IPv6.
 pub(super) fn client_v6(number: u32) -> SocketAddr {
-    let ip = 0x2001_0db8_u128 << 96 | u128::from(number.wrapping_mul(0x9e37_79b1));
+    let ip = 0x2001_0db8_u128 << 96 | u128::from(scatter(number));
     SocketAddr::new(IpAddr::V6(Ipv6Addr::from(ip)), port(number))
 }

@@ -1,8 +1,8 @@
-//! The conformance run: what every policy must keep, and two things worth knowing about one.
+//! The conformance run: checks that every policy must pass, and two measurements.
 //!
-//! Each scene has a rig of its own, so that one fault does not hide what comes after it. Whether an answer
-//! may be picked is judged by the rig; a scene only makes the situations. Every scene is bounded in time: with
-//! a slow module it asks less often, and at least once in every situation.
+//! Each scene has a rig of its own, so that one fault does not hide the next. The rig judges the answers; a scene only
+//! sets up situations. Every scene is bounded in time: a slow module is asked less often, but at least once in each
+//! situation.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::report::{Leaving, Spread};
 use super::rig::{Budget, Rig, Subject, Tally, client, client_v6, server, servers};
 use crate::base::clock;
 use crate::policy::Outcome;
-use crate::server::Server;
+use crate::server::{Server, ServerId};
 
 /// Most clients whose spread is shown.
 pub(super) const CLIENTS_MAX: u32 = 100_000;
@@ -26,7 +26,7 @@ const LONG: Duration = Duration::from_secs(2);
 /// How long one of the short ones may take.
 const SHORT: Duration = Duration::from_millis(500);
 
-/// Sessions stay while so many more clients come.
+/// A session ends after this many more clients have come.
 const SESSIONS_HELD: usize = 1_000;
 
 /// A scene: its name, what it promises, and how it is played.
@@ -36,7 +36,7 @@ pub(super) struct Scene {
     play: fn(&mut Rig) -> Result<(), String>,
 }
 
-/// The scenes that a module passes or not.
+/// The scenes that a module must pass.
 pub(super) const SCENES: [Scene; 5] = [
     Scene { name: "sizes", promise: "comes to an end with 0, 1, 10 and 10,000 servers", play: sizes },
     Scene { name: "clients", promise: "comes to an end for any port, IPv4 and IPv6, attempt and time", play: clients },
@@ -46,7 +46,7 @@ pub(super) const SCENES: [Scene; 5] = [
 ];
 
 impl Scene {
-    /// Plays it from the start; gives what was asked, whatever came of it.
+    /// Plays it from the start. Returns the tally even when the module fails.
     pub(super) fn play(&self, subject: Subject<'_>) -> (Tally, Result<(), String>) {
         subject.play(self.play)
     }
@@ -60,11 +60,11 @@ fn sizes(rig: &mut Rig) -> Result<(), String> {
     Ok(())
 }
 
-/// Ports of every remainder of small divisors and at the ends of their ranges, both kinds of addresses, first tries and
-/// retries; right after the start of a machine, an hour later, and when milliseconds no longer fit into 32 bits.
+/// Ports with every remainder of small divisors and at the ends of their ranges, IPv4 and IPv6, first attempts and
+/// retries. Times right after boot, an hour later, and beyond 32 bits of milliseconds.
 fn clients(rig: &mut Rig) -> Result<(), String> {
     rig.show(servers(0..10))?;
-    let ids: Vec<u32> = rig.servers().iter().map(|server| server.id).collect();
+    let ids: Vec<ServerId> = rig.servers().iter().map(|server| server.id).collect();
     let ports = [0, 1, 79, 80, 1_023, 1_024, 32_767, 32_768, 49_151, 49_152, 65_534, 65_535];
     let start_ms = rig.now_ms();
     let budget = Budget::new(SHORT);
@@ -92,7 +92,7 @@ fn unavailable(rig: &mut Rig) -> Result<(), String> {
         }
     }
     all.iter().filter(|server| server.live.sessions() > 0).for_each(|server| server.live.release());
-    // Half of them have failed to answer somebody, and then a list comes in which that is so.
+    // Half of the servers become suspect; then a new list arrives while they are.
     for is_told_with_the_list in [false, true] {
         let now_ms = rig.now_ms();
         all.iter().step_by(2).for_each(|server| _ = server.live.connect_failed(now_ms));
@@ -113,7 +113,7 @@ fn retries(rig: &mut Rig) -> Result<(), String> {
             let id = rig.servers()[index].id;
             rig.report(id, Outcome::Failed)?;
             tried.push(id);
-            // Others come meanwhile, so that whoever only takes turns comes round again.
+            // Other clients come meanwhile, so that a policy that only takes turns comes round again.
             for other in 0..number % 10 {
                 rig.ask(client(1_000 + other), &[])?;
             }
@@ -145,7 +145,7 @@ fn membership(rig: &mut Rig) -> Result<(), String> {
         rig.show(now.clone())?;
         some_clients(rig, 50)?;
     }
-    // One after the other goes, and one after the other comes.
+    // Servers leave one by one and come back one by one.
     for size in (0..=10).rev().chain(1..=10) {
         rig.show(servers(0..size))?;
         some_clients(rig, 3)?;
@@ -153,7 +153,7 @@ fn membership(rig: &mut Rig) -> Result<(), String> {
     Ok(())
 }
 
-/// Some clients come; of both kinds, and few of them when that takes long.
+/// Some clients come, over IPv4 and IPv6; fewer of them when the module is slow.
 fn some_clients(rig: &mut Rig, clients: u32) -> Result<(), String> {
     let budget = Budget::new(SHORT / 10);
     for number in 0..clients {
@@ -165,8 +165,8 @@ fn some_clients(rig: &mut Rig, clients: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// How many clients each of ten servers gets. Sessions stay for a while, so that policies which look at their
-/// numbers see some.
+/// How many clients each of ten servers gets. Sessions stay for a while, for policies that look at the number of
+/// sessions.
 pub(super) fn spread(rig: &mut Rig) -> Result<Spread, String> {
     rig.show((0..10).map(|number| server(number, 1, 0)).collect())?;
     let all = rig.servers().to_vec();
@@ -216,7 +216,7 @@ pub(super) fn leaving(rig: &mut Rig) -> Result<Leaving, String> {
     Ok(leaving)
 }
 
-/// What an instance answers to the same requests as any other.
+/// The answers of an instance to requests that are the same for every instance.
 pub(super) fn answers(rig: &mut Rig) -> Result<Vec<Option<usize>>, String> {
     rig.show(servers(0..10))?;
     let budget = Budget::new(SHORT);

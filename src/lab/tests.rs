@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::report::{Report, Spread};
 use super::rig::{Subject, client, servers};
-use super::style::Style;
 use crate::base::clock;
+use crate::base::terminal::Style;
 use crate::policy::spec::{MODULE_NAME_LEN_MAX, ModuleSpec};
 use crate::policy::wasm::guests::{self, Parts};
 use crate::policy::wasm::trial::Trial;
@@ -14,7 +14,7 @@ use crate::policy::wasm::trial::Trial;
 fn bars_and_colors_are_for_terminals() {
     let mut report = Report::new(Path::new("x.wasm"), &ModuleSpec::new("x"));
     report.spread = Some(Spread { clients: 30, servers: vec![20, 10] });
-    report.refuse("x.wasm: pick failed: it did", "sizes");
+    report.refuse("pick failed: it did", "sizes");
     report.refuse("pick failed: it did", "spread");
     let plain = report.text(Style::default());
     assert!(plain.contains("30 clients over 2 servers: 20 10\n") && !plain.contains(['█', '\x1b']), "{plain}");

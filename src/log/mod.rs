@@ -13,7 +13,6 @@ mod lines;
 mod logfmt;
 mod thread;
 
-use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 use std::thread::JoinHandle;
@@ -44,7 +43,7 @@ pub struct LogGuard {
 
 /// Starts the log thread and makes it the destination of `tracing` and of panics.
 ///
-/// `color` is for people; see [`is_color_wanted`].
+/// `color` is for people in front of a terminal; see [`Style::of_stderr`](crate::base::terminal::Style::of_stderr).
 ///
 /// # Panics
 ///
@@ -57,11 +56,6 @@ pub fn init(format: LogFormat, level: LogLevel, color: bool) -> LogGuard {
     let thread = vital::start("log", None, || log.run()).expect("a thread can be started");
     std::panic::set_hook(Box::new(|panic| report_panic(&QUEUE, panic)));
     LogGuard { queue: &QUEUE, thread: Some(thread) }
-}
-
-/// True when stderr is a terminal and `NO_COLOR` is unset or empty.
-pub fn is_color_wanted() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Changes which lines are written from now on. Without effect before [`init`].

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::server::{Live, Server};
+use crate::server::{Live, Server, ServerId};
 
 /// Servers that a policy may be shown together, immutable: those of a group that are online.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ pub struct PickRequest<'a> {
     /// The servers to choose from; the same set the policy was prepared for.
     pub servers: &'a ServerSet,
     /// Ids of the servers this session has tried.
-    pub tried: &'a [u32],
+    pub tried: &'a [ServerId],
     /// True to keep suspect servers out; the group asks again with false when nobody else is left.
     pub avoid_suspects: bool,
     /// Milliseconds on the clock of [`crate::base::clock::coarse_ms`].
@@ -141,6 +141,11 @@ pub enum Outcome {
     },
 }
 
+/// Why a policy cannot be rehearsed now, for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RehearsalError(pub String);
+
 /// How a server is picked. The name is given.
 pub trait IBalancePolicy: Send + Sync {
     /// The name in the file and in the log: `round_robin`.
@@ -157,8 +162,8 @@ pub trait IBalancePolicy: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Why there can be none now, for people.
-    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String>;
+    /// A module's throw-away instance fails; built-in policies can always be rehearsed.
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, RehearsalError>;
 
     /// An open server; `None` when no server will do.
     ///
@@ -175,5 +180,5 @@ pub trait IBalancePolicy: Send + Sync {
 
     /// Hears what became of a pick that was made with this epoch, of the server with this id. Ignores an epoch that is
     /// not its own. Called on the data path.
-    fn report(&self, _epoch: Epoch, _server: u32, _outcome: Outcome) {}
+    fn report(&self, _epoch: Epoch, _server: ServerId, _outcome: Outcome) {}
 }

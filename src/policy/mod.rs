@@ -20,4 +20,4 @@ mod balance;
 #[cfg(test)]
 mod testing;
 
-pub use balance::{Closed, Epoch, IBalancePolicy, Outcome, PickRequest, Picked, ServerSet};
+pub use balance::{Closed, Epoch, IBalancePolicy, Outcome, PickRequest, Picked, RehearsalError, ServerSet};

@@ -9,6 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::built_in::BUILT_IN;
+use crate::base::text::{did_you_mean, echo};
+
+/// The policy of a group that names none, and what answers for a module that cannot.
+pub const DEFAULT_POLICY: &str = "round_robin";
 
 /// What stands before a module's name.
 pub const MODULE_PREFIX: &str = "wasm:";
@@ -71,18 +75,17 @@ pub struct ModuleSpec {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown policy \"{name}\"; expected {}, or wasm:NAME{}", BUILT_IN.join(", "), hint(.name))]
 pub struct UnknownPolicy {
-    /// The name as given, cut to 64 characters.
+    /// The name as given, cut where it is long.
     pub name: String,
 }
 
 /// What may have been meant, in parentheses; empty when nothing comes close.
 fn hint(name: &str) -> String {
     let module = name.strip_prefix(MODULE_PREFIX).unwrap_or(name);
-    let file = [".wasm", ".wat"].iter().find_map(|ending| module.strip_suffix(ending));
     let like_ours = name.to_ascii_lowercase().replace(['-', ' '], "_");
     if BUILT_IN.contains(&&*like_ours) {
         format!(" (did you mean {like_ours}?)")
-    } else if let Some(file) = file.filter(|file| is_module_name(file)) {
+    } else if let Some(file) = without_ending(module).filter(|file| is_module_name(file)) {
         format!(" (did you mean {MODULE_PREFIX}{file}? the name goes without the ending)")
     } else if name.starts_with(MODULE_PREFIX) {
         format!(
@@ -92,7 +95,7 @@ fn hint(name: &str) -> String {
     } else if is_module_name(name) && !BUILT_IN.iter().any(|known| known.get(..3) == like_ours.get(..3)) {
         format!(" (did you mean {MODULE_PREFIX}{name}, a module?)")
     } else {
-        String::new()
+        did_you_mean(name, BUILT_IN)
     }
 }
 
@@ -116,9 +119,9 @@ pub fn is_module_name(name: &str) -> bool {
     (1..=MODULE_NAME_LEN_MAX).contains(&name.len()) && !name.starts_with('.') && name.chars().all(is_fit)
 }
 
-/// True for a file's name where that of a policy is wanted.
-fn has_ending(module: &str) -> bool {
-    module.ends_with(".wasm") || module.ends_with(".wat")
+/// The name of a module that was named by its file; `None` for a name without an ending.
+pub fn without_ending(module: &str) -> Option<&str> {
+    [".wasm", ".wat"].iter().find_map(|ending| module.strip_suffix(ending))
 }
 
 impl PolicySpec {
@@ -128,9 +131,11 @@ impl PolicySpec {
     ///
     /// [`UnknownPolicy`] for a name that is neither in [`BUILT_IN`] nor that of a module.
     pub fn parse(name: &str) -> Result<Self, UnknownPolicy> {
-        let unknown = || UnknownPolicy { name: name.chars().take(64).collect() };
+        let unknown = || UnknownPolicy { name: echo(name) };
         match name.strip_prefix(MODULE_PREFIX) {
-            Some(module) if is_module_name(module) && !has_ending(module) => Ok(Self::module(ModuleSpec::new(module))),
+            Some(module) if is_module_name(module) && without_ending(module).is_none() => {
+                Ok(Self::module(ModuleSpec::new(module)))
+            }
             None if BUILT_IN.contains(&name) => Ok(Self::BuiltIn(BuiltInName(name.into()))),
             _ => Err(unknown()),
         }
@@ -203,7 +208,7 @@ impl fmt::Display for ModuleName {
 
 impl Default for PolicySpec {
     fn default() -> Self {
-        Self::BuiltIn(BuiltInName("round_robin".into()))
+        Self::BuiltIn(BuiltInName(DEFAULT_POLICY.into()))
     }
 }
 
@@ -219,7 +224,7 @@ impl ModuleSpec {
         Self {
             name: name.into(),
             config: "{}".to_owned(),
-            fallback: "round_robin",
+            fallback: DEFAULT_POLICY,
             deadline: Duration::from_millis(5),
             memory: 16 << 20,
             compile_budget: COMPILE_BUDGET,
@@ -238,9 +243,9 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "unknown policy \"round_robbin\"; expected ha, round_robin, ip_hash, least_sessions, random, p2c, maglev, \
-             or wasm:NAME"
+             or wasm:NAME (did you mean round_robin?)"
         );
-        assert_eq!(PolicySpec::parse(&"ä".repeat(1_000)).unwrap_err().name.chars().count(), 64);
+        assert_eq!(PolicySpec::parse(&"ä".repeat(1_000)).unwrap_err().name, format!("{}…", "ä".repeat(64)));
         for name in ["", "HA", " ha", "round-robin"] {
             assert!(PolicySpec::parse(name).is_err(), "{name}");
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::balance::{IBalancePolicy, PickRequest, ServerSet};
 use super::built_in;
-use crate::server::{Live, Origin, Server, ServerSettings};
+use crate::base::random::scatter;
+use crate::server::{Live, Origin, Server, ServerId, ServerSettings};
 
 /// For tests to which only the server matters.
 pub(super) trait PickIndex {
@@ -23,7 +24,7 @@ impl<P: IBalancePolicy + ?Sized> PickIndex for P {
 pub(super) fn server(index: u32, weight: u32, max_sessions: u32) -> Arc<Server> {
     let addr = SocketAddr::from((Ipv4Addr::from(0x0a01_0000 + index), 9_000));
     let settings = ServerSettings { weight, max_sessions, ..ServerSettings::new(addr.into(), Origin::File) };
-    Arc::new(Server { id: 1_000 + index, settings, live: Arc::new(Live::new(vec![addr])) })
+    Arc::new(Server { id: ServerId(1_000 + index), settings, live: Arc::new(Live::new(vec![addr])) })
 }
 
 /// Servers of these weights, all open.
@@ -58,11 +59,11 @@ pub(super) fn request(servers: &ServerSet) -> PickRequest<'_> {
 
 /// One of many clients, each with its own IP.
 pub(super) fn client(number: u32) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(number.wrapping_mul(0x9e37_79b1))), 40_000)
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(scatter(number))), 40_000)
 }
 
 /// The ids of the servers at these indexes.
-pub(super) fn ids(set: &ServerSet, indexes: impl IntoIterator<Item = usize>) -> Vec<u32> {
+pub(super) fn ids(set: &ServerSet, indexes: impl IntoIterator<Item = usize>) -> Vec<ServerId> {
     indexes.into_iter().map(|index| set.servers[index].id).collect()
 }
 

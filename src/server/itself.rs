@@ -1,4 +1,4 @@
-//! Whether an address is this machine's own, and a connect to it may end at the very socket it comes from.
+//! Whether an address is this machine's own, so that a connect to it may reach the socket it comes from.
 //!
 //! Without a listener there, a connect to an address of this machine whose port the kernel also gives to outgoing
 //! connections may get just that port: TCP's simultaneous open then connects the socket to itself.
@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 /// The kernel's own default.
 const EPHEMERAL_PORTS: RangeInclusive<u16> = 32_768..=60_999;
 
-/// True when a connect to one of these addresses may meet itself.
+/// True when a connect to one of these addresses may connect a socket to itself.
 pub(super) fn may_be_met(addresses: &[SocketAddr]) -> bool {
     addresses.iter().any(|addr| ephemeral_ports().contains(&addr.port()) && comes_from(*addr))
 }
@@ -33,7 +33,7 @@ fn comes_from(addr: SocketAddr) -> bool {
     own.is_ok_and(|own| own.ip() == addr.ip() || addr.ip().is_unspecified())
 }
 
-/// The ports that outgoing connections get, as they were when the first server became known.
+/// The port range of outgoing connections, read when the first server became known.
 fn ephemeral_ports() -> &'static RangeInclusive<u16> {
     static PORTS: OnceLock<RangeInclusive<u16>> = OnceLock::new();
     PORTS.get_or_init(|| {

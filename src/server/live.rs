@@ -1,4 +1,4 @@
-//! What is known of a server right now, in atomics that every thread may touch.
+//! The live figures of a server, in atomics that all threads share.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,15 +16,15 @@ pub const SUSPECT_FIRST: Duration = Duration::from_secs(1);
 /// The longest it stays suspect; each further failure in a row doubles the time up to this.
 pub const SUSPECT_MAX: Duration = Duration::from_secs(30);
 
-/// A connect time counts half after this time without another one.
+/// A connect time counts half when none has been measured for this long.
 const LATENCY_HALVED: Duration = Duration::from_secs(10);
 
-/// So many periods of [`LATENCY_HALVED`] a clock may run ahead of another.
+/// How many periods of [`LATENCY_HALVED`] one clock may run ahead of another.
 const CLOCK_AHEAD: u16 = 8_192;
 
 /// Counts, suspicion and addresses of one backend.
 ///
-/// Nothing here is needed to be consistent with anything else, so every access is relaxed.
+/// No value here has to be consistent with another, so every access is relaxed.
 #[derive(Debug)]
 pub struct Live {
     sessions: AtomicU32,
@@ -37,14 +37,14 @@ pub struct Live {
     suspect_until_ms: AtomicU64,
     addresses: ArcSwap<Vec<SocketAddr>>,
     preferred: AtomicU16,
-    /// A connect may meet itself at one of the addresses.
+    /// A connect to one of the addresses may connect a socket to itself.
     may_meet_itself: AtomicBool,
     /// One of the addresses is this machine's own.
     is_here: AtomicBool,
 }
 
 impl Live {
-    /// A server nobody has talked to yet. `addresses` is empty for a name that is not resolved yet.
+    /// A server without any connect so far. `addresses` is empty for a name that is not resolved yet.
     pub fn new(addresses: Vec<SocketAddr>) -> Self {
         Self {
             sessions: AtomicU32::new(0),
@@ -96,8 +96,8 @@ impl Live {
         self.connect_latency_us.load(Relaxed)
     }
 
-    /// The same, halved for each ten seconds since it was measured: what a server was like long ago does not count. 0
-    /// when not known, or no longer.
+    /// The same, halved for each ten seconds since it was measured, because old times say little. 0 when not known, or
+    /// too old.
     pub fn recent_connect_latency_us(&self, now_ms: u64) -> u32 {
         let age = period(now_ms).wrapping_sub(self.measured_at.load(Relaxed));
         // Measured a moment after `now_ms` was read, or on a clock that runs ahead.
@@ -116,7 +116,7 @@ impl Live {
         self.answered();
     }
 
-    /// It answered a connect, of a session or of ours: no longer suspect.
+    /// It answered a connect, of a session or of the proxy: no longer suspect.
     pub fn answered(&self) {
         if self.failures_in_a_row.load(Relaxed) != 0 {
             self.failures_in_a_row.store(0, Relaxed);
@@ -126,8 +126,8 @@ impl Live {
 
     /// A connect failed: suspect for [`SUSPECT_FIRST`], doubling to [`SUSPECT_MAX`].
     ///
-    /// Failures of sessions that started before the first of them was known do not double it again:
-    /// a burst of clients is one failure. Returns true when the server became suspect by this call.
+    /// A burst of failures counts as one: a session that started before the first failure was known does not double the
+    /// time. Returns true when this call made the server suspect.
     pub fn connect_failed(&self, now_ms: u64) -> bool {
         self.connect_errors.fetch_add(1, Relaxed);
         if self.is_suspect(now_ms) {
@@ -141,7 +141,7 @@ impl Live {
         true
     }
 
-    /// True when no connect has succeeded since the last one that failed.
+    /// True when the last connect failed.
     pub fn last_connect_failed(&self) -> bool {
         self.failures_in_a_row.load(Relaxed) != 0
     }
@@ -162,7 +162,7 @@ impl Live {
         self.is_here.load(Relaxed)
     }
 
-    /// True when a connect has to be looked at, as it may have met itself: see `itself`.
+    /// True when a connect has to be checked, because it may have connected a socket to itself; see `itself`.
     pub fn may_meet_itself(&self) -> bool {
         self.may_meet_itself.load(Relaxed)
     }
@@ -190,7 +190,7 @@ impl Live {
     }
 }
 
-/// The number of the period of [`LATENCY_HALVED`] that this is in; its low bits, which last for a week.
+/// The low bits of the number of the current period of [`LATENCY_HALVED`]; they repeat after a week.
 fn period(now_ms: u64) -> u16 {
     (now_ms / clock::as_ms(LATENCY_HALVED)) as u16
 }

@@ -28,7 +28,7 @@ pub enum State {
     Ready,
     /// Gets no new sessions; those it has go on.
     Drain,
-    /// Gets no new sessions because somebody works on it; those it has go on.
+    /// As `Drain`, because somebody works on it.
     Maint,
 }
 
@@ -75,7 +75,7 @@ impl Origin {
     }
 }
 
-/// What is configured about a server. What every session needs stands first.
+/// The settings of a server. Those that every session needs come first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct ServerSettings {
@@ -87,7 +87,7 @@ pub struct ServerSettings {
     pub state: State,
     /// How it came into the group.
     pub origin: Origin,
-    /// It registered itself, and its lease had run out when the file was written: a note of the proxy's own.
+    /// Written by the proxy: it registered itself, and its lease had run out when the file was saved.
     pub silent: bool,
     /// Where it listens; its identity within the group.
     pub addr: ServerAddr,
@@ -95,7 +95,7 @@ pub struct ServerSettings {
     pub weight: u32,
     /// Free-form facts for policies and people: zone, rack, version.
     pub labels: BTreeMap<String, String>,
-    /// What people call it, if anything. One pointer wide, so that a server stays on its cache lines.
+    /// Its name, if it has one. One pointer wide, so that a server keeps to its cache lines.
     pub name: Option<Arc<String>>,
 }
 
@@ -108,16 +108,21 @@ impl ServerSettings {
     }
 }
 
-/// One backend as sessions and policies see it. In the order in which sessions need it: of ten thousand servers, the
-/// one that is picked is in no near cache.
+/// The number of a server in its group: stable for as long as the server is in it, whatever else changes, and never an
+/// index. Modules are told it as `server-id`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerId(pub u32);
+
+/// One backend as sessions and policies see it. Fields are in the order in which sessions need them: with ten thousand
+/// servers, the one that is picked is in no near cache.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Server {
-    /// What is known of it right now; shared by every `Server` made for the same backend.
+    /// Its live figures; shared by every `Server` made for the same backend.
     pub live: Arc<Live>,
-    /// Stable for as long as the server is in its group, whatever else changes; never an index.
-    pub id: u32,
-    /// What is configured about it.
+    /// Its number in the group.
+    pub id: ServerId,
+    /// Its settings.
     pub settings: ServerSettings,
 }
 
@@ -135,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// Of ten thousand servers, the one that is picked is in no near cache, and each line more has to be fetched, too.
+    /// With ten thousand servers, the one that is picked is in no near cache, and every further line has to be fetched.
     #[test]
     fn what_a_pick_needs_of_a_server_is_on_one_cache_line_with_its_count_of_references() {
         const COUNTS: usize = 2 * size_of::<usize>();

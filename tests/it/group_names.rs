@@ -53,6 +53,8 @@ fn a_group_is_found_by_its_name_its_port_or_an_address() {
     let refused = proxy.refused(&format!("/worker-list.do?group={shared}"), 409, "group_ambiguous");
     assert!(refused["msg"].as_str().unwrap().contains("orders, stock"), "{refused}");
     proxy.refused("/worker-list.do?group=shelves", 404, "group_not_found");
+    let refused = proxy.refused("/group-open.do?group=shelves", 404, "group_not_found");
+    assert_eq!(refused["msg"], "no group shelves; expected a group that group-list.do shows, or the port of a new one");
 
     let groups = proxy.ok("/group-list.do")["groups"].clone();
     let shown: Vec<_> = groups.as_array().unwrap().iter().map(|group| (&group["group"], &group["name"])).collect();

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use goproxy::base::text;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -128,7 +129,7 @@ pub(crate) fn is_refused(proxy: &TestProxy, says: &str) -> String {
 
 /// A hash as `policy-list.do` shows it.
 pub(crate) fn hex(content: &[u8]) -> String {
-    sha256(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    text::hex(&sha256(content))
 }
 
 /// The value of a module's counter.

@@ -3,6 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 
 use goproxy::policy::Outcome;
+use goproxy::server::{Server, ServerId};
 
 use crate::kit::{Group, client, promise, servers, shares};
 
@@ -62,8 +63,9 @@ fn client_hash_does_not_depend_on_ids_so_that_proxies_agree() {
         let first = group.picks(CLIENTS);
         // The addresses of the servers 0 to 9, which another proxy numbers the other way round.
         let renumbered = servers(0..10).into_iter().map(|server| {
-            let (id, live) = (servers(0..1)[0].id + servers(9..10)[0].id - server.id, server.live.clone());
-            std::sync::Arc::new(goproxy::server::Server { id, settings: server.settings.clone(), live })
+            let [first, last] = [0, 9].map(|number| servers(number..number + 1)[0].id.0);
+            let (id, live) = (ServerId(first + last - server.id.0), server.live.clone());
+            std::sync::Arc::new(Server { id, settings: server.settings.clone(), live })
         });
         group.show(renumbered);
         let mirrored: Vec<_> = group.picks(CLIENTS).into_iter().map(|number| 9 - number).collect();

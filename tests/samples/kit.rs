@@ -15,7 +15,7 @@ use goproxy::base::clock;
 use goproxy::policy::spec::ModuleSpec;
 use goproxy::policy::wasm::trial::{Trial, TrialPolicy};
 use goproxy::policy::{IBalancePolicy, Outcome, PickRequest, Picked, ServerSet};
-use goproxy::server::{Live, Origin, Server, ServerSettings};
+use goproxy::server::{Live, Origin, Server, ServerId, ServerSettings};
 
 /// How large a file is read.
 pub(crate) const FILE_BYTES_MAX: u64 = 8 << 20;
@@ -44,7 +44,7 @@ pub(crate) fn folder() -> PathBuf {
 /// How long the proxy waits for a list to be taken is not for tests to choose. On a machine that stops this thread
 /// for so long, the promise is tried again from the start.
 pub(crate) fn promise(file: &str, config: &str, promise: impl Fn(&mut Group)) {
-    let trial = Trial::load(&folder().join(file), FILE_BYTES_MAX).unwrap_or_else(|error| panic!("{}", error.0));
+    let trial = Trial::load(&folder().join(file), FILE_BYTES_MAX).unwrap_or_else(|error| panic!("{error}"));
     promise_of(&trial, config, promise);
 }
 
@@ -61,8 +61,8 @@ pub(crate) fn promise_of(trial: &Trial, config: &str, promise: impl Fn(&mut Grou
 
 /// What the sample says to a configuration that it does not take.
 pub(crate) fn refusal(file: &str, config: &str) -> String {
-    let trial = Trial::load(&folder().join(file), FILE_BYTES_MAX).unwrap_or_else(|error| panic!("{}", error.0));
-    let ask = || trial.policy(&spec(config), 8_081).err().expect("this configuration is refused").0;
+    let trial = Trial::load(&folder().join(file), FILE_BYTES_MAX).unwrap_or_else(|error| panic!("{error}"));
+    let ask = || trial.policy(&spec(config), 8_081).err().expect("this configuration is refused").to_string();
     let is_busy = |text: &String| text.contains(PAST_DEADLINE);
     (0..TRIES_MAX).map(|_| ask()).find(|text| !is_busy(text)).expect("configure keeps its deadline")
 }
@@ -83,7 +83,7 @@ pub(crate) struct Group {
 
 impl Group {
     fn new(trial: &Trial, config: &str) -> Self {
-        let module = trial.policy(&spec(config), 8_081).unwrap_or_else(|error| panic!("{}", error.0));
+        let module = trial.policy(&spec(config), 8_081).unwrap_or_else(|error| panic!("{error}"));
         let policy = Arc::clone(&module.policy);
         Self { module, policy, set: Arc::default(), now_ms: clock::coarse_ms() + AHEAD_MS, random: 1 }
     }
@@ -120,7 +120,7 @@ impl Group {
     pub(crate) fn pick_again(&mut self, client: SocketAddr, tried: &[u32]) -> Option<u32> {
         self.now_ms += STEP_MS;
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let tried: Vec<u32> = tried.iter().map(|number| id(*number)).collect();
+        let tried: Vec<ServerId> = tried.iter().map(|number| id(*number)).collect();
         let request = PickRequest {
             client,
             group: 8_081,
@@ -137,7 +137,7 @@ impl Group {
         assert_eq!(picked.is_some(), is_left, "{tried:?} of {} servers were tried", request.len());
         picked.map(|Picked { index, .. }| {
             assert!(request.is_open(index), "{index} of {} is {:?}", request.len(), request.why_closed(index));
-            self.set.servers[index].id - id(0)
+            self.set.servers[index].id.0 - id(0).0
         })
     }
 
@@ -170,8 +170,8 @@ pub(crate) fn client(number: u32) -> SocketAddr {
 }
 
 /// Ids begin here, so that an index or a number that is taken for one shows.
-fn id(number: u32) -> u32 {
-    5_000_000 + number
+fn id(number: u32) -> ServerId {
+    ServerId(5_000_000 + number)
 }
 
 /// A server by its number: each has an address of its own.

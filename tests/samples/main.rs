@@ -17,6 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use assert_cmd::Command;
+use goproxy::base::text::hex;
 use goproxy::policy::Outcome;
 use goproxy::policy::wasm::trial::Trial;
 use kit::{FILE_BYTES_MAX, add_sessions, client, folder, promise, promise_of, server, server_with, servers};
@@ -154,10 +155,9 @@ fn policy_check_calls_every_sample_fit() {
 #[test]
 fn a_policy_that_was_built_for_1_0_0_still_works() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/policy_1_0_0.wasm");
-    let trial = Trial::load(&path, FILE_BYTES_MAX).unwrap_or_else(|error| panic!("{}", error.0));
+    let trial = Trial::load(&path, FILE_BYTES_MAX).unwrap_or_else(|error| panic!("{error}"));
     let source = trial.file();
-    let sha256: String = source.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(sha256, FIXTURE_SHA256, "this file is never built again");
+    assert_eq!(hex(&source.sha256), FIXTURE_SHA256, "this file is never built again");
     assert!(source.has_feedback);
     promise_of(&trial, "{}", |group| {
         assert_eq!(group.description(), ("least_latency", "1.0.0"));

@@ -7,7 +7,8 @@ use super::endpoint::Call;
 use super::values::{Load, Server, Wanted, Weight, Zone};
 use crate::admin::guard::Rights;
 use crate::admin::params::params;
-use crate::admin::reply::{Answer, Nothing, Refusal, Routine, cut, granted};
+use crate::admin::reply::{Answer, Nothing, Refusal, Routine, granted};
+use crate::base::text::echo;
 use crate::control::{GroupParam, KeepaliveOutcome};
 use crate::group::Said;
 use crate::group::view::ServerView;
@@ -113,7 +114,7 @@ pub(super) async fn remove(call: Call, params: Remove) -> Answer {
     if call.rights == Rights::Worker && group.server(&params.server.0).is_some_and(|server| is_foreign(&server)) {
         let msg = format!(
             "server: \"{}\" stands in the file; expected a server that registered itself, or the admin token",
-            cut(params.server.0.as_str())
+            echo(params.server.0.as_str())
         );
         return Err(Refusal::new(StatusCode::FORBIDDEN, "token_not_enough", msg));
     }

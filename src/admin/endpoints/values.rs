@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::admin::params::{Value, deserialize_values, number, word};
-use crate::admin::reply::cut;
+use crate::base::text::echo;
 use crate::control::GroupParam;
 use crate::policy::spec::PolicySpec;
 use crate::server::{AddrError, ServerAddr, State, WEIGHT_RANGE};
@@ -171,9 +171,9 @@ impl Value for Client {
 fn server(text: &str) -> Result<ServerAddr, String> {
     text.parse().map_err(|error| {
         let short = match error {
-            AddrError::Form(text) => AddrError::Form(cut(&text)),
-            AddrError::Port(text) => AddrError::Port(cut(&text)),
-            AddrError::Host(text) => AddrError::Host(cut(&text)),
+            AddrError::Form(text) => AddrError::Form(echo(&text)),
+            AddrError::Port(text) => AddrError::Port(echo(&text)),
+            AddrError::Host(text) => AddrError::Host(echo(&text)),
             AddrError::TooLong(length) => AddrError::TooLong(length),
         };
         short.to_string()

@@ -13,7 +13,7 @@ use crate::config::declare::{Fields, settings};
 use crate::config::key::{Change, Describe, Effect, Kind, Style, Table, keys};
 use crate::config::kinds::{
     Time, elements, key_schema, name, object_schema, object_text, optional, policy, server_address, sockets, switch,
-    time, time_or_zero, whole,
+    time, time_or_zero, whole, wrong,
 };
 use crate::config::object::Object;
 use crate::config::problem::Place;
@@ -268,6 +268,10 @@ fn plain(reader: &mut Reader, place: &Place, value: &Value) -> Option<(ServerSet
 
 /// A server that is an object, and where its address stands.
 fn full(reader: &mut Reader, place: &Place, value: &Value) -> Option<(ServerSettings, usize)> {
+    if !matches!(value, Value::Object(_)) {
+        reader.problems.add(value.start(), place, wrong(value, "host:port or an object with addr"));
+        return None;
+    }
     let object = Object::open(reader, value, place, ServerSettings::TABLE, false)?;
     let server = ServerSettings::read(reader, &object, None)?;
     Some((server, object.offset("addr")))

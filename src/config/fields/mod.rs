@@ -1,7 +1,7 @@
 //! Every key of `proxy.json`: one declaration each.
 //!
-//! What a declaration says is explained at [`settings!`](super::declare). The structs of groups, servers and modules
-//! are declared where they are used; the others are declared here. What must hold between values is left to `check`.
+//! [`settings!`](super::declare) explains declarations. The structs of groups, servers and modules are defined where
+//! they are used, the others here. Conditions between values are left to `check`.
 
 mod admin;
 mod group;

@@ -90,7 +90,7 @@ impl Kind for Sockets {
             .map(|(index, value)| Socket.read(reader, &Place::Index(place, index), value))
             .collect();
         if addresses.is_empty() {
-            return report(reader, place, value, Err(wrong(value, &self.expected())));
+            return report(reader, place, value, Err(format!("the list is empty; expected {}", self.expected())));
         }
         Listen::all(addresses.into_iter().collect::<Option<Vec<_>>>()?)
     }

@@ -1,7 +1,7 @@
 //! The kinds of values that keys have: each is read, written and described in one place.
 //!
-//! A kind reports what is wrong with a value itself, as *expected …, found …*. What must hold between values is
-//! left to `check`.
+//! A kind reports what is wrong with one value, as *expected …, found …*. Conditions between values are left to
+//! `check`.
 
 mod address;
 mod module;
@@ -14,7 +14,7 @@ pub use address::AdminListen;
 pub(super) use address::{network_list, server_address, socket, socket_or_unix, sockets};
 pub use module::MODULE_CONFIG_LEN_MAX;
 pub(super) use module::{free, module_name, policy, policy_name, sha256};
-pub(super) use plain::{Size, Time, number_or_text, optional, size, switch, time, time_or_zero, whole};
+pub(super) use plain::{Size, Time, number_or_text, optional, size, switch, time, time_or_zero, whole, wrong};
 pub(super) use secret::{HIDDEN, secret};
 pub use secret::{SECRET_LEN_MAX, Secret};
 pub(super) use section::{elements, key_schema, object_schema, object_text, section, section_with};

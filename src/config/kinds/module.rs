@@ -1,9 +1,8 @@
 //! Policies: a name, or an object that says more about a module.
 //!
-//! Read once, written back in the shortest form that means the same. A module's `config` is its own: it is kept as
-//! JSON without blanks and comments, numbers and the order of keys as they were written, so that two files which
-//! tell a module the same are the same. Whether there is such a module, and whether it takes its config, is found
-//! out by whoever makes the policy.
+//! A policy is written back in the shortest form that means the same. A module's `config` is kept as JSON without
+//! blanks and comments, with numbers and the order of keys as written: two files that give a module the same config are
+//! equal. Whether the module exists and accepts its config is left to whoever makes the policy.
 
 use std::collections::HashSet;
 
@@ -13,15 +12,18 @@ use serde_json::json;
 
 use super::plain::{report, text_of, wrong};
 use super::section::object_schema;
+use crate::base::text::{echo, hex};
 use crate::config::declare::Fields;
 use crate::config::hints::word_of_others;
 use crate::config::key::{Describe, Kind, Style, Table};
 use crate::config::object::{Object, shown};
-use crate::config::problem::{Place, did_you_mean, shortened};
+use crate::config::problem::Place;
 use crate::config::reader::Reader;
 use crate::config::units::{quoted, size_text};
 use crate::policy::built_in::BUILT_IN;
-use crate::policy::spec::{self, MODULE_NAME_LEN_MAX, MODULE_PREFIX, ModuleSpec, PolicySpec, is_module_name};
+use crate::policy::spec::{
+    self, MODULE_NAME_LEN_MAX, MODULE_PREFIX, ModuleSpec, PolicySpec, is_module_name, without_ending,
+};
 
 /// Longest `config` of a policy module, in bytes of JSON without blanks.
 pub const MODULE_CONFIG_LEN_MAX: usize = 64 << 10;
@@ -54,16 +56,12 @@ impl Policy {
             Some(name) if !is_module_name(name) => {
                 wrong(value, &format!("{MODULE_PREFIX}NAME, NAME being {}", ModuleName.expected()))
             }
+            // Words of other programs come first: a policy's own error does not know them.
+            None => match word_of_others(text, BUILT_IN.into_iter()) {
+                Some(hint) => format!("{}{hint}", error.without_hint()),
+                None => error.to_string(),
+            },
             Some(_) => error.to_string(),
-            // Only here is it known what others call their policies, so that comes first.
-            None if !error.hint().is_empty() && word_of_others(text, BUILT_IN.into_iter()).is_none() => {
-                error.to_string()
-            }
-            None => {
-                let error = error.without_hint();
-                let near = word_of_others(text, BUILT_IN.into_iter()).unwrap_or_else(|| did_you_mean(text, BUILT_IN));
-                format!("{error}{near}")
-            }
         })
     }
 
@@ -145,6 +143,21 @@ pub(in crate::config) const fn module_name() -> ModuleName {
     ModuleName
 }
 
+impl ModuleName {
+    fn parse(value: &Value) -> Result<spec::ModuleName, String> {
+        let text = text_of(value, &Self.expected())?;
+        match without_ending(text) {
+            Some(name) if is_module_name(text) => Err(format!(
+                "\"{}\" is the name of a file; expected it without the ending, \"{}\"",
+                echo(text),
+                echo(name)
+            )),
+            None if is_module_name(text) => Ok(text.into()),
+            _ => Err(wrong(value, &Self.expected())),
+        }
+    }
+}
+
 impl Describe for ModuleName {
     fn schema(&self) -> serde_json::Value {
         json!({ "type": "string", "pattern": module_pattern("") })
@@ -159,10 +172,7 @@ impl Kind for ModuleName {
     type Value = spec::ModuleName;
 
     fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<spec::ModuleName> {
-        let text = text_of(value, &self.expected());
-        let name = text
-            .and_then(|text| is_module_name(text).then(|| text.into()).ok_or_else(|| wrong(value, &self.expected())));
-        report(reader, place, value, name)
+        report(reader, place, value, Self::parse(value))
     }
 
     fn write(&self, value: &spec::ModuleName, _: &Style) -> String {
@@ -206,7 +216,7 @@ impl Kind for Sha256 {
     }
 
     fn write(&self, value: &[u8; 32], _: &Style) -> String {
-        quoted(&value.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        quoted(&hex(value))
     }
 }
 
@@ -289,7 +299,7 @@ fn write(text: &mut String, value: &Value, place: &Place, depth_left: usize) -> 
                 let name = property.name.as_str();
                 let place = Place::Key(place, name);
                 if !seen.insert(name) {
-                    let message = format!("the key {} is there twice; expected it once", shortened(name));
+                    let message = format!("the key {} is there twice; expected it once", echo(name));
                     return Err((property.range.start, place.to_string(), message));
                 }
                 text.push_str(if index > 0 { "," } else { "" });

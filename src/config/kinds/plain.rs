@@ -7,14 +7,15 @@ use jsonc_parser::ast::{NumberLit, Value};
 use jsonc_parser::common::Ranged;
 use serde_json::json;
 
+use crate::base::text::echo;
 use crate::config::key::{Describe, Kind, Style};
 use crate::config::object::shown;
-use crate::config::problem::{Place, shortened};
+use crate::config::problem::Place;
 use crate::config::reader::Reader;
 use crate::config::units::{SIZE_PATTERN, TIME_PATTERN, quoted, size_of, size_text, time_of, time_text};
 
 /// The message for a value of the wrong kind.
-pub(super) fn wrong(value: &Value, expected: &str) -> String {
+pub(in crate::config) fn wrong(value: &Value, expected: &str) -> String {
     format!("expected {expected}, found {}", shown(value))
 }
 
@@ -150,7 +151,7 @@ impl Time {
             format!("{found} has no unit; expected a time such as \"{number}s\" or \"{number}ms\"")
         };
         if let Value::NumberLit(number) = value {
-            return Err(no_unit(&shortened(number.value)));
+            return Err(no_unit(&echo(number.value)));
         }
         let text = text_of(value, "a time with a unit, such as \"2.5s\"")?;
         let time = time_of(text).ok_or_else(|| match text.parse::<f64>() {

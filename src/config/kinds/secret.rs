@@ -1,4 +1,4 @@
-//! Tokens: written into the file, or kept elsewhere and named there.
+//! Tokens: written in the file, or kept elsewhere and referred to.
 
 use std::fs::File;
 use std::io::Read;

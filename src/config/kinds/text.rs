@@ -9,10 +9,11 @@ use jsonc_parser::common::Ranged;
 use serde_json::json;
 
 use super::plain::{report, text_of, wrong};
+use crate::base::text::did_you_mean;
 use crate::config::hints::word_of_others;
 use crate::config::key::{Describe, Kind, Style};
 use crate::config::object::shown;
-use crate::config::problem::{Place, did_you_mean};
+use crate::config::problem::Place;
 use crate::config::reader::Reader;
 use crate::config::units::quoted;
 use crate::group::{NAME_LEN_MAX, is_name};

@@ -134,6 +134,36 @@ fn every_mistake_is_told_at_its_place() {
 }
 
 #[test]
+fn a_mistake_is_told_with_its_value_and_what_was_expected() {
+    let group = |keys: &str| problems(&format!("{{\"groups\": [{{{keys}}}]}}"));
+    assert_eq!(
+        group(r#""listen": "127.0.0.1:1", "servers": [3]"#),
+        "1:51: groups[0].servers[0]: expected host:port or an object with addr, found 3"
+    );
+    assert_eq!(
+        group(r#""listen": []"#),
+        "1:24: groups[0].listen: the list is empty; expected ip:port, or a list of 1 to 64 of them"
+    );
+    assert_eq!(
+        group(r#""listen": ["127.0.0.1:1", "127.0.0.1:1"]"#),
+        "1:40: groups[0].listen[1]: \"127.0.0.1:1\" is groups[0].listen[0] already; expected each address once"
+    );
+    assert_eq!(
+        group(r#""listen": ["0.0.0.0:1", "127.0.0.1:1"]"#),
+        "1:38: groups[0].listen[1]: \"127.0.0.1:1\" overlaps groups[0].listen[0], \"0.0.0.0:1\"; \
+         expected addresses that do not overlap"
+    );
+    assert_eq!(
+        group(r#""listen": "127.0.0.1:1", "policy": {"wasm": "missing.wasm"}"#),
+        "1:58: groups[0].policy.wasm: \"missing.wasm\" is the name of a file; expected it without the ending, \"missing\""
+    );
+    assert_eq!(
+        problems(r#"{"groups": [{"name": "a", "listen": "127.0.0.1:1"}, {"name": "a", "listen": "127.0.0.1:2"}]}"#),
+        "1:62: groups[1].name: \"a\" is groups[0].name already; expected a name of its own"
+    );
+}
+
+#[test]
 fn a_problem_names_its_file_in_the_form_that_editors_know() {
     let problems = read("{\n  \"log\": { \"level\": \"wran\" }\n}").unwrap_err();
     assert_eq!(

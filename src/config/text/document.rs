@@ -1,10 +1,12 @@
 //! Changing the file as a careful person would: only what changes, all else byte for byte.
 //!
-//! A [`Document`] applies edits to the configuration, where they cost next to nothing, and works out the
-//! text once, in [`Document::text`], from the difference between what the text says and what is wanted.
-//! So many edits cost as much as one, a change and its reverse leave no trace (only what was said of a
-//! policy beside its name is gone), and a value that is in force already changes no byte. A syntax tree that edits in place was no help: it spreads inserted
-//! objects over several lines and finds its place anew for every edit.
+//! A [`Document`] applies edits to the configuration, which is cheap, and writes the text once, in [`Document::text`],
+//! from the difference between the text and the edited configuration. So many edits cost as much as one, and an edit
+//! that changes nothing changes no byte. An edit and its reverse leave no trace, except that a policy loses the
+//! settings beside its name.
+//!
+//! A syntax tree that edits in place was tried: it spreads inserted objects over several lines and searches its place
+//! anew for every edit.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -52,26 +54,27 @@ pub enum Edit {
         /// All its labels.
         labels: Option<BTreeMap<String, String>>,
     },
-    /// Notes of servers that registered themselves whether they are silent; those the file does not have are passed
-    /// over.
+    /// Writes for servers that registered themselves whether they are silent. Servers that are not in the file are
+    /// skipped.
     NoteSilence {
         /// The group, the server, and whether its lease has run out.
         servers: Vec<(GroupId, ServerAddr, bool)>,
     },
-    /// Says that a group is open; makes the group, on `0.0.0.0`, if it is new.
+    /// Opens a group, or makes a new one on `0.0.0.0`.
     OpenGroup {
         /// The group.
         group: GroupId,
-        /// Its policy; `None` for the one it has, or the default. The same name changes nothing.
+        /// Its policy; `None` keeps its policy, or takes the default for a new group. A policy of the same name changes
+        /// nothing.
         policy: Option<PolicySpec>,
     },
-    /// Says that a group is not open.
+    /// Closes a group.
     CloseGroup {
         /// The group.
         group: GroupId,
     },
-    /// Gives a group another policy. One of the name that the group's policy has changes nothing: whoever
-    /// gives only a name means that policy as it is configured.
+    /// Gives a group another policy. A policy of the same name changes nothing: a name alone means that policy as it is
+    /// configured.
     SetPolicy {
         /// The group.
         group: GroupId,
@@ -102,17 +105,17 @@ pub enum EditError {
         /// The server.
         addr: ServerAddr,
     },
-    /// With the edit the file would not be accepted any more.
+    /// With the edit the file would no longer be valid.
     #[error("{0}")]
     Refused(String),
 }
 
-/// The text of a configuration and the changes it shall get.
+/// The text of a configuration and the edits to it.
 #[derive(Clone, Debug)]
 pub struct Document {
     path: PathBuf,
     text: String,
-    /// What `text` says.
+    /// The configuration that `text` holds.
     said: Vec<GroupConfig>,
     was_legacy: bool,
     config: Config,
@@ -151,7 +154,7 @@ impl Document {
     ///
     /// # Errors
     ///
-    /// What the edit names is not there, or the file would not be accepted any more.
+    /// The edit names something that is not there, or the file would no longer be valid.
     pub fn apply(&mut self, edit: &Edit) -> Result<(), EditError> {
         match edit {
             Edit::AddServer { group, server } => self.add_server(group, server)?,
@@ -200,7 +203,7 @@ impl Document {
         Ok(())
     }
 
-    /// The text with all edits applied; without a difference, the text as it was.
+    /// The text with all edits applied; the same text if nothing differs.
     ///
     /// The flat form of the old program is written in the new form when anything differs.
     pub fn text(&self) -> String {

@@ -1,8 +1,8 @@
 //! The inside of an object or a list as text: items, and the gaps of blanks, commas and comments around
 //! them.
 //!
-//! Taking an item out or putting one in touches the two gaps beside it and nothing else, and no comment
-//! is ever dropped but those within an item that goes.
+//! Adding or removing an item changes only the two gaps beside it. No comment is lost except those inside a removed
+//! item.
 
 use std::ops::Range;
 
@@ -168,7 +168,7 @@ impl std::fmt::Display for List {
     }
 }
 
-/// The gap that is left when what stood between two gaps goes and the second one has comments.
+/// The gap that remains when the item between two gaps is removed and the second gap has comments.
 fn joined(before: &str, after: &str) -> String {
     let rest = after.trim_start_matches(BLANKS);
     if !rest.starts_with(NEWLINES) {

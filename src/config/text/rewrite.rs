@@ -1,8 +1,8 @@
 //! Writing what is wanted of the groups into the text they were read from.
 //!
-//! The text is taken apart only where something differs: the list of groups, a group, its list of
-//! servers, a server. Each of these is a [`List`], which leaves what is not touched as it is. New parts
-//! are laid out like their neighbours. That what is wanted is in order is the caller's business.
+//! Only what differs is taken apart: the list of groups, a group, its list of servers, a server. Each is a [`List`],
+//! which leaves the other items as they are. New parts are laid out like their neighbours. The caller has checked what
+//! is wanted.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -18,7 +18,7 @@ use crate::config::units::quoted;
 use crate::group::GroupSettings;
 use crate::server::ServerSettings;
 
-/// A group as it shall be.
+/// A group as it is wanted.
 pub(super) struct Wanted<'w> {
     pub(super) group: &'w GroupConfig,
     /// What the text says of it; `None` for a new group. New groups come last.

@@ -1,8 +1,7 @@
 //! The file itself: read whole, replaced whole.
 //!
-//! [`save`] writes beside the file and renames, so that whoever reads it, and whoever pulls the plug at
-//! any moment, finds the old text or the new one and never a half. Whether the text is in order is the
-//! caller's business.
+//! [`save`] writes a temporary file and renames it. So readers see the old text or the new one, never a part, and so
+//! does the next start after a power failure. The caller has checked the text.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -33,7 +32,7 @@ pub enum ReadError {
     /// The system says so.
     #[error(transparent)]
     System(#[from] io::Error),
-    /// It is no text, or too much of it: a mistake like any other, with its place.
+    /// It is not UTF-8 or too long: a mistake with its place.
     #[error("{0}")]
     NotText(Problem),
 }
@@ -73,7 +72,7 @@ pub fn read(path: &Path) -> Result<String, ReadError> {
 ///
 /// # Errors
 ///
-/// Whatever the system says; the old file is then as it was.
+/// The error of the system; the old file is then unchanged.
 pub fn save(path: &Path, text: &str) -> io::Result<()> {
     let real = match fs::canonicalize(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
@@ -88,7 +87,7 @@ fn save_like(model: &Path, real: &Path, text: &str) -> io::Result<()> {
     let name = real.file_name().ok_or(ErrorKind::IsADirectory)?.to_string_lossy().into_owned();
     let prefix = format!(".{name}{TEMP_INFIX}");
     for stale in stale(folder, &prefix) {
-        // Somebody else may have been faster, and one that cannot be removed harms nobody.
+        // Another process may have removed it first, and one that stays does no harm.
         let _ = fs::remove_file(stale);
     }
     // Opened first, so that a folder that cannot be opened fails while nothing has happened yet.
@@ -112,7 +111,7 @@ fn save_like(model: &Path, real: &Path, text: &str) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Whatever the system says.
+/// The error of the system.
 pub fn keep_old(path: &Path, text: &str) -> io::Result<PathBuf> {
     for number in 1..=COPIES_MAX {
         let mut name = path.as_os_str().to_owned();
@@ -177,7 +176,7 @@ fn take_over_attributes(temp: &File, model: &Path) -> Vec<String> {
     lost
 }
 
-/// True when a new file has the attribute by itself, as those of security modules, which nobody may set.
+/// True for attributes that the system sets on every new file, such as those of security modules.
 fn is_there(temp: &File, name: &[u8], old: &File) -> bool {
     let value = |file: &File| {
         let mut value = vec![0; ATTRIBUTES_LEN_MAX];
@@ -186,7 +185,7 @@ fn is_there(temp: &File, name: &[u8], old: &File) -> bool {
     value(temp) == value(old)
 }
 
-/// Says what a save could not keep.
+/// Logs what a save could not keep.
 fn tell_losses(path: &Path, lost: &[String], links: u64) {
     let path = || path.display().to_string().into();
     if !lost.is_empty() {

@@ -19,6 +19,7 @@ use crate::base::clock;
 use crate::counters::EndReason;
 use crate::data::poll::{Reactor, Ready, Token};
 use crate::group::{GroupSettings, Outcome, PickError, ServerSlot};
+use crate::server::ServerId;
 
 /// A server that was reached.
 #[derive(Debug)]
@@ -246,7 +247,7 @@ struct Dialer {
     /// The groups that it has come through, when it is a connection of our own.
     passage: Option<Arc<Passage>>,
     prefix_len: usize,
-    tried: Vec<u32>,
+    tried: Vec<ServerId>,
     attempts_max: u32,
     timeout_ms: u64,
     /// How soon the session's silence may be too long.

@@ -5,9 +5,10 @@ use proptest::prelude::*;
 use super::super::tests::{file, server, settings, shown, suspect};
 use super::super::{GroupSettings, ServerSlot};
 use super::*;
+use crate::base::random::scatter;
 use crate::policy::built_in::{BUILT_IN, describe};
-use crate::policy::{IBalancePolicy, PickRequest, Picked, ServerSet};
-use crate::server::{Origin, State};
+use crate::policy::{IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
+use crate::server::{Origin, ServerId, State};
 
 /// A moment at which whoever is suspect in a test stays so for as long as the test may take.
 const NOW_MS: u64 = 1 << 50;
@@ -68,14 +69,14 @@ fn group_with(policy: &str, stands: &[Stand], picks: u32) -> Group {
 }
 
 fn client(number: u32) -> SocketAddr {
-    (IpAddr::V4(Ipv4Addr::from(number.wrapping_mul(0x9e37_79b1))), 0).into()
+    (IpAddr::V4(Ipv4Addr::from(scatter(number))), 0).into()
 }
 
-fn pick(group: &Group, client: SocketAddr, tried: &[u32], random: u64) -> Result<ServerSlot, PickError> {
+fn pick(group: &Group, client: SocketAddr, tried: &[ServerId], random: u64) -> Result<ServerSlot, PickError> {
     group.snapshot().pick(client, tried, NOW_MS, random)
 }
 
-fn picked(group: &Group, client: SocketAddr, tried: &[u32], random: u64) -> Result<String, PickError> {
+fn picked(group: &Group, client: SocketAddr, tried: &[ServerId], random: u64) -> Result<String, PickError> {
     pick(group, client, tried, random).map(|slot| slot.server.settings.addr.to_string())
 }
 
@@ -96,7 +97,7 @@ proptest! {
         let tried: Vec<ServerAddr> = (0..stands.len()).filter(is_tried).map(addr).collect();
         for name in BUILT_IN {
             let [told, untold] = [group_with(name, &stands, picks), group_with(name, &stands, picks)];
-            let ids: Vec<u32> = tried.iter().map(|addr| told.members().id_of(addr).unwrap()).collect();
+            let ids: Vec<ServerId> = tried.iter().map(|addr| told.members().id_of(addr).unwrap()).collect();
             let before = (told.servers(), told.view());
             let explanation = told.explain_at(client(number), &tried, NOW_MS, random).unwrap();
             prop_assert_eq!(&told.explain_at(client(number), &tried, NOW_MS, random).unwrap(), &explanation);
@@ -224,10 +225,10 @@ impl IBalancePolicy for Odd {
         Arc::new(Self { ..*self })
     }
 
-    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, RehearsalError> {
         match self.can_be_rehearsed {
             true => Ok(Arc::new(Self { ..*self })),
-            false => Err("it is quarantined".to_owned()),
+            false => Err(RehearsalError("it is quarantined".to_owned())),
         }
     }
 

@@ -34,7 +34,7 @@ fn member(claims: Claims, state: State, [is_unanswered, is_resolved, is_full]: [
     let mut settings = ServerSettings::new("name.invalid:1".parse().unwrap(), Origin::File);
     (settings.state, settings.max_sessions) = (state, 1);
     let addresses = if is_resolved { vec!["10.0.0.1:1".parse().unwrap()] } else { Vec::new() };
-    let mut member = Member::new(1, settings, addresses);
+    let mut member = Member::new(ServerId(1), settings, addresses);
     member.claims = claims;
     member.unanswered = is_unanswered.then(|| "connection refused".into());
     if is_full {
@@ -96,7 +96,7 @@ fn there_is_one_claim_of_each_kind() {
 #[test]
 fn what_the_file_says_of_a_server_decides_what_else_counts() {
     let settings = |origin| ServerSettings::new("10.0.0.1:1".parse().unwrap(), origin);
-    let mut member = Member::new(1, settings(Origin::Heartbeat), Vec::new());
+    let mut member = Member::new(ServerId(1), settings(Origin::Heartbeat), Vec::new());
     member.take_settings(settings(Origin::Heartbeat), 0, TIMEOUT);
     assert_eq!(member.offline(), Some(Offline::Silent), "the file alone brings nobody back who registered itself");
     member.take_settings(settings(Origin::File), 0, TIMEOUT);

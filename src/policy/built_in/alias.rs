@@ -4,7 +4,7 @@
 //! Each holds a server's own share and, above it, what it lends to one heavier server. A draw picks a
 //! column and a height in it. Probabilities are kept to 2⁻³², which no traffic can tell from exact.
 
-use super::hash::below;
+use crate::base::random::below;
 use crate::policy::balance::ServerSet;
 
 /// The weights of a set, made ready for drawing.

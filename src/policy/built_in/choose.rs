@@ -8,7 +8,8 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::hash::{Draws, below, client_hash};
+use super::hash::client_hash;
+use crate::base::random::{SplitMix64, below};
 use crate::policy::balance::PickRequest;
 
 /// How many candidates are looked at before every server is: with half of the servers closed, one pick
@@ -25,7 +26,7 @@ pub(super) fn probe(request: &PickRequest<'_>, candidates: impl Iterator<Item = 
 ///
 /// Each open server takes the place of the one chosen so far with the chance of its weight among those
 /// seen (Chao's reservoir sampling, 1982).
-pub(super) fn fair_open(request: &PickRequest<'_>, draws: &mut Draws) -> Option<usize> {
+pub(super) fn fair_open(request: &PickRequest<'_>, draws: &mut SplitMix64) -> Option<usize> {
     let (mut chosen, mut seen) = (None, 0);
     for index in (0..request.len()).filter(|&index| request.is_open(index)) {
         let weight = u64::from(request.servers.servers[index].settings.weight.max(1));
@@ -43,7 +44,7 @@ pub(super) fn fair_open(request: &PickRequest<'_>, draws: &mut Draws) -> Option<
 /// of a closed server spread over all others, and each of them always goes to the same one.
 pub(super) fn by_client(request: &PickRequest<'_>, home: impl Fn(u64) -> usize) -> Option<usize> {
     let hash = client_hash(request.client);
-    let hashes = std::iter::once(hash).chain(Draws::new(hash));
+    let hashes = std::iter::once(hash).chain(SplitMix64::new(hash));
     probe(request, hashes.map(home)).or_else(|| nearest_open(request, hash))
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
 
 /// Always the first open server in order.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ impl IBalancePolicy for Ha {
         Arc::new(Self)
     }
 
-    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, RehearsalError> {
         Ok(Arc::new(Self))
     }
 

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use super::choose::by_client;
-use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
 
 /// The hash of the client's IP modulo the number of servers.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ impl IBalancePolicy for IpHash {
         Arc::new(Self)
     }
 
-    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, RehearsalError> {
         Ok(Arc::new(Self))
     }
 

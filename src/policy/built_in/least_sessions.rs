@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::order::Turns;
-use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
 
 /// The fewest sessions per weight.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ impl IBalancePolicy for LeastSessions {
         Arc::new(Self { turns: self.turns.for_servers(servers) })
     }
 
-    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, RehearsalError> {
         Ok(Arc::new(Self { turns: self.turns.rehearsal() }))
     }
 

@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::choose::by_client;
 use super::order::Order;
-use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
 
 /// Numbers of slots, all prime: the first with 100 for each server is taken, or the last.
 const SLOTS: [usize; 3] = [65_537, 262_147, 1_000_003];
@@ -47,7 +47,7 @@ impl IBalancePolicy for Maglev {
         Arc::new(Self { table: fill(servers) })
     }
 
-    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, RehearsalError> {
         Ok(Arc::new(Self { table: self.table.clone() }))
     }
 

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use super::alias::Weighted;
 use super::choose::{PROBES, fair_open, probe};
-use super::hash::Draws;
-use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
+use crate::base::random::SplitMix64;
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
 use crate::server::Server;
 
 /// One pick in so many is not compared with a second server.
@@ -43,7 +43,7 @@ impl IBalancePolicy for P2c {
         Arc::new(Self { weighted: Weighted::new(servers) })
     }
 
-    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, RehearsalError> {
         Ok(Arc::new(Self { weighted: self.weighted.clone() }))
     }
 
@@ -54,7 +54,7 @@ impl IBalancePolicy for P2c {
 
 impl P2c {
     fn choose(&self, request: &PickRequest<'_>) -> Option<usize> {
-        let mut draws = Draws::new(request.random);
+        let mut draws = SplitMix64::new(request.random);
         let is_compared = !draws.draw().is_multiple_of(UNCOMPARED);
         let mut drawn = draws.clone().map_while(|random| self.weighted.draw(random));
         let Some(first) = probe(request, drawn.by_ref()) else {

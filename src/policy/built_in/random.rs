@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::alias::Weighted;
 use super::choose::{fair_open, probe};
-use super::hash::Draws;
-use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
+use crate::base::random::SplitMix64;
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
 
 /// A weighted draw.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ impl IBalancePolicy for Random {
         Arc::new(Self { weighted: Weighted::new(servers) })
     }
 
-    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, RehearsalError> {
         Ok(Arc::new(Self { weighted: self.weighted.clone() }))
     }
 
@@ -37,7 +37,7 @@ impl IBalancePolicy for Random {
 
 impl Random {
     fn choose(&self, request: &PickRequest<'_>) -> Option<usize> {
-        let mut draws = Draws::new(request.random);
+        let mut draws = SplitMix64::new(request.random);
         probe(request, draws.by_ref().map_while(|random| self.weighted.draw(random)))
             .or_else(|| fair_open(request, &mut draws))
     }

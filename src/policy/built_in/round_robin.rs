@@ -9,9 +9,9 @@ use std::iter;
 use std::sync::Arc;
 
 use super::choose::{fair_open, probe};
-use super::hash::Draws;
 use super::order::Turns;
-use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, ServerSet};
+use crate::base::random::SplitMix64;
+use crate::policy::balance::{IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
 
 /// The servers in turn.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl IBalancePolicy for RoundRobin {
         Arc::new(Self { turns: self.turns.for_servers(servers) })
     }
 
-    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, RehearsalError> {
         Ok(Arc::new(Self { turns: self.turns.rehearsal() }))
     }
 
@@ -40,7 +40,7 @@ impl IBalancePolicy for RoundRobin {
 impl RoundRobin {
     fn choose(&self, request: &PickRequest<'_>) -> Option<usize> {
         probe(request, iter::from_fn(|| self.turns.take()))
-            .or_else(|| fair_open(request, &mut Draws::new(request.random)))
+            .or_else(|| fair_open(request, &mut SplitMix64::new(request.random)))
     }
 }
 

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::BUILT_IN;
 use crate::policy::balance::{PickRequest, ServerSet};
 use crate::policy::testing::{PickIndex, client, ids, prepared, request, server, set, set_of};
+use crate::server::ServerId;
 
 /// How a server of a test is closed, if it is.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +24,7 @@ fn doors() -> impl Strategy<Value = Vec<(u32, Door)>> {
 }
 
 /// A set with such servers, and the ids of those that were tried.
-fn set_with(doors: &[(u32, Door)]) -> (Arc<ServerSet>, Vec<u32>) {
+fn set_with(doors: &[(u32, Door)]) -> (Arc<ServerSet>, Vec<ServerId>) {
     let servers = set_of((0..).zip(doors).map(|(index, &(weight, door))| {
         let max_sessions = if matches!(door, Door::Full) { 1 } else { 0 };
         let server = server(index, weight, max_sessions);

@@ -11,7 +11,7 @@ use super::instance::Instance;
 use crate::base::clock;
 use crate::counters::{FaultKind, ModuleCounters};
 use crate::policy::balance::{Closed, Epoch, PickRequest, Picked, ServerSet};
-use crate::server::Server;
+use crate::server::{Server, ServerId};
 
 /// Telling an instance which servers are available costs about half a microsecond for each of them, so for servers
 /// that have become full or suspect, or are so no longer, it is done at most this often for each thousand of them.
@@ -128,7 +128,7 @@ impl Work {
         let Some(id) = picked? else { return Ok(Answer::Nobody) };
         let index = match is_same_set {
             true => self.instance.index_of(id),
-            false => request.servers.servers.iter().position(|server| server.id == id),
+            false => request.servers.servers.iter().position(|server| server.id == ServerId(id)),
         };
         let bad = |text: String| Fault { kind: FaultKind::BadAnswer, text: format!("pick answered {id}, {text}") };
         let Some(index) = index else {

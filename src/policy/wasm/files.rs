@@ -15,10 +15,11 @@ pub(super) const PREFERRED_ENDING: &str = "wasm";
 const ENDINGS: [&str; 2] = [PREFERRED_ENDING, "wat"];
 
 /// Why a file cannot be loaded.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {problem}")]
 pub(super) struct LoadError {
-    /// With the file's name in front.
-    pub(super) text: String,
+    place: String,
+    problem: String,
     /// The file ends in the middle: somebody may still be writing it.
     pub(super) is_incomplete: bool,
 }
@@ -32,15 +33,13 @@ pub(super) fn find(folder: &Path, name: &str) -> Result<PathBuf, LoadError> {
     let paths = paths(folder, name);
     let mut found = paths.iter().filter(|path| path.exists()).cloned();
     if let [Some(first), Some(second)] = [found.next(), found.next()] {
-        let second = file_name(&second);
-        let text =
-            format!("{} and {second}: two files for one policy; expected one: remove the other", first.display());
-        return Err(LoadError { text, is_incomplete: false });
+        let place = format!("{} and {}", first.display(), file_name(&second));
+        let problem = "two files for one policy; expected one: remove the other".to_owned();
+        return Err(LoadError { place, problem, is_incomplete: false });
     }
     let found = paths.iter().find(|path| path.exists()).cloned();
     found.ok_or_else(|| {
-        let text = format!("{}: there is no such file, nor {name}.wat; expected a policy module", paths[0].display());
-        LoadError { text, is_incomplete: false }
+        LoadError::new(&paths[0], format!("there is no such file, nor {name}.wat; expected a policy module"))
     })
 }
 
@@ -55,18 +54,22 @@ pub(super) fn file_name(path: &Path) -> String {
 ///
 /// It cannot be read, is no file, or has more bytes.
 pub(super) fn read(path: &Path, file_bytes_max: u64) -> Result<Vec<u8>, LoadError> {
-    source::read(path, file_bytes_max).map_err(|error| LoadError::new(path, &error))
+    source::read(path, file_bytes_max).map_err(|error| LoadError::of_source(path, &error))
 }
 
 impl LoadError {
-    pub(super) fn new(path: &Path, error: &SourceError) -> Self {
-        Self { text: format!("{}: {error}", path.display()), is_incomplete: error.is_incomplete() }
+    pub(super) fn new(path: &Path, problem: String) -> Self {
+        Self { place: path.display().to_string(), problem, is_incomplete: false }
+    }
+
+    pub(super) fn of_source(path: &Path, error: &SourceError) -> Self {
+        Self { is_incomplete: error.is_incomplete(), ..Self::new(path, error.to_string()) }
     }
 }
 
 impl From<LoadError> for ModuleError {
     fn from(error: LoadError) -> Self {
-        Self(error.text)
+        Self::File { place: error.place, problem: error.problem }
     }
 }
 

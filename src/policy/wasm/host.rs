@@ -12,17 +12,18 @@ use tracing::Level;
 use wasmtime::{Memory, ResourceLimiter, TypedFunc};
 
 use super::bindings::goproxy::balance::{host, types};
-use crate::base::clock;
 use crate::base::label::GroupLabel;
+use crate::base::random::SplitMix64;
+use crate::base::{clock, text};
 use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::ServerSet;
-use crate::server::Live;
+use crate::server::{Live, ServerId};
 
 /// Tables of one instance hold so many entries together.
 const TABLE_ENTRIES_MAX: usize = 10_000;
 
 /// Longest text that is taken from a guest, in bytes.
-const TEXT_LEN_MAX: usize = 1 << 10;
+const TEXT_CHARS_MAX: usize = 1 << 10;
 
 /// A module may write so many lines at once, and one more each second.
 const LINES_MAX: u64 = 20;
@@ -31,8 +32,8 @@ const LINES_MAX: u64 = 20;
 #[repr(C)]
 pub(super) struct HostState {
     now_ms: u64,
-    random: u64,
-    tried: Vec<u32>,
+    random: SplitMix64,
+    tried: Vec<ServerId>,
     index: ServerIndex,
     pub(super) limits: Limits,
     /// The guest's memory, for a core module once that has started; a component's is the engine's business.
@@ -108,7 +109,7 @@ impl HostState {
             index: ServerIndex::Row { first: 0, count: 0 },
             tried: Vec::new(),
             now_ms: clock::coarse_ms(),
-            random: fastrand::u64(..),
+            random: SplitMix64::new(fastrand::u64(..)),
         }
     }
 
@@ -119,12 +120,12 @@ impl HostState {
     }
 
     /// From now on this is the request under way.
-    pub(super) fn set_request(&mut self, tried: &[u32], now_ms: u64, random: u64) {
+    pub(super) fn set_request(&mut self, tried: &[ServerId], now_ms: u64, random: u64) {
         // Nearly always nothing has been tried before.
         if !(tried.is_empty() && self.tried.is_empty()) {
             tried.clone_into(&mut self.tried);
         }
-        (self.now_ms, self.random) = (now_ms, random);
+        (self.now_ms, self.random) = (now_ms, SplitMix64::new(random));
     }
 
     /// Where the server of this id is in the set.
@@ -144,7 +145,7 @@ impl HostState {
 
 impl ServerIndex {
     fn of(servers: &ServerSet) -> Self {
-        let ids = || servers.servers.iter().map(|server| server.id);
+        let ids = || servers.servers.iter().map(|server| server.id.0);
         let first = ids().next().unwrap_or_default();
         if ids().zip(first..).all(|(id, next)| id == next) {
             return Self::Row { first, count: servers.servers.len() as u32 };
@@ -183,17 +184,11 @@ impl host::Host for HostState {
     }
 
     fn already_tried(&mut self, server: u32) -> bool {
-        self.tried.contains(&server)
+        self.tried.contains(&ServerId(server))
     }
 
-    /// splitmix64 over the request's number (Steele, Lea, Flood, "Fast splittable pseudorandom number
-    /// generators", 2014).
     fn random_u64(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.random.draw()
     }
 
     fn now_nanos(&mut self) -> u64 {
@@ -275,13 +270,7 @@ impl RateLimit {
 
 /// A guest's text as it may be shown: bounded, on one line.
 pub(super) fn shortened(text: &str) -> String {
-    let end = text.floor_char_boundary(TEXT_LEN_MAX);
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
-    let mut short: String = text[..end].chars().map(printable).collect();
-    if end < text.len() {
-        short.push('…');
-    }
-    short
+    text::one_line(text, TEXT_CHARS_MAX)
 }
 
 /// Memory and tables an instance may have, all of them together.
@@ -346,7 +335,7 @@ mod tests {
         for ids in [vec![], vec![1], vec![4, 5, 6], vec![4, 6, 7], vec![5, 4], vec![9, 1, 5]] {
             let server = |id: &u32| Server {
                 live: Arc::new(Live::new(Vec::new())),
-                id: *id,
+                id: ServerId(*id),
                 settings: ServerSettings::new("a:1".parse().unwrap(), Origin::File),
             };
             let servers = ids.iter().map(|id| Arc::new(server(id))).collect();
@@ -373,12 +362,5 @@ mod tests {
         assert!(!limits.memory_growing(0, 41, None).unwrap());
         assert!(limits.memory_growing(60, 100, None).unwrap());
         assert!(!limits.memory_growing(100, 101, None).unwrap());
-    }
-
-    #[test]
-    fn a_guest_s_text_is_cut_within_a_character_and_stays_on_one_line() {
-        assert_eq!(shortened("a\nb\u{1b}[2J"), "a b [2J");
-        let long = shortened(&"ä".repeat(10_000));
-        assert!(long.len() <= TEXT_LEN_MAX + '…'.len_utf8() && long.ends_with("ä…"));
     }
 }

@@ -16,10 +16,14 @@ use super::compiled::Compiled;
 use super::engine::{Ticker, ticks};
 use super::fault::Fault;
 use super::host::{GuestLog, HostState, shortened};
+use crate::base::text::one_line;
 use crate::counters::FaultKind;
 use crate::policy::balance::{Outcome, PickRequest, ServerSet};
 use crate::policy::spec::ModuleSpec;
-use crate::server::ServerSettings;
+use crate::server::{ServerId, ServerSettings};
+
+/// Longest part of a module's parameters that a message shows, in characters.
+const PARAMS_CHARS_MAX: usize = 100;
 
 /// How long a module may take to start, to describe itself and to take its configuration; each.
 pub(super) const CONFIGURE_TIME_MAX: Duration = Duration::from_millis(100);
@@ -92,7 +96,11 @@ impl Instance {
         self.allow(CONFIGURE_TIME_MAX);
         match self.functions.configure(&mut self.store, &group.to_string(), params) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(why)) => Err(Fault::unfit(format!("configure refused {}: {}", shown(params), shortened(&why)))),
+            Ok(Err(why)) => Err(Fault::unfit(format!(
+                "configure refused {}: {}",
+                one_line(params, PARAMS_CHARS_MAX),
+                shortened(&why)
+            ))),
             Err(error) => Err(self.fault("configure", CONFIGURE_TIME_MAX, &error)),
         }
     }
@@ -106,7 +114,7 @@ impl Instance {
         let servers = set.servers.iter().zip(&labels).zip(0..);
         let servers: Vec<types::Server<'_>> = servers
             .map(|((server, labels), index)| types::Server {
-                id: server.id,
+                id: server.id.0,
                 name: server.settings.addr.as_str(),
                 address: server.settings.addr.as_str(),
                 weight: server.settings.weight,
@@ -148,9 +156,9 @@ impl Instance {
     }
 
     /// Tells a module that exports `feedback` what became of a pick.
-    pub(super) fn report(&mut self, server: u32, outcome: Outcome) -> Result<(), Fault> {
+    pub(super) fn report(&mut self, server: ServerId, outcome: Outcome) -> Result<(), Fault> {
         self.allow(self.deadline);
-        let reported = self.functions.report(&mut self.store, server, outcome);
+        let reported = self.functions.report(&mut self.store, server.0, outcome);
         reported.map_err(|error| self.fault("feedback", self.deadline, &error))
     }
 
@@ -181,13 +189,4 @@ fn address(client: SocketAddr) -> types::IpAddress {
 
 fn labels(settings: &ServerSettings) -> Vec<(&str, &str)> {
     settings.labels.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect()
-}
-
-/// The parameters as a message shows them.
-fn shown(params: &str) -> String {
-    const CHARS_MAX: usize = 100;
-    match params.char_indices().nth(CHARS_MAX) {
-        None => params.to_owned(),
-        Some((end, _)) => format!("{}…", &params[..end]),
-    }
 }

@@ -30,7 +30,7 @@ impl Loader {
     ///
     /// It is no module, or none that fits.
     pub(super) fn load(&mut self, path: &Path, bytes: &[u8], limits: Limits) -> Result<Compiled, LoadError> {
-        let failed = |text: String| LoadError { text: format!("{}: {text}", path.display()), is_incomplete: false };
+        let failed = |problem: String| LoadError::new(path, problem);
         let file_name = files::file_name(path);
         let runtime = match &self.runtime {
             Some(runtime) => runtime,
@@ -43,7 +43,7 @@ impl Loader {
         let began = Instant::now();
         // The compiler is large; a fault of its on one module must not end the loading of others.
         let loaded = catch_unwind(AssertUnwindSafe(|| {
-            let file = source::source(&file_name, bytes, limits).map_err(|error| LoadError::new(path, &error))?;
+            let file = source::source(&file_name, bytes, limits).map_err(|error| LoadError::of_source(path, &error))?;
             Compiled::new(runtime, path, file, began).map_err(|error| failed(shortened(&format!("{error:#}"))))
         }));
         loaded.unwrap_or_else(|_| Err(failed("the compiler fails on this module".to_owned())))

@@ -12,6 +12,7 @@ use super::loader::Loader;
 use super::slot::{ModuleRecord, Slot};
 use super::source::{self, Limits};
 use super::status::{Common, ModuleStatus, Version};
+use crate::base::text::hex;
 use crate::events::{self, Event, PolicyEvent};
 
 /// A module in use.
@@ -82,7 +83,7 @@ impl Module {
     pub(super) fn put(&mut self, slot: &Slot) -> Result<(), ModuleError> {
         let compiled = self.compiled.as_ref().expect("loaded before");
         let (instance, description) = compiled.instance(&slot.spec, slot.group.port(), &slot.log)?;
-        compiled.put(Some(instance), slot).map_err(|fault| ModuleError(fault.text))?;
+        compiled.put(Some(instance), slot).map_err(|fault| ModuleError::Instance(fault.text))?;
         if self.status.version.is_none() {
             let version = Version::new(compiled, description.version);
             version.tell(&self.status.shared, compiled, Takeover::First);
@@ -98,7 +99,7 @@ impl Module {
         let (bytes, path) = match read {
             Ok(read) => read,
             Err(error) => {
-                self.refuse(None, error.text);
+                self.refuse(None, error.to_string());
                 return false;
             }
         };
@@ -123,11 +124,10 @@ impl Module {
         {
             return true;
         }
-        let taken = loaded
-            .map_err(|error| error.text)
-            .and_then(|compiled| self.take_over(Arc::new(compiled), Takeover::Newer).map_err(|error| error.0));
-        if let Err(text) = taken {
-            self.refuse(Some(sha256), text);
+        let taken =
+            loaded.map_err(ModuleError::from).and_then(|compiled| self.take_over(Arc::new(compiled), Takeover::Newer));
+        if let Err(error) = taken {
+            self.refuse(Some(sha256), error.to_string());
         }
         false
     }
@@ -141,7 +141,7 @@ impl Module {
         let Some((former, version)) = self.former.take() else { return };
         let (policy, sha256) = (Arc::clone(&self.status.shared.policy), failed.file.sha256);
         if let Err(error) = self.take_over(former, Takeover::Former) {
-            tell(PolicyEvent::CannotReturn { policy, error: error.0.into() });
+            tell(PolicyEvent::CannotReturn { policy, error: error.to_string().into() });
             return;
         }
         // What it says of itself is known: it was at work before.
@@ -162,8 +162,7 @@ impl Module {
         for slot in slots {
             let made = compiled.instance(&slot.spec, slot.group.port(), &slot.log);
             // Each group has a configuration of its own, and the file is that of all of them.
-            let of_group = |error: ModuleError| ModuleError(format!("{} (for group {})", error.0, slot.group));
-            let (instance, description) = made.map_err(of_group)?;
+            let (instance, description) = made.map_err(|error| error.for_group(&slot.group))?;
             said = Some(description.version);
             ready.push((slot, instance));
         }
@@ -211,7 +210,7 @@ impl Version {
 
     fn tell(&self, shared: &ModuleRecord, compiled: &Compiled, takeover: Takeover) {
         let (policy, compile_time) = (Arc::clone(&shared.policy), compiled.compile_time);
-        let (version, sha256) = (self.version.as_str().into(), source::hex(&self.sha256).into());
+        let (version, sha256) = (self.version.as_str().into(), hex(&self.sha256).into());
         tell(match takeover {
             Takeover::First => PolicyEvent::Loaded { policy, version, sha256, compile_time },
             Takeover::Newer => PolicyEvent::Swapped { policy, version, sha256, compile_time },

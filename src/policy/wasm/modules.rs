@@ -61,7 +61,8 @@ impl Modules {
         // Without the thread there will never be a module; what serves then is the same.
         made.unwrap_or_else(|error| {
             let (group, policy) = (group.clone(), spec.name.policy());
-            let event = PolicyEvent::NotMade { group, policy, error: error.0.into(), fallback: spec.fallback };
+            let event =
+                PolicyEvent::NotMade { group, policy, error: error.to_string().into(), fallback: spec.fallback };
             events::publish(Event::Policy(event));
             fallback(spec)
         })
@@ -107,11 +108,13 @@ impl Modules {
 
     async fn ask(&self, spec: &Arc<ModuleSpec>, group: &GroupLabel, anyway: bool) -> Made {
         let (reply, made) = oneshot::channel();
-        let gone = || ModuleError("the thread that loads policies has ended; the log says why".to_owned());
+        let gone = || ModuleError::Proxy("the thread that loads policies has ended; the log says why".to_owned());
         let jobs = self.jobs()?;
         let job = Job::Make { spec: Arc::clone(spec), group: group.clone(), anyway, jobs: jobs.clone(), reply };
         jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => ModuleError("the thread that loads policies is busy; try again later".to_owned()),
+            TrySendError::Full(_) => {
+                ModuleError::Proxy("the thread that loads policies is busy; try again later".to_owned())
+            }
             TrySendError::Disconnected(_) => gone(),
         })?;
         made.await.map_err(|_| gone())?
@@ -125,7 +128,7 @@ impl Modules {
         let (sender, queue) = mpsc::sync_channel(JOBS_MAX);
         let registry = Registry::new(&self.common);
         vital::spawn("policies", Some(COMPILER_STACK_BYTES), move || registry.run(&queue))
-            .map_err(|error| ModuleError(format!("cannot start the thread that loads policies: {error}")))?;
+            .map_err(|error| ModuleError::Proxy(format!("cannot start the thread that loads policies: {error}")))?;
         Ok(jobs.insert(sender).clone())
     }
 }

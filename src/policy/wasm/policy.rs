@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::answers::Asked;
+use super::fault::Fault;
 use super::host::GuestLog;
 use super::instance::Instance;
 use super::slot::{ModuleRecord, Slot};
-use crate::policy::balance::{Epoch, IBalancePolicy, Outcome, PickRequest, Picked, ServerSet};
+use crate::policy::balance::{Epoch, IBalancePolicy, Outcome, PickRequest, Picked, RehearsalError, ServerSet};
 use crate::policy::built_in;
 use crate::policy::spec::ModuleSpec;
+use crate::server::ServerId;
 
 /// A module at work for one group. The backups have a slot of their own, so that each instance sees one set
 /// of servers and what it has learned of them is not lost when the other set is asked.
@@ -49,7 +51,7 @@ impl IBalancePolicy for WasmPolicy {
     }
 
     /// Throw-away instances with the same configuration and servers: what the module has learned stays behind.
-    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, String> {
+    fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, RehearsalError> {
         let slot = self.slot();
         // Without an instance the fallback serves.
         let Some(compiled) = slot.compiled() else { return self.fallback.rehearsal() };
@@ -59,7 +61,8 @@ impl IBalancePolicy for WasmPolicy {
             let instance = Instance::new(&compiled, &slot.spec, slot.group.port(), Arc::new(GuestLog::silent()))?;
             own.put(instance, &compiled).map(|()| own)
         };
-        let slots = [own().map_err(|fault| fault.text)?, own().map_err(|fault| fault.text)?];
+        let failed = |fault: Fault| RehearsalError(fault.text);
+        let slots = [own().map_err(failed)?, own().map_err(failed)?];
         slots[self.at].set_servers(&slot.set());
         slots[self.at].set_has_named(slot.has_named());
         Ok(Arc::new(Self { slots, at: self.at, fallback: self.fallback.rehearsal()? }))
@@ -84,7 +87,7 @@ impl IBalancePolicy for WasmPolicy {
         self.fallback.pick(request)
     }
 
-    fn report(&self, epoch: Epoch, server: u32, outcome: Outcome) {
+    fn report(&self, epoch: Epoch, server: ServerId, outcome: Outcome) {
         self.slot().report(epoch, server, outcome);
     }
 }

@@ -119,7 +119,9 @@ impl Registry {
         anyway: bool,
         jobs: SyncSender<Job>,
     ) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
-        let Some(common) = self.common.upgrade() else { return Err(ModuleError("the proxy is stopping".to_owned())) };
+        let Some(common) = self.common.upgrade() else {
+            return Err(ModuleError::Proxy("the proxy is stopping".to_owned()));
+        };
         let module = self.modules.entry(spec.name.to_string()).or_insert_with(|| Module::new(&spec.name));
         let slot = |jobs: &SyncSender<Job>| {
             let (spec, shared) = (Arc::clone(spec), Arc::clone(&module.status.shared));
@@ -132,10 +134,10 @@ impl Registry {
             if !anyway {
                 return Err(error);
             }
-            let (policy, text) = (Arc::clone(&module.status.shared.policy), error.0.as_str().into());
+            let (policy, text) = (Arc::clone(&module.status.shared.policy), error.to_string().into());
             let (group, fallback) = (group.clone(), spec.fallback);
             events::publish(Event::Policy(PolicyEvent::Unusable { group, policy, error: text, fallback }));
-            module.status.error = Some(error.0);
+            module.status.error = Some(error.to_string());
         }
         module.status.slots.extend(slots.iter().map(Arc::downgrade));
         Ok(Arc::new(WasmPolicy::new(slots, fallback(spec))))

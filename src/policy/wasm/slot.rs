@@ -22,6 +22,7 @@ use crate::counters::{FaultKind, ModuleCounters};
 use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::{Epoch, Outcome, PickRequest, ServerSet};
 use crate::policy::spec::ModuleSpec;
+use crate::server::ServerId;
 
 /// After so many faults without [`GOOD_PICKS`] between them the module is quarantined.
 const FAULTS_MAX: u32 = 5;
@@ -308,7 +309,7 @@ impl Slot {
     }
 
     /// Tells the instance that made a pick what became of it, if it is still at work.
-    pub(super) fn report(self: &Arc<Self>, epoch: Epoch, server: u32, outcome: Outcome) {
+    pub(super) fn report(self: &Arc<Self>, epoch: Epoch, server: ServerId, outcome: Outcome) {
         if self.listening.load(Relaxed) != epoch.get() {
             return;
         }

@@ -9,11 +9,11 @@ use super::fault::Fault;
 use super::host::GuestLog;
 use super::instance::{Description, Instance, with_retries};
 use super::slot::Slot;
-use super::source;
 use crate::base::clock;
+use crate::base::text::hex;
 use crate::policy::balance::{PickRequest, ServerSet};
 use crate::policy::spec::ModuleSpec;
-use crate::server::{Live, Origin, Server, ServerSettings};
+use crate::server::{Live, Origin, Server, ServerId, ServerSettings};
 
 impl Compiled {
     /// Makes an instance for a group, after a throw-away one has shown that the module works as configured:
@@ -28,9 +28,9 @@ impl Compiled {
         group: u16,
         log: &Arc<GuestLog>,
     ) -> Result<(Instance, Description), ModuleError> {
-        let refused = |text: String| ModuleError(format!("{}: {text}", self.path.display()));
+        let refused = |problem: String| ModuleError::File { place: self.path.display().to_string(), problem };
         if let Some(wanted) = spec.sha256.filter(|_| !self.is_wanted(spec)) {
-            let (found, wanted) = (source::hex(&self.file.sha256), source::hex(&wanted));
+            let (found, wanted) = (hex(&self.file.sha256), hex(&wanted));
             return Err(refused(format!("its sha256 is {found}; expected {wanted}, as the configuration says")));
         }
         let description = with_retries(|| self.trial(spec, group)).map_err(|fault| refused(fault.text))?;
@@ -78,7 +78,7 @@ fn trial_servers() -> Arc<ServerSet> {
     let server = |id: u32| {
         let addr = SocketAddr::from(([192, 0, 2, 100 + id as u8], 9_000));
         let settings = ServerSettings::new(addr.into(), Origin::File);
-        Arc::new(Server { id, settings, live: Arc::new(Live::new(vec![addr])) })
+        Arc::new(Server { id: ServerId(id), settings, live: Arc::new(Live::new(vec![addr])) })
     };
     Arc::new(ServerSet { generation: 1, backup: false, servers: vec![server(1), server(2)] })
 }

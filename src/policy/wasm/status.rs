@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 use super::error::ModuleError;
 use super::files::PREFERRED_ENDING;
 use super::slot::{ModuleRecord, Request, Slot};
-use super::source;
 use super::view::{ModuleState, ModuleView};
 use crate::base::label::GroupLabel;
+use crate::base::text::hex;
 use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::IBalancePolicy;
 use crate::policy::spec::{MODULE_PREFIX, ModuleSpec};
@@ -153,7 +153,7 @@ impl ModuleStatus {
             name: Arc::clone(&self.shared.policy),
             file: self.version.as_ref().map_or_else(|| self.file.clone(), |version| version.file.clone()),
             version: self.version.as_ref().map(|version| version.version.clone()),
-            sha256: self.version.as_ref().map(|version| source::hex(&version.sha256)),
+            sha256: self.version.as_ref().map(|version| hex(&version.sha256)),
             state,
             error: self.error.clone().or(last_fault),
             counters: Some(Arc::clone(&self.shared.counters)),

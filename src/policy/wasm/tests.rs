@@ -19,6 +19,7 @@ use crate::counters::FaultKind;
 use crate::policy::spec::ModuleSpec;
 use crate::policy::testing::{PickIndex, request, server, set, set_of};
 use crate::policy::{IBalancePolicy, Outcome, PickRequest, Picked, ServerSet};
+use crate::server::ServerId;
 
 fn label() -> GroupLabel {
     GroupLabel::new(8081, None)
@@ -123,7 +124,7 @@ fn a_module_answers_for_its_group_and_a_change_of_servers_goes_on_where_it_was()
         (ModuleState::Loaded, Some("1.0.0"), "x.wat")
     );
     assert_eq!((view.error, bench.fallbacks()), (None, 0));
-    assert_eq!(view.sha256.unwrap(), super::source::hex(&super::source::sha256(guests::turns().as_bytes())));
+    assert_eq!(view.sha256.unwrap(), crate::base::text::hex(&super::source::sha256(guests::turns().as_bytes())));
 }
 
 #[test]
@@ -181,7 +182,7 @@ fn the_fallback_answers_for_a_module_that_traps_loops_or_names_a_server_that_may
     ] {
         // The trial at loading would notice: such a module passes it and goes wrong later.
         let servers = set(&[1; 3]);
-        let tried = [1_000];
+        let tried = [ServerId(1_000)];
         let bench = Bench::with(&guests::turns());
         let policy = bench.make(&spec).unwrap().for_servers(&servers);
         bench.write(&text.replace("(func (export \"goproxy:balance/policy@1.0.0#pick\")", &good_once()));
@@ -312,7 +313,7 @@ fn a_file_that_ends_in_the_middle_is_looked_at_again_before_it_is_refused() {
 fn a_group_is_served_by_the_fallback_until_its_module_can_be_used() {
     let bench = Bench::new();
     let servers = set(&[1; 3]);
-    assert!(bench.make(&spec()).err().unwrap().0.contains("x.wasm: there is no such file, nor x.wat"));
+    assert!(bench.make(&spec()).err().unwrap().to_string().contains("x.wasm: there is no such file, nor x.wat"));
     assert!(bench.modules.views().is_empty());
     assert_eq!(bench.modules.files().len(), 2, "watched, so that whoever was refused can try again");
     let spec = Arc::new(ModuleSpec { fallback: "ha", ..spec() });
@@ -340,7 +341,7 @@ fn the_configuration_is_taken_or_refused_in_the_module_s_words() {
     let bench = Bench::with(&text);
     assert!(bench.make(&spec()).is_ok());
     let error = bench.make(&ModuleSpec { config: "{\"zone\":1}".to_owned(), ..spec() }).err().unwrap();
-    assert!(error.0.ends_with("x.wat: configure refused {\"zone\":1}: guest"), "{error}");
+    assert!(error.to_string().ends_with("x.wat: configure refused {\"zone\":1}: guest"), "{error}");
 }
 
 #[test]
@@ -350,7 +351,7 @@ fn only_the_content_that_the_configuration_wants_is_used() {
     let servers = set(&[1; 3]);
     let policy = bench.make(&ModuleSpec { sha256: Some(wanted), ..spec() }).unwrap().for_servers(&servers);
     let error = bench.make(&ModuleSpec { sha256: Some([0; 32]), ..spec() }).err().unwrap();
-    assert!(error.0.contains("its sha256 is ") && error.0.contains("expected 0000"), "{error}");
+    assert!(error.to_string().contains("its sha256 is ") && error.to_string().contains("expected 0000"), "{error}");
     bench.write(&guests::policy(Parts::default()));
     bench.look();
     let error = bench.view().error.unwrap();
@@ -490,7 +491,7 @@ fn a_file_that_cannot_be_used_is_shown_by_the_name_that_it_has() {
 fn a_module_that_wants_more_memory_than_it_may_have_is_told_by_which_key_and_flag() {
     let memory = r#"(memory (export "memory") 1000)"#;
     let bench = Bench::with(&guests::policy(Parts { memory, ..Parts::default() }));
-    let error = bench.make(&spec()).err().unwrap().0;
+    let error = bench.make(&spec()).err().unwrap().to_string();
     let says = "it wanted 63 MiB of memory, expected at most 16 MiB: raise \"memory\" of this policy, or link with a smaller stack";
     assert!(error.contains(says), "{error}");
     assert!(bench.make(&ModuleSpec { memory: 64 << 20, ..spec() }).is_ok());
@@ -503,7 +504,7 @@ fn an_allocator_that_cannot_give_nothing_is_told_what_it_is_asked_for() {
     let text = guests::policy(Parts { cabi_realloc, ..Parts::default() });
     let named = text.replace("(func (export \"cabi_realloc\")", "(func $cabi_realloc (export \"cabi_realloc\")");
     let bench = Bench::with(&named);
-    let error = bench.make(&spec()).err().unwrap().0;
+    let error = bench.make(&spec()).err().unwrap().to_string();
     assert!(error.contains("cabi_realloc(0, 0, align, bytes)") && error.contains("also for 0 bytes"), "{error}");
 }
 
@@ -512,7 +513,7 @@ fn what_takes_longer_to_compile_than_its_policy_allows_is_refused_until_that_is_
     let code = format!("(func {})", "loop end ".repeat(10_000));
     let bench = Bench::with(&guests::policy(Parts { fields: &code, ..Parts::default() }));
     let tight = ModuleSpec { compile_budget: Duration::from_millis(100), ..spec() };
-    let error = bench.make(&tight).err().unwrap().0;
+    let error = bench.make(&tight).err().unwrap().to_string();
     assert!(error.contains("x.wat: would take about 0.2 s to compile"), "{error}");
     assert!(bench.make(&spec()).is_ok());
 }

@@ -17,6 +17,7 @@ use crate::base::label::GroupLabel;
 use crate::counters::ModuleCounters;
 use crate::policy::balance::{IBalancePolicy, Outcome};
 use crate::policy::spec::ModuleSpec;
+use crate::server::ServerId;
 
 /// A file that was compiled and fits the interface.
 pub struct Trial {
@@ -87,7 +88,7 @@ impl Trial {
         let log = Arc::new(GuestLog::keeping(&self.said));
         let (instance, said) = self.compiled.instance(spec, group, &log)?;
         let slot = Arc::clone(&slots[0]);
-        slot.put(instance, &self.compiled).map_err(|fault| ModuleError(fault.text))?;
+        slot.put(instance, &self.compiled).map_err(|fault| ModuleError::Instance(fault.text))?;
         let policy = Arc::new(WasmPolicy::new(slots, fallback(spec)));
         Ok(TrialPolicy { name: said.name, version: said.version, policy, slot })
     }
@@ -100,7 +101,7 @@ impl TrialPolicy {
     }
 
     /// Tells the instance what became of a pick, as if it had made that.
-    pub fn report(&self, server: u32, outcome: Outcome) {
+    pub fn report(&self, server: ServerId, outcome: Outcome) {
         if let Some(epoch) = self.slot.listening() {
             self.slot.report(epoch, server, outcome);
         }

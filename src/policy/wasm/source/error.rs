@@ -7,10 +7,14 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use crate::base::text::one_line;
 use crate::policy::spec::COMPILE_BUDGET_RANGE;
 
-/// Longest text taken from a library, in bytes.
-pub(super) const TEXT_BYTES_MAX: usize = 1_024;
+/// Longest text taken from a library, in characters.
+pub(super) const TEXT_CHARS_MAX: usize = 1_024;
+
+/// Longest name out of a file that is shown, in characters.
+const NAME_CHARS_MAX: usize = 128;
 
 /// Most names in one text.
 const NAMES_MAX: usize = 6;
@@ -220,12 +224,12 @@ pub(super) fn unfit(error: impl fmt::Display) -> SourceError {
 
 /// Text for one line: bounded, and with every control character replaced.
 pub(super) fn clip(text: &str) -> String {
-    clip_to(text, TEXT_BYTES_MAX)
+    one_line(text, TEXT_CHARS_MAX)
 }
 
 /// A name out of a file: the same, shorter.
 pub(super) fn clip_name(name: &str) -> String {
-    clip_to(name, 128)
+    one_line(name, NAME_CHARS_MAX)
 }
 
 /// A few names out of many: `a, b, c and 4 more`; `nothing` for none.
@@ -237,20 +241,4 @@ pub(super) fn list<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String 
         (_, 0) => few.join(", "),
         (_, more) => format!("{} and {more} more", few.join(", ")),
     }
-}
-
-/// Replaces what could move a cursor, change a colour or turn the direction of writing.
-pub(super) fn printable(c: char) -> char {
-    let is_unseen =
-        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-    if c.is_control() || is_unseen { '\u{fffd}' } else { c }
-}
-
-fn clip_to(text: &str, bytes_max: usize) -> String {
-    let mut clipped: String = text.chars().take(bytes_max).map(printable).collect();
-    if clipped.len() > bytes_max || text.len() > bytes_max {
-        clipped.truncate(clipped.floor_char_boundary(bytes_max.min(clipped.len())));
-        clipped.push('…');
-    }
-    clipped
 }

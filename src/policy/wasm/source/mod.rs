@@ -24,4 +24,4 @@ mod wrap;
 
 pub use self::core::CoreModule;
 pub use error::SourceError;
-pub use file::{Format, Limits, ModuleFile, hex, read, sha256, source};
+pub use file::{Format, Limits, ModuleFile, read, sha256, source};

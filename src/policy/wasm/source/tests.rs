@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::fs::Mode;
 
 use super::*;
+use crate::base::text::hex;
 use crate::policy::wasm::guests::{self, Parts};
 
 const CODE_BYTES_MAX: u64 = 8 << 20;
@@ -424,7 +425,7 @@ fn examine(bytes: &[u8]) {
     if let Err(error) = source("x.wasm", bytes, CODE_BYTES_MAX) {
         assert!(!matches!(error, SourceError::Panicked), "{}", bytes.escape_ascii());
         let text = error.to_string();
-        assert!(text.len() <= 2_048, "{text}");
+        assert!(text.chars().count() <= 2_048, "{text}");
         assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
     }
 }

@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-use super::error::{SourceError, TEXT_BYTES_MAX, clip, printable};
+use super::error::{SourceError, TEXT_CHARS_MAX, clip};
+use crate::base::text::printable;
 
 /// Longest line of text that is shown with a mistake in it.
 const LINE_CHARS_MAX: usize = 200;
@@ -38,7 +39,7 @@ pub(super) fn parse(file_name: &str, bytes: &[u8]) -> Result<Vec<u8>, SourceErro
 
 /// What the parser says, without the line of text when that is too long to be shown.
 fn shown(message: &str) -> String {
-    let is_fit = message.len() <= TEXT_BYTES_MAX && message.lines().all(|line| line.len() <= LINE_CHARS_MAX);
+    let is_fit = message.len() <= TEXT_CHARS_MAX && message.lines().all(|line| line.len() <= LINE_CHARS_MAX);
     if is_fit {
         message.chars().map(|c| if c == '\n' { c } else { printable(c) }).collect()
     } else {

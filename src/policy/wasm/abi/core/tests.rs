@@ -15,7 +15,7 @@ use crate::policy::wasm::host::GuestLog;
 use crate::policy::wasm::instance::Instance;
 use crate::policy::wasm::source::{ModuleFile, source};
 use crate::policy::{Outcome, PickRequest, ServerSet};
-use crate::server::{Server, ServerSettings};
+use crate::server::{Server, ServerId, ServerSettings};
 
 /// What an instance says of itself and answers, in the order in which it is asked.
 type Answers = (String, Vec<Option<u32>>);
@@ -46,15 +46,15 @@ fn answers(compiled: &Compiled) -> Result<Answers, Fault> {
             group: 8_081,
             attempt: 3,
             servers: &set,
-            tried: &[1_001],
+            tried: &[ServerId(1_001)],
             avoid_suspects: true,
             now_ms: 77,
             random: 5,
         };
         picked.push(instance.pick(&request)?);
-        instance.report(7, Outcome::Connected { micros: 90 })?;
-        instance.report(7, Outcome::Failed)?;
-        instance.report(7, Outcome::Closed { millis: 1 << 40, bytes: 1 << 50 })?;
+        instance.report(ServerId(7), Outcome::Connected { micros: 90 })?;
+        instance.report(ServerId(7), Outcome::Failed)?;
+        instance.report(ServerId(7), Outcome::Closed { millis: 1 << 40, bytes: 1 << 50 })?;
     }
     Ok((format!("{} {}", said.name, said.version), picked))
 }

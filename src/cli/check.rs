@@ -1,0 +1,115 @@
+//! `goproxy check`: finds every mistake in a file without serving from it.
+
+use std::io;
+use std::net::ToSocketAddrs;
+
+use super::file::{FileArgs, read, refusal};
+use super::output::{print, print_error};
+use crate::base::text::count;
+use crate::config::{self, Config, Problem};
+use crate::lab;
+use crate::server::ServerAddr;
+
+/// What `check` prints of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dump {
+    /// Nothing.
+    None,
+    /// All of it, but without secrets that are written in the file.
+    WithoutSecrets,
+    /// All of it.
+    WithSecrets,
+}
+
+impl Dump {
+    /// What the flags `--dump` and `--secrets` ask for.
+    pub fn new(dump: bool, secrets: bool) -> Self {
+        match (dump, secrets) {
+            (false, _) => Self::None,
+            (true, false) => Self::WithoutSecrets,
+            (true, true) => Self::WithSecrets,
+        }
+    }
+}
+
+/// `goproxy check`: reports every mistake, or that the file is OK. Modules are loaded and tried.
+///
+/// # Errors
+///
+/// As those of [`load`](super::load); a module cannot be used; with `strict`, a warning.
+pub fn check(file: &FileArgs, dump: Dump, strict: bool) -> anyhow::Result<()> {
+    let path = config::find(file.config.as_deref())?;
+    let text = read(&path)?;
+    let mut inspected = config::inspect(&path, &text);
+    // Modules are judged only when their folder and their largest size are known.
+    let says_where = |problem: &Problem| ["policies_dir", "policy_max_bytes"].contains(&&*problem.path);
+    if let Some(config) = &inspected.config
+        && !inspected.problems.iter().any(says_where)
+    {
+        for (index, error) in lab::unusable(config) {
+            inspected.add_policy_problem(&text, index, error);
+        }
+    }
+    let config = match inspected.config {
+        Some(config) if inspected.problems.is_empty() => config,
+        _ => return Err(refusal(&path, &inspected.problems)),
+    };
+    let mut doubts = Vec::new();
+    if config.is_legacy {
+        doubts.push(config::LEGACY_NOTE.to_owned());
+    }
+    if strict {
+        doubts.extend(unresolved(&config, |addr| (addr.host(), addr.port()).to_socket_addrs().map(drop)));
+    }
+    for doubt in &doubts {
+        print_error(format_args!("{}: warning: {doubt}", path.display()));
+    }
+    anyhow::ensure!(!strict || doubts.is_empty(), "{} has {}", path.display(), count(doubts.len(), "warning"));
+    if dump != Dump::None {
+        return print(&config::dump(&config, &path, dump == Dump::WithSecrets));
+    }
+    let servers = config.groups.iter().map(|group| group.servers.len()).sum();
+    let (groups, servers) = (count(config.groups.len(), "group"), count(servers, "server"));
+    print(&format!("{}: OK, {groups}, {servers}\n", path.display()))
+}
+
+/// A warning for each server whose name `resolve` does not resolve.
+fn unresolved(config: &Config, resolve: impl Fn(&ServerAddr) -> io::Result<()>) -> Vec<String> {
+    let mut doubts = Vec::new();
+    for group in &config.groups {
+        for server in group.servers.iter().filter(|server| server.addr.literal().is_none()) {
+            if let Err(error) = resolve(&server.addr) {
+                let (group, addr) = (group.settings.id(), &server.addr);
+                doubts.push(format!(
+                    "group {group}: server {addr}: cannot resolve its name: {error}; expected a name that resolves here"
+                ));
+            }
+        }
+    }
+    doubts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_does_not_resolve_is_told_with_what_its_group_is_called() {
+        let text = r#"{ "groups": [ { "name": "web", "listen": "127.0.0.1:1", "servers": ["db:1", "127.0.0.1:9"] },
+                                    { "listen": "127.0.0.1:2", "servers": ["known:2", "lost:2"] } ] }"#;
+        let config = config::parse(Path::new("proxy.json"), text).unwrap();
+        let resolve = |addr: &ServerAddr| match addr.host() {
+            "known" => Ok(()),
+            _ => Err(io::Error::other("not found")),
+        };
+        assert_eq!(
+            unresolved(&config, resolve),
+            [
+                "group web: server db:1: cannot resolve its name: not found; expected a name that resolves here",
+                "group 2: server lost:2: cannot resolve its name: not found; expected a name that resolves here",
+            ]
+        );
+    }
+}

@@ -1,0 +1,54 @@
+//! What is configured of a group besides its servers.
+
+use std::time::Duration;
+
+use super::id::{GroupId, Listen};
+use crate::base::label::GroupLabel;
+use crate::policy::spec::PolicySpec;
+
+/// The settings of a group. Those that every session needs come first: with many groups they are seldom in a near
+/// cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct GroupSettings {
+    /// Sessions at a time; 0 for no limit.
+    pub max_sessions: u32,
+    /// How many servers a session tries.
+    pub connect_attempts: u32,
+    /// How long one attempt to connect may take.
+    pub connect_timeout: Duration,
+    /// Where it listens.
+    pub listen: Listen,
+    /// True when it accepts clients.
+    pub open: bool,
+    /// How a server is picked.
+    pub policy: PolicySpec,
+    /// A session ends when neither side has sent anything for so long; zero for never.
+    pub idle_timeout: Duration,
+    /// A session ends when one side has finished and the other has been silent for so long; zero for never.
+    pub half_close_timeout: Duration,
+    /// The lease of a server that registered itself.
+    pub heartbeat_timeout: Duration,
+    /// The name; `None` for a group that is known by its port.
+    pub name: Option<String>,
+}
+
+impl GroupSettings {
+    /// The group's id.
+    pub fn id(&self) -> GroupId {
+        self.name.as_deref().map_or_else(|| GroupId::from(self.listen.port()), GroupId::named)
+    }
+
+    /// The label under which the group is shown.
+    pub(super) fn label(&self) -> GroupLabel {
+        GroupLabel::new(self.listen.port(), self.name.as_deref())
+    }
+
+    /// True when this is the group's id.
+    pub fn is_called(&self, id: &GroupId) -> bool {
+        match &self.name {
+            Some(name) => name == id.as_str(),
+            None => id.as_port() == Some(self.listen.port()),
+        }
+    }
+}
