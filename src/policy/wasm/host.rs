@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wasmtime::{Memory, ResourceLimiter, TypedFunc};
 
 use super::bindings::goproxy::balance::{host, types};
+use super::source::INSTANCES_MAX;
 use crate::base::clock;
 use crate::policy::balance::ServerSet;
 use crate::server::Live;
@@ -74,7 +75,7 @@ enum Sink {
     Nowhere,
 }
 
-/// The first lines of a module that is tried by hand; the rest are dropped.
+/// The first different lines of a module that is tried; the rest are dropped.
 #[derive(Debug, Default)]
 pub(super) struct KeptLines {
     /// Guards the lines.
@@ -212,6 +213,15 @@ impl GuestLog {
         Self { to: Sink::Nowhere, rate_limit: RateLimit::default() }
     }
 
+    /// Where the first lines go that a module writes while it is tried on servers that do not exist: to whoever tries
+    /// it by hand, or to a place of their own.
+    pub(super) fn lines_of_trial(&self) -> Arc<KeptLines> {
+        match &self.to {
+            Sink::Kept(lines) => Arc::clone(lines),
+            Sink::Log { .. } | Sink::Nowhere => Arc::default(),
+        }
+    }
+
     /// A log whose first lines are kept.
     pub(super) fn keeping(lines: &Arc<KeptLines>) -> Self {
         Self { to: Sink::Kept(Arc::clone(lines)), rate_limit: RateLimit::default() }
@@ -239,6 +249,11 @@ impl KeptLines {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The first that was said as an error.
+    pub(super) fn first_error(&self) -> Option<String> {
+        self.lines().iter().find_map(|line| Some(line.strip_prefix("error: ")?.to_owned()))
+    }
+
     fn add(&self, level: types::LogLevel, message: &str) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() < LINES_MAX as usize {
@@ -248,7 +263,11 @@ impl KeptLines {
                 types::LogLevel::Info => "info",
                 types::LogLevel::Debug => "debug",
             };
-            lines.push(format!("{level}: {}", shortened(message)));
+            let line = format!("{level}: {}", shortened(message));
+            // Each of the instances that are made of a module may say the same.
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
         }
     }
 }
@@ -305,7 +324,7 @@ impl ResourceLimiter for Limits {
     }
 
     fn instances(&self) -> usize {
-        16
+        INSTANCES_MAX
     }
 
     fn tables(&self) -> usize {
