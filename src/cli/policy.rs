@@ -78,11 +78,19 @@ pub enum LangArg {
     Wat,
     /// One file of C, for clang
     C,
+    /// One file of C++, for clang
+    #[value(name = "cpp")]
+    Cpp,
     /// One file of Zig
     Zig,
     /// One file of AssemblyScript
     #[value(name = "assemblyscript")]
     AssemblyScript,
+    /// A module of Go
+    Go,
+    /// A project in JavaScript
+    #[value(name = "javascript")]
+    JavaScript,
 }
 
 /// Runs the command.
@@ -99,8 +107,11 @@ pub fn policy(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
                 LangArg::Rust => Lang::Rust,
                 LangArg::Wat => Lang::Wat,
                 LangArg::C => Lang::C,
+                LangArg::Cpp => Lang::Cpp,
                 LangArg::Zig => Lang::Zig,
                 LangArg::AssemblyScript => Lang::AssemblyScript,
+                LangArg::Go => Lang::Go,
+                LangArg::JavaScript => Lang::JavaScript,
             };
             let made = lab::create(dir, name, lang)?;
             let next = lab::next_steps(&made, name, lang);

@@ -10,6 +10,7 @@
 mod check;
 mod cost;
 mod create;
+mod langs;
 mod list;
 mod report;
 mod rig;
@@ -19,6 +20,7 @@ mod scenes;
 mod tests;
 
 pub use check::check;
-pub use create::{CreateError, Lang, create, next_steps};
+pub use create::{CreateError, create};
+pub use langs::{Lang, next_steps};
 pub use list::{Listing, list, unusable};
 pub use report::Report;

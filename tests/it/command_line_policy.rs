@@ -201,6 +201,68 @@ fn an_unfit_module_is_refused_with_the_fault_as_the_reason() {
     }
 }
 
+/// Imports a function of the host's, under its own name with `_` for `-`.
+fn importing(name: &str, signature: &str, text: &str) -> String {
+    let import =
+        format!("(import \"goproxy:balance/host@1.0.0\" \"{name}\" (func ${} {signature}))", name.replace('-', "_"));
+    text.replacen("(memory (export", &format!("{import}\n  (memory (export"), 1)
+}
+
+/// The traffic of one afternoon meets nearly every port, both kinds of addresses, retries, and in the end every time.
+#[test]
+fn a_module_that_fails_for_some_clients_or_at_some_times_only_is_found_out() {
+    let when = |condition: &str| picking(&format!("(if {condition} (then (unreachable)))"));
+    let at = |condition: &str| importing("now-nanos", "(result i64)", &when(condition));
+    for (kind, text) in [
+        ("a third of the ports", when("(i32.eq (i32.rem_u (local.get $client_port) (i32.const 3)) (i32.const 2))")),
+        ("the last port", when("(i32.eq (local.get $client_port) (i32.const 65535))")),
+        ("IPv6", when("(local.get $family)")),
+        ("a fourth try", when("(i32.eq (local.get $attempt) (i32.const 3))")),
+        ("right after the start", at("(i64.lt_u (call $now_nanos) (i64.const 100000000))")),
+        ("when milliseconds take more than 32 bits", at("(i64.gt_u (call $now_nanos) (i64.const 4294967296000000))")),
+    ] {
+        let (_folder, path) = module(text);
+        let (code, report) = report(&path, &[]);
+        let is_found = report["reasons"].as_array().unwrap().iter().any(|reason| {
+            reason["text"].as_str().unwrap().contains("pick failed: wasm trap: wasm `unreachable`")
+                && reason["seen_in"].as_array().unwrap().contains(&json!("clients"))
+        });
+        assert_eq!((code, is_found), (Some(1), true), "{kind}: {report}");
+    }
+}
+
+#[test]
+fn the_first_twenty_lines_that_a_module_says_are_shown() {
+    // The last letter of the text is the next one each time, and after the last the first again.
+    let say = "(call $log (i32.const 1) (i32.const 512) (i32.const 6))
+        (i32.store8 (i32.const 517)
+          (i32.add (i32.const 97) (i32.rem_u (i32.sub (i32.load8_u (i32.const 517)) (i32.const 96)) (i32.const 26))))";
+    let text = importing("log", "(param i32 i32 i32)", &picking(say)).replacen(
+        "(data ",
+        "(data (i32.const 512) \"line a\")\n  (data ",
+        1,
+    );
+    let (_folder, path) = module(&text);
+    let expected: Vec<String> = ('a'..='t').map(|letter| format!("warn: line {letter}")).collect();
+    let (code, report) = self::report(&path, &[]);
+    assert_eq!((code, &report["says"]), (Some(0), &json!(expected)));
+    let (_, stdout, _) = policy(&["check", path.to_str().unwrap()]);
+    assert!(stdout.contains("\nsays          warn: line a\n              warn: line b\n"), "{stdout}");
+    assert!(stdout.contains("warn: line t\n") && !stdout.contains("warn: line u"), "{stdout}");
+
+    // Why a module that never works does so is told, too.
+    let panicking = "(call $log (i32.const 0) (i32.const 512) (i32.const 6)) (unreachable)";
+    let text = importing("log", "(param i32 i32 i32)", &picking(panicking)).replacen(
+        "(data ",
+        "(data (i32.const 512) \"panic!\")\n  (data ",
+        1,
+    );
+    let (_folder, path) = module(text);
+    let (code, report) = self::report(&path, &[]);
+    assert_eq!((code, &report["says"]), (Some(1), &json!(["error: panic!"])));
+    assert!(report["reasons"][0]["text"].as_str().unwrap().ends_with("; it said: panic!"), "{report}");
+}
+
 #[test]
 fn what_limits_are_given_holds() {
     let (_folder, path) = module(generated());
@@ -306,6 +368,12 @@ fn a_new_project_is_whole_and_nothing_is_overwritten() {
 
     fs::write(project.join("src/lib.rs"), "mine").unwrap();
     fs::write(folder.path().join("mine.wat"), "mine").unwrap();
+    for (lang, file) in [("go", "policy.go"), ("javascript", "policy.js")] {
+        assert_eq!(new(&format!("in-{lang}"), lang).0, Some(0));
+        let text = fs::read_to_string(folder.path().join(format!("in-{lang}")).join(file)).unwrap();
+        assert!(text.contains(&format!("in-{lang}")) && !text.contains("{{"), "{text}");
+        assert!(new(&format!("in-{lang}"), lang).2.contains("is there already"));
+    }
     for (name, lang) in [("my-policy", "rust"), ("mine", "wat")] {
         let (code, _, stderr) = new(name, lang);
         assert_eq!(code, Some(1));
@@ -319,7 +387,7 @@ fn a_new_project_is_whole_and_nothing_is_overwritten() {
         assert_eq!(code, Some(1), "{name}");
         assert!(stderr.contains("is no name of a"), "{stderr}");
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "a refusal leaves nothing behind");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "a refusal leaves nothing behind");
 }
 
 /// A folder with a `proxy.json` of three groups and the modules `x`, which is fit, and `y`, which is not.

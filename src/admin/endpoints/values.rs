@@ -104,7 +104,12 @@ impl Value for Weight {
 
     fn read(text: &str) -> Result<Self, String> {
         let (min, max) = (u64::from(*WEIGHT_RANGE.start()), u64::from(*WEIGHT_RANGE.end()));
-        number(text, min, max, Self::EXPECTED).map(|weight| Self(u32::try_from(weight).expect("its range was checked")))
+        let weight = number(text, min, max, Self::EXPECTED).map_err(|wrong| match text {
+            // What other proxies take for "no new sessions".
+            "0" => format!("{wrong}; a server that is to get no new sessions is given the state drain"),
+            _ => wrong,
+        })?;
+        Ok(Self(u32::try_from(weight).expect("its range was checked")))
     }
 }
 
@@ -192,7 +197,8 @@ mod tests {
         assert_eq!(Policy::read("ha").unwrap().0.name(), "ha");
         assert_eq!(Id::read("18446744073709551615").unwrap().0, u64::MAX);
         assert_eq!(Sessions::read("close").unwrap(), Sessions::Close);
-        for text in ["0", "257", "-1", "+1", "1.5", ""] {
+        assert!(Weight::read("0").unwrap_err().ends_with("is given the state drain"));
+        for text in ["257", "-1", "+1", "1.5", ""] {
             assert_eq!(
                 Weight::read(text).unwrap_err(),
                 format!("cannot use \"{text}\"; expected a number of 1 to 256")

@@ -12,6 +12,7 @@ use tracing::Level;
 use wasmtime::{Memory, ResourceLimiter, TypedFunc};
 
 use super::bindings::goproxy::balance::{host, types};
+use super::source::INSTANCES_MAX;
 use crate::base::label::GroupLabel;
 use crate::base::random::SplitMix64;
 use crate::base::{clock, text};
@@ -78,7 +79,7 @@ enum Sink {
     Nowhere,
 }
 
-/// The first lines of a module that is tried by hand; the rest are dropped.
+/// The first different lines of a module that is tried; the rest are dropped.
 #[derive(Debug, Default)]
 pub(super) struct KeptLines {
     /// Guards the lines.
@@ -210,6 +211,15 @@ impl GuestLog {
         Self { to: Sink::Nowhere, rate_limit: RateLimit::default() }
     }
 
+    /// Where the first lines go that a module writes while it is tried on servers that do not exist: to whoever tries
+    /// it by hand, or to a place of their own.
+    pub(super) fn lines_of_trial(&self) -> Arc<KeptLines> {
+        match &self.to {
+            Sink::Kept(lines) => Arc::clone(lines),
+            Sink::Log { .. } | Sink::Nowhere => Arc::default(),
+        }
+    }
+
     /// A log whose first lines are kept.
     pub(super) fn keeping(lines: &Arc<KeptLines>) -> Self {
         Self { to: Sink::Kept(Arc::clone(lines)), rate_limit: RateLimit::default() }
@@ -243,6 +253,11 @@ impl KeptLines {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The first that was said as an error.
+    pub(super) fn first_error(&self) -> Option<String> {
+        self.lines().iter().find_map(|line| Some(line.strip_prefix("error: ")?.to_owned()))
+    }
+
     fn add(&self, level: types::LogLevel, message: &str) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() < LINES_MAX as usize {
@@ -252,7 +267,11 @@ impl KeptLines {
                 types::LogLevel::Info => "info",
                 types::LogLevel::Debug => "debug",
             };
-            lines.push(format!("{level}: {}", shortened(message)));
+            let line = format!("{level}: {}", shortened(message));
+            // Each of the instances that are made of a module may say the same.
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
         }
     }
 }
@@ -303,7 +322,7 @@ impl ResourceLimiter for Limits {
     }
 
     fn instances(&self) -> usize {
-        16
+        INSTANCES_MAX
     }
 
     fn tables(&self) -> usize {

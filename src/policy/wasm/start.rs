@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::compiled::Compiled;
 use super::error::ModuleError;
 use super::fault::Fault;
-use super::host::GuestLog;
+use super::host::{GuestLog, KeptLines};
 use super::instance::{Description, Instance, with_retries};
 use super::slot::Slot;
 use crate::base::clock;
@@ -33,7 +33,11 @@ impl Compiled {
             let (found, wanted) = (hex(&self.file.sha256), hex(&wanted));
             return Err(refused(format!("its sha256 is {found}; expected {wanted}, as the configuration says")));
         }
-        let description = with_retries(|| self.trial(spec, group)).map_err(|fault| refused(fault.text))?;
+        let lines = log.lines_of_trial();
+        let description = with_retries(|| self.trial(spec, group, &lines)).map_err(|fault| {
+            let said = lines.first_error().map_or_else(String::new, |said| format!("; it said: {said}"));
+            refused(format!("{}{said}", fault.text))
+        })?;
         let instance = with_retries(|| Instance::new(self, spec, group, Arc::clone(log)));
         Ok((instance.map_err(|fault| refused(fault.text))?, description))
     }
@@ -48,8 +52,8 @@ impl Compiled {
         with_retries(|| slot.put(instance.take().map_or_else(make, Ok)?, self))
     }
 
-    fn trial(&self, spec: &ModuleSpec, group: u16) -> Result<Description, Fault> {
-        let mut instance = Instance::new(self, spec, group, Arc::new(GuestLog::silent()))?;
+    fn trial(&self, spec: &ModuleSpec, group: u16, lines: &Arc<KeptLines>) -> Result<Description, Fault> {
+        let mut instance = Instance::new(self, spec, group, Arc::new(GuestLog::keeping(lines)))?;
         let description = instance.describe()?;
         let set = trial_servers();
         instance.set_servers(&set, &[])?;

@@ -508,6 +508,19 @@ fn an_allocator_that_cannot_give_nothing_is_told_what_it_is_asked_for() {
     assert!(error.contains("cabi_realloc(0, 0, align, bytes)") && error.contains("also for 0 bytes"), "{error}");
 }
 
+/// The log keeps quiet while a module is tried on servers that do not exist, so the refusal has to tell it.
+#[test]
+fn what_a_refused_module_said_of_its_failure_stands_in_the_refusal() {
+    let bench = Bench::with(&guests::policy(Parts {
+        imports: r#"(import "goproxy:balance/host@1.0.0" "log" (func $log (param i32 i32 i32)))"#,
+        fields: r#"(data (i32.const 512) "panicked at src/lib.rs:7")"#,
+        pick: "(call $log (i32.const 0) (i32.const 512) (i32.const 24)) (unreachable)",
+        ..Parts::default()
+    }));
+    let error = bench.make(&spec()).err().unwrap().to_string();
+    assert!(error.ends_with("; it said: panicked at src/lib.rs:7"), "{error}");
+}
+
 #[test]
 fn what_takes_longer_to_compile_than_its_policy_allows_is_refused_until_that_is_raised() {
     let code = format!("(func {})", "loop end ".repeat(10_000));

@@ -1,5 +1,7 @@
 //! What to do about a module that imports what is not offered, told by what the tools of each language import.
 
+use super::contract;
+use super::error::{NO_EXCEPTIONS, WASM_GC};
 use super::scan::Scan;
 
 const ONLY_HOST: &str = "only goproxy:balance/host is offered to policies; see wit/balance.wit";
@@ -9,9 +11,6 @@ const GO: &str = "policies run without WASI, which Go needs: fill its imports wi
 
 const EMSCRIPTEN: &str = "this is a module of emscripten's with its JavaScript left out: build with -sSTANDALONE_WASM \
                           --no-entry -O1 -sERROR_ON_UNDEFINED_SYMBOLS=1, or with clang --target=wasm32 -nostdlib";
-
-const EXCEPTIONS: &str = "exceptions are not offered: build C++ with -fno-exceptions -fno-rtti. What Kotlin, Dart and other \
-                          languages make for browsers (wasm-gc) cannot be used";
 
 /// What to do about these foreign imports of a component.
 pub(super) fn component_advice(imports: &[&str]) -> &'static str {
@@ -49,16 +48,13 @@ pub(super) fn module_advice(module: &Scan<'_>, from: &str, name: &str) -> &'stat
         (
             _,
             "__cpp_exception" | "__c_longjmp" | "__cxa_throw" | "__cxa_allocate_exception" | "_Unwind_RaiseException",
-        ) => EXCEPTIONS,
+        ) => NO_EXCEPTIONS,
         _ if is_emscripten => EMSCRIPTEN,
         ("env", _) => {
             "a policy gets nothing from env. C and C++: a function is declared and not defined, or the compiler is \
              emscripten's; build with clang --target=wasm32 -nostdlib. AssemblyScript: --use abort="
         }
-        ("wasm:js-string" | "wasm:text-encoder", _) => {
-            "policies run without JavaScript, and without the garbage collector of browsers: what Kotlin, Dart and other \
-             languages make for browsers (wasm-gc) cannot be used"
-        }
+        ("wasm:js-string" | "wasm:text-encoder", _) => WASM_GC,
         _ if from.contains("wbindgen") || from.contains("_bg") || from == "wbg" => {
             "policies run without JavaScript. Rust: use wit-bindgen, not wasm-bindgen, and no crate that needs it"
         }
@@ -66,6 +62,22 @@ pub(super) fn module_advice(module: &Scan<'_>, from: &str, name: &str) -> &'stat
             "policies are called one after the other: build without async"
         }
         _ => ONLY_HOST,
+    }
+}
+
+/// What to do about a module that does not export these functions, while it exports what was found.
+pub(super) fn export_advice<S: AsRef<str>>(found: &[S]) -> &'static str {
+    let plain = |name: &str| name.rsplit('#').next().unwrap_or(name).replace(['-', '_'], "").to_ascii_lowercase();
+    let is_like_ours = |name: &str| contract::functions("policy").any(|function| plain(function) == plain(name));
+    let mut names = found.iter().map(AsRef::as_ref);
+    if names.clone().any(|name| is_like_ours(name) && !name.starts_with("goproxy:balance/")) {
+        "a name has to be spelled exactly so, with all that stands in front of #; docs/policies/write.md shows how each \
+         language does that"
+    } else if names.any(|name| name == "_start") {
+        "it is built as a program, and a policy is a library: crate-type cdylib in Rust, --no-entry with clang, -fno-entry \
+         -rdynamic in Zig, -buildmode=c-shared in Go"
+    } else {
+        "expected what wit/balance.wit asks for"
     }
 }
 

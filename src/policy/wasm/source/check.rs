@@ -6,7 +6,7 @@
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::EntityType;
 
-use super::advice::{component_advice, module_advice};
+use super::advice::{component_advice, export_advice, module_advice};
 use super::contract::{self, Interface, Signature};
 use super::error::{SourceError, clip_name, list};
 use super::scan::Scan;
@@ -153,7 +153,9 @@ fn check_module_exports(module: &Scan<'_>, exports: &[(&str, EntityType)]) -> Re
     }
     let has_memory = exports.iter().any(|(name, ty)| *name == "memory" && matches!(ty, EntityType::Memory(_)));
     let has_realloc = found.iter().any(|name| name.ends_with("realloc"));
-    let missing = |what: &str| Err(SourceError::MissingExport { missing: what.to_owned(), found: list(&found) });
+    let advice = export_advice(&found);
+    let missing =
+        |what: &str| Err(SourceError::MissingExport { missing: what.to_owned(), found: list(&found), advice });
     match (has_memory, has_realloc) {
         (false, _) => missing("a memory named memory"),
         (_, false) => missing("a function named cabi_realloc, by which the proxy gets room for what it passes in"),
@@ -178,7 +180,7 @@ fn check_present<S: AsRef<str>>(exports: &[(&str, &str)], found: &[S]) -> Result
     if missing.is_empty() {
         Ok(has_feedback)
     } else {
-        Err(SourceError::MissingExport { missing: list(missing), found: list(found) })
+        Err(SourceError::MissingExport { missing: list(missing), found: list(found), advice: export_advice(found) })
     }
 }
 

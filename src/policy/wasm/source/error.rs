@@ -10,6 +10,9 @@ use std::time::Duration;
 use crate::base::text::one_line;
 use crate::policy::spec::COMPILE_BUDGET_RANGE;
 
+/// Most core modules that a component may be put together from.
+pub const INSTANCES_MAX: usize = 16;
+
 /// Longest text taken from a library, in characters.
 pub(super) const TEXT_CHARS_MAX: usize = 1_024;
 
@@ -18,6 +21,15 @@ const NAME_CHARS_MAX: usize = 128;
 
 /// Most names in one text.
 const NAMES_MAX: usize = 6;
+
+/// What is said about exceptions.
+pub(super) const NO_EXCEPTIONS: &str =
+    "policies run without exceptions: build C++ with -fno-exceptions -fno-rtti, and Rust with panic = \"abort\"";
+
+/// What is said about languages whose memory the engine is to collect.
+pub(super) const WASM_GC: &str = "policies run without a garbage collector of the engine's: what Kotlin, Dart, Java and \
+                                  others make for browsers (wasm-gc) cannot be used; docs/policies/write.md has the \
+                                  languages that can";
 
 /// Why a file is no policy.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +115,15 @@ pub enum SourceError {
         /// Most of them.
         max: usize,
     },
+    /// It is put together from more modules than an instance may have.
+    #[error(
+        "is put together from {count} modules; expected at most {INSTANCES_MAX}. Python by componentize-py cannot be used; \
+         docs/policies/write.md has the languages that can"
+    )]
+    TooManyModules {
+        /// How many.
+        count: usize,
+    },
     /// Components in components, or types in types.
     #[error("nests components or types deeper than {max}")]
     NestedTooDeep {
@@ -112,6 +133,18 @@ pub enum SourceError {
     /// It wants threads.
     #[error("wants a shared memory: a policy runs on one thread; build without threads and atomics")]
     SharedMemory,
+    /// Its addresses have 64 bits.
+    #[error(
+        "has a memory with addresses of 64 bits; expected a module for wasm32: build for wasm32-unknown-unknown, or with \
+         --target=wasm32, not for wasm64 and without memory64"
+    )]
+    Memory64,
+    /// It has types that are collected.
+    #[error("has types that are garbage collected: {WASM_GC}")]
+    GarbageCollected,
+    /// It throws.
+    #[error("throws exceptions: {NO_EXCEPTIONS}")]
+    Exceptions,
     /// Another version of the interface.
     #[error("speaks {}; this proxy speaks 1.x", Spoken(.version))]
     Version {
@@ -137,12 +170,14 @@ pub enum SourceError {
         offered: String,
     },
     /// Something that must be there is not.
-    #[error("does not export {missing}; found {found}; expected what wit/balance.wit asks for")]
+    #[error("does not export {missing}; found {found}; {advice}")]
     MissingExport {
         /// What is missing, listed.
         missing: String,
         /// What there is, listed.
         found: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// A function of another type.
     #[error("{name} is {found}; expected {expected}: rebuild against wit/balance.wit")]
@@ -197,9 +232,15 @@ impl fmt::Display for Seconds {
     }
 }
 
+/// What costs more is an interpreter.
+const INTERPRETER_COST: Duration = Duration::from_secs(5);
+
 fn advice_on_cost(cost: Duration) -> &'static str {
     if cost > *COMPILE_BUDGET_RANGE.end() {
         "no budget allows that: an interpreter of this size cannot be used"
+    } else if cost > INTERPRETER_COST {
+        "JavaScript: build with componentize-qjs, which costs a tenth of this; anything else: build for small size (-Os), or \
+         raise the budget"
     } else {
         "build for small size (-Os), or raise the budget"
     }

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 
 use super::core::{self, CoreModule};
-use super::error::SourceError;
+use super::error::{INSTANCES_MAX, SourceError};
 use super::scan::{Cost, Scan};
 use super::wrap::wrap;
 use super::{check, scan, text};
@@ -141,6 +141,10 @@ fn make(file_name: &str, bytes: &[u8], limits: Limits) -> Result<ModuleFile, Sou
         error => error,
     })?;
     let (names, component, has_feedback, core) = if found.is_component {
+        // Whatever else is mended, this stays.
+        if found.instances > INSTANCES_MAX {
+            return Err(SourceError::TooManyModules { count: found.instances });
+        }
         let (names, has_feedback) = check::component(&found)?;
         check_size(bytes, limits)?;
         check_cost(&found, limits)?;

@@ -23,5 +23,5 @@ mod text;
 mod wrap;
 
 pub use self::core::CoreModule;
-pub use error::SourceError;
+pub use error::{INSTANCES_MAX, SourceError};
 pub use file::{Format, Limits, ModuleFile, read, sha256, source};

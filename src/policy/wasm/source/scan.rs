@@ -9,6 +9,7 @@ use wasmparser::types::Types;
 use wasmparser::{CanonicalFunction, CanonicalOption};
 use wasmparser::{Chunk, FunctionBody, MemoryType, Parser, Payload, TypeRef, ValidPayload, Validator, WasmFeatures};
 use wasmparser::{ComponentType, ComponentTypeDeclaration, InstanceTypeDeclaration};
+use wasmparser::{CompositeInnerType, Instance, SubType};
 
 use super::cost::cost;
 use super::error::{SourceError, clip};
@@ -41,6 +42,8 @@ pub(super) struct Scan<'a> {
     pub(super) has_rare_options: bool,
     /// Names of a core module's custom sections, by which the tools that made it are known.
     pub(super) custom_sections: Vec<&'a str>,
+    /// How many core modules a component instantiates.
+    pub(super) instances: usize,
     /// What compiling it would cost.
     pub(super) cost: Cost,
 }
@@ -109,6 +112,7 @@ struct Walk<'a> {
     exports: Vec<&'a str>,
     first_module: Option<Range<usize>>,
     has_rare_options: bool,
+    instances: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -145,25 +149,19 @@ impl<'a> Walk<'a> {
             Payload::ModuleSection { unchecked_range, .. } if depth == 0 => {
                 self.first_module.get_or_insert_with(|| unchecked_range.clone());
             }
+            Payload::InstanceSection(section) => {
+                for instance in section.clone() {
+                    let is_of_module = matches!(instance.map_err(malformed)?, Instance::Instantiate { .. });
+                    self.instances += usize::from(is_of_module);
+                }
+            }
             Payload::ComponentCanonicalSection(section) => {
                 for function in section.clone() {
                     self.has_rare_options |= !is_plain(&function.map_err(malformed)?);
                 }
             }
-            Payload::ImportSection(section) => {
-                for import in section.clone().into_imports() {
-                    if let TypeRef::Memory(memory) = import.map_err(malformed)?.ty {
-                        refuse_shared(memory)?;
-                    }
-                }
-            }
-            Payload::MemorySection(section) => {
-                for memory in section.clone() {
-                    refuse_shared(memory.map_err(malformed)?)?;
-                }
-            }
             Payload::CodeSectionEntry(body) => self.visit_function(body)?,
-            _ => {}
+            other => refuse_core(other)?,
         }
         Ok(())
     }
@@ -188,10 +186,22 @@ impl<'a> Walk<'a> {
             first_module,
             has_rare_options,
             custom_sections,
+            instances,
             cost,
             ..
         } = self;
-        Scan { is_component, types, imports, exports, metadata, first_module, has_rare_options, custom_sections, cost }
+        Scan {
+            is_component,
+            types,
+            imports,
+            exports,
+            metadata,
+            first_module,
+            has_rare_options,
+            custom_sections,
+            instances,
+            cost,
+        }
     }
 }
 
@@ -222,8 +232,41 @@ fn refuse_deep(ty: &ComponentType<'_>, levels: usize) -> Result<(), SourceError>
     }
 }
 
-fn refuse_shared(memory: MemoryType) -> Result<(), SourceError> {
-    if memory.shared { Err(SourceError::SharedMemory) } else { Ok(()) }
+/// Refuses what core modules may have and policies may not.
+fn refuse_core(payload: &Payload<'_>) -> Result<(), SourceError> {
+    match payload {
+        Payload::ImportSection(section) => {
+            for import in section.clone().into_imports() {
+                if let TypeRef::Memory(memory) = import.map_err(malformed)?.ty {
+                    refuse_memory(memory)?;
+                }
+            }
+        }
+        Payload::TypeSection(section) => {
+            for group in section.clone() {
+                let is_function = |ty: &SubType| matches!(ty.composite_type.inner, CompositeInnerType::Func(_));
+                if !group.map_err(malformed)?.types().all(is_function) {
+                    return Err(SourceError::GarbageCollected);
+                }
+            }
+        }
+        Payload::TagSection(_) => return Err(SourceError::Exceptions),
+        Payload::MemorySection(section) => {
+            for memory in section.clone() {
+                refuse_memory(memory.map_err(malformed)?)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn refuse_memory(memory: MemoryType) -> Result<(), SourceError> {
+    match memory {
+        MemoryType { shared: true, .. } => Err(SourceError::SharedMemory),
+        MemoryType { memory64: true, .. } => Err(SourceError::Memory64),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn malformed(error: wasmparser::BinaryReaderError) -> SourceError {
