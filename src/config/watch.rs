@@ -11,20 +11,21 @@
 //! [`POLL_BLIND`] where watching is impossible. For [`watch_file`] a change is a different content, for [`watch_files`]
 //! any event. Whether the content differs from what runs is left to the caller.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::OsString;
+mod links;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use links::ways_to;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventHandler, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -44,9 +45,6 @@ pub const POLL: Duration = Duration::from_secs(30);
 
 /// The same where events are not available.
 pub const POLL_BLIND: Duration = Duration::from_secs(1);
-
-/// As many symbolic links as Linux follows in one path.
-const LINKS_MAX: usize = 40;
 
 /// Calls `on_change` whenever the content of the file at `path` differs from what was last read.
 ///
@@ -274,7 +272,7 @@ impl<S: Subject> Watched<S> {
     /// Starts the thread of `notify`, which waits for events.
     fn start(&mut self) {
         let is_over = Arc::new(AtomicBool::new(false));
-        let ears = Ears {
+        let ears = EventFilter {
             relevant: Arc::clone(&self.relevant),
             signal: Arc::clone(&self.signal),
             is_over: Arc::clone(&is_over),
@@ -329,13 +327,13 @@ impl<S: Subject> Watched<S> {
 }
 
 /// Called by the thread of `notify` with each event; dropped when that thread ends.
-struct Ears {
+struct EventFilter {
     relevant: Arc<ArcSwap<BTreeSet<PathBuf>>>,
     signal: Arc<Notify>,
     is_over: Arc<AtomicBool>,
 }
 
-impl EventHandler for Ears {
+impl EventHandler for EventFilter {
     fn handle_event(&mut self, event: notify::Result<Event>) {
         vital::panic_at("watcher");
         // An error means that events may have been lost, which is as good as an event.
@@ -345,7 +343,7 @@ impl EventHandler for Ears {
     }
 }
 
-impl Drop for Ears {
+impl Drop for EventFilter {
     fn drop(&mut self) {
         // The thread ended unexpectedly, or with the watcher, and then nobody is waiting.
         self.is_over.store(true, SeqCst);
@@ -379,82 +377,6 @@ fn is_relevant(event: &Event, relevant: &BTreeSet<PathBuf>) -> bool {
         _ => false,
     };
     event.need_rescan() || (!is_reading && event.paths.iter().any(|path| relevant.contains(path)))
-}
-
-/// What is to be watched.
-#[derive(Default)]
-struct Way {
-    folders: BTreeSet<PathBuf>,
-    /// The paths whose events matter: each link, the first part that is missing or else the file, and
-    /// the folders themselves.
-    relevant: BTreeSet<PathBuf>,
-    /// Files that are mount points. Their events belong to the folder they were mounted from, which may be out of
-    /// reach, so they are watched themselves.
-    mounted: BTreeSet<PathBuf>,
-}
-
-/// The ways to all of `paths`, which are absolute.
-fn ways_to(paths: &[PathBuf]) -> Way {
-    let mut way = Way::default();
-    paths.iter().for_each(|path| way.add(path));
-    way
-}
-
-impl Way {
-    /// Follows `path` as the kernel does; what is left of it is never more than so many links of limited length.
-    fn add(&mut self, path: &Path) {
-        let mut rest: VecDeque<OsString> = parts(path).collect();
-        let mut at = PathBuf::from("/");
-        let mut links = 0;
-        while let Some(part) = rest.pop_front() {
-            if part == ".." {
-                at.pop();
-                continue;
-            }
-            let next = at.join(part);
-            let kind = fs::symlink_metadata(&next).map(|meta| meta.file_type());
-            let target = match &kind {
-                Ok(kind) if kind.is_symlink() && links < LINKS_MAX => fs::read_link(&next).ok(),
-                _ => None,
-            };
-            if target.is_some() || kind.is_err() || rest.is_empty() {
-                self.relevant.extend([next.clone(), at.clone()]);
-                self.folders.insert(at.clone());
-            }
-            match target {
-                Some(target) => {
-                    links += 1;
-                    if target.is_absolute() {
-                        at = PathBuf::from("/");
-                    }
-                    rest = parts(&target).chain(rest).collect();
-                }
-                None if kind.is_err() => break,
-                None => {
-                    if rest.is_empty() && kind.is_ok_and(|kind| kind.is_file()) && is_mount_point(&next) {
-                        self.folders.insert(next.clone());
-                        self.mounted.insert(next.clone());
-                    }
-                    at = next;
-                }
-            }
-        }
-    }
-}
-
-/// True for a file that is mounted by itself, as containers do with single files. False where the kernel cannot tell.
-fn is_mount_point(path: &Path) -> bool {
-    let found = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), StatxFlags::empty());
-    found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
-}
-
-/// The names in a path; `..` is kept, because what it means depends on the links before it.
-fn parts(path: &Path) -> impl Iterator<Item = OsString> {
-    path.components().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        _ => None,
-    })
 }
 
 fn stamp(path: &Path) -> io::Result<Stamp> {

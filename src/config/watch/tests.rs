@@ -5,6 +5,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::links::Way;
 use super::*;
 
 mod files;

@@ -2,19 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
-
+use super::connect::{Greeting, Step, connect, is_out_of_descriptors, unresolved};
 use super::opening::{NotConnected, Opened};
 use super::passage::{Passage, PassageGuard, Passages};
 use super::record::{SessionRecord, short_silence_ms};
 use super::relay::Socket;
-use super::stream::{Stream, TcpSocket};
+use super::stream::Stream;
 use crate::base::clock;
 use crate::counters::EndReason;
 use crate::data::poll::{Reactor, Ready, Token};
@@ -194,29 +190,6 @@ impl Dialling {
     }
 }
 
-enum Step {
-    /// Connected, and so much of the greeting is sent: the prefix and perhaps more.
-    Connected(Stream, usize),
-    /// Under way, with so much of the greeting sent.
-    Connecting(Stream, usize),
-}
-
-impl Step {
-    /// Leaves word for our own listener, to which this connection leads, of the groups that it has come through.
-    fn leave_word(&self, before: Option<&Arc<Passage>>, context: Context<'_>) -> Option<Box<PassageGuard>> {
-        let (Self::Connected(server, _) | Self::Connecting(server, _)) = self;
-        let passage = Passage::new(context.record.group(), before.map(Arc::clone));
-        Some(Box::new(context.passages.insert(server.own_addr()?, passage)))
-    }
-}
-
-/// What each server is sent at once: a prefix of ours, and what the client has said.
-#[derive(Clone, Copy, Debug)]
-struct Greeting<'a> {
-    bytes: &'a [u8],
-    prefix_len: usize,
-}
-
 /// Where to reach a server.
 #[derive(Debug)]
 enum Addresses {
@@ -281,9 +254,11 @@ impl Dialer {
             let live = &attempt.slot.server.live;
             let (may_meet_itself, is_here) = (live.may_meet_itself(), live.is_here());
             let dialled = attempt.address().ok_or_else(unresolved);
-            match dialled.and_then(|addr| Ok((addr, dial(addr, may_meet_itself, greeting, context)?))) {
+            match dialled
+                .and_then(|addr| Ok((addr, connect(addr, may_meet_itself, greeting, context.token, context.reactor)?)))
+            {
                 Ok((addr, step)) if is_here && context.passages.is_listening(addr.port()) => {
-                    let word = step.leave_word(self.passage.as_ref(), context);
+                    let word = leave_word(&step, self.passage.as_ref(), context);
                     self.attempt.as_mut().expect("it is under way").word = word;
                     return Ok(step);
                 }
@@ -374,6 +349,13 @@ impl Dialer {
     }
 }
 
+/// Leaves word for our own listener, to which this connection leads, of the groups that it has come through.
+fn leave_word(step: &Step, before: Option<&Arc<Passage>>, context: Context<'_>) -> Option<Box<PassageGuard>> {
+    let (Step::Connected(server, _) | Step::Connecting(server, _)) = step;
+    let passage = Passage::new(context.record.group(), before.map(Arc::clone));
+    Some(Box::new(context.passages.insert(server.own_addr()?, passage)))
+}
+
 impl Attempt {
     /// The address that answered last time first, then the others in order, round and round.
     fn index(&self) -> usize {
@@ -391,99 +373,5 @@ impl Addresses {
             Self::Literal(addr) => std::slice::from_ref(addr),
             Self::Resolved(addresses) => addresses,
         }
-    }
-}
-
-/// Begins a connect. On loopback and in fast networks it is over at once, and the bytes are on their way.
-fn dial(addr: SocketAddr, may_meet_itself: bool, greeting: Greeting<'_>, context: Context<'_>) -> io::Result<Step> {
-    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    let Greeting { bytes, prefix_len } = greeting;
-    if !bytes.is_empty() {
-        // The reply to the first bytes carries the acknowledgement: saves two segments of twenty. Never when
-        // the server speaks first. A kernel that refuses only sends more segments.
-        let _ = sockopt::set_tcp_quickack(&fd, false);
-    }
-    let connected = rustix::net::connect(&fd, &addr);
-    if may_meet_itself && has_met_itself(&fd, addr) {
-        // Nobody listens there. An orderly end would keep the port from the server for a while.
-        let _ = sockopt::set_socket_linger(&fd, Some(Duration::ZERO));
-        return Err(Errno::CONNREFUSED.into());
-    }
-    match connected {
-        // The send also tells whether the connect is over, and how: TCP looks at the state before the length, so
-        // it does so without bytes too, which spares asking for the socket's error.
-        Ok(()) | Err(Errno::INPROGRESS) => match rustix::net::send(&fd, bytes, SendFlags::NOSIGNAL) {
-            Ok(sent) if sent >= prefix_len => {
-                let socket = TcpSocket::connected(fd, context.token, context.reactor, sent > 0)?;
-                Ok(Step::Connected(Stream::Tcp(socket), sent))
-            }
-            // The rest of the prefix waits as the connect would.
-            Ok(sent) => connecting(fd, sent, context),
-            Err(Errno::AGAIN | Errno::INTR) => connecting(fd, 0, context),
-            Err(error) => Err(error.into()),
-        },
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// True when the socket has become its own peer.
-fn has_met_itself(fd: &OwnedFd, addr: SocketAddr) -> bool {
-    let own = rustix::net::getsockname(fd).ok().and_then(|own| SocketAddr::try_from(own).ok());
-    own.is_some_and(|own| own.port() == addr.port() && (own.ip() == addr.ip() || addr.ip().is_unspecified()))
-}
-
-fn connecting(fd: OwnedFd, sent: usize, context: Context<'_>) -> io::Result<Step> {
-    Ok(Step::Connecting(Stream::Tcp(TcpSocket::connecting(fd, context.token, context.reactor)?), sent))
-}
-
-fn unresolved() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "the server's name is not resolved")
-}
-
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC)
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-
-    use super::*;
-    use crate::data::session::{ProxySessionService, Workspace};
-    use crate::group::Group;
-
-    /// More than there are ephemeral ports, which are taken one after the other.
-    const CONNECTS: usize = 60_000;
-
-    #[test]
-    fn a_connect_that_meets_itself_is_refused() {
-        // Nobody listens there. Outgoing connections get even ports first.
-        let mut ports = (40_000..60_000).step_by(2).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        let addr = ports.find(|addr| TcpListener::bind(addr).is_ok()).expect("one of them is free");
-        let group = Arc::new(Group::for_tests(GroupSettings::for_tests("ha"), Vec::new()));
-        let service = Arc::new(ProxySessionService::new(1, 1));
-        let guard = service.register(0, addr, &group, 0);
-        let workspace = Workspace::new().unwrap();
-        let (record, token, reactor) = (guard.record(), Token::server(guard.key()), &workspace.reactor);
-        let passages = guard.passages();
-        let context = Context { record, passages, token, reactor, now_ms: 0 };
-        let greeting = Greeting { bytes: b"hello", prefix_len: 0 };
-        let connects = |may_meet_itself| match dial(addr, may_meet_itself, greeting, context) {
-            Ok(Step::Connected(server, _) | Step::Connecting(server, _)) => {
-                server.reset_on_close();
-                true
-            }
-            Err(error) => {
-                assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-                false
-            }
-        };
-        assert!((0..CONNECTS).any(|_| connects(false)), "it happens where nobody looks");
-        assert!(!(0..CONNECTS).any(|_| connects(true)));
     }
 }

@@ -1,0 +1,133 @@
+//! One connect to one address, with the first bytes for the server.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
+
+use super::stream::{Stream, TcpSocket};
+use crate::data::poll::{Reactor, Token};
+
+/// What each server is sent at once: a prefix of ours, and what the client has said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Greeting<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) prefix_len: usize,
+}
+
+/// How far one connect has come.
+pub(super) enum Step {
+    /// Connected, and so much of the greeting is sent: the prefix and perhaps more.
+    Connected(Stream, usize),
+    /// Under way, with so much of the greeting sent.
+    Connecting(Stream, usize),
+}
+
+/// Begins a connect. On loopback and in fast networks it is over at once, and the bytes are on their way.
+///
+/// # Errors
+///
+/// Refused, unreachable, or no descriptor or port is left.
+pub(super) fn connect(
+    addr: SocketAddr,
+    may_meet_itself: bool,
+    greeting: Greeting<'_>,
+    token: Token,
+    reactor: &Reactor,
+) -> io::Result<Step> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    let Greeting { bytes, prefix_len } = greeting;
+    if !bytes.is_empty() {
+        // The reply to the first bytes carries the acknowledgement: saves two segments of twenty. Never when
+        // the server speaks first. A kernel that refuses only sends more segments.
+        let _ = sockopt::set_tcp_quickack(&fd, false);
+    }
+    let connected = rustix::net::connect(&fd, &addr);
+    if may_meet_itself && has_met_itself(&fd, addr) {
+        // Nobody listens there. An orderly end would keep the port from the server for a while.
+        let _ = sockopt::set_socket_linger(&fd, Some(Duration::ZERO));
+        return Err(Errno::CONNREFUSED.into());
+    }
+    match connected {
+        // The send also tells whether the connect is over, and how: TCP looks at the state before the length, so
+        // it does so without bytes too, which spares asking for the socket's error.
+        Ok(()) | Err(Errno::INPROGRESS) => match rustix::net::send(&fd, bytes, SendFlags::NOSIGNAL) {
+            Ok(sent) if sent >= prefix_len => {
+                let socket = TcpSocket::connected(fd, token, reactor, sent > 0)?;
+                Ok(Step::Connected(Stream::Tcp(socket), sent))
+            }
+            // The rest of the prefix waits as the connect would.
+            Ok(sent) => connecting(fd, sent, token, reactor),
+            Err(Errno::AGAIN | Errno::INTR) => connecting(fd, 0, token, reactor),
+            Err(error) => Err(error.into()),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// True when the socket has become its own peer.
+fn has_met_itself(fd: &OwnedFd, addr: SocketAddr) -> bool {
+    let own = rustix::net::getsockname(fd).ok().and_then(|own| SocketAddr::try_from(own).ok());
+    own.is_some_and(|own| own.port() == addr.port() && (own.ip() == addr.ip() || addr.ip().is_unspecified()))
+}
+
+fn connecting(fd: OwnedFd, sent: usize, token: Token, reactor: &Reactor) -> io::Result<Step> {
+    Ok(Step::Connecting(Stream::Tcp(TcpSocket::connecting(fd, token, reactor)?), sent))
+}
+
+/// Of a server whose name has no address yet.
+pub(super) fn unresolved() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the server's name is not resolved")
+}
+
+/// True when this process or the system has no room for another connection.
+pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::data::poll::SessionKey;
+    use crate::data::session::Workspace;
+
+    /// More than there are ephemeral ports, which are taken one after the other.
+    const CONNECTS: usize = 60_000;
+
+    #[test]
+    fn a_connect_that_meets_itself_is_refused() {
+        // Nobody listens there. Outgoing connections get even ports first.
+        let mut ports = (40_000..60_000).step_by(2).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let addr = ports.find(|addr| TcpListener::bind(addr).is_ok()).expect("one of them is free");
+        let workspace = Workspace::new().unwrap();
+        let greeting = Greeting { bytes: b"hello", prefix_len: 0 };
+        let connects = |may_meet_itself| match connect(
+            addr,
+            may_meet_itself,
+            greeting,
+            Token::server(SessionKey::new(0, 1)),
+            &workspace.reactor,
+        ) {
+            Ok(Step::Connected(server, _) | Step::Connecting(server, _)) => {
+                server.reset_on_close();
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+                false
+            }
+        };
+        assert!((0..CONNECTS).any(|_| connects(false)), "it happens where nobody looks");
+        assert!(!(0..CONNECTS).any(|_| connects(true)));
+    }
+}
