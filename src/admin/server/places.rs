@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 /// Places beyond the limit, for probes.
@@ -23,15 +23,12 @@ const SPARE: usize = 32;
 /// request keeps its place, and a new one waits for a place.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often a new connection looks who has been without a request for too long.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
 /// All places of a listener.
 pub(super) struct Places {
     max: usize,
     /// Guards who has a place and who may lose it; held for a look-up only.
     taken: Mutex<Taken>,
-    /// Told when a place becomes free.
+    /// Wakes a connection that waits, for each place that becomes free.
     freed: Notify,
     /// A new connection has waited in vain: the next ones need not.
     is_stuck: AtomicBool,
@@ -94,8 +91,10 @@ impl Places {
                 self.is_stuck.store(true, Relaxed);
                 return self.take_now(now, Waits::NextRequest).or_else(|| self.take_spare());
             }
+            let evictable_at = self.taken().longest(Waits::Head).map(|(_, waiting)| waiting.since + PATIENCE).min();
+            let until = evictable_at.map_or(deadline, |at| at.min(deadline));
             // Either way it looks again.
-            let _ = timeout(LOOK_AGAIN, self.freed.notified()).await;
+            let _ = timeout_at(until.into(), self.freed.notified()).await;
         }
     }
 
@@ -132,12 +131,16 @@ impl Places {
 }
 
 impl Taken {
+    /// Of each kind up to `last`, the connection that has waited longest.
+    fn longest(&self, last: Waits) -> impl Iterator<Item = (&Key, &Waiting)> {
+        let kinds =
+            [Waits::FirstRequest, Waits::Head, Waits::NextRequest].into_iter().filter(move |kind| *kind <= last);
+        kinds.filter_map(|kind| self.evictable.range((kind, 0)..=(kind, u64::MAX)).next())
+    }
+
     /// Has a connection close that has waited since `before` or longer, for `last` or what goes before it.
     fn evict(&mut self, last: Waits, before: Option<Instant>) -> bool {
-        // Of each kind, the first one has waited longest.
-        let kinds = [Waits::FirstRequest, Waits::Head, Waits::NextRequest].into_iter().filter(|kind| *kind <= last);
-        let mut longest = kinds.filter_map(|kind| self.evictable.range((kind, 0)..=(kind, u64::MAX)).next());
-        let found = longest.find(|(_, waiting)| before.is_some_and(|before| waiting.since <= before));
+        let found = self.longest(last).find(|(_, waiting)| before.is_some_and(|before| waiting.since <= before));
         let Some(key) = found.map(|(key, _)| *key) else { return false };
         // Counts as gone at once, so that a burst of connections evicts one each.
         self.evictable.remove(&key).inspect(|waiting| waiting.evicted.cancel()).is_some()
