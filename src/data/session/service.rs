@@ -53,13 +53,12 @@ pub(crate) struct Ending {
 #[derive(Debug)]
 pub(crate) struct SessionGuard {
     service: Arc<ProxySessionService>,
-    shard: usize,
-    key: usize,
+    /// Its thread, and its place there; no machine has more than 2³² of either.
+    shard: u32,
+    key: u32,
     record: Arc<SessionRecord>,
     end: EndReason,
     error: Option<io::Error>,
-    /// 0 when nobody has said so: its thread has panicked.
-    ended_ms: u64,
 }
 
 impl ProxySessionService {
@@ -92,12 +91,11 @@ impl ProxySessionService {
         record.begun();
         SessionGuard {
             service: Arc::clone(self),
-            shard,
-            key,
+            shard: shard as u32,
+            key: key as u32,
             record,
             end: EndReason::Shutdown,
             error: None,
-            ended_ms: 0,
         }
     }
 
@@ -205,7 +203,7 @@ impl SessionGuard {
 
     /// How its thread finds it.
     pub(crate) fn key(&self) -> SessionKey {
-        SessionKey::new(self.key, self.record.id())
+        SessionKey::new(self.key as usize, self.record.id())
     }
 
     /// The connections of this process to its own listeners.
@@ -220,20 +218,19 @@ impl SessionGuard {
             || (max > 0 && self.record.group().counters.sessions_active.load(Relaxed) > max)
     }
 
-    /// Keeps how and when the session ended, until it is dropped.
-    pub(crate) fn set_end(&mut self, end: EndReason, error: Option<io::Error>, now_ms: u64) {
-        (self.end, self.error, self.ended_ms) = (end, error, now_ms);
+    /// Keeps how the session ended, until it is dropped.
+    pub(crate) fn set_end(&mut self, end: EndReason, error: Option<io::Error>) {
+        (self.end, self.error) = (end, error);
     }
 }
 
 impl Drop for SessionGuard {
     fn drop(&mut self) {
-        let record = self.service.shards[self.shard].records().remove(self.key);
+        let record = self.service.shards[self.shard as usize].records().remove(self.key as usize);
         // Ordered against `all_ended`: one of the two sees what the other has done.
         if self.service.active.fetch_sub(1, SeqCst) == 1 && self.service.is_draining.load(SeqCst) {
             events::publish(Event::Process(ProcessEvent::Idle));
         }
-        let ended_ms = if self.ended_ms > 0 { self.ended_ms } else { clock::coarse_ms() };
-        record.ended(self.end, self.error.as_ref(), ended_ms);
+        record.ended(self.end, self.error.as_ref(), clock::coarse_ms());
     }
 }

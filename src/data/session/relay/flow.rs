@@ -70,7 +70,8 @@ pub(super) struct Flow {
     /// What was read and did not fit into the sink, before what is in the pipe.
     pending: Option<Box<Pending>>,
     pipe: Option<Pipe>,
-    in_pipe: usize,
+    /// Bytes in it, which holds [`PIPE_SIZE`] at most.
+    in_pipe: u32,
 }
 
 impl Flow {
@@ -204,7 +205,7 @@ impl Flow {
                 (_, None) if self.in_pipe == 0 => return Ok(true),
                 _ if !sink.is_writable() => return Ok(false),
                 (_, Some(pending)) => sink.send(&pending.bytes[pending.at..], false),
-                (pipe, None) => sink.splice_out(&pipe.as_ref().expect("bytes are in it").reader, self.in_pipe),
+                (pipe, None) => sink.splice_out(&pipe.as_ref().expect("bytes are in it").reader, self.in_pipe as usize),
             };
             match sent {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -222,7 +223,7 @@ impl Flow {
     /// The sink took so much of what waits for it.
     fn delivered(&mut self, sent: usize) {
         match &mut self.pending {
-            None => self.in_pipe -= sent,
+            None => self.in_pipe -= sent as u32,
             Some(pending) => {
                 pending.at += sent;
                 if pending.at == pending.bytes.len() {
@@ -247,7 +248,7 @@ impl Flow {
     fn splice_once<A: Socket>(&mut self, source: &mut A) -> io::Result<Moved> {
         let pipe = self.pipe.as_ref().expect("bulk has a pipe");
         let moved = source.splice_in(&pipe.writer, PIPE_SIZE)?;
-        self.in_pipe = moved;
+        self.in_pipe = moved as u32;
         match moved {
             LARGE_READ.. => self.bulk = BULK_SURE,
             SPLICE_WORTH.. => {}
