@@ -147,7 +147,7 @@ fn sixteen_mebibytes_flow_in_both_directions_at_once() {
 fn bulk_arrives_whole_when_no_descriptor_is_left_for_pipes() {
     let server = FakeServer::echo();
     let group = Group::new("round_robin", &[&server]);
-    let proxy = Setup::default().group(group).with_descriptors(48).start();
+    let proxy = Setup::default().group(group).with_descriptors(52).start();
     let mut clients: Vec<Client> = (0..10).map(|_| proxy.connect()).collect();
     clients.iter_mut().for_each(|client| client.echo(b"here"));
     std::thread::scope(|scope| {
