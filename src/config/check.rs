@@ -45,8 +45,10 @@ fn check_names(reader: &mut Reader) {
             listens.group.is_some_and(|group| group != named.group) && Some(listens.addr.port()) == port
         };
         if let Some(other) = listeners.iter().find(is_other) {
-            let message =
-                format!("\"{name}\" is the port of {}; expected a name that is no other group's port", other.path);
+            let message = format!(
+                "\"{name}\" is the port of {}; expected a name that is not the port of another group",
+                other.path
+            );
             problems.add(named.offset, &path, message);
         }
     }
@@ -136,7 +138,7 @@ fn check_server_addr(addr: &ServerAddr, group: &[SocketAddr], admin: &[SocketAdd
     if let Some(ip) = addr.literal().map(|socket| socket.ip())
         && (ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST))
     {
-        return Err(format!("\"{addr}\" is no single machine; expected the address of one server"));
+        return Err(format!("\"{addr}\" is not the address of a single machine; expected the address of one server"));
     }
     if group.iter().any(|listen| reaches(addr, *listen)) {
         return Err(format!("\"{addr}\" is the group itself; expected a server behind it"));

@@ -1,5 +1,7 @@
 //! Heartbeats: a known server's goes straight to its group, the first one of a server is a change of the file.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::{Change, ChangeError, Control};
 use crate::config::Edit;
 use crate::events::{self, Event, ServerChange};
@@ -41,8 +43,11 @@ impl Control {
             match heartbeat::hear(&running, server, &keepalive) {
                 Heard::Renewed(view) => return Ok(KeepaliveOutcome { view: *view, is_news }),
                 Heard::Later(view) => {
-                    let (group, addr) = (running.label().clone(), server.shared());
-                    events::publish(Event::Server { group, addr, change: ServerChange::Unwritten });
+                    // Thousands of heartbeats may disagree; one event is enough until somebody has looked.
+                    if !self.shared.has_unwritten.swap(true, Relaxed) {
+                        let (group, addr) = (running.label().clone(), server.shared());
+                        events::publish(Event::Server { group, addr, change: ServerChange::Unwritten });
+                    }
                     return Ok(KeepaliveOutcome { view: *view, is_news: true });
                 }
                 Heard::News(said, edit) => {

@@ -58,6 +58,8 @@ struct Shared {
     sessions: Arc<ProxySessionService>,
     counters: Arc<ProcessCounters>,
     is_ready: AtomicBool,
+    /// What writes what heartbeats say has been told that there is something, and has not looked yet.
+    has_unwritten: AtomicBool,
     /// Hash of the text that was last read for a reload, good or not, or that we wrote.
     last_read: Arc<AtomicU64>,
 }

@@ -81,6 +81,7 @@ impl Runner {
             sessions,
             counters: Arc::new(ProcessCounters::default()),
             is_ready: AtomicBool::new(false),
+            has_unwritten: AtomicBool::new(false),
             last_read: Arc::default(),
         });
         let control = Control { shared: Arc::clone(&shared), jobs: sender };

@@ -4,6 +4,7 @@
 //! Many servers are written together. What cannot be written goes on counting and waits for the next time; what a
 //! heartbeat brings when the file may be told at once is refused instead.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ pub(crate) async fn write_said(control: Control, stop: CancellationToken) {
     let keep = async {
         loop {
             changes.wait_for(|event| matches!(event, Event::Server { change: ServerChange::Unwritten, .. })).await;
-            while let Some(due_ms) = control.groups().values().filter_map(|group| group.said_due_ms()).min() {
+            while let Some(due_ms) = control.next_said_due_ms() {
                 let wait = due_ms.saturating_sub(clock::coarse_ms());
                 tokio::time::sleep(Duration::from_millis(wait)).await;
                 control.write_said_by(due_ms).await;
@@ -33,6 +34,13 @@ pub(crate) async fn write_said(control: Control, stop: CancellationToken) {
 }
 
 impl Control {
+    /// When the file has to be told something; `None` while it knows all.
+    fn next_said_due_ms(&self) -> Option<u64> {
+        // Before the look: what is said after it is told by another event.
+        self.shared.has_unwritten.store(false, Relaxed);
+        self.groups().values().filter_map(|group| group.said_due_ms()).min()
+    }
+
     /// Writes what a heartbeat has just said of a server.
     pub(super) async fn write_said(
         &self,

@@ -385,6 +385,6 @@ mod tests {
         lease.tried(5_000, TIMEOUT);
         assert!(!lease.take_try(5_999) && lease.take_try(6_000));
         lease.tried(6_000, Duration::from_millis(1));
-        assert!(!lease.take_try(6_050), "a short lease is no reason for a storm");
+        assert!(!lease.take_try(6_050), "a short lease must not cause a storm");
     }
 }

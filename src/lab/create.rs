@@ -80,10 +80,12 @@ const NO_CRATES: &[&str] = &[
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     /// Not the name of a module.
-    #[error("\"{0}\" is no name of a policy; expected 1 to 64 letters, digits, _ and -")]
+    #[error("\"{0}\" is not a name for a policy; expected 1 to 64 letters, digits, _ and -")]
     Name(String),
     /// The name of a module, but of no crate.
-    #[error("\"{0}\" is no name of a crate; expected letters, digits, _ and -, a letter in front, and no word of Rust")]
+    #[error(
+        "\"{0}\" is not a name for a crate; expected letters, digits, _ and -, a letter in front, and not a keyword of Rust"
+    )]
     CrateName(String),
     /// The path exists already.
     #[error("{}: is there already; expected a name that is not taken", .0.display())]

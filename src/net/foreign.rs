@@ -76,7 +76,7 @@ mod tests {
         let v6 = "   1: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A \
                   00000000:00000000 00:00000000 00000000     0        0 99 1 0 100";
         assert_eq!(listening(v6), Some(Listening { addr: "[::1]:80".parse().unwrap(), inode: 99 }));
-        assert_eq!(listening(&v4.replace(" 0A ", " 01 ")), None, "a connection is no listener");
+        assert_eq!(listening(&v4.replace(" 0A ", " 01 ")), None, "a connection does not listen");
         assert_eq!(
             listening("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid"),
             None

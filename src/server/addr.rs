@@ -18,11 +18,11 @@ pub struct ServerAddr {
     literal: Option<SocketAddr>,
 }
 
-/// Why a text is no server address.
+/// Why a text is not a server address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddrError {
     /// No port, or nothing before it.
-    #[error("\"{0}\" is no server address; expected host:port, ip:port or [ipv6]:port")]
+    #[error("\"{0}\" is not a server address; expected host:port, ip:port or [ipv6]:port")]
     Form(String),
     /// The port is no number of 1 to 65535.
     #[error("\"{0}\" has no usable port; expected 1 to 65535")]

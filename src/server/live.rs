@@ -227,7 +227,7 @@ mod tests {
         assert!(live.try_acquire(2) && live.try_acquire(2) && !live.try_acquire(2));
         live.release();
         assert!(live.try_acquire(2));
-        assert!(live.try_acquire(0), "0 is no limit");
+        assert!(live.try_acquire(0), "0 means no limit");
         assert_eq!(live.sessions(), 3);
     }
 

@@ -154,7 +154,7 @@ fn an_unfit_module_is_refused_with_the_fault_as_the_reason() {
                 "(global.set $count (i32.const 0))\n",
                 "(if (global.get $count) (then (return))) (global.set $count (i32.const 0))\n",
             ),
-            "which is no server of the group (in ",
+            "which is not a server of the group (in ",
         ),
         ("answers none", picking("(return (i32.const 32))"), "times although there were available servers"),
         (
@@ -385,7 +385,7 @@ fn a_new_project_is_whole_and_nothing_is_overwritten() {
     {
         let (code, _, stderr) = new(name, lang);
         assert_eq!(code, Some(1), "{name}");
-        assert!(stderr.contains("is no name of a"), "{stderr}");
+        assert!(stderr.contains("is not a name for a"), "{stderr}");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "a refusal leaves nothing behind");
 }

@@ -250,7 +250,7 @@ fn only_another_content_is_a_change() {
     assert!(file.look(Cause::Poll));
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    assert!(!file.look(Cause::Event), "a folder is no content");
+    assert!(!file.look(Cause::Event), "a folder has no content to read");
     assert!(!file.is_blind);
     drop(folder);
 }

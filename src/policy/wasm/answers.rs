@@ -134,7 +134,7 @@ impl Work {
         let Some(index) = index else {
             // Only of the very servers it was told does the module have to know.
             return if is_same_set {
-                Err(bad("which is no server of the group".to_owned()))
+                Err(bad("which is not a server of the group".to_owned()))
             } else {
                 Ok(Answer::Outdated)
             };

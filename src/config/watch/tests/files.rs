@@ -223,5 +223,5 @@ fn by_polling_another_stamp_is_a_change_and_by_an_event_everything_is() {
     fs::remove_file(&second).unwrap();
     assert!(set.look(Cause::Poll) && !set.look(Cause::Poll));
     fs::create_dir(&second).unwrap();
-    assert!(!set.look(Cause::Poll), "a folder is no file");
+    assert!(!set.look(Cause::Poll), "a folder does not count as a file");
 }
