@@ -226,7 +226,8 @@ fn a_symbolic_link_stays_one_and_the_mode_stays() {
 
 #[test]
 fn the_file_of_the_old_program_and_its_curl_lines_work_as_they_are() {
-    let [http, tcp, pprof] = ports();
+    let [http, tcp, pprof, gone] = ports();
+    let gone = format!("localhost:{gone}");
     let text = format!(
         r#"{{"httpport":"{http}","tcpport":"{tcp}","pprofport":"{pprof}","lbpolicy":1,"rwtimeout":"3s","printinterval":"5s","heartbeatkeepalive":"5s","alivecheckinterval":"2.5s","handlebuffer":1024}}"#
     );
@@ -241,16 +242,14 @@ fn the_file_of_the_old_program_and_its_curl_lines_work_as_they_are() {
     };
     assert_eq!(proxy.ok("/group-list.do")["groups"][0]["policy"], "ha");
     assert_eq!(proxy.file(), text, "only a change writes");
-    curl(&proxy, "POST", &format!("/worker-keepalive.do?group={tcp}&server=localhost:11111"));
+    curl(&proxy, "POST", &format!("/worker-keepalive.do?group={tcp}&server={gone}"));
     let new_form = proxy.file();
-    for part in
-        ["\"groups\"", "\"admin\"", "\"idle_timeout\": \"3s\"", "\"localhost:11111\"", "\"origin\": \"heartbeat\""]
-    {
+    for part in ["\"groups\"", "\"admin\"", "\"idle_timeout\": \"3s\"", gone.as_str(), "\"origin\": \"heartbeat\""] {
         assert!(new_form.contains(part), "{part}: {new_form}");
     }
     assert!(!new_form.contains("httpport") && check(proxy.path()).0);
     let list = curl(&proxy, "GET", &format!("/worker-list.do?group={tcp}"));
-    assert_eq!(list["list"], json!(["localhost:11111"]));
+    assert_eq!(list["list"], json!([gone]));
     let echo = named_echo();
     curl(&proxy, "POST", &format!("/worker-keepalive.do?group={tcp}&server={}", echo.addr));
     // Nobody listens on the first: the client goes to the next without noticing.
@@ -265,7 +264,7 @@ fn the_file_of_the_old_program_and_its_curl_lines_work_as_they_are() {
     proxy.stop();
     let again = proxy.again();
     // The name is looked up anew.
-    let both = ["localhost:11111".to_owned(), echo.addr.to_string()];
+    let both = [gone, echo.addr.to_string()];
     eventually(&format!("both are online: {:?}", again.servers(tcp)), || again.online(tcp) == both);
     assert_eq!(again.log.count("flat form"), 0, "the file has the new form now");
 }
