@@ -22,8 +22,8 @@ pub mod data;
 
 pub mod config;
 
-mod health;
 pub mod sources;
+mod health;
 
 pub mod control;
 

@@ -24,6 +24,7 @@ use crate::counters::EndReason;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::{DataThreads, sessions_max};
 use crate::events::{self, AdminEvent, ConfigEvent, Event, PolicyEvent, ProcessEvent};
+use crate::health;
 use crate::sources::{heartbeat, names};
 use crate::status::{self, Online};
 
@@ -52,8 +53,8 @@ pub struct Proxy {
 /// Why the proxy could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data threads.
-    #[error("cannot start the data threads")]
+    /// The data threads, or the one that tries servers.
+    #[error("cannot start the threads")]
     Threads(#[source] std::io::Error),
     /// The port of a group.
     #[error(transparent)]
@@ -92,6 +93,7 @@ impl Proxy {
             stop_admin: CancellationToken::new(),
             failed,
         };
+        health::start(Arc::clone(proxy.control.running()), proxy.stop.clone()).map_err(StartError::Threads)?;
         proxy.spawn_tasks(path, admin);
         Ok(proxy)
     }

@@ -147,6 +147,7 @@ mod tests {
             connect_errors: 0,
             connect_latency_us: 0,
             suspect: false,
+            untried: false,
             lease_ms: None,
             load: None,
             last_check: None,

@@ -31,6 +31,11 @@ impl GroupLabel {
         self.0.port.load(Relaxed)
     }
 
+    /// True when both are the label of the same group.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The name; `None` for a group that is called by its port.
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()

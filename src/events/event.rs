@@ -68,12 +68,27 @@ kinds! {
             "error" error: Box<str>,
         }
 
-        /// It failed to answer a connect.
+        /// It may be picked from now on, and nobody has reached it so far.
+        INFO "server untried"
+        Untried
+
+        /// It failed to answer a connect, and is passed over while others are left.
         WARN "server suspect"
         Suspect {
             /// How.
             "error" error: Box<str>,
         }
+
+        /// It answered a connect again.
+        INFO "server recovered"
+        Recovered {
+            /// How long it had been suspect.
+            "suspect_ms" suspect_for: Duration,
+        }
+
+        /// Its lease has run out and is kept.
+        DEBUG "lease kept"
+        LeaseKept
 
         /// Two callers say different things of it.
         WARN "heartbeats of two callers disagree: the last one counts"

@@ -156,8 +156,8 @@ fn why(
         (Ok(chosen), _) if server.settings.backup && !chosen.was_backup => {
             (false, "backup: only when no other server will do".to_owned())
         }
-        (Ok(chosen), _) if chosen.avoided_suspects && server.live.is_suspect(question.now_ms) => {
-            (false, "suspect: failed to answer lately, kept out while others are left".to_owned())
+        (Ok(chosen), _) if chosen.avoided_suspects && server.live.is_suspect() => {
+            (false, "suspect: the last connect failed, kept out while others are left".to_owned())
         }
         (Ok(_), _) => (true, "not chosen: the policy preferred another".to_owned()),
         (Err(error), _) => (true, format!("not chosen: {error}")),

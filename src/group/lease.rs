@@ -9,22 +9,17 @@
 //! That proves that heartbeats arrive, so the silent servers are really silent. A lease that was not renewed since the
 //! process started is never kept.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::base::clock;
 use crate::base::label::GroupLabel;
 use crate::events::{self, Event, GroupChange};
-use crate::server::ServerAddr;
 
 /// With fewer silent servers than this, none of their leases is kept.
 const SILENT_MIN: usize = 3;
 
 /// How many time-outs one server must send heartbeats on time to prove that they arrive.
 const PROOF_TIMEOUTS: u64 = 3;
-
-/// The shortest pause between two tries of a server whose lease is kept.
-const TRY_PAUSE_MIN_MS: u64 = 100;
 
 /// The lease of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,26 +39,13 @@ pub struct Lease {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Running,
-    /// It has run out and is kept; the proxy tries the server at this time.
-    Kept {
-        try_ms: u64,
-    },
+    /// It has run out and is kept.
+    Kept,
     Ended,
 }
 
-/// A server whose lease is kept, to be tried by a connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trial {
-    /// The server.
-    pub server: ServerAddr,
-    /// Its addresses, the one that answered last first.
-    pub addresses: Vec<SocketAddr>,
-    /// How long all of them together may take.
-    pub timeout: Duration,
-}
-
 /// What a check of a group's leases found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeaseCheck {
     /// A server has come or gone.
     pub changed: bool,
@@ -71,8 +53,6 @@ pub struct LeaseCheck {
     pub preserving: bool,
     /// When something may change next, on the clock of [`clock::coarse_ms`]; `None` without leases.
     pub next_ms: Option<u64>,
-    /// Servers to try now; the outcome of each goes to [`Group::tried`](super::Group::tried).
-    pub trials: Vec<Trial>,
 }
 
 impl Lease {
@@ -107,7 +87,7 @@ impl Lease {
     /// One that has run out and is kept.
     #[cfg(test)]
     pub(super) fn kept() -> Self {
-        Self { phase: Phase::Kept { try_ms: 0 }, is_proven: true, ..Self::new(0, Duration::ZERO) }
+        Self { phase: Phase::Kept, is_proven: true, ..Self::new(0, Duration::ZERO) }
     }
 
     /// True until a check has ended it. A lease that has run out is live until then, because the check may keep it.
@@ -117,7 +97,7 @@ impl Lease {
 
     /// True when it has run out and is kept because most servers fell silent at once.
     pub(super) fn is_kept(&self) -> bool {
-        matches!(self.phase, Phase::Kept { .. })
+        self.phase == Phase::Kept
     }
 
     /// When it runs out, or ran out.
@@ -127,22 +107,6 @@ impl Lease {
 
     pub(super) fn left_ms(&self, now_ms: u64) -> u64 {
         self.until_ms.saturating_sub(now_ms)
-    }
-
-    /// True when the server is due for a try; then false until [`Lease::tried`].
-    pub(super) fn take_try(&mut self, now_ms: u64) -> bool {
-        let is_due = matches!(self.phase, Phase::Kept { try_ms } if try_ms <= now_ms);
-        if is_due {
-            self.phase = Phase::Kept { try_ms: u64::MAX };
-        }
-        is_due
-    }
-
-    /// The server was tried; the next try is due in one time-out.
-    pub(super) fn tried(&mut self, now_ms: u64, timeout: Duration) {
-        if self.is_kept() {
-            self.phase = Phase::Kept { try_ms: now_ms + clock::as_ms(timeout).max(TRY_PAUSE_MIN_MS) };
-        }
     }
 
     /// Adds the time for which nobody read heartbeats, as far as the lease was running then.
@@ -191,15 +155,13 @@ impl Keeper {
                 outcome.next_ms = Some(outcome.next_ms.map_or(lease.until_ms, |next| next.min(lease.until_ms)));
             } else if is_mass && !arrive && lease.is_proven {
                 outcome.preserving = true;
-                if !lease.is_kept() {
-                    lease.phase = Phase::Kept { try_ms: now_ms };
-                }
+                lease.phase = Phase::Kept;
             } else {
                 lease.phase = Phase::Ended;
             }
         }
         if outcome.preserving {
-            // At any time heartbeats may return, more leases may run out, and clients may find that a server is gone.
+            // At any time heartbeats may return, and more leases may run out.
             outcome.next_ms = Some(now_ms + (half / 4).max(10));
         }
         let change = match (self.since_ms.is_some(), outcome.preserving) {
@@ -374,17 +336,5 @@ mod tests {
         assert_eq!(all.live(), 2);
         all.check(7_800);
         assert_eq!(all.live(), 1);
-    }
-
-    #[test]
-    fn a_server_whose_lease_is_kept_is_tried_once_per_timeout() {
-        let mut lease = Lease::renewed(None, 0, TIMEOUT, None);
-        assert!(!lease.take_try(0), "not while it runs");
-        lease = Lease::kept();
-        assert!(lease.take_try(10) && !lease.take_try(5_000), "one try at a time");
-        lease.tried(5_000, TIMEOUT);
-        assert!(!lease.take_try(5_999) && lease.take_try(6_000));
-        lease.tried(6_000, Duration::from_millis(1));
-        assert!(!lease.take_try(6_050), "a short lease must not cause a storm");
     }
 }

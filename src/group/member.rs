@@ -1,8 +1,8 @@
 //! One server of a group, online or not.
 //!
 //! It is online while one of its claims is live and no verdict is against it. The verdicts are the operator's state, a
-//! failed connect while its lease is kept, a name that does not resolve, and a full server. [`Member::offline`] is the
-//! one place that weighs them.
+//! name that does not resolve, a failed connect, and a full server. [`Member::offline`] is the one place that weighs
+//! them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use super::claim::{Claim, Claims, Standing};
 use super::lease::Lease;
 use super::offline::Offline;
 use super::said::{Caller, Said, SaidKeeper, Verdict};
+use super::settings::GroupSettings;
 use super::view::ServerView;
 use crate::base::label::GroupLabel;
 use crate::base::text::one_line;
@@ -21,14 +22,30 @@ use crate::server::{Live, Origin, Server, ServerId, ServerSettings, State};
 /// The longest reason why a name is not resolved that is shown, in characters.
 const REASON_CHARS_MAX: usize = 200;
 
+/// The shortest pause between two tries of a server whose lease is kept.
+const TRY_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// A server to be tried by a connect of the proxy's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its addresses, the one that answered last first.
+    pub addresses: Vec<SocketAddr>,
+    /// How long all of them together may take.
+    pub timeout: Duration,
+    /// The longest pause until it is to be tried again.
+    pub pause_max: Duration,
+    /// It has failed to answer.
+    pub is_suspect: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) server: Arc<Server>,
     pub(super) claims: Claims,
     /// Why its name has no address, while it has none.
     unresolved: Option<Arc<str>>,
-    /// Why the last connect failed; counts while the lease is kept.
-    pub(super) unanswered: Option<Arc<str>>,
+    /// Policies have been told that they see it.
+    is_told_shown: bool,
     /// Made when a heartbeat first says more than that the server is there.
     said: Option<Box<SaidKeeper>>,
 }
@@ -39,7 +56,7 @@ impl Member {
         let addresses = settings.addr.literal().map_or(addresses, |addr| vec![addr]);
         let unresolved = addresses.is_empty().then(|| "it is being resolved".into());
         let server = Arc::new(Server { id, settings, live: Arc::new(Live::new(addresses)) });
-        Self { server, claims: Claims::default(), unresolved, unanswered: None, said: None }
+        Self { server, claims: Claims::default(), unresolved, is_told_shown: false, said: None }
     }
 
     /// Why the server gets no clients now; `None` while it is online.
@@ -53,11 +70,15 @@ impl Member {
         if self.claims.standing() < Standing::Live {
             return Some(Offline::Silent);
         }
-        if let (true, Some(why)) = (self.is_kept(), &self.unanswered) {
-            return Some(Offline::Unanswered(Arc::clone(why)));
+        let outage = self.server.live.outage();
+        if let (true, Some(outage)) = (self.is_kept(), &outage) {
+            return Some(Offline::Unanswered(Arc::clone(outage)));
         }
         if let Some(why) = &self.unresolved {
             return Some(Offline::Unresolved(Arc::clone(why)));
+        }
+        if let Some(outage) = outage {
+            return Some(Offline::Suspect(outage));
         }
         self.server.is_full().then_some(Offline::Full(settings.max_sessions))
     }
@@ -74,31 +95,39 @@ impl Member {
 
     /// Makes a change and publishes it; true when policies begin or cease to see the server.
     pub(super) fn change(&mut self, group: &GroupLabel, change: impl FnOnce(&mut Self)) -> bool {
-        let was_shown = self.is_shown();
         change(self);
-        self.tell_change(group, was_shown)
+        self.tell_change(group)
     }
 
-    /// Publishes that policies have begun or ceased to see the server, if so; true when they have. All such events are
-    /// published here.
-    pub(super) fn tell_change(&self, group: &GroupLabel, was_shown: bool) -> bool {
+    /// Publishes that policies have begun or ceased to see the server since they were told last, if so; true when they
+    /// have. All such events are published here.
+    pub(super) fn tell_change(&mut self, group: &GroupLabel) -> bool {
         let hidden = self.hidden();
-        let changed = hidden.is_none() != was_shown;
+        let changed = hidden.is_none() != self.is_told_shown;
         if changed {
+            self.is_told_shown = hidden.is_none();
             self.tell(group, hidden.as_ref());
         }
         changed
     }
 
-    /// Publishes that the server has left the group, if policies saw it.
-    pub(super) fn tell_removed(&self, group: &GroupLabel, was_shown: bool) {
-        if was_shown {
+    /// Publishes that the server has left the group, if policies saw it; true when they did.
+    pub(super) fn tell_removed(&self, group: &GroupLabel) -> bool {
+        if self.is_told_shown {
             self.tell(group, Some(&Offline::Removed));
         }
+        self.is_told_shown
+    }
+
+    /// Publishes that the lease has run out and is kept.
+    pub(super) fn tell_kept(&self, group: &GroupLabel) {
+        let (group, addr) = (group.clone(), self.server.settings.addr.shared());
+        events::publish(Event::Server { group, addr, change: ServerChange::LeaseKept });
     }
 
     fn tell(&self, group: &GroupLabel, hidden: Option<&Offline>) {
         let change = match hidden {
+            None if self.server.live.is_untried() => ServerChange::Untried,
             None => ServerChange::Online,
             Some(cause) => ServerChange::Offline { cause: cause.to_string().into() },
         };
@@ -192,44 +221,27 @@ impl Member {
     }
 
     /// True while its lease has run out and is kept.
-    fn is_kept(&self) -> bool {
+    pub(super) fn is_kept(&self) -> bool {
         self.claims.lease().is_some_and(Lease::is_kept)
     }
 
-    /// While the lease is kept, takes note of connects of clients that failed.
-    pub(super) fn look_at_connects(&mut self) {
-        if self.is_kept() && self.server.live.last_connect_failed() {
-            self.unanswered.get_or_insert_with(|| "a client could not connect".into());
-        }
-    }
-
-    /// The addresses to try, when a try is due.
-    pub(super) fn take_try(&mut self, now_ms: u64) -> Option<Vec<SocketAddr>> {
+    /// How to try the server by a connect of the proxy's own, while that has to be found out: clients could not connect, or
+    /// its lease is kept. `None` for a server that would get no clients anyway.
+    pub(super) fn target(&self, settings: &GroupSettings) -> Option<Target> {
+        let live = &self.server.live;
         let may_serve = matches!(self.hidden(), None | Some(Offline::Unanswered(_)));
-        if !may_serve || !self.claims.lease_mut()?.take_try(now_ms) {
+        let is_suspect = live.is_suspect();
+        if !may_serve || !(is_suspect || self.is_kept()) {
             return None;
         }
-        let live = &self.server.live;
         let mut addresses = live.addresses().to_vec();
         let preferred = live.preferred().min(addresses.len().saturating_sub(1));
         addresses[..=preferred].rotate_right(1);
-        Some(addresses)
-    }
-
-    /// Takes the outcome of a try; `None` when it says nothing.
-    pub(super) fn tried(&mut self, outcome: Option<Result<(), String>>, now_ms: u64, timeout: Duration) {
-        let Some(lease) = self.claims.lease_mut() else {
-            return;
+        let pause_max = match is_suspect {
+            true => settings.recheck_max,
+            false => settings.heartbeat_timeout.max(TRY_PAUSE_MIN),
         };
-        lease.tried(now_ms, timeout);
-        match outcome {
-            Some(Ok(())) => {
-                self.server.live.answered();
-                self.unanswered = None;
-            }
-            Some(Err(why)) if lease.is_kept() => self.unanswered = Some(why.into()),
-            Some(Err(_)) | None => {}
-        }
+        Some(Target { addresses, timeout: settings.connect_timeout, pause_max, is_suspect })
     }
 
     /// True while the server has a lease that has not ended.
@@ -256,7 +268,8 @@ impl Member {
             sessions_total: live.sessions_total(),
             connect_errors: live.connect_errors(),
             connect_latency_us: live.connect_latency_us(),
-            suspect: live.is_suspect(now_ms),
+            suspect: live.is_suspect(),
+            untried: live.is_untried(),
             lease_ms: is_leased.then(|| lease.map_or(0, |lease| lease.left_ms(now_ms))),
             load: lease.and_then(|lease| lease.load),
             last_check: None,

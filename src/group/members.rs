@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::claim::{Claim, Standing};
-use super::lease::{Keeper, Lease, LeaseCheck, Trial};
-use super::member::Member;
+use super::lease::{Keeper, Lease, LeaseCheck};
+use super::member::{Member, Target};
 use super::offline::Offline;
 use super::said::{Caller, Said, SaidKeeper, Verdict};
 use super::settings::GroupSettings;
@@ -75,13 +75,12 @@ impl Members {
             self.list.push(member);
         }
         for mut member in forgotten {
-            let was_shown = member.is_shown();
             member.claims.withdraw(&Claim::File);
             member.claims.withdraw(&Claim::Remembered);
             if member.claims.standing() == Standing::Live {
                 self.list.push(member);
             } else {
-                member.tell_removed(&group, was_shown);
+                member.tell_removed(&group);
             }
         }
         self.index();
@@ -130,12 +129,11 @@ impl Members {
         let Some(&at) = self.by_addr.get(addr) else {
             return false;
         };
-        let was_shown = self.list[at].is_shown();
         self.list[at].claims.withdraw(claim);
         if self.list[at].claims.standing() > Standing::Over {
-            return self.list[at].tell_change(&self.group, was_shown);
+            return self.list[at].tell_change(&self.group);
         }
-        self.list.remove(at).tell_removed(&self.group, was_shown);
+        let was_shown = self.list.remove(at).tell_removed(&self.group);
         self.index();
         was_shown
     }
@@ -143,7 +141,7 @@ impl Members {
     pub(super) fn remove(&mut self, addr: &ServerAddr) {
         if let Some(&at) = self.by_addr.get(addr) {
             let member = self.list.remove(at);
-            member.tell_removed(&self.group, member.is_shown());
+            member.tell_removed(&self.group);
             self.index();
         }
     }
@@ -163,7 +161,6 @@ impl Members {
         Some(member.change(&self.group, |member| {
             let lease = Lease::renewed(member.claims.lease(), now_ms, timeout, load);
             member.claims.set(Claim::Heartbeat(lease));
-            member.unanswered = None;
         }))
     }
 
@@ -177,9 +174,8 @@ impl Members {
         now_ms: u64,
     ) -> Option<(Said, Verdict, bool)> {
         let member = &mut self.list[*self.by_addr.get(addr)?];
-        let was_shown = member.is_shown();
         let (news, verdict) = member.hear(said, caller, now_ms);
-        member.tell_change(&self.group, was_shown);
+        member.tell_change(&self.group);
         Some((news.clone(), verdict, !news.is_empty()))
     }
 
@@ -188,9 +184,8 @@ impl Members {
         let Some(&at) = self.by_addr.get(addr) else {
             return false;
         };
-        let was_shown = self.list[at].is_shown();
         let is_other = self.list[at].change_said(change);
-        self.list[at].tell_change(&self.group, was_shown);
+        self.list[at].tell_change(&self.group);
         is_other
     }
 
@@ -205,19 +200,17 @@ impl Members {
         self.list.iter_mut().filter_map(due).collect()
     }
 
-    /// Lets leases run out, and collects the servers to try. `late_ms` is by how much the check comes too late.
-    pub(super) fn check_leases(&mut self, now_ms: u64, late_ms: u64, settings: &GroupSettings) -> LeaseCheck {
-        let (group, timeout) = (self.group.clone(), settings.heartbeat_timeout);
-        let were_shown: Vec<bool> = self.list.iter().map(Member::is_shown).collect();
+    /// Lets leases run out. `late_ms` is by how much the check comes too late.
+    pub(super) fn check_leases(&mut self, now_ms: u64, late_ms: u64, timeout: Duration) -> LeaseCheck {
+        let group = self.group.clone();
+        let were_kept: Vec<bool> = self.list.iter().map(Member::is_kept).collect();
         let mut leases: Vec<&mut Lease> = self.list.iter_mut().filter_map(|it| it.claims.lease_mut()).collect();
         let mut outcome = self.leases.check(&mut leases, now_ms, late_ms, timeout, &group);
-        for (member, was_shown) in self.list.iter_mut().zip(were_shown) {
-            member.look_at_connects();
-            outcome.changed |= member.tell_change(&group, was_shown);
-            if let Some(addresses) = member.take_try(now_ms) {
-                let server = member.server.settings.addr.clone();
-                outcome.trials.push(Trial { server, addresses, timeout: settings.connect_timeout });
+        for (member, was_kept) in self.list.iter_mut().zip(were_kept) {
+            if member.is_kept() && !was_kept {
+                member.tell_kept(&group);
             }
+            outcome.changed |= member.tell_change(&group);
         }
         // A server that is no longer in the file goes with its lease.
         let count = self.list.len();
@@ -228,18 +221,26 @@ impl Members {
         outcome
     }
 
-    /// Takes the outcome of trying a server whose lease is kept.
-    pub(super) fn tried(
-        &mut self,
-        addr: &ServerAddr,
-        outcome: Option<Result<(), String>>,
-        now_ms: u64,
-        timeout: Duration,
-    ) -> bool {
-        let Some(&at) = self.by_addr.get(addr) else {
-            return false;
-        };
-        self.list[at].change(&self.group, |member| member.tried(outcome, now_ms, timeout))
+    /// The servers to be tried by a connect of the proxy's own.
+    pub(super) fn targets(&self, settings: &GroupSettings) -> Vec<(ServerAddr, Target)> {
+        let targets = self.list.iter().map(|member| (member.server.settings.addr.clone(), member.target(settings)));
+        targets.filter_map(|(addr, target)| Some((addr, target?))).collect()
+    }
+
+    /// How to try this server; `None` when that is not needed.
+    pub(super) fn target(&self, addr: &ServerAddr, settings: &GroupSettings) -> Option<Target> {
+        self.list[*self.by_addr.get(addr)?].target(settings)
+    }
+
+    /// The server at this address.
+    pub(super) fn server_at(&self, addr: &ServerAddr) -> Option<&Arc<Server>> {
+        Some(&self.list[*self.by_addr.get(addr)?].server)
+    }
+
+    /// Something outside of the list has become known of a server.
+    pub(super) fn look_again(&mut self, addr: &ServerAddr) -> bool {
+        let at = self.by_addr.get(addr);
+        at.is_some_and(|&at| self.list[at].tell_change(&self.group))
     }
 
     pub(super) fn names(&self) -> Vec<(ServerAddr, Origin)> {

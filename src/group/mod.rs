@@ -42,7 +42,8 @@ use said::{Disagreement, SaidKeeper};
 pub use claim::Claim;
 pub use explain::{ExplainError, Explanation};
 pub use id::{GroupId, Listen, NAME_LEN_MAX, is_name};
-pub use lease::{Lease, LeaseCheck, Trial};
+pub use lease::{Lease, LeaseCheck};
+pub use member::Target;
 pub use outcome::Outcome;
 pub use said::{Caller, Said};
 pub use settings::GroupSettings;
@@ -241,13 +242,13 @@ impl Group {
         }
     }
 
-    /// Lets leases run out. Tells when to check again, and which servers to try by a connect. `late_ms` is by how
-    /// much the check comes too late: all leases last longer by that, as heartbeats may be waiting.
+    /// Lets leases run out. Tells when to check again. `late_ms` is by how much the check comes too late: all leases last
+    /// longer by that, as heartbeats may be waiting.
     pub fn check_leases(&self, late_ms: u64) -> LeaseCheck {
         let now_ms = clock::coarse_ms();
         let mut members = self.members();
-        let snapshot = self.snapshot.load_full();
-        let check = members.check_leases(now_ms, late_ms, &snapshot.settings);
+        let timeout = self.snapshot().settings.heartbeat_timeout;
+        let check = members.check_leases(now_ms, late_ms, timeout);
         if check.changed {
             self.republish(&mut members);
         }
@@ -255,11 +256,34 @@ impl Group {
         check
     }
 
-    /// Takes the outcome of a [`Trial`]; `None` when it says nothing about the server.
-    pub fn tried(&self, addr: &ServerAddr, outcome: Option<Result<(), String>>) {
+    /// The servers to be tried by a connect of the proxy's own: clients could not connect, or the lease is kept.
+    pub fn targets(&self) -> Vec<(ServerAddr, Target)> {
+        let members = self.members();
+        members.targets(&self.snapshot().settings)
+    }
+
+    /// How to try this server now; `None` when there is no need any more.
+    pub fn target(&self, addr: &ServerAddr) -> Option<Target> {
+        let members = self.members();
+        members.target(addr, &self.snapshot().settings)
+    }
+
+    /// Takes the outcome of a try that began at `since_ms`: the microseconds it took, or why it failed.
+    pub fn tried(&self, addr: &ServerAddr, outcome: Result<u64, &str>, since_ms: u64) {
+        let server = self.members().server_at(addr).map(Arc::clone);
+        let Some(server) = server else { return };
+        let now_ms = clock::coarse_ms();
+        match outcome {
+            Ok(micros) => self.tell_recovery(&server, server.live.answered(micros, now_ms)),
+            Err(why) => self.tell_suspicion(&server, why, server.live.probe_failed(why, since_ms, now_ms)),
+        }
+        self.look_again(addr);
+    }
+
+    /// Has to be called when clients could or could not connect to a server whose lease is kept: that decides then.
+    pub fn look_again(&self, addr: &ServerAddr) {
         let mut members = self.members();
-        let timeout = self.snapshot().settings.heartbeat_timeout;
-        if members.tried(addr, outcome, clock::coarse_ms(), timeout) {
+        if members.look_again(addr) {
             self.republish(&mut members);
         }
     }

@@ -4,8 +4,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::server::Outage;
+
 /// Why a server gets no clients. Only the first that applies is shown, in this order.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Offline {
     /// It is no longer in the group.
     Removed,
@@ -15,19 +17,21 @@ pub(super) enum Offline {
     Maintained,
     /// Its lease has run out.
     Silent,
-    /// Its lease has run out and is kept, and the last connect failed, for this reason.
-    Unanswered(Arc<str>),
+    /// Its lease has run out and is kept, and the last connect failed.
+    Unanswered(Arc<Outage>),
     /// There is no address for its name, for this reason.
     Unresolved(Arc<str>),
+    /// The last connect failed.
+    Suspect(Arc<Outage>),
     /// It holds this many sessions, as many as it may.
     Full(u32),
 }
 
 impl Offline {
-    /// False for a reason that does not hide the server from policies: the number of sessions changes all the time, so
-    /// each pick looks for itself.
+    /// False for a reason that does not hide the server from policies: suspicion and the number of sessions change at any
+    /// moment, so each pick looks for itself.
     pub(super) fn hides(&self) -> bool {
-        !matches!(self, Self::Full(_))
+        !matches!(self, Self::Suspect(_) | Self::Full(_))
     }
 }
 
@@ -38,7 +42,8 @@ impl fmt::Display for Offline {
             Self::Drained => f.write_str("drained by an operator"),
             Self::Maintained => f.write_str("in maintenance"),
             Self::Silent => f.write_str("no heartbeat within heartbeat_timeout"),
-            Self::Unanswered(why) => write!(f, "no heartbeat within heartbeat_timeout, and no answer: {why}"),
+            Self::Unanswered(outage) => write!(f, "no heartbeat within heartbeat_timeout, and no answer: {outage}"),
+            Self::Suspect(outage) => outage.fmt(f),
             Self::Unresolved(why) => write!(f, "its name is not resolved: {why}"),
             Self::Full(max) => write!(f, "holds max_sessions = {max} sessions"),
         }

@@ -1,12 +1,11 @@
 //! What became of a session's pick, and who learns of it.
 
-use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Group;
 use crate::events::{self, Event, ServerChange};
 use crate::policy::{self, Epoch};
-use crate::server::Server;
+use crate::server::{Patience, Recovery, Server};
 
 /// What became of a pick.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +17,12 @@ pub enum Outcome<'a> {
     },
     /// The server was not reached.
     Failed {
-        /// Why.
-        error: &'a io::Error,
+        /// Why, for people.
+        why: &'a str,
+        /// False when the cause is on our side: no port is left towards this server.
+        is_servers: bool,
+        /// When the connect began, if it has had no answer; else now.
+        since_ms: u64,
     },
     /// The session that had reached the server is over.
     Closed {
@@ -37,13 +40,15 @@ impl Group {
     pub fn report(&self, server: &Server, epoch: Option<Epoch>, outcome: Outcome<'_>, now_ms: u64) {
         let for_policy = match outcome {
             Outcome::Connected { micros } => {
-                server.live.connected(micros, now_ms);
+                self.tell_recovery(server, server.live.connected(micros, now_ms));
                 self.counters.connect_time.observe(micros);
                 policy::Outcome::Connected { micros: u32::try_from(micros).unwrap_or(u32::MAX) }
             }
-            Outcome::Failed { error } => {
+            Outcome::Failed { why, is_servers, since_ms } => {
                 self.counters.connect_errors.fetch_add(1, Relaxed);
-                self.suspect(server, error, now_ms);
+                if is_servers {
+                    self.tell_suspicion(server, why, server.live.connect_failed(why, since_ms, now_ms));
+                }
                 policy::Outcome::Failed
             }
             Outcome::Closed { millis, bytes } => policy::Outcome::Closed { millis, bytes },
@@ -55,14 +60,35 @@ impl Group {
         }
     }
 
-    fn suspect(&self, server: &Server, error: &io::Error, now_ms: u64) {
-        // Having no port left towards this server is not its fault.
-        if error.kind() != io::ErrorKind::AddrNotAvailable && server.live.connect_failed(now_ms) {
-            events::publish_soon(Event::Server {
-                group: self.label().clone(),
-                addr: server.settings.addr.shared(),
-                change: ServerChange::Suspect { error: error.to_string().into() },
-            });
+    /// What a session does whose connect to this server, which began at `since_ms`, is slow.
+    pub fn slow_connect(&self, server: &Server, since_ms: u64, now_ms: u64) -> Patience {
+        let why = format!("no answer within {} ms", now_ms.saturating_sub(since_ms));
+        let patience = server.live.slow_connect(&why, since_ms, now_ms);
+        self.tell_suspicion(server, &why, patience == Patience::FindOut { is_suspect_now: true });
+        patience
+    }
+
+    /// Publishes that a server has become suspect, if so.
+    pub(super) fn tell_suspicion(&self, server: &Server, why: &str, is_suspect_now: bool) {
+        if is_suspect_now {
+            self.tell_soon(server, ServerChange::Suspect { error: why.into() });
         }
+    }
+
+    /// Publishes what a connect that succeeded has shown, if that is news.
+    pub(super) fn tell_recovery(&self, server: &Server, recovery: Option<Recovery>) {
+        let Some(Recovery { is_first, suspect_for }) = recovery else { return };
+        if let Some(suspect_for) = suspect_for {
+            self.tell_soon(server, ServerChange::Recovered { suspect_for });
+        }
+        if is_first {
+            self.tell_soon(server, ServerChange::Online);
+        }
+    }
+
+    #[cold]
+    fn tell_soon(&self, server: &Server, change: ServerChange) {
+        let (group, addr) = (self.label().clone(), server.settings.addr.shared());
+        events::publish_soon(Event::Server { group, addr, change });
     }
 }

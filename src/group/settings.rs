@@ -23,6 +23,8 @@ pub struct GroupSettings {
     pub open: bool,
     /// How a server is picked.
     pub policy: PolicySpec,
+    /// The longest pause between two tries of a server that has failed to answer.
+    pub recheck_max: Duration,
     /// A session ends when neither side has sent anything for so long; zero for never.
     pub idle_timeout: Duration,
     /// A session ends when one side has finished and the other has been silent for so long; zero for never.

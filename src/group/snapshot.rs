@@ -129,6 +129,16 @@ impl Snapshot {
         self.named_nobody(question, take)
     }
 
+    /// True when a server that is neither `tried`, suspect nor `this` one could be picked.
+    pub fn is_another_open(&self, client: SocketAddr, tried: &[ServerId], this: ServerId) -> bool {
+        let question = Question { client, tried, now_ms: 0, random: 0 };
+        self.tiers.iter().any(|tier| {
+            let request = self.request(tier, question, true);
+            let others = (0..request.len()).filter(|index| tier.set.servers[*index].id != this);
+            others.into_iter().any(|index| request.is_open(index))
+        })
+    }
+
     /// Neither pass has found a server. This is rare, so its code is kept out of the hot path.
     #[cold]
     fn named_nobody<T>(

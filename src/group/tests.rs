@@ -17,6 +17,7 @@ impl GroupSettings {
             policy: PolicySpec::parse(policy).unwrap(),
             connect_timeout: Duration::from_secs(2),
             connect_attempts: 3,
+            recheck_max: Duration::from_secs(2),
             idle_timeout: Duration::from_secs(600),
             half_close_timeout: Duration::from_secs(30),
             heartbeat_timeout: Duration::from_secs(600),
@@ -67,7 +68,8 @@ pub(super) fn shown(group: &Group, addr: &str) -> Arc<crate::server::Server> {
 }
 
 pub(super) fn suspect(group: &Group, addr: &str) {
-    shown(group, addr).live.connect_failed(clock::coarse_ms());
+    let now_ms = clock::coarse_ms();
+    shown(group, addr).live.connect_failed("refused", now_ms, now_ms);
 }
 
 #[test]
@@ -180,72 +182,86 @@ fn the_server_that_is_gone_longest_makes_room_first() {
     assert_eq!(group.longest_gone().unwrap().as_str(), "10.0.0.2:1", "the other one has a lease");
 }
 
-/// A group of four whose leases are kept: nobody has been heard of for long.
-fn kept() -> (Group, Vec<ServerAddr>) {
-    let settings = || GroupSettings { heartbeat_timeout: Duration::from_millis(2), ..settings("ha") };
-    let addrs: Vec<ServerAddr> = (1..=4).map(|it| format!("10.0.0.{it}:1").parse().unwrap()).collect();
-    let servers: Vec<_> = addrs.iter().map(|addr| server(addr.as_str(), Origin::Heartbeat)).collect();
-    let group = Group::for_tests(settings(), servers);
-    for addr in &addrs {
-        group.renew(addr, None).unwrap();
-    }
-    let start = clock::coarse_ms();
-    while clock::coarse_ms() < start + 10 {
-        std::hint::spin_loop();
-    }
-    let check = group.check_leases(0);
-    assert!(check.preserving);
-    let tried: Vec<ServerAddr> = check.trials.into_iter().map(|trial| trial.server).collect();
-    assert_eq!(tried, addrs, "each is tried at once");
-    (group, addrs)
-}
-
-#[test]
-fn a_server_whose_lease_is_kept_is_offline_while_it_does_not_answer_the_proxy() {
-    let (group, addrs) = kept();
-    group.tried(&addrs[0], Some(Err("connection refused".to_owned())));
-    group.tried(&addrs[1], Some(Ok(())));
-    group.tried(&addrs[2], None);
-    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.2:1"));
-    let causes: Vec<_> = group.servers().into_iter().map(|server| server.cause).collect();
-    let cause = "no heartbeat within heartbeat_timeout, and no answer: connection refused";
-    assert_eq!(causes, [Some(cause.to_owned()), None, None, None]);
-    group.tried(&addrs[0], Some(Ok(())));
-    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.1:1"), "it answers again");
-    group.tried(&addrs[0], Some(Err("connection refused".to_owned())));
-    group.renew(&addrs[0], None).unwrap();
-    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.1:1"), "a heartbeat counts for more");
-}
-
-#[test]
-fn a_server_whose_lease_is_kept_is_offline_when_a_client_could_not_connect() {
-    let (group, addrs) = kept();
-    suspect(&group, "10.0.0.1:1");
-    assert!(group.check_leases(0).changed);
-    let server = group.server(&addrs[0]).unwrap();
-    assert!(!server.online && server.cause.unwrap().ends_with("no answer: a client could not connect"));
-    group.tried(&addrs[0], Some(Ok(())));
-    assert!(!group.check_leases(0).changed, "the try is newer");
-    let server = group.server(&addrs[0]).unwrap();
-    assert!(server.online && !server.suspect);
-}
-
-#[test]
-fn a_server_that_would_get_no_clients_anyway_is_not_tried() {
-    let settings = || GroupSettings { heartbeat_timeout: Duration::from_millis(2), ..settings("ha") };
-    let mut servers: Vec<_> = (1..=4).map(|it| server(&format!("10.0.0.{it}:1"), Origin::Heartbeat)).collect();
-    servers[0].state = State::Maint;
-    servers[1].addr = "no-such-name.invalid:1".parse().unwrap();
-    let group = Group::for_tests(settings(), servers.clone());
-    for server in &servers {
+/// Lets the leases of a group whose servers were heard once run out, and be kept.
+fn keep(group: &Group, servers: &[ServerSettings]) {
+    for server in servers {
         group.renew(&server.addr, None).unwrap();
     }
     let start = clock::coarse_ms();
     while clock::coarse_ms() < start + 10 {
         std::hint::spin_loop();
     }
-    let tried: Vec<String> = group.check_leases(0).trials.into_iter().map(|trial| trial.server.to_string()).collect();
-    assert_eq!(tried, ["10.0.0.3:1", "10.0.0.4:1"]);
+    assert!(group.check_leases(0).preserving);
+}
+
+fn leased_for_2_ms(servers: Vec<ServerSettings>) -> Group {
+    let settings = GroupSettings { heartbeat_timeout: Duration::from_millis(2), ..settings("ha") };
+    let group = Group::for_tests(settings, servers.clone());
+    keep(&group, &servers);
+    group
+}
+
+fn targets(group: &Group) -> Vec<String> {
+    group.targets().into_iter().map(|(addr, _)| addr.to_string()).collect()
+}
+
+#[test]
+fn a_server_whose_lease_is_kept_is_offline_while_it_does_not_answer_the_proxy() {
+    let servers: Vec<_> = (1..=4).map(|it| server(&format!("10.0.0.{it}:1"), Origin::Heartbeat)).collect();
+    let group = leased_for_2_ms(servers.clone());
+    assert_eq!(targets(&group).len(), 4, "each is tried");
+    let first = &servers[0].addr;
+    let now_ms = clock::coarse_ms();
+    group.tried(first, Err("connection refused"), now_ms);
+    group.tried(&servers[1].addr, Ok(100), now_ms);
+    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.2:1"));
+    let causes: Vec<_> = group.servers().into_iter().map(|server| server.cause).collect();
+    let cause = "no heartbeat within heartbeat_timeout, and no answer: connection refused";
+    assert_eq!(causes, [Some(cause.to_owned()), None, None, None]);
+    assert_eq!(targets(&group).len(), 4, "it may come back");
+    group.tried(first, Ok(100), now_ms);
+    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.1:1"), "it answers again");
+    group.tried(first, Err("connection refused"), clock::coarse_ms() + 1);
+    group.renew(first, None).unwrap();
+    assert!(group.snapshot().tiers[0].set.servers.len() == 4, "a heartbeat counts for more");
+    let view = group.server(first).unwrap();
+    assert_eq!((view.suspect, view.cause.as_deref()), (true, Some("connection refused")), "but it is suspect");
+}
+
+#[test]
+fn a_server_whose_lease_is_kept_is_offline_when_a_client_could_not_connect() {
+    let servers: Vec<_> = (1..=4).map(|it| server(&format!("10.0.0.{it}:1"), Origin::Heartbeat)).collect();
+    let group = leased_for_2_ms(servers.clone());
+    suspect(&group, "10.0.0.1:1");
+    group.look_again(&servers[0].addr);
+    let server = group.server(&servers[0].addr).unwrap();
+    assert!(!server.online && server.cause.unwrap().ends_with("no answer: refused"));
+    group.tried(&servers[0].addr, Ok(100), clock::coarse_ms());
+    let server = group.server(&servers[0].addr).unwrap();
+    assert!(server.online && !server.suspect);
+}
+
+#[test]
+fn a_server_that_would_get_no_clients_anyway_is_not_tried() {
+    let mut servers: Vec<_> = (1..=4).map(|it| server(&format!("10.0.0.{it}:1"), Origin::Heartbeat)).collect();
+    servers[0].state = State::Maint;
+    servers[1].addr = "no-such-name.invalid:1".parse().unwrap();
+    assert_eq!(targets(&leased_for_2_ms(servers)), ["10.0.0.3:1", "10.0.0.4:1"]);
+}
+
+#[test]
+fn a_server_that_failed_is_tried_until_it_answers() {
+    let group = Group::for_tests(settings("ha"), file(&["10.0.0.1:1", "10.0.0.2:1"]));
+    assert_eq!(targets(&group), [""; 0]);
+    suspect(&group, "10.0.0.1:1");
+    assert_eq!(targets(&group), ["10.0.0.1:1"]);
+    let addr = "10.0.0.1:1".parse().unwrap();
+    let view = group.server(&addr).unwrap();
+    assert!(view.suspect && view.untried && !view.online && group.view().servers_online == 1);
+    group.tried(&addr, Ok(100), clock::coarse_ms());
+    assert_eq!(targets(&group), [""; 0]);
+    let view = group.server(&addr).unwrap();
+    assert!(!view.suspect && !view.untried && view.online && view.connect_errors == 1 && view.sessions_total == 0);
 }
 
 #[test]

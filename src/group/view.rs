@@ -33,8 +33,10 @@ pub struct ServerView {
     pub connect_errors: u64,
     /// Smoothed time to connect in microseconds; 0 when not yet known.
     pub connect_latency_us: u32,
-    /// True when it recently failed to answer a connect.
+    /// True when the last connect failed; it is picked only when no other server is left.
     pub suspect: bool,
+    /// True when no connect has succeeded so far.
+    pub untried: bool,
     /// What is left of its lease; only for a server that registered itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_ms: Option<u64>,

@@ -1,118 +1,29 @@
 //! Who says that a server works.
 //!
-//! Today that is a plain TCP connect, off the data path, of servers whose leases are kept although their heartbeats
-//! have stopped. What it means for a server is its group's business, and when to try is that of
-//! [`sources`](crate::sources).
+//! The proxy itself tries servers by connects of its own, on a thread of its own, so that no client has to find out: those
+//! that clients could not reach, until they answer, and those whose lease is kept although their heartbeats have stopped
+//! (`probes`). What an outcome means for a server is its group's business.
+
+mod connect;
+mod probes;
 
 use std::io;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
 
-use rustix::io::Errno;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
-/// How long a server may still send after we have finished, and how much.
-const END_WAIT: Duration = Duration::from_secs(1);
-const END_BYTES_MAX: u64 = 16 * 1_024;
+use crate::base::vital;
+use crate::events;
+use crate::sources::Running;
 
-/// Connects to the first of `addresses` that answers; each has an equal part of `timeout`.
+/// Starts the thread that tries servers, which runs until `stop`. Its end by surprise ends the process.
 ///
-/// `None` when the attempt told nothing of the server: there is no address, or this machine has no free port or
-/// descriptor. Otherwise the connection, or why there is none, for people.
-pub(crate) async fn connect(addresses: &[SocketAddr], timeout: Duration) -> Option<Result<TcpStream, String>> {
-    let part = timeout / u32::try_from(addresses.len()).ok().filter(|count| *count > 0)?;
-    let mut last = None;
-    for addr in addresses {
-        let error = match tokio::time::timeout(part, TcpStream::connect(addr)).await {
-            Ok(Ok(stream)) if !reached_itself(&stream) => return Some(Ok(stream)),
-            Ok(Ok(_)) => io::ErrorKind::ConnectionRefused.to_string(),
-            Ok(Err(error)) if is_ours(&error) => return None,
-            Ok(Err(error)) => worded(&error),
-            Err(_elapsed) => format!("no answer within {part:?}"),
-        };
-        last = Some(error);
-    }
-    last.map(Err)
-}
-
-/// Ends a connection so that the server sees no reset, whatever it was about to send.
-pub(crate) async fn end_in_order(mut stream: TcpStream) {
-    // The connection ends in any case; how, only the server's log tells.
-    let ending = async {
-        stream.shutdown().await?;
-        tokio::io::copy(&mut stream.take(END_BYTES_MAX), &mut tokio::io::sink()).await
-    };
-    let _ = tokio::time::timeout(END_WAIT, ending).await;
-}
-
-/// A connect to a free port of this machine may get that very port as its own and so meet itself.
-fn reached_itself(stream: &TcpStream) -> bool {
-    matches!((stream.local_addr(), stream.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
-}
-
-/// True when the cause is on our side.
-fn is_ours(error: &io::Error) -> bool {
-    const OURS: [Errno; 6] =
-        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::AGAIN];
-    error.raw_os_error().is_some_and(|code| OURS.iter().any(|errno| errno.raw_os_error() == code))
-}
-
-fn worded(error: &io::Error) -> String {
-    use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
-    match error.kind() {
-        kind @ (ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable | TimedOut) => {
-            kind.to_string()
-        }
-        _ => error.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-
-    use super::*;
-
-    const TIMEOUT: Duration = Duration::from_secs(60);
-
-    fn closed_port() -> SocketAddr {
-        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_server_answers_when_one_of_its_addresses_does() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let open = listener.local_addr().unwrap();
-        let stream = connect(&[closed_port(), open], TIMEOUT).await.unwrap().unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), open);
-    }
-
-    #[tokio::test]
-    async fn a_refusal_is_told_in_plain_words_and_no_address_tells_nothing() {
-        assert_eq!(connect(&[closed_port()], TIMEOUT).await.unwrap().unwrap_err(), "connection refused");
-        assert!(connect(&[], TIMEOUT).await.is_none());
-    }
-
-    #[test]
-    fn what_this_machine_lacks_says_nothing_of_the_server() {
-        for (errno, expected) in [(Errno::MFILE, true), (Errno::ADDRNOTAVAIL, true), (Errno::CONNREFUSED, false)] {
-            assert_eq!(is_ours(&io::Error::from(errno)), expected, "{errno}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_server_that_speaks_first_sees_an_end_and_no_reset() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let served = tokio::spawn(async move {
-            let (mut server, _) = listener.accept().await.unwrap();
-            server.write_all(b"220 ready\r\n").await.unwrap();
-            server.read(&mut [0; 16]).await
-        });
-        let stream = connect(&[addr], TIMEOUT).await.unwrap().unwrap();
-        stream.readable().await.unwrap();
-        end_in_order(stream).await;
-        assert_eq!(served.await.unwrap().unwrap(), 0);
-    }
+/// # Errors
+///
+/// The system refuses a thread, or what the thread waits with.
+pub(crate) fn start(running: Arc<Running>, stop: CancellationToken) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let changes = events::subscribe();
+    let run = move || runtime.block_on(probes::run(running, changes, stop));
+    vital::spawn("checks", None, run).map(drop)
 }

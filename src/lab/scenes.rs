@@ -95,7 +95,7 @@ fn unavailable(rig: &mut Rig) -> Result<(), String> {
     // Half of the servers become suspect; then a new list arrives while they are.
     for is_told_with_the_list in [false, true] {
         let now_ms = rig.now_ms();
-        all.iter().step_by(2).for_each(|server| _ = server.live.connect_failed(now_ms));
+        all.iter().step_by(2).for_each(|server| _ = server.live.connect_failed("refused", now_ms, now_ms));
         if is_told_with_the_list {
             rig.show(all.iter().rev().cloned().collect())?;
         }

@@ -19,6 +19,7 @@ fn server(addr: &str) -> ServerView {
         connect_errors: 5,
         connect_latency_us: 100,
         suspect: true,
+        untried: false,
         lease_ms: Some(2_500),
         load: None,
         last_check: None,

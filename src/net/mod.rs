@@ -1,6 +1,7 @@
 //! Listening sockets, as the data threads and the admin port need them.
 
 mod descriptors;
+pub(crate) mod failure;
 mod foreign;
 mod listen;
 mod overlap;

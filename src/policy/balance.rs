@@ -25,7 +25,7 @@ pub enum Closed {
     Tried,
     /// It holds as many sessions as it may.
     Full,
-    /// It recently failed to answer a connect, and others are left to try.
+    /// The last connect failed, and others are left to try.
     Suspect,
 }
 
@@ -64,7 +64,7 @@ impl PickRequest<'_> {
             Some(Closed::Tried)
         } else if server.is_full() {
             Some(Closed::Full)
-        } else if self.avoid_suspects && live.is_suspect(self.now_ms) {
+        } else if self.avoid_suspects && live.is_suspect() {
             Some(Closed::Suspect)
         } else {
             None

@@ -2,25 +2,35 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::itself;
+use super::outage::Outage;
 use crate::base::clock;
-
-/// How long a server stays suspect after its first failure to answer a connect.
-pub const SUSPECT_FIRST: Duration = Duration::from_secs(1);
-
-/// The longest it stays suspect; each further failure in a row doubles the time up to this.
-pub const SUSPECT_MAX: Duration = Duration::from_secs(30);
 
 /// A connect time counts half when none has been measured for this long.
 const LATENCY_HALVED: Duration = Duration::from_secs(10);
 
-/// How many periods of [`LATENCY_HALVED`] one clock may run ahead of another.
-const CLOCK_AHEAD: u16 = 8_192;
+/// A connect that has no answer for this long is slow, unless the server's connects always take long.
+pub const SLOW_CONNECT: Duration = Duration::from_millis(250);
+
+/// How many times the usual time a connect has to take to be slow.
+const SLOW_FACTOR: u64 = 4;
+
+/// Facts of which each has a bit.
+mod flag {
+    /// The last connect failed.
+    pub(super) const SUSPECT: u8 = 1;
+    /// No connect has succeeded so far.
+    pub(super) const UNTRIED: u8 = 2;
+    /// A connect to one of the addresses may connect a socket to itself.
+    pub(super) const MAY_MEET_ITSELF: u8 = 4;
+    /// One of the addresses is this machine's own.
+    pub(super) const IS_HERE: u8 = 8;
+}
 
 /// Counts, suspicion and addresses of one backend.
 ///
@@ -28,19 +38,42 @@ const CLOCK_AHEAD: u16 = 8_192;
 #[derive(Debug)]
 pub struct Live {
     sessions: AtomicU32,
+    /// Sessions whose connect is slow and that wait for it to the end.
+    waiting: AtomicU8,
+    flags: AtomicU8,
+    preferred: AtomicU16,
     sessions_total: AtomicU64,
     connect_errors: AtomicU64,
     connect_latency_us: AtomicU32,
-    /// When that was measured last, in periods of [`LATENCY_HALVED`]; the low bits of the count.
-    measured_at: AtomicU16,
-    failures_in_a_row: AtomicU16,
-    suspect_until_ms: AtomicU64,
+    /// The low bits of the time in milliseconds at which a connect succeeded last; 0 before the first.
+    answered_at: AtomicU32,
+    /// The failures since the last success; `None` when there are none.
+    outage: ArcSwapOption<Outage>,
     addresses: ArcSwap<Vec<SocketAddr>>,
-    preferred: AtomicU16,
-    /// A connect to one of the addresses may connect a socket to itself.
-    may_meet_itself: AtomicBool,
-    /// One of the addresses is this machine's own.
-    is_here: AtomicBool,
+}
+
+/// What a connect that succeeded has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// It is the first that ever succeeded.
+    pub is_first: bool,
+    /// For how long the server had been suspect; `None` when it was not.
+    pub suspect_for: Option<Duration>,
+}
+
+/// What a session does whose connect is slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// The server has answered others since the connect began, so only this connect is lost: TCP tries again by itself.
+    Wait,
+    /// As `Wait`, and this session is one of the few that find out whether the server answers at all; it tells
+    /// [`Live::stop_waiting`] when its connect is over.
+    FindOut {
+        /// Nobody has had an answer for so long that the server is suspect from now on.
+        is_suspect_now: bool,
+    },
+    /// Enough others find out: better take another server.
+    Leave,
 }
 
 impl Live {
@@ -48,16 +81,15 @@ impl Live {
     pub fn new(addresses: Vec<SocketAddr>) -> Self {
         Self {
             sessions: AtomicU32::new(0),
+            waiting: AtomicU8::new(0),
+            flags: AtomicU8::new(flag::UNTRIED | flags_of(&addresses)),
+            preferred: AtomicU16::new(0),
             sessions_total: AtomicU64::new(0),
             connect_errors: AtomicU64::new(0),
             connect_latency_us: AtomicU32::new(0),
-            measured_at: AtomicU16::new(0),
-            failures_in_a_row: AtomicU16::new(0),
-            suspect_until_ms: AtomicU64::new(0),
-            may_meet_itself: AtomicBool::new(itself::may_be_met(&addresses)),
-            is_here: AtomicBool::new(itself::is_here(&addresses)),
+            answered_at: AtomicU32::new(0),
+            outage: ArcSwapOption::empty(),
             addresses: ArcSwap::from_pointee(addresses),
-            preferred: AtomicU16::new(0),
         }
     }
 
@@ -85,7 +117,7 @@ impl Live {
         self.sessions_total.load(Relaxed)
     }
 
-    /// Connects that failed.
+    /// Sessions' connects that failed.
     pub fn connect_errors(&self) -> u64 {
         self.connect_errors.load(Relaxed)
     }
@@ -99,56 +131,109 @@ impl Live {
     /// The same, halved for each ten seconds since it was measured, because old times say little. 0 when not known, or
     /// too old.
     pub fn recent_connect_latency_us(&self, now_ms: u64) -> u32 {
-        let age = period(now_ms).wrapping_sub(self.measured_at.load(Relaxed));
-        // Measured a moment after `now_ms` was read, or on a clock that runs ahead.
-        let halvings = if age > u16::MAX - CLOCK_AHEAD { 0 } else { u32::from(age) };
-        self.connect_latency_us().checked_shr(halvings).unwrap_or(0)
+        // Measured a moment after `now_ms` was read, or on a clock that runs ahead: that is now.
+        let age_ms =
+            u64::from(low(now_ms).wrapping_sub(self.answered_at.load(Relaxed)).cast_signed().max(0).cast_unsigned());
+        let halvings = age_ms / clock::as_ms(LATENCY_HALVED);
+        self.connect_latency_us().checked_shr(halvings as u32).unwrap_or(0)
     }
 
-    /// A connect succeeded after `micros`, at `now_ms` of the coarse clock: no longer suspect.
-    pub fn connected(&self, micros: u64, now_ms: u64) {
+    /// A session's connect succeeded after `micros`, at `now_ms` of the coarse clock. Tells if that is news.
+    pub fn connected(&self, micros: u64, now_ms: u64) -> Option<Recovery> {
+        self.sessions_total.fetch_add(1, Relaxed);
+        self.answered(micros, now_ms)
+    }
+
+    /// A connect, of a session or of the proxy, succeeded after `micros`, at `now_ms` of the coarse clock: the server is
+    /// not suspect. Tells if that is news.
+    pub fn answered(&self, micros: u64, now_ms: u64) -> Option<Recovery> {
         let sample = u32::try_from(micros).unwrap_or(u32::MAX).max(1);
         let old = self.recent_connect_latency_us(now_ms);
-        self.measured_at.store(period(now_ms), Relaxed);
+        self.answered_at.store(low(now_ms), Relaxed);
         let new = if old == 0 { sample } else { (u64::from(old) * 7 / 8 + u64::from(sample) / 8) as u32 };
         self.connect_latency_us.store(new.max(1), Relaxed);
-        self.sessions_total.fetch_add(1, Relaxed);
-        self.answered();
-    }
-
-    /// It answered a connect, of a session or of the proxy: no longer suspect.
-    pub fn answered(&self) {
-        if self.failures_in_a_row.load(Relaxed) != 0 {
-            self.failures_in_a_row.store(0, Relaxed);
-            self.suspect_until_ms.store(0, Relaxed);
+        match self.has_flag(flag::SUSPECT | flag::UNTRIED) {
+            false => None,
+            true => self.recovered(now_ms),
         }
     }
 
-    /// A connect failed: suspect for [`SUSPECT_FIRST`], doubling to [`SUSPECT_MAX`].
-    ///
-    /// A burst of failures counts as one: a session that started before the first failure was known does not double the
-    /// time. Returns true when this call made the server suspect.
-    pub fn connect_failed(&self, now_ms: u64) -> bool {
+    #[cold]
+    fn recovered(&self, now_ms: u64) -> Option<Recovery> {
+        let before = self.flags.fetch_and(!(flag::SUSPECT | flag::UNTRIED), Relaxed);
+        let outage = self.outage.swap(None);
+        let recovery = Recovery {
+            is_first: before & flag::UNTRIED != 0,
+            suspect_for: outage.filter(|_| before & flag::SUSPECT != 0).map(|outage| outage.lasted(now_ms)),
+        };
+        // Of several that notice it at the same time, one tells.
+        (recovery.is_first || recovery.suspect_for.is_some()).then_some(recovery)
+    }
+
+    /// A connect that began at `since_ms` failed at `now_ms`, for this reason: suspect until one succeeds. Returns true when
+    /// this call made the server suspect. One that got no answer says nothing of a server that has answered another since.
+    pub fn connect_failed(&self, why: &str, since_ms: u64, now_ms: u64) -> bool {
         self.connect_errors.fetch_add(1, Relaxed);
-        if self.is_suspect(now_ms) {
-            return false;
+        self.probe_failed(why, since_ms, now_ms)
+    }
+
+    /// The same for a connect of the proxy's own, which is no client's.
+    pub fn probe_failed(&self, why: &str, since_ms: u64, now_ms: u64) -> bool {
+        !self.has_answered_since(since_ms) && self.suspect(why, now_ms)
+    }
+
+    fn suspect(&self, why: &str, now_ms: u64) -> bool {
+        self.outage.rcu(|outage| Some(Arc::new(Outage::more(outage.as_deref(), why, now_ms))));
+        self.flags.fetch_or(flag::SUSPECT, Relaxed) & flag::SUSPECT == 0
+    }
+
+    /// True when the last connect failed. Nothing but a connect that succeeds changes that.
+    pub fn is_suspect(&self) -> bool {
+        self.has_flag(flag::SUSPECT)
+    }
+
+    /// True until the first connect succeeds.
+    pub fn is_untried(&self) -> bool {
+        self.has_flag(flag::UNTRIED)
+    }
+
+    /// What has failed since the last connect that succeeded.
+    pub fn outage(&self) -> Option<Arc<Outage>> {
+        self.outage.load_full()
+    }
+
+    /// How long a connect may take before it is slow, in milliseconds.
+    pub fn slow_connect_ms(&self) -> u64 {
+        let usual_ms = u64::from(self.connect_latency_us()) / 1_000;
+        clock::as_ms(SLOW_CONNECT).max(usual_ms * SLOW_FACTOR)
+    }
+
+    /// What a session does whose connect, which began at `since_ms`, is slow.
+    ///
+    /// A single connect proves nothing: one lost packet costs a second. But when two in a row have no answer and nobody
+    /// else has had one since, the server is most likely gone, and clients need not all wait to find that out.
+    pub fn slow_connect(&self, why: &str, since_ms: u64, now_ms: u64) -> Patience {
+        /// Sessions that wait to find out.
+        const FINDERS: u8 = 2;
+        if self.has_answered_since(since_ms) {
+            return Patience::Wait;
         }
-        let count = |failures: u16| Some(failures.saturating_add(1));
-        let before =
-            self.failures_in_a_row.fetch_update(Relaxed, Relaxed, count).unwrap_or_else(|failures| failures).min(16);
-        let time = clock::as_ms(SUSPECT_FIRST).saturating_mul(1 << before).min(clock::as_ms(SUSPECT_MAX));
-        self.suspect_until_ms.store(now_ms + time, Relaxed);
-        true
+        let join = |waiting: u8| (waiting < FINDERS).then_some(waiting + 1);
+        match self.waiting.fetch_update(Relaxed, Relaxed, join) {
+            Err(_) => Patience::Leave,
+            Ok(others) if others + 1 < FINDERS => Patience::FindOut { is_suspect_now: false },
+            Ok(_) => Patience::FindOut { is_suspect_now: self.suspect(why, now_ms) },
+        }
     }
 
-    /// True when the last connect failed.
-    pub fn last_connect_failed(&self) -> bool {
-        self.failures_in_a_row.load(Relaxed) != 0
+    /// The connect of a session that was to [`Patience::FindOut`] is over.
+    pub fn stop_waiting(&self) {
+        self.waiting.fetch_sub(1, Relaxed);
     }
 
-    /// True when it recently failed to answer a connect.
-    pub fn is_suspect(&self, now_ms: u64) -> bool {
-        now_ms < self.suspect_until_ms.load(Relaxed)
+    /// True when a connect has succeeded after this time, of the coarse clock.
+    fn has_answered_since(&self, since_ms: u64) -> bool {
+        !self.is_untried() && low(since_ms).wrapping_sub(self.answered_at.load(Relaxed)).cast_signed() < 0
     }
 
     /// Where to connect to, the address that answered last time first; empty for a name that has
@@ -159,12 +244,12 @@ impl Live {
 
     /// True when one of its addresses is this machine's own.
     pub fn is_here(&self) -> bool {
-        self.is_here.load(Relaxed)
+        self.has_flag(flag::IS_HERE)
     }
 
     /// True when a connect has to be checked, because it may have connected a socket to itself; see `itself`.
     pub fn may_meet_itself(&self) -> bool {
-        self.may_meet_itself.load(Relaxed)
+        self.has_flag(flag::MAY_MEET_ITSELF)
     }
 
     /// The index within [`Live::addresses`] of the one that answered last.
@@ -182,17 +267,27 @@ impl Live {
     /// Takes the addresses a name resolves to now.
     pub fn resolved(&self, addresses: Vec<SocketAddr>) {
         if **self.addresses.load() != addresses {
-            self.may_meet_itself.store(itself::may_be_met(&addresses), Relaxed);
-            self.is_here.store(itself::is_here(&addresses), Relaxed);
+            self.flags.fetch_and(!(flag::MAY_MEET_ITSELF | flag::IS_HERE), Relaxed);
+            self.flags.fetch_or(flags_of(&addresses), Relaxed);
             self.addresses.store(Arc::new(addresses));
             self.preferred.store(0, Relaxed);
         }
     }
+
+    fn has_flag(&self, flags: u8) -> bool {
+        self.flags.load(Relaxed) & flags != 0
+    }
 }
 
-/// The low bits of the number of the current period of [`LATENCY_HALVED`]; they repeat after a week.
-fn period(now_ms: u64) -> u16 {
-    (now_ms / clock::as_ms(LATENCY_HALVED)) as u16
+/// What depends on a server's addresses alone.
+fn flags_of(addresses: &[SocketAddr]) -> u8 {
+    let may_meet_itself = if itself::may_be_met(addresses) { flag::MAY_MEET_ITSELF } else { 0 };
+    may_meet_itself | if itself::is_here(addresses) { flag::IS_HERE } else { 0 }
+}
+
+/// The low bits of a time in milliseconds, which repeat after 49 days.
+fn low(ms: u64) -> u32 {
+    ms as u32
 }
 
 #[cfg(test)]
@@ -200,25 +295,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn suspicion_doubles_to_its_bound_and_a_success_clears_it() {
+    fn a_server_is_suspect_until_a_connect_succeeds_however_long_that_takes() {
         let live = Live::new(Vec::new());
-        let mut now = 1_000;
-        let mut times = Vec::new();
-        for _ in 0..8 {
-            assert!(live.connect_failed(now));
-            assert!(!live.connect_failed(now), "a second failure of the same burst");
-            let start = now;
-            while live.is_suspect(now) {
-                now += 500;
-            }
-            times.push((now - start) / 1_000);
-        }
-        assert_eq!(times, [1, 2, 4, 8, 16, 30, 30, 30]);
-        live.connect_failed(now);
-        live.connected(10, now);
-        assert!(!live.is_suspect(now));
-        live.connect_failed(now);
-        assert!(!live.is_suspect(now + 1_000));
+        assert!(live.is_untried() && !live.is_suspect());
+        assert!(live.connect_failed("refused", 1_000, 1_000));
+        assert!(!live.connect_failed("refused", 1_100, 1_100), "it was before");
+        assert!(live.is_suspect() && live.is_untried());
+        assert_eq!(live.outage().unwrap().failures(), 2);
+        let suspect_for = Some(Duration::from_secs(59));
+        assert_eq!(live.connected(10, 60_000), Some(Recovery { is_first: true, suspect_for }));
+        assert!(!live.is_suspect() && !live.is_untried() && live.outage().is_none());
+        assert_eq!(live.connected(10, 60_001), None, "no news");
+        assert!(live.connect_failed("refused", 70_000, 70_000));
+        let suspect_for = Some(Duration::from_secs(1));
+        assert_eq!(live.answered(10, 71_000), Some(Recovery { is_first: false, suspect_for }));
+        assert_eq!((live.sessions_total(), live.connect_errors()), (2, 3));
+    }
+
+    #[test]
+    fn a_connect_without_answer_says_nothing_of_a_server_that_has_answered_since() {
+        let live = Live::new(Vec::new());
+        live.connected(10, 2_000);
+        assert!(!live.connect_failed("no answer", 1_000, 3_000));
+        assert!(!live.is_suspect() && live.outage().is_none());
+        assert!(live.connect_failed("no answer", 2_000, 4_000));
+    }
+
+    #[test]
+    fn two_sessions_find_out_whether_a_silent_server_answers_and_the_others_leave() {
+        let live = Live::new(Vec::new());
+        assert_eq!(live.slow_connect("", 0, 250), Patience::FindOut { is_suspect_now: false });
+        assert!(!live.is_suspect(), "it may be one lost packet");
+        assert_eq!(live.slow_connect("", 100, 350), Patience::FindOut { is_suspect_now: true });
+        assert!(live.is_suspect());
+        assert_eq!(live.slow_connect("", 200, 450), Patience::Leave);
+        live.stop_waiting();
+        assert_eq!(live.slow_connect("", 300, 550), Patience::FindOut { is_suspect_now: false });
+        live.connected(1_000_000, 1_000);
+        assert_eq!(live.slow_connect("", 900, 1_150), Patience::Wait, "only the packet is lost");
+        assert_eq!(live.slow_connect_ms(), 4_000, "it is far away");
     }
 
     #[test]
@@ -232,11 +347,13 @@ mod tests {
     }
 
     #[test]
-    fn connect_latency_follows_slowly() {
+    fn connect_latency_follows_slowly_and_fades() {
         let live = Live::new(Vec::new());
-        live.connected(800, 0);
+        live.connected(800, 5_000);
         assert_eq!(live.connect_latency_us(), 800);
-        live.connected(1_600, 0);
+        live.connected(1_600, 5_000);
         assert_eq!(live.connect_latency_us(), 900);
+        let recent = [4_000, 14_999, 15_000, 25_000, 1_000_000].map(|now_ms| live.recent_connect_latency_us(now_ms));
+        assert_eq!(recent, [900, 900, 450, 225, 0]);
     }
 }

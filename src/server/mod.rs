@@ -8,13 +8,15 @@
 mod addr;
 mod itself;
 mod live;
+mod outage;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 pub use addr::{ADDR_LEN_MAX, AddrError, ServerAddr};
-pub use live::{Live, SUSPECT_FIRST, SUSPECT_MAX};
+pub use live::{Live, Patience, Recovery, SLOW_CONNECT};
+pub use outage::Outage;
 
 /// Smallest and largest weight a server may have, as in HAProxy; no traffic at all is `state: drain`.
 pub const WEIGHT_RANGE: std::ops::RangeInclusive<u32> = 1..=256;

@@ -6,27 +6,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Running, rules};
 use crate::base::clock;
 use crate::config::Edit;
-use crate::events::{self, Event, ServerChange};
 use crate::group::view::ServerView;
-use crate::group::{Caller, Group, GroupId, Registration, Said, Trial};
-use crate::health;
+use crate::group::{Caller, Group, GroupId, Registration, Said};
 use crate::server::{Origin, ServerAddr, ServerSettings};
 
 /// How long a registration waits for its name to resolve; after that it goes on being resolved beside.
 const RESOLVE_WAIT: Duration = Duration::from_secs(1);
-
-/// Servers that are tried at a time: each takes a descriptor.
-const TRIALS_MAX: usize = 64;
 
 /// Between two checks of leases.
 const CHECK_PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -116,78 +108,31 @@ pub async fn registration(
     Ok(Registration { server: settings, addresses })
 }
 
-/// Lets leases run out in every group, and tries servers whose leases are kept, until `stop`.
+/// Lets leases run out in every group, until `stop`.
 pub(crate) async fn leases(running: Arc<Running>, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(TRIALS_MAX));
-    // Those under way end with this task.
-    let mut trials = JoinSet::new();
-    let mut changes = events::subscribe();
-    let is_failure = |event: &Event| matches!(event, Event::Server { change: ServerChange::Suspect { .. }, .. });
     let mut late_ms = 0;
     loop {
-        // Whatever has failed until now, the check sees.
-        while changes.try_next().is_some() {}
-        let (pause, due) = check_leases(&running, late_ms);
-        for (group, trial) in due {
-            trials.spawn(try_server(group, trial, Arc::clone(&places)));
-        }
-        while trials.try_join_next().is_some() {}
+        let pause = check_leases(&running, late_ms);
         let planned_ms = clock::coarse_ms() + clock::as_ms(pause);
-        let failure = async {
-            // Those that fail together are looked at together.
-            tokio::time::sleep(CHECK_PAUSE_MIN).await;
-            loop {
-                changes.wait_for(is_failure).await;
-                // A client's connect counts only against a server whose lease is kept.
-                if running.groups.load().values().any(|group| group.counters.is_self_preserving.load(Relaxed)) {
-                    return;
-                }
-            }
-        };
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
-            () = failure => {}
         }
         let behind_ms = clock::coarse_ms().saturating_sub(planned_ms);
         late_ms = if behind_ms < LATENESS_MIN_MS { 0 } else { behind_ms };
     }
 }
 
-/// Lets leases run out everywhere. Answers how long nothing will change by itself, and the servers to try.
-fn check_leases(running: &Running, late_ms: u64) -> (Duration, Vec<(Arc<Group>, Trial)>) {
+/// Lets leases run out everywhere. Answers how long nothing will change by itself.
+fn check_leases(running: &Running, late_ms: u64) -> Duration {
     let now_ms = clock::coarse_ms();
     let groups = running.groups.load();
     let shortest = groups.values().map(|group| group.snapshot().settings.heartbeat_timeout).min();
     // A server may register at any moment and its lease must not be overslept.
     let longest_sleep = (shortest.unwrap_or(Duration::from_secs(4)) / 4).min(Duration::from_secs(1));
-    let mut next_ms = None;
-    let mut due = Vec::new();
-    for group in groups.values() {
-        let check = group.check_leases(late_ms);
-        next_ms = next_ms.into_iter().chain(check.next_ms).min();
-        due.extend(check.trials.into_iter().map(|trial| (Arc::clone(group), trial)));
-    }
+    let next_ms = groups.values().filter_map(|group| group.check_leases(late_ms).next_ms).min();
     let sleep = next_ms.map_or(longest_sleep, |next| Duration::from_millis(next.saturating_sub(now_ms)));
-    (sleep.clamp(CHECK_PAUSE_MIN, longest_sleep.max(CHECK_PAUSE_MIN)), due)
-}
-
-/// Tries one server and tells its group.
-async fn try_server(group: Arc<Group>, trial: Trial, places: Arc<Semaphore>) {
-    // Never closed.
-    let Ok(_place) = places.acquire().await else {
-        return;
-    };
-    let outcome = health::connect(&trial.addresses, trial.timeout).await;
-    let (told, stream) = match outcome {
-        Some(Ok(stream)) => (Some(Ok(())), Some(stream)),
-        Some(Err(why)) => (Some(Err(why)), None),
-        None => (None, None),
-    };
-    group.tried(&trial.server, told);
-    if let Some(stream) = stream {
-        health::end_in_order(stream).await;
-    }
+    sleep.clamp(CHECK_PAUSE_MIN, longest_sleep.max(CHECK_PAUSE_MIN))
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ fn a_server_that_has_just_refused_a_client_is_told_to_be_suspect() {
     crate::support::eventually("it is suspect", || {
         assert_eq!(Visitor::connect(group).server, echo.addr.to_string());
         whys(&explain())
-            == [(false, "suspect: failed to answer lately, kept out while others are left"), (true, "chosen")]
+            == [(false, "suspect: the last connect failed, kept out while others are left"), (true, "chosen")]
     });
 }
 

@@ -147,9 +147,9 @@ impl Group {
         self.assert_no_fault();
     }
 
-    /// The server fails to answer somebody and is suspect for a while.
+    /// The server fails to answer somebody and is suspect until a connect succeeds.
     pub(crate) fn fail(&self, server: &Server) {
-        server.live.connect_failed(self.now_ms);
+        server.live.connect_failed("refused", self.now_ms, self.now_ms);
     }
 
     fn assert_no_fault(&self) {

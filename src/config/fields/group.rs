@@ -51,6 +51,9 @@ settings! {
         connect_timeout as time(1, 10 * MINUTE_MS) => Duration::from_secs(2), NewSessions;
         /// How many servers are tried for one client.
         connect_attempts as whole::<u32>(1, 100) => 3, NewSessions;
+        /// A server that failed to answer is tried by the proxy itself, first after 250 ms and then less and less often,
+        /// but at least this often, until it answers; clients are sent elsewhere meanwhile.
+        recheck_max as time(250, MINUTE_MS) => Duration::from_secs(2), AtOnce;
         /// A session ends when neither side has sent anything for so long; 0s for never.
         idle_timeout as IDLE_TIMEOUT => Duration::from_secs(600), AtOnce;
         /// A session ends when one side has finished and the other is silent for so long; 0s for never.

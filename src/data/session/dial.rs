@@ -13,9 +13,11 @@ use super::relay::Socket;
 use super::stream::Stream;
 use crate::base::clock;
 use crate::counters::EndReason;
+use crate::data::deadlines::NEVER;
 use crate::data::poll::{Reactor, Ready, Token};
-use crate::group::{GroupSettings, Outcome, PickError, ServerSlot};
-use crate::server::ServerId;
+use crate::group::{Group, GroupSettings, Outcome, PickError, ServerSlot};
+use crate::net::failure::{is_ours, worded};
+use crate::server::{Patience, Server, ServerId};
 
 /// A server that was reached.
 #[derive(Debug)]
@@ -64,6 +66,8 @@ pub(super) struct Dialling {
     server: Option<Stream>,
     /// Until when this connect may take.
     until_ms: u64,
+    /// When it is slow; [`NEVER`] when that has been looked at.
+    slow_ms: u64,
     greeting: Vec<u8>,
     /// How much of the greeting this server has taken.
     sent: usize,
@@ -106,9 +110,9 @@ pub(super) fn start(opened: Opened<'_>, settings: &GroupSettings, context: Conte
             }))
         }
         Step::Connecting(server, sent) => {
-            let (until_ms, greeting) = (dialer.address_until_ms(), bytes.to_vec());
+            let (until_ms, slow_ms, greeting) = (dialer.address_until_ms(), dialer.slow_ms(), bytes.to_vec());
             let (server, client_has_finished) = (Some(server), has_finished);
-            let dialling = Dialling { dialer, server, until_ms, greeting, sent, client_has_finished };
+            let dialling = Dialling { dialer, server, until_ms, slow_ms, greeting, sent, client_has_finished };
             Ok(Dial::UnderWay(Box::new(dialling)))
         }
     }
@@ -122,9 +126,9 @@ impl Dialling {
         }
     }
 
-    /// Until when the connect under way may take.
-    pub(super) fn until_ms(&self) -> u64 {
-        self.until_ms
+    /// Until when nothing has to be done about the connect under way.
+    pub(super) fn due_ms(&self) -> u64 {
+        self.until_ms.min(self.slow_ms)
     }
 
     /// Goes on when the connect is over, well or badly, or has taken too long. Not to be called again once it has
@@ -137,7 +141,7 @@ impl Dialling {
         while let Some(mut server) = self.server.take() {
             let sent = if server.is_writable() {
                 server.send(&self.greeting[self.sent..], false)
-            } else if clock::coarse_ms() >= self.until_ms {
+            } else if self.is_to_be_given_up(context.record.group()) {
                 Err(io::ErrorKind::TimedOut.into())
             } else {
                 self.server = Some(server);
@@ -167,13 +171,23 @@ impl Dialling {
                         }
                         Step::Connecting(server, sent) => {
                             (self.server, self.sent) = (Some(server), sent);
-                            self.until_ms = self.dialer.address_until_ms();
+                            (self.until_ms, self.slow_ms) = (self.dialer.address_until_ms(), self.dialer.slow_ms());
                         }
                     }
                 }
             }
         }
         Ok(None)
+    }
+
+    /// True when the connect has taken too long, or longer than is good while another server may answer.
+    fn is_to_be_given_up(&mut self, group: &Group) -> bool {
+        let now_ms = clock::coarse_ms();
+        if now_ms < self.due_ms() {
+            return false;
+        }
+        self.slow_ms = NEVER;
+        now_ms >= self.until_ms || self.dialer.leaves(group, now_ms)
     }
 
     fn connected(&mut self, server: Stream, context: Context<'_>) -> Connected {
@@ -199,6 +213,16 @@ enum Addresses {
     Resolved(Arc<Vec<SocketAddr>>),
 }
 
+/// A session that finds out whether this server answers at all. Dropping it tells that it does no longer.
+#[derive(Debug)]
+struct Finder(Arc<Server>);
+
+impl Drop for Finder {
+    fn drop(&mut self) {
+        self.0.live.stop_waiting();
+    }
+}
+
 /// The attempt to reach one server.
 #[derive(Debug)]
 struct Attempt {
@@ -208,6 +232,8 @@ struct Attempt {
     tried: usize,
     started_us: u64,
     until_ms: u64,
+    /// The session is one of those that find out whether the server answers at all.
+    finder: Option<Finder>,
     /// For our own listener, if the connection leads there.
     word: Option<Box<PassageGuard>>,
 }
@@ -221,10 +247,16 @@ struct Dialer {
     passage: Option<Arc<Passage>>,
     prefix_len: usize,
     tried: Vec<ServerId>,
+    /// Those of them that were left because they were slow: they may answer yet.
+    left: Vec<ServerId>,
+    /// The number of attempts so far.
+    attempts: u32,
     attempts_max: u32,
     timeout_ms: u64,
     /// How soon the session's silence may be too long.
     short_silence_ms: u64,
+    /// No server is left any more because it is slow.
+    is_patient: bool,
     attempt: Option<Attempt>,
     last: Option<io::Error>,
 }
@@ -236,9 +268,12 @@ impl Dialer {
             passage,
             prefix_len,
             tried: Vec::new(),
+            left: Vec::new(),
+            attempts: 0,
             attempts_max: settings.connect_attempts,
             timeout_ms: clock::as_ms(settings.connect_timeout),
             short_silence_ms: short_silence_ms(settings),
+            is_patient: false,
             attempt: None,
             last: None,
         }
@@ -278,48 +313,99 @@ impl Dialer {
             self.attempt = Some(attempt);
         } else {
             self.tried.push(attempt.slot.server.id);
-            record.group().report(
-                &attempt.slot.server,
-                attempt.slot.epoch,
-                Outcome::Failed { error: &error },
-                clock::coarse_ms(),
-            );
+            let now_ms = clock::coarse_ms();
+            let (why, since_ms) = match error.kind() {
+                io::ErrorKind::TimedOut => {
+                    let started_ms = attempt.started_us / 1_000;
+                    (format!("no answer within {} ms", now_ms.saturating_sub(started_ms)), started_ms)
+                }
+                _ => (worded(&error), now_ms),
+            };
+            let outcome = Outcome::Failed { why: &why, is_servers: !is_ours(&error), since_ms };
+            record.group().report(&attempt.slot.server, attempt.slot.epoch, outcome, now_ms);
             self.last = Some(error);
         }
         Ok(())
     }
 
     fn next_attempt(&mut self, record: &SessionRecord) -> Result<Attempt, NotConnected> {
-        let attempts = self.tried.len() as u32;
-        if attempts >= self.attempts_max {
-            return Err(self.give_up());
-        }
         let group = record.group();
         // One look at the clock for all that begins now.
         let started_us = clock::precise_us();
         let now_ms = started_us / 1_000;
-        let slot = match group.pick(self.client, &self.tried, now_ms) {
-            Ok(slot) => slot,
-            Err(PickError::NoServer) => return Err(self.give_up()),
-            Err(PickError::NamedNobody | PickError::BadAnswer) => {
-                return Err(NotConnected::because(EndReason::PolicyFailed));
+        let slot = loop {
+            let picked = match self.tried.len() as u32 >= self.attempts_max {
+                true => Err(PickError::NoServer),
+                false => group.pick(self.client, &self.tried, now_ms),
+            };
+            match picked {
+                Ok(slot) => break slot,
+                // Nobody else is left: back to those that were slow.
+                Err(PickError::NoServer) if self.forget_left() => {}
+                Err(PickError::NoServer) => return Err(self.give_up()),
+                Err(PickError::NamedNobody | PickError::BadAnswer) => {
+                    return Err(NotConnected::because(EndReason::PolicyFailed));
+                }
             }
         };
-        if attempts > 0 {
+        if self.attempts > 0 {
             group.counters.connect_retries.fetch_add(1, Relaxed);
         }
-        record.set_attempts(attempts + 1);
+        self.attempts += 1;
+        record.set_attempts(self.attempts);
         let addresses = match slot.server.settings.addr.literal() {
             Some(addr) => Addresses::Literal(addr),
             None => Addresses::Resolved(slot.server.live.addresses()),
         };
-        Ok(Attempt { slot, addresses, tried: 0, started_us, until_ms: now_ms + self.timeout_ms, word: None })
+        let until_ms = now_ms + self.timeout_ms;
+        Ok(Attempt { slot, addresses, tried: 0, started_us, until_ms, finder: None, word: None })
     }
 
     fn give_up(&mut self) -> NotConnected {
         match self.last.take() {
             None => NotConnected::because(EndReason::NoServer),
             Some(last) => NotConnected { reason: EndReason::ConnectFailed, error: Some(last) },
+        }
+    }
+
+    /// Takes the servers that were left for being slow into account again. False when there are none.
+    fn forget_left(&mut self) -> bool {
+        let Self { tried, left, .. } = self;
+        let is_any = !left.is_empty();
+        tried.retain(|id| !left.contains(id));
+        // From now on none is left: the time-out decides.
+        self.is_patient |= is_any;
+        left.clear();
+        is_any
+    }
+
+    /// True when the session leaves the server, whose connect is slow, for another one.
+    fn leaves(&mut self, group: &Group, now_ms: u64) -> bool {
+        let attempt = self.attempt.as_mut().expect("a connect under way is an attempt");
+        let server = &attempt.slot.server;
+        match group.slow_connect(server, attempt.started_us / 1_000, now_ms) {
+            Patience::Wait => return false,
+            Patience::FindOut { .. } => {
+                attempt.finder = Some(Finder(Arc::clone(server)));
+                return false;
+            }
+            Patience::Leave => {}
+        }
+        let leaves = group.snapshot().is_another_open(self.client, &self.tried, server.id);
+        if leaves {
+            self.left.push(server.id);
+            // Its other addresses are no better.
+            attempt.tried = attempt.addresses.all().len();
+        }
+        leaves
+    }
+
+    /// When the connect under way is slow; [`NEVER`] when it may take as long as it takes.
+    fn slow_ms(&self) -> u64 {
+        let attempt = self.attempt.as_ref().expect("a connect under way is an attempt");
+        match self.is_patient || attempt.finder.is_some() {
+            true => NEVER,
+            false => attempt.started_us / 1_000 + attempt.slot.server.live.slow_connect_ms(),
         }
     }
 

@@ -112,7 +112,7 @@ impl Stage {
     pub(super) fn due_ms(&self) -> u64 {
         match self {
             Self::Opening(opening) => opening.until_ms(),
-            Self::Dialling(dialling) => dialling.until_ms(),
+            Self::Dialling(dialling) => dialling.due_ms(),
             Self::Relaying(relaying) => relaying.look_at_ms,
         }
     }

@@ -56,7 +56,7 @@ fn group_with(policy: &str, stands: &[Stand], picks: u32) -> Group {
     for (index, stand) in stands.iter().enumerate().filter(|(_, stand)| !stand.is_offline) {
         let server = shown(&group, addr(index).as_str());
         if stand.is_suspect {
-            server.live.connect_failed(NOW_MS);
+            server.live.connect_failed("refused", NOW_MS, NOW_MS);
         }
         if stand.is_full {
             assert!(server.live.try_acquire(1));
@@ -168,7 +168,7 @@ fn each_reason_is_told() {
     ];
     let expect = |first: &'static str, last: [&'static str; 2]| [[first].as_slice(), &others, &last].concat();
     let backup = "backup: only when no other server will do";
-    let kept_out = "suspect: failed to answer lately, kept out while others are left";
+    let kept_out = "suspect: the last connect failed, kept out while others are left";
     assert_eq!(whys(&group, &[]), expect(kept_out, ["chosen", backup]));
     let seventh = "10.0.0.7:1".parse().unwrap();
     let tried = "tried: it did not answer this client";

@@ -30,13 +30,15 @@ fn all_claims() -> Vec<(Claims, bool, bool)> {
     all
 }
 
-fn member(claims: Claims, state: State, [is_unanswered, is_resolved, is_full]: [bool; 3]) -> Member {
+fn member(claims: Claims, state: State, [is_suspect, is_resolved, is_full]: [bool; 3]) -> Member {
     let mut settings = ServerSettings::new("name.invalid:1".parse().unwrap(), Origin::File);
     (settings.state, settings.max_sessions) = (state, 1);
     let addresses = if is_resolved { vec!["10.0.0.1:1".parse().unwrap()] } else { Vec::new() };
     let mut member = Member::new(ServerId(1), settings, addresses);
     member.claims = claims;
-    member.unanswered = is_unanswered.then(|| "connection refused".into());
+    if is_suspect {
+        assert!(member.server.live.connect_failed("connection refused", 0, 0));
+    }
     if is_full {
         assert!(member.server.live.try_acquire(1));
     }
@@ -50,24 +52,22 @@ fn a_server_is_online_while_a_claim_is_live_and_no_verdict_is_against_it() {
         let is_kept = claims.lease().is_some_and(Lease::is_kept);
         for state in [State::Ready, State::Drain, State::Maint] {
             for bits in 0..8 {
-                let verdicts @ [is_unanswered, is_resolved, is_full] = [1, 2, 4].map(|bit| bits & bit != 0);
+                let verdicts @ [is_suspect, is_resolved, is_full] = [1, 2, 4].map(|bit| bits & bit != 0);
                 let member = member(claims.clone(), state, verdicts);
                 // In the order in which they are told.
                 let against = [
                     (state == State::Drain, "drained by an operator"),
                     (state == State::Maint, "in maintenance"),
                     (!is_live, "no heartbeat within heartbeat_timeout"),
-                    (
-                        is_kept && is_unanswered,
-                        "no heartbeat within heartbeat_timeout, and no answer: connection refused",
-                    ),
+                    (is_kept && is_suspect, "no heartbeat within heartbeat_timeout, and no answer: connection refused"),
                     (!is_resolved, "its name is not resolved: it is being resolved"),
+                    (is_suspect, "connection refused"),
                     (is_full, "holds max_sessions = 1 sessions"),
                 ];
                 let expected = against.iter().find(|(is_so, _)| *is_so).map(|(_, why)| (*why).to_owned());
                 assert_eq!(member.offline().map(|why| why.to_string()), expected, "{member:?}");
                 let is_hidden = against[..5].iter().any(|(is_so, _)| *is_so);
-                assert_eq!(member.is_shown(), !is_hidden, "policies are shown full servers: {member:?}");
+                assert_eq!(member.is_shown(), !is_hidden, "policies are shown suspect and full servers: {member:?}");
                 assert_eq!(member.claims.standing() > Standing::Over, has_place, "{member:?}");
                 let view = member.view(0);
                 assert_eq!((view.online, view.cause), (expected.is_none(), expected));

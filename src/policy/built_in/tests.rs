@@ -30,7 +30,7 @@ fn set_with(doors: &[(u32, Door)]) -> (Arc<ServerSet>, Vec<ServerId>) {
         let server = server(index, weight, max_sessions);
         match door {
             Door::Full => assert!(server.live.try_acquire(1)),
-            Door::Suspect => assert!(server.live.connect_failed(1_000)),
+            Door::Suspect => assert!(server.live.connect_failed("refused", 1_000, 1_000)),
             Door::Open | Door::Tried => {}
         }
         server

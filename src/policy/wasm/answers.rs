@@ -63,7 +63,7 @@ impl Work {
     pub(super) fn tell(&mut self, set: &Arc<ServerSet>, avoid_suspects: bool, now_ms: u64) -> Result<(), Fault> {
         self.hidden.clear();
         let servers = set.servers.iter().zip(0..);
-        let is_hidden = |server: &Server| server.is_full() || (avoid_suspects && server.live.is_suspect(now_ms));
+        let is_hidden = |server: &Server| server.is_full() || (avoid_suspects && server.live.is_suspect());
         self.hidden.extend(servers.filter(|(server, _)| is_hidden(server)).map(|(_, index)| index));
         self.generation = set.generation;
         self.told_ms = now_ms;

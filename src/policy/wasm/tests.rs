@@ -291,7 +291,7 @@ fn suspects_are_shown_when_nobody_else_is_left() {
     let bench = Bench::with(&guests::policy(Parts::default()));
     let servers = set(&[1; 2]);
     let now_ms = crate::base::clock::coarse_ms() + 1_000;
-    assert!(servers.servers.iter().all(|server| server.live.connect_failed(now_ms)));
+    assert!(servers.servers.iter().all(|server| server.live.connect_failed("refused", now_ms, now_ms)));
     let policy = bench.policy(&servers);
     assert_eq!(policy.pick_index(&PickRequest { now_ms, ..request(&servers) }), None);
     assert!(policy.pick_index(&PickRequest { now_ms, avoid_suspects: false, ..request(&servers) }).is_some());

@@ -1,0 +1,91 @@
+//! One connect of the proxy's own to a server.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::net::failure::{is_ours, worded};
+
+/// How long a server may still send after we have finished, and how much.
+const END_WAIT: Duration = Duration::from_secs(1);
+const END_BYTES_MAX: u64 = 16 * 1_024;
+
+/// Connects to the first of `addresses` that answers; each has an equal part of `timeout`.
+///
+/// `None` when the attempt told nothing of the server: there is no address, or this machine has no free port or
+/// descriptor. Otherwise the connection, or why there is none, for people.
+pub(crate) async fn connect(addresses: &[SocketAddr], timeout: Duration) -> Option<Result<TcpStream, String>> {
+    let part = timeout / u32::try_from(addresses.len()).ok().filter(|count| *count > 0)?;
+    let mut last = None;
+    for addr in addresses {
+        let error = match tokio::time::timeout(part, TcpStream::connect(addr)).await {
+            Ok(Ok(stream)) if !reached_itself(&stream) => return Some(Ok(stream)),
+            Ok(Ok(_)) => io::ErrorKind::ConnectionRefused.to_string(),
+            Ok(Err(error)) if is_ours(&error) => return None,
+            Ok(Err(error)) => worded(&error),
+            Err(_elapsed) => format!("no answer within {part:?}"),
+        };
+        last = Some(error);
+    }
+    last.map(Err)
+}
+
+/// Ends a connection so that the server sees no reset, whatever it was about to send.
+pub(crate) async fn end_in_order(mut stream: TcpStream) {
+    // The connection ends in any case; how, only the server's log tells.
+    let ending = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(END_BYTES_MAX), &mut tokio::io::sink()).await
+    };
+    let _ = tokio::time::timeout(END_WAIT, ending).await;
+}
+
+/// A connect to a free port of this machine may get that very port as its own and so meet itself.
+fn reached_itself(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(60);
+
+    fn closed_port() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_server_answers_when_one_of_its_addresses_does() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let open = listener.local_addr().unwrap();
+        let stream = connect(&[closed_port(), open], TIMEOUT).await.unwrap().unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), open);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_in_plain_words_and_no_address_tells_nothing() {
+        assert_eq!(connect(&[closed_port()], TIMEOUT).await.unwrap().unwrap_err(), "connection refused");
+        assert!(connect(&[], TIMEOUT).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_speaks_first_sees_an_end_and_no_reset() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let served = tokio::spawn(async move {
+            let (mut server, _) = listener.accept().await.unwrap();
+            server.write_all(b"220 ready\r\n").await.unwrap();
+            server.read(&mut [0; 16]).await
+        });
+        let stream = connect(&[addr], TIMEOUT).await.unwrap().unwrap();
+        stream.readable().await.unwrap();
+        end_in_order(stream).await;
+        assert_eq!(served.await.unwrap().unwrap(), 0);
+    }
+}
