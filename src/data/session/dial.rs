@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::attempt::{Attempt, Finder};
 use super::connect::{Greeting, Step, connect, is_out_of_descriptors, unresolved};
 use super::opening::{NotConnected, Opened};
 use super::passage::{Passage, PassageGuard, Passages};
@@ -17,7 +18,7 @@ use crate::data::deadlines::NEVER;
 use crate::data::poll::{Reactor, Ready, Token};
 use crate::group::{Group, GroupSettings, Outcome, PickError, ServerSlot};
 use crate::net::failure::{is_ours, worded};
-use crate::server::{Patience, Server, ServerId};
+use crate::server::{Patience, ServerId};
 
 /// A server that was reached.
 #[derive(Debug)]
@@ -204,40 +205,6 @@ impl Dialling {
     }
 }
 
-/// Where to reach a server.
-#[derive(Debug)]
-enum Addresses {
-    /// As it is configured: then it needs not be looked up.
-    Literal(SocketAddr),
-    /// What its name was resolved to when the attempt began; none when it was not yet.
-    Resolved(Arc<Vec<SocketAddr>>),
-}
-
-/// A session that finds out whether this server answers at all. Dropping it tells that it does no longer.
-#[derive(Debug)]
-struct Finder(Arc<Server>);
-
-impl Drop for Finder {
-    fn drop(&mut self) {
-        self.0.live.stop_waiting();
-    }
-}
-
-/// The attempt to reach one server.
-#[derive(Debug)]
-struct Attempt {
-    slot: ServerSlot,
-    addresses: Addresses,
-    /// Addresses tried before this one.
-    tried: usize,
-    started_us: u64,
-    until_ms: u64,
-    /// The session is one of those that find out whether the server answers at all.
-    finder: Option<Finder>,
-    /// For our own listener, if the connection leads there.
-    word: Option<Box<PassageGuard>>,
-}
-
 /// Asks the policy and tries what it names, one address after the other.
 #[derive(Debug)]
 struct Dialer {
@@ -308,15 +275,14 @@ impl Dialer {
             return Err(NotConnected::out_of_descriptors(error));
         }
         let mut attempt = self.attempt.take().expect("an address fails in the attempt of its server");
-        attempt.tried += 1;
-        if attempt.tried < attempt.addresses.all().len() && clock::coarse_ms() < attempt.until_ms {
+        if attempt.has_another_address() {
             self.attempt = Some(attempt);
         } else {
             self.tried.push(attempt.slot.server.id);
             let now_ms = clock::coarse_ms();
             let (why, since_ms) = match error.kind() {
                 io::ErrorKind::TimedOut => {
-                    let started_ms = attempt.started_us / 1_000;
+                    let started_ms = attempt.started_ms();
                     (format!("no answer within {} ms", now_ms.saturating_sub(started_ms)), started_ms)
                 }
                 _ => (worded(&error), now_ms),
@@ -353,12 +319,7 @@ impl Dialer {
         }
         self.attempts += 1;
         record.set_attempts(self.attempts);
-        let addresses = match slot.server.settings.addr.literal() {
-            Some(addr) => Addresses::Literal(addr),
-            None => Addresses::Resolved(slot.server.live.addresses()),
-        };
-        let until_ms = now_ms + self.timeout_ms;
-        Ok(Attempt { slot, addresses, tried: 0, started_us, until_ms, finder: None, word: None })
+        Ok(Attempt::new(slot, started_us, self.timeout_ms))
     }
 
     fn give_up(&mut self) -> NotConnected {
@@ -383,7 +344,7 @@ impl Dialer {
     fn leaves(&mut self, group: &Group, now_ms: u64) -> bool {
         let attempt = self.attempt.as_mut().expect("a connect under way is an attempt");
         let server = &attempt.slot.server;
-        match group.slow_connect(server, attempt.started_us / 1_000, now_ms) {
+        match group.slow_connect(server, attempt.started_ms(), now_ms) {
             Patience::Wait => return false,
             Patience::FindOut { .. } => {
                 attempt.finder = Some(Finder(Arc::clone(server)));
@@ -394,8 +355,7 @@ impl Dialer {
         let leaves = group.snapshot().is_another_open(self.client, &self.tried, server.id);
         if leaves {
             self.left.push(server.id);
-            // Its other addresses are no better.
-            attempt.tried = attempt.addresses.all().len();
+            attempt.skip_addresses();
         }
         leaves
     }
@@ -405,16 +365,12 @@ impl Dialer {
         let attempt = self.attempt.as_ref().expect("a connect under way is an attempt");
         match self.is_patient || attempt.finder.is_some() {
             true => NEVER,
-            false => attempt.started_us / 1_000 + attempt.slot.server.live.slow_connect_ms(),
+            false => attempt.started_ms() + attempt.slot.server.live.slow_connect_ms(),
         }
     }
 
-    /// Until when the address under way may take: what is left of the attempt's time, shared fairly with those after it.
     fn address_until_ms(&self) -> u64 {
-        let attempt = self.attempt.as_ref().expect("a connect under way is an attempt");
-        let now_ms = clock::coarse_ms();
-        let addresses_left = attempt.addresses.all().len().saturating_sub(attempt.tried).max(1) as u64;
-        now_ms + attempt.until_ms.saturating_sub(now_ms) / addresses_left
+        self.attempt.as_ref().expect("a connect under way is an attempt").address_until_ms()
     }
 
     /// When the session has to be looked at, should it be silent from now on.
@@ -440,24 +396,4 @@ fn leave_word(step: &Step, before: Option<&Arc<Passage>>, context: Context<'_>) 
     let (Step::Connected(server, _) | Step::Connecting(server, _)) = step;
     let passage = Passage::new(context.record.group(), before.map(Arc::clone));
     Some(Box::new(context.passages.insert(server.own_addr()?, passage)))
-}
-
-impl Attempt {
-    /// The address that answered last time first, then the others in order, round and round.
-    fn index(&self) -> usize {
-        (self.slot.server.live.preferred() + self.tried) % self.addresses.all().len().max(1)
-    }
-
-    fn address(&self) -> Option<SocketAddr> {
-        self.addresses.all().get(self.index()).copied()
-    }
-}
-
-impl Addresses {
-    fn all(&self) -> &[SocketAddr] {
-        match self {
-            Self::Literal(addr) => std::slice::from_ref(addr),
-            Self::Resolved(addresses) => addresses,
-        }
-    }
 }

@@ -6,6 +6,7 @@
 //! that thread tells it what has happened to its sockets and lets it advance. [`ProxySessionService`] knows all of
 //! them.
 
+mod attempt;
 mod connect;
 mod dial;
 mod opening;
