@@ -44,6 +44,8 @@ pub struct Proxy {
     runner: JoinHandle<()>,
     /// Ends the tasks that look after servers and the file.
     stop: CancellationToken,
+    /// Ends checks and probes.
+    stop_checks: CancellationToken,
     /// Ends the admin port.
     stop_admin: CancellationToken,
     /// Cancelled when something that must not end has ended.
@@ -76,6 +78,10 @@ impl Proxy {
         let threads = thread_count(config.threads);
         let open_groups = config.groups.iter().filter(|group| group.settings.open).count();
         let descriptors = raise_descriptors();
+        // Checks are connections, too.
+        let checks =
+            if config.groups.iter().any(|group| group.settings.check.is_some()) { health::IN_FLIGHT_MAX } else { 0 };
+        let descriptors = descriptors - (checks as u64).min(descriptors / 8);
         let sessions_max = sessions_max(descriptors, threads as u64, open_groups as u64);
         let config_path = path.display().to_string().into();
         tell(ProcessEvent::Starting { threads, sessions_max, config: config_path });
@@ -90,10 +96,12 @@ impl Proxy {
             tasks: TaskTracker::new(),
             runner: spawn_runner(runner, &failed),
             stop: CancellationToken::new(),
+            stop_checks: CancellationToken::new(),
             stop_admin: CancellationToken::new(),
             failed,
         };
-        health::start(Arc::clone(proxy.control.running()), proxy.stop.clone()).map_err(StartError::Threads)?;
+        let (running, counters) = (Arc::clone(proxy.control.running()), Arc::clone(proxy.control.counters()));
+        health::start(running, counters, proxy.stop_checks.clone()).map_err(StartError::Threads)?;
         proxy.spawn_tasks(path, admin);
         Ok(proxy)
     }
@@ -116,6 +124,7 @@ impl Proxy {
 
     /// Stops accepting and waits for the sessions to end by themselves, `limit` at most.
     pub async fn drain(&self, limit: Option<Duration>) {
+        self.stop_checks.cancel();
         self.control.drain().await;
         let sessions = self.control.sessions().active();
         tell(ProcessEvent::Draining { sessions, limit });
@@ -128,6 +137,7 @@ impl Proxy {
 
     /// Stops everything at once; sessions that are left end with the reason `shutdown`.
     pub async fn stop(self) {
+        self.stop_checks.cancel();
         self.control.drain().await;
         if self.control.sessions().end_all(None, EndReason::Shutdown) > 0 {
             self.wait_for_sessions(END_TIME_MAX).await;

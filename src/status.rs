@@ -151,6 +151,7 @@ mod tests {
             lease_ms: None,
             load: None,
             last_check: None,
+            check: None,
         }
     }
 

@@ -27,6 +27,8 @@ pub const CODES: &[(u16, &str, &str)] = &[
     (405, "method_not_allowed", "the endpoint does not answer this method; `Allow` names those that it does"),
     (408, "body_timeout", "the body was not complete in time"),
     (409, "group_ambiguous", "several groups have this port; `msg` names them"),
+    (409, "no_check", "the group has no check, or not for this server"),
+    (409, "not_checked", "the server is not checked now"),
     (409, "cannot_listen", "the port cannot be opened"),
     (409, "file_invalid", "the file on disk has mistakes; `errors` names all of them"),
     (409, "too_many_servers", "the group has as many servers as it may"),

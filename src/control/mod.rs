@@ -58,6 +58,8 @@ struct Shared {
     sessions: Arc<ProxySessionService>,
     counters: Arc<ProcessCounters>,
     is_ready: AtomicBool,
+    /// No server has to be checked before the process is ready.
+    is_checked_once: AtomicBool,
     /// What writes what heartbeats say has been told that there is something, and has not looked yet.
     has_unwritten: AtomicBool,
     /// Hash of the text that was last read for a reload, good or not, or that we wrote.
@@ -253,7 +255,15 @@ impl Control {
 
     /// True when every open group listens and the process is not draining: what `/ready` tells.
     pub fn is_ready(&self) -> bool {
-        self.shared.is_ready.load(Relaxed)
+        self.shared.is_ready.load(Relaxed) && self.is_checked_once()
+    }
+
+    /// True when every server has been checked that has to be before the process is ready. Once it is, it stays so.
+    fn is_checked_once(&self) -> bool {
+        let is_known = self.shared.is_checked_once.load(Relaxed);
+        let is_so = is_known || !self.groups().values().any(|group| group.is_check_awaited());
+        self.shared.is_checked_once.store(is_so, Relaxed);
+        is_so
     }
 
     /// Hash of the text that was last read, by which the watcher knows a change.

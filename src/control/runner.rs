@@ -81,6 +81,7 @@ impl Runner {
             sessions,
             counters: Arc::new(ProcessCounters::default()),
             is_ready: AtomicBool::new(false),
+            is_checked_once: AtomicBool::new(false),
             has_unwritten: AtomicBool::new(false),
             last_read: Arc::default(),
         });

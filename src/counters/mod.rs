@@ -124,6 +124,8 @@ pub struct GroupCounters {
     pub session_time: Histogram,
     /// True while leases that ran out are kept, because too many did so at once.
     pub is_self_preserving: AtomicBool,
+    /// It was said that plain connects get this proxy locked out by a server that speaks MySQL.
+    pub is_said_mysql: AtomicBool,
 }
 
 impl GroupCounters {
@@ -152,6 +154,7 @@ impl Default for GroupCounters {
             connect_time: Histogram::new(&CONNECT_BOUNDS),
             session_time: Histogram::new(&SESSION_BOUNDS),
             is_self_preserving: AtomicBool::default(),
+            is_said_mysql: AtomicBool::default(),
         }
     }
 }
@@ -164,6 +167,19 @@ pub struct ProcessCounters {
     is_last_reload_good: AtomicBool,
     reload_good_ms: AtomicU64,
     config_generation: AtomicU64,
+    /// The checks of servers.
+    pub checks: CheckCounters,
+}
+
+/// How the checks of servers are going, of all groups together.
+#[derive(Debug, Default)]
+pub struct CheckCounters {
+    /// Checks under way.
+    pub in_flight: AtomicU64,
+    /// How much too late the last one began, in microseconds.
+    pub late_us: AtomicU64,
+    /// Checks that had to wait for a place.
+    pub delayed: AtomicU64,
 }
 
 impl ProcessCounters {

@@ -57,7 +57,7 @@ impl EchoServer {
         self.life.is_some()
     }
 
-    /// Sessions it has accepted in all its lives.
+    /// Sessions it has had in all its lives.
     pub(super) fn sessions(&self) -> u64 {
         self.sessions.load(Relaxed)
     }
@@ -105,22 +105,29 @@ async fn accept(listener: TcpListener, number: usize, sessions: Arc<AtomicU64>, 
     loop {
         match listener.accept().await {
             Ok((client, _)) => {
-                sessions.fetch_add(1, Relaxed);
+                let sessions = Arc::clone(&sessions);
                 // A connection that breaks is the client's to notice.
-                life.spawn(async move { drop(echo(client, number).await) });
+                life.spawn(async move { drop(echo(client, number, &sessions).await) });
             }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-async fn echo(mut client: TcpStream, number: usize) -> std::io::Result<()> {
+async fn echo(mut client: TcpStream, number: usize, sessions: &AtomicU64) -> std::io::Result<()> {
     client.write_all(format!("server {number}\n").as_bytes()).await?;
     let mut buffer = vec![0; BUFFER_BYTES];
+    let mut is_session = false;
     loop {
         match client.read(&mut buffer).await? {
             0 => return client.shutdown().await,
-            len => client.write_all(&buffer[..len]).await?,
+            len => {
+                // The proxy tries a server by a connect without a byte.
+                if !std::mem::replace(&mut is_session, true) {
+                    sessions.fetch_add(1, Relaxed);
+                }
+                client.write_all(&buffer[..len]).await?;
+            }
         }
     }
 }

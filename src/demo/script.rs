@@ -114,8 +114,15 @@ impl Script<'_> {
         let clients = clients.as_ref().context("no clients")?;
         clients.next_phase("killed", servers[0].kill()).await;
         clients.open_long_session();
-        let gone = |answer: &Value| answer["groups"][0]["servers_online"] == SERVERS - 1;
-        self.until("the lease of server 1 runs out", "/group-list.do", gone).await?;
+        let (addr, group) = (self.stage.servers[0].addr().to_string(), self.port());
+        // It is passed over from the first refused connect on; only when its lease is over is it out of the list.
+        let is_silent =
+            |server: &Value| server["cause"].as_str().is_some_and(|cause| cause.starts_with("no heartbeat"));
+        let gone = |answer: &Value| {
+            let mut servers = answer["servers"].as_array().into_iter().flatten();
+            servers.any(|server| server["addr"] == *addr && is_silent(server))
+        };
+        self.until("the lease of server 1 runs out", &format!("/worker-list.do?group={group}"), gone).await?;
         let phase = self.flow().await?;
         let counters = self.stage.admin.counters().await?;
         self.screen.say(&format!(
@@ -172,7 +179,7 @@ impl Script<'_> {
         self.screen.headline("5. Server 1 comes back");
         let (admin, group) = (self.stage.admin, self.port());
         self.stage.servers[0].start(admin, group).await?;
-        // It is passed over for as long as it is suspect for the connects it refused.
+        // It is passed over until the proxy has found out that it answers again.
         let addr = self.stage.servers[0].addr().to_string();
         let is_back = |answer: &Value| {
             let mut servers = answer["servers"].as_array().into_iter().flatten();

@@ -34,6 +34,18 @@ impl Field for usize {
     }
 }
 
+impl Field for u32 {
+    fn show(&self, name: &'static str, to: &mut Visitor<'_>) {
+        to.number(name, *self);
+    }
+}
+
+impl Field for f64 {
+    fn show(&self, name: &'static str, to: &mut Visitor<'_>) {
+        to.fraction(name, *self);
+    }
+}
+
 /// In milliseconds.
 impl Field for Duration {
     fn show(&self, name: &'static str, to: &mut Visitor<'_>) {

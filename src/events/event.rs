@@ -86,6 +86,51 @@ kinds! {
             "suspect_ms" suspect_for: Duration,
         }
 
+        /// A check of it failed, and it is up so far.
+        INFO "check failed"
+        CheckFailed {
+            /// Why.
+            "check.error" error: Box<str>,
+            /// What the check did.
+            "check.kind" kind: &'static str,
+            /// How long it took.
+            "check.ms" ms: f64,
+            /// Failures in a row.
+            "check.fails" fails: u32,
+            /// After how many it is down.
+            "check.fall" fall: u32,
+        }
+
+        /// Another check of it failed.
+        DEBUG "check failed again"
+        CheckFailedAgain {
+            /// Why.
+            "check.error" error: Box<str>,
+            /// What the check did.
+            "check.kind" kind: &'static str,
+            /// How long it took.
+            "check.ms" ms: f64,
+            /// Failures in a row.
+            "check.fails" fails: u32,
+            /// After how many it is down.
+            "check.fall" fall: u32,
+        }
+
+        /// Checks find it down and up again too often.
+        WARN "server is flapping"
+        Flapping {
+            /// How often within a minute.
+            "transitions" transitions: usize,
+        }
+
+        /// It is to be checked from now on.
+        DEBUG "server is checked"
+        CheckWanted
+
+        /// Somebody wants to know now whether it passes.
+        DEBUG "check asked for"
+        CheckAsked
+
         /// Its lease has run out and is kept.
         DEBUG "lease kept"
         LeaseKept
@@ -146,6 +191,10 @@ kinds! {
             "reason" reason: &'static str,
         }
 
+        /// A server speaks MySQL, which locks out who only connects.
+        WARN "a tcp check gets this proxy locked out by MySQL: use kind mysql"
+        ChecksLockOut
+
         /// Its servers lead back to it.
         WARN "the group's servers lead back to it: ending the sessions that come round"
         Loops
@@ -178,6 +227,13 @@ kinds! {
             "sessions_max" sessions_max: u64,
             /// The file.
             "config" config: Box<str>,
+        }
+
+        /// Checks have found more than the log has lines for.
+        INFO "more was found by checks"
+        MoreChecked {
+            /// Lines that were left out.
+            "lines" lines: u64,
         }
 
         /// It accepts nobody and waits for its sessions.

@@ -14,6 +14,7 @@ mod config;
 mod declare;
 mod event;
 mod fields;
+mod limit;
 mod policy;
 mod queue;
 mod session;
@@ -31,6 +32,7 @@ pub use bus::{CHANGES_MAX, Published, Received, SESSIONS_MAX, Subscription};
 pub use config::ConfigEvent;
 pub use event::{Event, GroupChange, ProcessEvent, ServerChange};
 pub use fields::{Value, Visitor};
+pub use limit::LineLimit;
 pub use policy::PolicyEvent;
 #[cfg(test)]
 pub(crate) use queue::SHARD_ENTRIES_MAX;
@@ -44,6 +46,16 @@ pub fn publish(event: Event) {
     let published = bus::CHANGES.send(event, at);
     if QUEUE.takes(level) {
         QUEUE.push_entry(Entry { at, what: What::Published(published) });
+    }
+}
+
+/// As [`publish`]; the log leaves the event out when it has no more room for such lines.
+pub fn publish_within(limit: &LineLimit, now_ms: u64, event: Event) {
+    let level = event.level();
+    if QUEUE.takes(level) && limit.has_room(now_ms) {
+        publish(event);
+    } else {
+        bus::CHANGES.send(event, SystemTime::now());
     }
 }
 

@@ -1,13 +1,16 @@
 //! One server of a group, online or not.
 //!
-//! It is online while one of its claims is live and no verdict is against it. The verdicts are the operator's state, a
-//! name that does not resolve, a failed connect, and a full server. [`Member::offline`] is the one place that weighs
-//! them.
+//! It is online while one of its claims is live and no verdict is against it. The verdicts are the operator's state, failed
+//! checks, a name that does not resolve, a failed connect, and a full server. [`Member::offline`] is the one place that
+//! weighs them.
+
+mod checking;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::check::{CheckState, GroupCheck};
 use super::claim::{Claim, Claims, Standing};
 use super::lease::Lease;
 use super::offline::Offline;
@@ -18,9 +21,21 @@ use crate::base::label::GroupLabel;
 use crate::base::text::one_line;
 use crate::events::{self, Event, ServerChange};
 use crate::server::{Live, Origin, Server, ServerId, ServerSettings, State};
+pub(crate) use checking::CHECK_LINES;
+pub(super) use checking::Checked;
 
 /// The longest reason why a name is not resolved that is shown, in characters.
 const REASON_CHARS_MAX: usize = 200;
+
+/// What the members of a group have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Common {
+    pub(super) label: GroupLabel,
+    /// How servers are checked, unless they say otherwise.
+    pub(super) check: Option<GroupCheck>,
+    /// The group accepts clients.
+    pub(super) is_open: bool,
+}
 
 /// The shortest pause between two tries of a server whose lease is kept.
 const TRY_PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -44,8 +59,12 @@ pub(super) struct Member {
     pub(super) claims: Claims,
     /// Why its name has no address, while it has none.
     unresolved: Option<Arc<str>>,
+    /// What checks have found; `None` for a server that is not to be checked.
+    check: Option<Box<CheckState>>,
     /// Policies have been told that they see it.
     is_told_shown: bool,
+    /// Whoever checks has been told to.
+    is_told_checked: bool,
     /// Made when a heartbeat first says more than that the server is there.
     said: Option<Box<SaidKeeper>>,
 }
@@ -56,7 +75,15 @@ impl Member {
         let addresses = settings.addr.literal().map_or(addresses, |addr| vec![addr]);
         let unresolved = addresses.is_empty().then(|| "it is being resolved".into());
         let server = Arc::new(Server { id, settings, live: Arc::new(Live::new(addresses)) });
-        Self { server, claims: Claims::default(), unresolved, is_told_shown: false, said: None }
+        Self {
+            server,
+            claims: Claims::default(),
+            unresolved,
+            check: None,
+            is_told_shown: false,
+            is_told_checked: false,
+            said: None,
+        }
     }
 
     /// Why the server gets no clients now; `None` while it is online.
@@ -73,6 +100,9 @@ impl Member {
         let outage = self.server.live.outage();
         if let (true, Some(outage)) = (self.is_kept(), &outage) {
             return Some(Offline::Unanswered(Arc::clone(outage)));
+        }
+        if let Some(why) = self.check.as_ref().and_then(|check| check.why_down()) {
+            return Some(Offline::Down(why));
         }
         if let Some(why) = &self.unresolved {
             return Some(Offline::Unresolved(Arc::clone(why)));
@@ -94,44 +124,51 @@ impl Member {
     }
 
     /// Makes a change and publishes it; true when policies begin or cease to see the server.
-    pub(super) fn change(&mut self, group: &GroupLabel, change: impl FnOnce(&mut Self)) -> bool {
+    pub(super) fn change(&mut self, common: &Common, change: impl FnOnce(&mut Self)) -> bool {
         change(self);
-        self.tell_change(group)
+        self.tell_change(common)
     }
 
     /// Publishes that policies have begun or ceased to see the server since they were told last, if so; true when they
     /// have. All such events are published here.
-    pub(super) fn tell_change(&mut self, group: &GroupLabel) -> bool {
+    pub(super) fn tell_change(&mut self, common: &Common) -> bool {
+        self.follow_check(common);
         let hidden = self.hidden();
         let changed = hidden.is_none() != self.is_told_shown;
         if changed {
             self.is_told_shown = hidden.is_none();
-            self.tell(group, hidden.as_ref());
+            self.tell(common, self.change_to(hidden.as_ref()));
         }
         changed
     }
 
     /// Publishes that the server has left the group, if policies saw it; true when they did.
-    pub(super) fn tell_removed(&self, group: &GroupLabel) -> bool {
+    pub(super) fn tell_removed(&self, common: &Common) -> bool {
         if self.is_told_shown {
-            self.tell(group, Some(&Offline::Removed));
+            self.tell(common, self.change_to(Some(&Offline::Removed)));
         }
         self.is_told_shown
     }
 
     /// Publishes that the lease has run out and is kept.
-    pub(super) fn tell_kept(&self, group: &GroupLabel) {
-        let (group, addr) = (group.clone(), self.server.settings.addr.shared());
-        events::publish(Event::Server { group, addr, change: ServerChange::LeaseKept });
+    pub(super) fn tell_kept(&self, common: &Common) {
+        self.tell(common, ServerChange::LeaseKept);
     }
 
-    fn tell(&self, group: &GroupLabel, hidden: Option<&Offline>) {
-        let change = match hidden {
+    fn change_to(&self, hidden: Option<&Offline>) -> ServerChange {
+        match hidden {
             None if self.server.live.is_untried() => ServerChange::Untried,
             None => ServerChange::Online,
             Some(cause) => ServerChange::Offline { cause: cause.to_string().into() },
-        };
-        events::publish(Event::Server { group: group.clone(), addr: self.server.settings.addr.shared(), change });
+        }
+    }
+
+    fn tell(&self, common: &Common, change: ServerChange) {
+        events::publish(self.event(common, change));
+    }
+
+    fn event(&self, common: &Common, change: ServerChange) -> Event {
+        Event::Server { group: common.label.clone(), addr: self.server.settings.addr.shared(), change }
     }
 
     /// Takes what the file says of the server; what is known of it stays.
@@ -234,9 +271,7 @@ impl Member {
         if !may_serve || !(is_suspect || self.is_kept()) {
             return None;
         }
-        let mut addresses = live.addresses().to_vec();
-        let preferred = live.preferred().min(addresses.len().saturating_sub(1));
-        addresses[..=preferred].rotate_right(1);
+        let addresses = live.addresses_in_order();
         let pause_max = match is_suspect {
             true => settings.recheck_max,
             false => settings.heartbeat_timeout.max(TRY_PAUSE_MIN),
@@ -272,7 +307,8 @@ impl Member {
             untried: live.is_untried(),
             lease_ms: is_leased.then(|| lease.map_or(0, |lease| lease.left_ms(now_ms))),
             load: lease.and_then(|lease| lease.load),
-            last_check: None,
+            last_check: self.check.as_ref().and_then(|check| check.view(now_ms)),
+            check: self.check.as_ref().map(|check| check.figures()),
         }
     }
 }

@@ -10,9 +10,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::check::{CheckResult, CheckTarget, GroupCheck};
 use super::claim::{Claim, Standing};
 use super::lease::{Keeper, Lease, LeaseCheck};
-use super::member::{Member, Target};
+use super::member::{Checked, Common, Member, Target};
 use super::offline::Offline;
 use super::said::{Caller, Said, SaidKeeper, Verdict};
 use super::settings::GroupSettings;
@@ -23,7 +24,7 @@ use crate::policy::{IBalancePolicy, ServerSet};
 use crate::server::{Origin, Server, ServerAddr, ServerId, ServerSettings};
 
 pub(super) struct Members {
-    group: GroupLabel,
+    common: Common,
     list: Vec<Member>,
     by_addr: HashMap<ServerAddr, usize>,
     /// Prepared for no servers. The policies of the tiers are made from it and share its counters.
@@ -40,9 +41,9 @@ impl std::fmt::Debug for Members {
 }
 
 impl Members {
-    pub(super) fn new(group: GroupLabel, policy: Arc<dyn IBalancePolicy>) -> Self {
+    pub(super) fn new(label: GroupLabel, policy: Arc<dyn IBalancePolicy>) -> Self {
         Self {
-            group,
+            common: Common { label, check: None, is_open: false },
             list: Vec::new(),
             by_addr: HashMap::new(),
             policy,
@@ -50,6 +51,12 @@ impl Members {
             generation: 0,
             next_id: ServerId(1),
         }
+    }
+
+    /// Takes those of the group's settings that members follow. They do so when they are told of a change next.
+    pub(super) fn set_common(&mut self, settings: &GroupSettings) {
+        self.common.check = settings.check.as_ref().map(GroupCheck::new);
+        self.common.is_open = settings.open;
     }
 
     /// Takes another policy.
@@ -60,7 +67,7 @@ impl Members {
     /// Takes the file's list. Servers that stay keep what is known of them. A server that is no longer in the list
     /// stays, at the end, while another claim to it is live.
     pub(super) fn merge(&mut self, servers: Vec<ServerSettings>, now_ms: u64, timeout: Duration) {
-        let group = self.group.clone();
+        let common = self.common.clone();
         let mut old: HashMap<ServerAddr, Member> = std::mem::take(&mut self.list)
             .into_iter()
             .map(|member| (member.server.settings.addr.clone(), member))
@@ -71,7 +78,7 @@ impl Members {
         for settings in servers {
             let mut member =
                 old.remove(&settings.addr).unwrap_or_else(|| self.new_member(settings.clone(), Vec::new()));
-            member.change(&group, |member| member.take_settings(settings, now_ms, timeout));
+            member.change(&common, |member| member.take_settings(settings, now_ms, timeout));
             self.list.push(member);
         }
         for mut member in forgotten {
@@ -80,7 +87,7 @@ impl Members {
             if member.claims.standing() == Standing::Live {
                 self.list.push(member);
             } else {
-                member.tell_removed(&group);
+                member.tell_removed(&common);
             }
         }
         self.index();
@@ -89,7 +96,7 @@ impl Members {
     /// Gives the servers that registered themselves in an earlier life of the process one whole lease, but for those
     /// whose lease had run out then. The file says so, unless more is `known`.
     pub(super) fn grant_leases(&mut self, known: &HashMap<ServerAddr, bool>, now_ms: u64, timeout: Duration) {
-        let group = self.group.clone();
+        let common = self.common.clone();
         for member in self.list.iter_mut().filter(|member| member.claims.is_remembered()) {
             let settings = &member.server.settings;
             let lease = match (known.get(&settings.addr), settings.silent) {
@@ -98,7 +105,7 @@ impl Members {
                 (Some(true), false) => Lease::ended(),
                 (_, true) => continue,
             };
-            member.change(&group, |member| member.claims.set(Claim::Heartbeat(lease)));
+            member.change(&common, |member| member.claims.set(Claim::Heartbeat(lease)));
         }
     }
 
@@ -115,7 +122,7 @@ impl Members {
         };
         let member = &mut self.list[at];
         let has_news = !member.claims.is_in_file() && member.server.settings != settings;
-        let is_changed = member.change(&self.group, |member| {
+        let is_changed = member.change(&self.common, |member| {
             member.claims.set(claim);
             if has_news {
                 member.set_settings(settings);
@@ -131,9 +138,9 @@ impl Members {
         };
         self.list[at].claims.withdraw(claim);
         if self.list[at].claims.standing() > Standing::Over {
-            return self.list[at].tell_change(&self.group);
+            return self.list[at].tell_change(&self.common);
         }
-        let was_shown = self.list.remove(at).tell_removed(&self.group);
+        let was_shown = self.list.remove(at).tell_removed(&self.common);
         self.index();
         was_shown
     }
@@ -141,7 +148,7 @@ impl Members {
     pub(super) fn remove(&mut self, addr: &ServerAddr) {
         if let Some(&at) = self.by_addr.get(addr) {
             let member = self.list.remove(at);
-            member.tell_removed(&self.group);
+            member.tell_removed(&self.common);
             self.index();
         }
     }
@@ -158,7 +165,7 @@ impl Members {
         if member.server.settings.origin != Origin::Heartbeat {
             return Some(false);
         }
-        Some(member.change(&self.group, |member| {
+        Some(member.change(&self.common, |member| {
             let lease = Lease::renewed(member.claims.lease(), now_ms, timeout, load);
             member.claims.set(Claim::Heartbeat(lease));
         }))
@@ -175,7 +182,7 @@ impl Members {
     ) -> Option<(Said, Verdict, bool)> {
         let member = &mut self.list[*self.by_addr.get(addr)?];
         let (news, verdict) = member.hear(said, caller, now_ms);
-        member.tell_change(&self.group);
+        member.tell_change(&self.common);
         Some((news.clone(), verdict, !news.is_empty()))
     }
 
@@ -185,7 +192,7 @@ impl Members {
             return false;
         };
         let is_other = self.list[at].change_said(change);
-        self.list[at].tell_change(&self.group);
+        self.list[at].tell_change(&self.common);
         is_other
     }
 
@@ -202,15 +209,15 @@ impl Members {
 
     /// Lets leases run out. `late_ms` is by how much the check comes too late.
     pub(super) fn check_leases(&mut self, now_ms: u64, late_ms: u64, timeout: Duration) -> LeaseCheck {
-        let group = self.group.clone();
+        let common = self.common.clone();
         let were_kept: Vec<bool> = self.list.iter().map(Member::is_kept).collect();
         let mut leases: Vec<&mut Lease> = self.list.iter_mut().filter_map(|it| it.claims.lease_mut()).collect();
-        let mut outcome = self.leases.check(&mut leases, now_ms, late_ms, timeout, &group);
+        let mut outcome = self.leases.check(&mut leases, now_ms, late_ms, timeout, &common.label);
         for (member, was_kept) in self.list.iter_mut().zip(were_kept) {
             if member.is_kept() && !was_kept {
-                member.tell_kept(&group);
+                member.tell_kept(&common);
             }
-            outcome.changed |= member.tell_change(&group);
+            outcome.changed |= member.tell_change(&common);
         }
         // A server that is no longer in the file goes with its lease.
         let count = self.list.len();
@@ -232,6 +239,39 @@ impl Members {
         self.list[*self.by_addr.get(addr)?].target(settings)
     }
 
+    /// The servers to be checked.
+    pub(super) fn check_targets(&self) -> impl Iterator<Item = CheckTarget> {
+        self.list.iter().filter_map(|member| member.check_target(&self.common))
+    }
+
+    /// How to check this server; `None` when it is not to be checked.
+    pub(super) fn check_target(&self, addr: &ServerAddr) -> Option<CheckTarget> {
+        self.list[*self.by_addr.get(addr)?].check_target(&self.common)
+    }
+
+    /// Takes the result of a check of the server with this id; `None` when it is no longer here.
+    pub(super) fn take_check(
+        &mut self,
+        addr: &ServerAddr,
+        id: ServerId,
+        result: CheckResult,
+        now_ms: u64,
+    ) -> Option<Checked> {
+        let member = self.member(addr).filter(|(member, _)| member.server.id == id);
+        member.and_then(|(member, common)| member.take_check(common, result, now_ms))
+    }
+
+    /// The member at this address, and what it shares with the others.
+    pub(super) fn member(&mut self, addr: &ServerAddr) -> Option<(&mut Member, &Common)> {
+        let at = *self.by_addr.get(addr)?;
+        Some((&mut self.list[at], &self.common))
+    }
+
+    /// True while the process is not ready before a server of the group was checked once.
+    pub(super) fn is_check_awaited(&self) -> bool {
+        self.list.iter().any(|member| member.is_check_awaited(&self.common))
+    }
+
     /// The server at this address.
     pub(super) fn server_at(&self, addr: &ServerAddr) -> Option<&Arc<Server>> {
         Some(&self.list[*self.by_addr.get(addr)?].server)
@@ -240,7 +280,7 @@ impl Members {
     /// Something outside of the list has become known of a server.
     pub(super) fn look_again(&mut self, addr: &ServerAddr) -> bool {
         let at = self.by_addr.get(addr);
-        at.is_some_and(|&at| self.list[at].tell_change(&self.group))
+        at.is_some_and(|&at| self.list[at].tell_change(&self.common))
     }
 
     pub(super) fn names(&self) -> Vec<(ServerAddr, Origin)> {
@@ -253,7 +293,7 @@ impl Members {
         let Some(&at) = self.by_addr.get(addr) else {
             return false;
         };
-        self.list[at].change(&self.group, |member| member.resolved(outcome))
+        self.list[at].change(&self.common, |member| member.resolved(outcome))
     }
 
     pub(super) fn settings_of(&self, addr: &ServerAddr) -> Option<ServerSettings> {

@@ -8,6 +8,7 @@
 //! and the file, comes through `control`, one change at a time ([`Group::apply`]). Observed state comes from `sources`
 //! at any moment, through the other methods.
 
+pub mod check;
 mod claim;
 mod explain;
 mod id;
@@ -19,6 +20,7 @@ mod outcome;
 mod said;
 mod settings;
 mod snapshot;
+mod trying;
 #[cfg(test)]
 mod tests;
 pub mod view;
@@ -43,6 +45,7 @@ pub use claim::Claim;
 pub use explain::{ExplainError, Explanation};
 pub use id::{GroupId, Listen, NAME_LEN_MAX, is_name};
 pub use lease::{Lease, LeaseCheck};
+pub(crate) use member::CHECK_LINES;
 pub use member::Target;
 pub use outcome::Outcome;
 pub use said::{Caller, Said};
@@ -92,6 +95,7 @@ impl Group {
         let (now_ms, timeout) = (clock::coarse_ms(), settings.heartbeat_timeout);
         let (id, label) = (settings.id(), settings.label());
         let mut members = Members::new(label.clone(), policy);
+        members.set_common(&settings);
         members.merge(servers, now_ms, timeout);
         members.grant_leases(known, now_ms, timeout);
         let snapshot = members.publish(settings);
@@ -148,6 +152,7 @@ impl Group {
     ) {
         let (now_ms, timeout) = (clock::coarse_ms(), settings.heartbeat_timeout);
         let mut members = self.members();
+        members.set_common(&settings);
         self.label.set_port(settings.listen.port());
         removed.iter().for_each(|addr| members.remove(addr));
         for Registration { server, addresses } in registered {
@@ -254,38 +259,6 @@ impl Group {
         }
         self.counters.is_self_preserving.store(check.preserving, Relaxed);
         check
-    }
-
-    /// The servers to be tried by a connect of the proxy's own: clients could not connect, or the lease is kept.
-    pub fn targets(&self) -> Vec<(ServerAddr, Target)> {
-        let members = self.members();
-        members.targets(&self.snapshot().settings)
-    }
-
-    /// How to try this server now; `None` when there is no need any more.
-    pub fn target(&self, addr: &ServerAddr) -> Option<Target> {
-        let members = self.members();
-        members.target(addr, &self.snapshot().settings)
-    }
-
-    /// Takes the outcome of a try that began at `since_ms`: the microseconds it took, or why it failed.
-    pub fn tried(&self, addr: &ServerAddr, outcome: Result<u64, &str>, since_ms: u64) {
-        let server = self.members().server_at(addr).map(Arc::clone);
-        let Some(server) = server else { return };
-        let now_ms = clock::coarse_ms();
-        match outcome {
-            Ok(micros) => self.tell_recovery(&server, server.live.answered(micros, now_ms)),
-            Err(why) => self.tell_suspicion(&server, why, server.live.probe_failed(why, since_ms, now_ms)),
-        }
-        self.look_again(addr);
-    }
-
-    /// Has to be called when clients could or could not connect to a server whose lease is kept: that decides then.
-    pub fn look_again(&self, addr: &ServerAddr) {
-        let mut members = self.members();
-        if members.look_again(addr) {
-            self.republish(&mut members);
-        }
     }
 
     /// Servers whose name has to be resolved, and how they came into the group.

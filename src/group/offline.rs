@@ -19,6 +19,8 @@ pub(super) enum Offline {
     Silent,
     /// Its lease has run out and is kept, and the last connect failed.
     Unanswered(Arc<Outage>),
+    /// Checks failed, or have not begun: this says which.
+    Down(Arc<str>),
     /// There is no address for its name, for this reason.
     Unresolved(Arc<str>),
     /// The last connect failed.
@@ -43,6 +45,7 @@ impl fmt::Display for Offline {
             Self::Maintained => f.write_str("in maintenance"),
             Self::Silent => f.write_str("no heartbeat within heartbeat_timeout"),
             Self::Unanswered(outage) => write!(f, "no heartbeat within heartbeat_timeout, and no answer: {outage}"),
+            Self::Down(why) => f.write_str(why),
             Self::Suspect(outage) => outage.fmt(f),
             Self::Unresolved(why) => write!(f, "its name is not resolved: {why}"),
             Self::Full(max) => write!(f, "holds max_sessions = {max} sessions"),

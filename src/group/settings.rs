@@ -1,7 +1,9 @@
 //! What is configured of a group besides its servers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::check::CheckSettings;
 use super::id::{GroupId, Listen};
 use crate::base::label::GroupLabel;
 use crate::policy::spec::PolicySpec;
@@ -31,6 +33,8 @@ pub struct GroupSettings {
     pub half_close_timeout: Duration,
     /// The lease of a server that registered itself.
     pub heartbeat_timeout: Duration,
+    /// How servers are checked; `None` when they are not.
+    pub check: Option<Arc<CheckSettings>>,
     /// The name; `None` for a group that is known by its port.
     pub name: Option<String>,
 }

@@ -22,6 +22,7 @@ impl GroupSettings {
             half_close_timeout: Duration::from_secs(30),
             heartbeat_timeout: Duration::from_secs(600),
             max_sessions: 0,
+            check: None,
             name: None,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::check::{CheckFigures, LastCheck};
 use crate::server::{Origin, State};
 
 /// A server as `worker-list.do` shows it.
@@ -43,8 +44,11 @@ pub struct ServerView {
     /// The load that the server's heartbeats report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<u32>,
-    /// The last health check; always null while no health check is configured.
-    pub last_check: Option<String>,
+    /// The last check; null where there was none.
+    pub last_check: Option<LastCheck>,
+    /// What is counted of its checks, where it is checked.
+    #[serde(skip)]
+    pub check: Option<CheckFigures>,
 }
 
 /// A server as `policy-explain.do` shows it.

@@ -33,14 +33,16 @@ pub(crate) async fn connect(addresses: &[SocketAddr], timeout: Duration) -> Opti
     last.map(Err)
 }
 
-/// Ends a connection so that the server sees no reset, whatever it was about to send.
-pub(crate) async fn end_in_order(mut stream: TcpStream) {
+/// Ends a connection so that the server sees no reset, whatever it was about to send. Answers what that was.
+pub(crate) async fn end_in_order(mut stream: TcpStream) -> Vec<u8> {
+    let mut said = Vec::new();
     // The connection ends in any case; how, only the server's log tells.
     let ending = async {
         stream.shutdown().await?;
-        tokio::io::copy(&mut stream.take(END_BYTES_MAX), &mut tokio::io::sink()).await
+        stream.take(END_BYTES_MAX).read_to_end(&mut said).await
     };
     let _ = tokio::time::timeout(END_WAIT, ending).await;
+    said
 }
 
 /// A connect to a free port of this machine may get that very port as its own and so meet itself.

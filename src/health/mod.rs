@@ -2,17 +2,23 @@
 //!
 //! The proxy itself tries servers by connects of its own, on a thread of its own, so that no client has to find out: those
 //! that clients could not reach, until they answer, and those whose lease is kept although their heartbeats have stopped
-//! (`probes`). What an outcome means for a server is its group's business.
+//! (`probes`); and those whose group wants them checked (`checks`). What an outcome means for a server is its group's
+//! business.
 
+mod checks;
 mod connect;
+mod plan;
 mod probes;
+mod tcp;
 
+pub(crate) use checks::IN_FLIGHT_MAX;
 use std::io;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::base::vital;
+use crate::counters::ProcessCounters;
 use crate::events;
 use crate::sources::Running;
 
@@ -21,9 +27,14 @@ use crate::sources::Running;
 /// # Errors
 ///
 /// The system refuses a thread, or what the thread waits with.
-pub(crate) fn start(running: Arc<Running>, stop: CancellationToken) -> io::Result<()> {
+pub(crate) fn start(running: Arc<Running>, counters: Arc<ProcessCounters>, stop: CancellationToken) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let changes = events::subscribe();
-    let run = move || runtime.block_on(probes::run(running, changes, stop));
+    let changes = [events::subscribe(), events::subscribe()];
+    let run = move || {
+        let [of_probes, of_checks] = changes;
+        let probing = probes::run(Arc::clone(&running), of_probes, stop.clone());
+        let checking = checks::run(running, counters, of_checks, stop);
+        runtime.block_on(async { tokio::join!(probing, checking) });
+    };
     vital::spawn("checks", None, run).map(drop)
 }

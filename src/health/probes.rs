@@ -5,8 +5,7 @@
 //! an address, however many groups have a server there. Which servers that are is learned from events; after a gap in
 //! them, every group is asked.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{connect, end_in_order};
+use super::plan::Plan;
 use crate::base::clock;
 use crate::events::{ConfigEvent, Event, Received, ServerChange, Subscription};
 use crate::group::{Group, GroupId, Target};
@@ -55,48 +55,59 @@ struct Tried {
 struct Prober {
     running: Arc<Running>,
     probes: HashMap<ServerAddr, Probe>,
-    /// When which server is due; an entry that no longer fits its probe is passed over.
-    queue: BinaryHeap<Reverse<(Instant, ServerAddr)>>,
+    plan: Plan<ServerAddr>,
     connects: JoinSet<Tried>,
     /// Connections that are being ended: the groups need not wait for that.
-    ends: JoinSet<()>,
+    ends: JoinSet<Vec<u8>>,
 }
 
 /// Tries servers until `stop`.
 pub(super) async fn run(running: Arc<Running>, mut changes: Subscription, stop: CancellationToken) {
-    let (probes, queue) = (HashMap::new(), BinaryHeap::new());
-    let mut prober = Prober { running, probes, queue, connects: JoinSet::new(), ends: JoinSet::new() };
+    let (probes, plan) = (HashMap::new(), Plan::new());
+    let mut prober = Prober { running, probes, plan, connects: JoinSet::new(), ends: JoinSet::new() };
     prober.look_everywhere();
     loop {
         prober.start_due();
         let next = prober.next_due();
         tokio::select! {
             () = stop.cancelled() => return,
-            received = changes.next() => prober.take(received),
+            received = changes.next() => prober.take(received, &mut changes),
             Some(done) = prober.connects.join_next() => {
                 prober.tried(done.expect("a connect neither panics nor is aborted"));
             }
-            Some(ended) = prober.ends.join_next() => ended.expect("an end neither panics nor is aborted"),
+            Some(ended) = prober.ends.join_next() => drop(ended.expect("an end neither panics nor is aborted")),
             () = tokio::time::sleep_until(next) => {}
         }
     }
 }
 
 impl Prober {
-    fn take(&mut self, received: Received) {
+    fn take(&mut self, received: Received, changes: &mut Subscription) {
         let event = match &received {
             Received::Event(published) => &published.event,
-            Received::Gap(_) => return self.look_everywhere(),
+            Received::Gap(_) => {
+                // One look sees all that was missed, and all that has come since.
+                while changes.try_next().is_some() {}
+                return self.look_everywhere();
+            }
         };
         match event {
-            Event::Server { group, addr, change: ServerChange::Suspect { .. } | ServerChange::LeaseKept } => {
+            // One that was suspect when it went, and is back, is so still.
+            Event::Server {
+                group,
+                addr,
+                change:
+                    ServerChange::Suspect { .. } | ServerChange::LeaseKept | ServerChange::Online | ServerChange::Untried,
+            } => {
                 let groups = self.running.groups.load();
                 // A label belongs to one group, whatever that is called now.
                 let group = groups.iter().find(|(_, known)| known.label().is_same(group));
-                if let (Some((id, group)), Ok(addr)) = (group, addr.parse()) {
+                if let (Some((id, group)), Ok(addr)) = (group, addr.parse::<ServerAddr>()) {
                     // A lease that is kept depends on what clients have met.
                     group.look_again(&addr);
-                    self.note(id, group, addr);
+                    if group.target(&addr).is_some() {
+                        self.note(id, group, addr);
+                    }
                 }
             }
             // Servers and settings may have become others.
@@ -120,7 +131,7 @@ impl Prober {
     fn note(&mut self, id: &GroupId, group: &Arc<Group>, addr: ServerAddr) {
         let probe = self.probes.entry(addr.clone()).or_insert_with(|| {
             let due = Instant::now() + FIRST_PAUSE;
-            self.queue.push(Reverse((due, addr)));
+            self.plan.add(due, addr);
             Probe { groups: BTreeMap::new(), pause: FIRST_PAUSE, due: Some(due) }
         });
         probe.groups.insert(id.clone(), Arc::clone(group));
@@ -129,8 +140,8 @@ impl Prober {
     /// Starts the connects that are due, as far as there is room.
     fn start_due(&mut self) {
         let now = Instant::now();
-        while self.has_room() && self.queue.peek().is_some_and(|Reverse((due, _))| *due <= now) {
-            let Some(Reverse((due, addr))) = self.queue.pop() else { return };
+        while self.has_room() {
+            let Some((due, addr)) = self.plan.take_due(now) else { return };
             if self.probes.get(&addr).is_some_and(|probe| probe.due == Some(due)) {
                 self.start(addr);
             }
@@ -180,7 +191,7 @@ impl Prober {
         let due = Instant::now() + pause.min(pause_max).mul_f64(1.0 - 0.1 * fastrand::f64());
         probe.pause = (probe.pause * 2).min(pause_max);
         probe.due = Some(due);
-        self.queue.push(Reverse((due, addr)));
+        self.plan.add(due, addr);
     }
 
     fn has_room(&self) -> bool {
@@ -189,8 +200,8 @@ impl Prober {
 
     /// When something is due next, if there is room for it.
     fn next_due(&self) -> Instant {
-        let first = self.queue.peek().filter(|_| self.has_room());
-        first.map_or_else(|| Instant::now() + IDLE, |Reverse((due, _))| *due)
+        let first = self.plan.first().filter(|_| self.has_room());
+        first.unwrap_or_else(|| Instant::now() + IDLE)
     }
 }
 

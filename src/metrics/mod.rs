@@ -21,7 +21,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::control::Control;
-use crate::counters::{EndReason, FaultKind, GroupCounters, Histogram, ModuleCounters, ProcessCounters};
+use crate::counters::{CheckCounters, EndReason, FaultKind, GroupCounters, Histogram, ModuleCounters, ProcessCounters};
 use crate::group::GroupId;
 use crate::group::view::ServerView;
 use crate::policy::wasm::view::{ModuleState, ModuleView};
@@ -190,7 +190,31 @@ impl Scrape {
         let errors = self.per_server(|server| Some(server.connect_errors));
         families.counter("server_connect_errors", "Failed attempts to connect to the server", errors)?;
         let lease = self.per_server(|server| server.lease_ms.map(as_seconds));
-        families.gauge("server_lease_seconds", "What is left of the server's lease", lease)
+        families.gauge("server_lease_seconds", "What is left of the server's lease", lease)?;
+        self.checks(families)
+    }
+
+    fn checks(&self, families: &mut Families<'_>) -> fmt::Result {
+        let results = self.groups().flat_map(|(id, group)| {
+            let checked = group.servers.iter().filter_map(move |server| Some((id, server, server.check?)));
+            checked.flat_map(|(id, server, check)| {
+                [("pass", check.passed), ("fail", check.failed)].map(|(result, count)| {
+                    (vec![("group", id), ("server", server.addr.as_str()), ("result", result)], count)
+                })
+            })
+        });
+        families.counter("server_checks", "Checks of the server, by result", results)?;
+        let up = self.per_server(|server| server.check.map(|check| u64::from(check.is_up)));
+        families.gauge("server_check_up", "1 while checks find the server up", up)?;
+        let seconds = self.per_server(|server| server.check.map(|check| check.seconds));
+        families.gauge("server_check_seconds", "How long the last check of the server took", seconds)?;
+        let transitions = self.per_server(|server| server.check.map(|check| check.transitions));
+        families.counter("server_transitions", "How often checks found it down, or up again", transitions)?;
+        let CheckCounters { in_flight, late_us, delayed } = &self.process.checks;
+        families.gauge("checks_in_flight", "Checks under way", single(in_flight.load(Relaxed)))?;
+        let late = late_us.load(Relaxed) as f64 / 1e6;
+        families.gauge("checks_late_seconds", "How much too late the last check began", single(late))?;
+        families.counter("checks_delayed", "Checks that waited for a place", single(delayed.load(Relaxed)))
     }
 
     fn modules(&self, families: &mut Families<'_>) -> fmt::Result {

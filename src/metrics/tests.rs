@@ -23,6 +23,7 @@ fn server(addr: &str) -> ServerView {
         lease_ms: Some(2_500),
         load: None,
         last_check: None,
+        check: None,
     }
 }
 

@@ -242,6 +242,16 @@ impl Live {
         self.addresses.load_full()
     }
 
+    /// The addresses, the one that answered last first and the others as they are.
+    pub fn addresses_in_order(&self) -> Vec<SocketAddr> {
+        let mut addresses = self.addresses().to_vec();
+        let preferred = self.preferred();
+        if preferred < addresses.len() {
+            addresses[..=preferred].rotate_right(1);
+        }
+        addresses
+    }
+
     /// True when one of its addresses is this machine's own.
     pub fn is_here(&self) -> bool {
         self.has_flag(flag::IS_HERE)

@@ -12,6 +12,7 @@ mod outage;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 pub use addr::{ADDR_LEN_MAX, AddrError, ServerAddr};
@@ -77,6 +78,18 @@ impl Origin {
     }
 }
 
+/// How a server is checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerCheck {
+    /// As its group says.
+    #[default]
+    AsGroup,
+    /// Never: it counts as one that passes.
+    Never,
+    /// As its group says, at this port.
+    Port(NonZeroU16),
+}
+
 /// The settings of a server. Those that every session needs come first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -95,6 +108,8 @@ pub struct ServerSettings {
     pub addr: ServerAddr,
     /// Share of new sessions, within [`WEIGHT_RANGE`].
     pub weight: u32,
+    /// How it is checked, where its group has checks.
+    pub check: ServerCheck,
     /// Free-form facts for policies and people: zone, rack, version.
     pub labels: BTreeMap<String, String>,
     /// Its name, if it has one. One pointer wide, so that a server keeps to its cache lines.
@@ -106,7 +121,8 @@ impl ServerSettings {
     pub fn new(addr: ServerAddr, origin: Origin) -> Self {
         let (state, labels) = (State::Ready, BTreeMap::new());
         let (weight, backup, max_sessions, silent) = (1, false, 0, false);
-        Self { addr, weight, backup, max_sessions, state, labels, origin, silent, name: None }
+        let check = ServerCheck::AsGroup;
+        Self { addr, weight, check, backup, max_sessions, state, labels, origin, silent, name: None }
     }
 }
 

@@ -13,6 +13,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("/worker-keepalive.do", "group=8081&server=127.0.0.1:9002&weight=3&zone=east"),
     ("/worker-list.do", "group=8081"),
     ("/worker-remove.do", "group=8081&server=127.0.0.1:9002"),
+    ("/worker-check.do", "group=8081&server=127.0.0.1:9001"),
     ("/worker-state.do", "group=8081&server=127.0.0.1:9001&state=drain"),
     ("/group-open.do", "group=8082&policy=least_sessions"),
     ("/group-close.do", "group=8082&sessions=close"),
@@ -70,7 +71,8 @@ The answers below come from a proxy with this file, one server and one client:
 {
   \"admin\": { \"listen\": \"127.0.0.1:8080\" },
   \"groups\": [
-    { \"listen\": \"127.0.0.1:8081\", \"policy\": \"round_robin\", \"servers\": [\"127.0.0.1:9001\"] }
+    { \"listen\": \"127.0.0.1:8081\", \"policy\": \"round_robin\", \"check\": { \"kind\": \"tcp\", \"interval\": \"1h\" },
+      \"servers\": [\"127.0.0.1:9001\"] }
   ]
 }
 ```
@@ -98,6 +100,11 @@ fn normalise(value: &mut Value) {
                 match name.as_str() {
                     "lease_ms" | "ttl_ms" => *value = json!(10_000),
                     "age_ms" => *value = json!(1_204),
+                    "ms" => *value = json!(0.4),
+                    "next_ms" => *value = json!(3_598_796),
+                    "passes" => *value = json!(1),
+                    // The first check of the proxy's own may have come by now.
+                    "last_check" => *value = Value::Null,
                     "idle_ms" => *value = json!(803),
                     "connect_latency_us" if value.as_u64() != Some(0) => *value = json!(85),
                     "client" => *value = json!("127.0.0.1:51234"),
@@ -161,7 +168,8 @@ fn the_document_of_the_admin_port_is_what_a_running_proxy_answers() {
         r#"{{
   "admin": {{ "listen": "127.0.0.1:{admin}" }},
   "groups": [
-    {{ "listen": "127.0.0.1:{group}", "policy": "round_robin", "servers": ["{}"] }}
+    {{ "listen": "127.0.0.1:{group}", "policy": "round_robin", "check": {{ "kind": "tcp", "interval": "1h" }},
+      "servers": ["{}"] }}
   ]
 }}
 "#,

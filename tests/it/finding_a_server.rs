@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Client, Ended, FakeServer, Group, Setup, TestProxy, echo, eventually, swallow, wait_for};
+use crate::support::{
+    Client, Ended, FakeServer, Group, Setup, TestProxy, echo, eventually, let_pass, swallow, wait_for,
+};
 
 /// Which of the servers of [`FakeServer::banner`] a new client gets.
 fn banner_of(proxy: &TestProxy) -> String {
@@ -122,6 +124,18 @@ fn a_server_that_is_back_gets_clients_again() {
     let recovered = proxy.log.wait_for("it is told", |line| line["message"] == "server recovered");
     assert!(recovered["suspect_ms"].as_u64().unwrap() >= 200, "{recovered}");
     assert_eq!(proxy.log.with_message("server online").len(), 2, "both have been reached");
+}
+
+#[test]
+fn a_server_that_was_suspect_when_it_was_taken_away_is_tried_when_it_returns() {
+    let (first, second) = (FakeServer::refusing(), FakeServer::banner("2"));
+    let proxy = TestProxy::start(Group::new("ha", &[&first, &second]));
+    assert_eq!(banner_of(&proxy), "2");
+    proxy.set_state(first.addr, "maint");
+    let_pass(Duration::from_millis(700), "until the proxy would have tried it, were it not away");
+    first.listens_from_now_on(|client, _| swallow(client));
+    proxy.set_state(first.addr, "ready");
+    eventually("the proxy has tried it", || proxy.server(first.addr)["suspect"] == false);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod admin_observe;
 mod admin_requests;
 mod admin_workers;
 mod bytes;
+mod checks;
 mod command_line;
 mod command_line_policy;
 mod config_churn;

@@ -35,6 +35,9 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint!(Change Both "worker-remove.do" servers::remove { servers::Remove }
         "Takes a server out of its group. Its sessions go on. With the register token only a server that registered \
          itself can be taken out."),
+    endpoint!(Change Operators "worker-check.do" servers::check { servers::CheckNow }
+        "Checks a server now, waits for the result and counts it like any other. `ok` is true when that was done; `check` says \
+         what came of it."),
     endpoint!(Change Operators "worker-state.do" servers::set_state { servers::SetState }
         "Sets what an operator wants of a server: with `drain` and `maint` it gets no new sessions, and those that it \
          has go on."),

@@ -1,5 +1,7 @@
 //! The servers of a group: heartbeats, lists, and what an operator wants of a server.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use warp::http::StatusCode;
 
@@ -9,11 +11,15 @@ use crate::admin::guard::Rights;
 use crate::admin::params::params;
 use crate::admin::reply::{Answer, Nothing, Refusal, Routine, granted};
 use crate::base::text::echo;
-use crate::control::{GroupParam, KeepaliveOutcome};
+use crate::control::{ChangeError, GroupParam, KeepaliveOutcome};
 use crate::group::Said;
+use crate::group::check::LastCheck;
 use crate::group::view::ServerView;
 use crate::server::{Origin, State};
 use crate::sources::heartbeat;
+
+/// How long a check may take that was asked for, with its place in the queue.
+const CHECK_WAIT: Duration = Duration::from_secs(65);
 
 params! {
     struct Keepalive {
@@ -57,6 +63,20 @@ params! {
         /// What is wanted of it.
         state: Wanted,
     }
+}
+
+params! {
+    struct CheckNow {
+        /// The group.
+        group: GroupParam,
+        /// The server.
+        server: Server,
+    }
+}
+
+#[derive(Serialize)]
+struct Checked {
+    check: Option<LastCheck>,
 }
 
 #[derive(Serialize)]
@@ -120,6 +140,29 @@ pub(super) async fn remove(call: Call, params: Remove) -> Answer {
     }
     control.remove_server(group.id(), &params.server.0).await?;
     Ok(granted("removed; its sessions go on", Nothing {}))
+}
+
+pub(super) async fn check(call: Call, params: CheckNow) -> Answer {
+    let group = call.control().group(&params.group)?;
+    let addr = &params.server.0;
+    let unknown = || ChangeError::ServerNotFound { group: group.id().clone(), server: addr.clone() };
+    group.server(addr).ok_or_else(unknown)?;
+    let refuse = |code, msg: &str| Refusal::new(StatusCode::CONFLICT, code, msg.to_owned());
+    let asked =
+        group.ask_check(addr).ok_or_else(|| refuse("no_check", "the group has no check, or not for this server"))?;
+    let not_checked = || {
+        refuse(
+            "not_checked",
+            "the server is in maintenance, silent or unresolved, or its group is closed: it is not checked now",
+        )
+    };
+    group.check_target(addr).ok_or_else(not_checked)?;
+    // A server that leaves meanwhile takes the other end with it.
+    tokio::time::timeout(CHECK_WAIT, asked).await.ok().and_then(Result::ok).ok_or_else(not_checked)?;
+    let check = group.server(addr).ok_or_else(unknown)?.last_check;
+    let error = check.as_ref().and_then(|check| check.error.as_deref());
+    let msg = error.map_or_else(|| "passed".to_owned(), |error| format!("failed: {error}"));
+    Ok(granted(&msg, Checked { check }))
 }
 
 pub(super) async fn set_state(call: Call, params: SetState) -> Answer {

@@ -7,13 +7,14 @@ use jsonc_parser::ast::Value;
 use jsonc_parser::common::Ranged;
 use serde_json::json;
 
+use super::check::check_check;
 use super::server::server_text;
 use super::{MINUTE_MS, YEAR_MS};
 use crate::config::declare::{Fields, settings};
 use crate::config::key::{Change, Describe, Effect, Kind, Style, Table, keys};
 use crate::config::kinds::{
-    Time, elements, key_schema, name, object_schema, object_text, optional, policy, server_address, sockets, switch,
-    time, time_or_zero, whole, wrong,
+    Time, elements, key_schema, name, object_schema, object_text, optional, policy, section_with, server_address,
+    shared, sockets, switch, time, time_or_zero, whole, wrong,
 };
 use crate::config::object::Object;
 use crate::config::problem::Place;
@@ -54,6 +55,8 @@ settings! {
         /// A server that failed to answer is tried by the proxy itself, first after 250 ms and then less and less often,
         /// but at least this often, until it answers; clients are sent elsewhere meanwhile.
         recheck_max as time(250, MINUTE_MS) => Duration::from_secs(2), AtOnce;
+        /// How the group's servers are checked; null for no checks.
+        check as optional(shared(section_with(check_check))), AtOnce;
         /// A session ends when neither side has sent anything for so long; 0s for never.
         idle_timeout as IDLE_TIMEOUT => Duration::from_secs(600), AtOnce;
         /// A session ends when one side has finished and the other is silent for so long; 0s for never.

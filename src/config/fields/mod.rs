@@ -4,6 +4,7 @@
 //! they are used, the others here. Conditions between values are left to `check`.
 
 mod admin;
+mod check;
 mod group;
 mod log;
 mod module;

@@ -1,12 +1,19 @@
 //! The keys of a server that is written as an object.
 
+use std::num::NonZeroU16;
 use std::sync::{Arc, LazyLock};
 
+use jsonc_parser::ast::Value;
+use jsonc_parser::common::Ranged;
+use serde_json::json;
+
 use crate::config::declare::{Fields, settings};
-use crate::config::key::Style;
-use crate::config::kinds::{labels, name, optional, server_address, switch, whole, word};
+use crate::config::key::{Describe, Kind, Style};
+use crate::config::kinds::{labels, name, optional, section, server_address, switch, whole, word, wrong};
+use crate::config::problem::Place;
+use crate::config::reader::Reader;
 use crate::config::units::quoted;
-use crate::server::{Origin, ServerSettings, State, WEIGHT_RANGE};
+use crate::server::{Origin, ServerCheck, ServerSettings, State, WEIGHT_RANGE};
 
 /// A server of which only the address is known: it has every default.
 static PLAIN: LazyLock<ServerSettings> =
@@ -26,6 +33,8 @@ settings! {
         max_sessions as whole::<u32>(0, u32::MAX as u64) => PLAIN.max_sessions, NewSessions;
         /// ready: gets new sessions; drain and maint: gets none, and those it has go on.
         state as word::<State>() => PLAIN.state, NewSessions;
+        /// false: never checked; {"port": 9100}: checked as its group says, at this port; null: as its group says.
+        check as ServerCheckKind => PLAIN.check, AtOnce;
         /// Free facts about the server, such as its zone: names with text as values.
         labels as labels() => PLAIN.labels.clone(), NewSessions;
         /// file: stays until somebody takes it out; heartbeat: registered itself and is online as long as its lease
@@ -34,6 +43,56 @@ settings! {
         /// Written by the proxy: the server registered itself and its heartbeats have stopped. At the next start it is
         /// offline until its first heartbeat.
         silent as switch() => PLAIN.silent, NextStart;
+    }
+}
+
+/// How a server is checked, where that differs from its group.
+struct ServerCheckKind;
+
+impl Describe for ServerCheckKind {
+    fn schema(&self) -> serde_json::Value {
+        let port = json!({ "type": "integer", "minimum": 1, "maximum": u16::MAX });
+        let at = json!({ "type": "object", "additionalProperties": false, "required": ["port"], "properties": { "port": port } });
+        json!({ "anyOf": [{ "const": false }, { "type": "null" }, at] })
+    }
+
+    fn expected(&self) -> String {
+        "false, null or {\"port\": 1 to 65535}".to_owned()
+    }
+}
+
+impl Kind for ServerCheckKind {
+    type Value = ServerCheck;
+
+    fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<ServerCheck> {
+        match value {
+            Value::NullKeyword(_) => Some(ServerCheck::AsGroup),
+            Value::BooleanLit(lit) if !lit.value => Some(ServerCheck::Never),
+            Value::Object(_) => {
+                let at = section::<CheckPort>().read(reader, place, value)?;
+                NonZeroU16::new(at.port).map(ServerCheck::Port)
+            }
+            _ => {
+                reader.problems.add(value.start(), place, wrong(value, &self.expected()));
+                None
+            }
+        }
+    }
+
+    fn write(&self, value: &ServerCheck, _: &Style) -> String {
+        match value {
+            ServerCheck::AsGroup => "null".to_owned(),
+            ServerCheck::Never => "false".to_owned(),
+            ServerCheck::Port(port) => format!("{{ \"port\": {port} }}"),
+        }
+    }
+}
+
+settings! {
+    /// Where a server is checked.
+    struct CheckPort {
+        /// The port that is checked.
+        port: u16 as whole::<u16>(1, u16::MAX as u64), AtOnce;
     }
 }
 

@@ -14,7 +14,7 @@ pub use address::AdminListen;
 pub(super) use address::{network_list, server_address, socket, socket_or_unix, sockets};
 pub use module::MODULE_CONFIG_LEN_MAX;
 pub(super) use module::{free, module_name, policy, policy_name, sha256};
-pub(super) use plain::{Size, Time, number_or_text, optional, size, switch, time, time_or_zero, whole, wrong};
+pub(super) use plain::{Size, Time, number_or_text, optional, shared, size, switch, time, time_or_zero, whole, wrong};
 pub(super) use secret::{HIDDEN, secret};
 pub use secret::{SECRET_LEN_MAX, Secret};
 pub(super) use section::{elements, key_schema, object_schema, object_text, section, section_with};

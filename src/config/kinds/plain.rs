@@ -1,6 +1,7 @@
 //! Switches, numbers, times and sizes; a value that may be `null`.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jsonc_parser::ast::{NumberLit, Value};
@@ -8,7 +9,7 @@ use jsonc_parser::common::Ranged;
 use serde_json::json;
 
 use crate::base::text::echo;
-use crate::config::key::{Describe, Kind, Style};
+use crate::config::key::{Describe, Kind, Style, Table};
 use crate::config::object::shown;
 use crate::config::problem::Place;
 use crate::config::reader::Reader;
@@ -279,6 +280,10 @@ impl<K: Kind> Describe for Optional<K> {
     fn implied_default(&self) -> Option<String> {
         Some("null".to_owned())
     }
+
+    fn tables(&self, name: &str) -> Vec<(String, Table)> {
+        self.0.tables(name)
+    }
 }
 
 impl<K: Kind> Kind for Optional<K> {
@@ -297,5 +302,42 @@ impl<K: Kind> Kind for Optional<K> {
 
     fn write(&self, value: &Self::Value, style: &Style) -> String {
         value.as_ref().map_or_else(|| "null".to_owned(), |value| self.0.write(value, style))
+    }
+}
+
+/// A value that many share: a group's settings are copied whenever its servers change.
+pub(in crate::config) struct Shared<K>(K);
+
+pub(in crate::config) const fn shared<K: Kind>(kind: K) -> Shared<K> {
+    Shared(kind)
+}
+
+impl<K: Describe> Describe for Shared<K> {
+    fn schema(&self) -> serde_json::Value {
+        self.0.schema()
+    }
+
+    fn expected(&self) -> String {
+        self.0.expected()
+    }
+
+    fn is_more_than_its_schema(&self) -> bool {
+        self.0.is_more_than_its_schema()
+    }
+
+    fn tables(&self, name: &str) -> Vec<(String, Table)> {
+        self.0.tables(name)
+    }
+}
+
+impl<K: Kind> Kind for Shared<K> {
+    type Value = Arc<K::Value>;
+
+    fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<Self::Value> {
+        self.0.read(reader, place, value).map(Arc::new)
+    }
+
+    fn write(&self, value: &Self::Value, style: &Style) -> String {
+        self.0.write(value, style)
     }
 }

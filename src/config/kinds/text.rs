@@ -64,6 +64,22 @@ impl Word for crate::server::Origin {
     }
 }
 
+impl Word for crate::group::check::CheckKind {
+    const ALL: &'static [Self] = &[Self::Tcp];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Word for crate::group::check::CheckStart {
+    const ALL: &'static [Self] = &[Self::Up, Self::Down, Self::Checked];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
 impl Word for &'static str {
     const ALL: &'static [Self] = &[];
 

@@ -37,7 +37,7 @@ fn any_edit() -> impl Strategy<Value = Edit> {
 }
 
 /// Comments that stand within a server; they go when it does.
-const INNER: [&str; 11] = [
+const INNER: [&str; 12] = [
     " two ",
     " 12 ",
     " 13 ",
@@ -47,6 +47,7 @@ const INNER: [&str; 11] = [
     " only when no other is online",
     " 0: no limit",
     " or drain, maint",
+    " false: never checked; { \"port\": 9100 }: checked there",
     " heartbeat: it registered itself",
     " written by the proxy when its heartbeats have stopped",
 ];
