@@ -30,7 +30,7 @@ use goproxy::policy::built_in::{self, BUILT_IN};
 use goproxy::policy::spec::ModuleSpec;
 use goproxy::policy::wasm::trial::Trial;
 use goproxy::policy::{IBalancePolicy, PickRequest, ServerSet};
-use goproxy::server::{Live, Origin, Server, ServerId, ServerSettings};
+use goproxy::server::{Avoided, Live, Origin, Server, ServerId, ServerSettings};
 
 /// The samples and what they are configured with.
 const MODULES: [(&str, &str); 3] = [("round_robin.wat", "{}"), ("client_hash.wat", "{}"), ("two_choices.wat", "{}")];
@@ -65,7 +65,16 @@ fn ask<A>(bencher: &mut Bencher<'_>, servers: &ServerSet, answer: impl Fn(&PickR
 
 fn request(servers: &ServerSet, random: u64) -> PickRequest<'_> {
     let client = SocketAddr::from((Ipv4Addr::from((random >> 32) as u32), 40_000));
-    PickRequest { client, group: 8_081, attempt: 0, servers, tried: &[], avoid_suspects: true, now_ms: 1_000, random }
+    PickRequest {
+        client,
+        group: 8_081,
+        attempt: 0,
+        servers,
+        tried: &[],
+        avoided: Avoided::DOUBTFUL,
+        now_ms: 1_000,
+        random,
+    }
 }
 
 /// What a thread does besides picking.

@@ -147,6 +147,8 @@ mod tests {
             connect_errors: 0,
             connect_latency_us: 0,
             suspect: false,
+            ejected_ms: None,
+            ejections: None,
             untried: false,
             lease_ms: None,
             load: None,

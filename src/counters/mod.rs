@@ -124,6 +124,8 @@ pub struct GroupCounters {
     pub session_time: Histogram,
     /// True while leases that ran out are kept, because too many did so at once.
     pub is_self_preserving: AtomicBool,
+    /// True while the group tries servers that only checks or ejections keep out.
+    pub is_fail_open: AtomicBool,
     /// It was said that plain connects get this proxy locked out by a server that speaks MySQL.
     pub is_said_mysql: AtomicBool,
 }
@@ -154,6 +156,7 @@ impl Default for GroupCounters {
             connect_time: Histogram::new(&CONNECT_BOUNDS),
             session_time: Histogram::new(&SESSION_BOUNDS),
             is_self_preserving: AtomicBool::default(),
+            is_fail_open: AtomicBool::default(),
             is_said_mysql: AtomicBool::default(),
         }
     }

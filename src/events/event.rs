@@ -79,6 +79,19 @@ kinds! {
             "error" error: Box<str>,
         }
 
+        /// It failed too many sessions, and is passed over for a while.
+        WARN "server ejected"
+        Ejected {
+            /// For how long.
+            "eject_ms" eject_for: Duration,
+            /// Why.
+            "error" error: Box<str>,
+        }
+
+        /// It is passed over no longer.
+        INFO "ejection over"
+        EjectionOver
+
         /// It answered a connect again.
         INFO "server recovered"
         Recovered {
@@ -190,6 +203,14 @@ kinds! {
             /// What shows that heartbeats arrive.
             "reason" reason: &'static str,
         }
+
+        /// No server is left but those that checks or ejections keep out.
+        WARN "fail open: trying servers that only checks keep out"
+        FailOpen
+
+        /// Another server may be picked again.
+        INFO "fail open ended"
+        FailOpenEnded
 
         /// A server speaks MySQL, which locks out who only connects.
         WARN "a tcp check gets this proxy locked out by MySQL: use kind mysql"

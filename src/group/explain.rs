@@ -13,10 +13,10 @@ use super::offline::Offline;
 use super::snapshot::{PickError, Question, Snapshot};
 use super::view::Candidate;
 use crate::base::clock;
-use crate::policy::RehearsalError;
 use crate::policy::built_in;
 use crate::policy::spec::PolicySpec;
-use crate::server::{Server, ServerAddr, ServerId};
+use crate::policy::{Epoch, PickRequest, RehearsalError};
+use crate::server::{Avoided, Server, ServerAddr, ServerId};
 
 /// Which server a client would get, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +45,7 @@ pub enum ExplainError {
 /// The server that would be picked, and in which pass.
 struct Chosen {
     server: Arc<Server>,
-    avoided_suspects: bool,
+    avoided: Avoided,
     was_backup: bool,
 }
 
@@ -80,13 +80,17 @@ impl Group {
         let Seen { snapshot, servers, tried } = self.see(tried)?;
         let question = Question { client, tried: &tried, now_ms, random };
         let rehearsal = snapshot.rehearsal()?;
-        let found = rehearsal.find(question, |request, server, _| {
+        let choose = |request: &PickRequest<'_>, server: &Arc<Server>, _: Option<Epoch>| {
             (!server.is_full()).then(|| Chosen {
                 server: Arc::clone(server),
-                avoided_suspects: request.avoid_suspects,
+                avoided: request.avoided,
                 was_backup: request.servers.backup,
             })
-        });
+        };
+        let found = match rehearsal.find(question, choose) {
+            Err(PickError::NoServer) => rehearsal.find_last_resort(question, choose),
+            found => found,
+        };
         let candidates = servers.iter().map(|(server, offline)| {
             let (eligible, why) = why(server, offline.as_ref(), &found, question);
             Candidate { addr: server.settings.addr.to_string(), eligible, why }
@@ -156,7 +160,8 @@ fn why(
         (Ok(chosen), _) if server.settings.backup && !chosen.was_backup => {
             (false, "backup: only when no other server will do".to_owned())
         }
-        (Ok(chosen), _) if chosen.avoided_suspects && server.live.is_suspect() => {
+        (Ok(_), _) if server.live.is_ejected() => (false, "ejected: it failed too many sessions lately".to_owned()),
+        (Ok(chosen), _) if chosen.avoided == Avoided::DOUBTFUL && server.live.is_suspect() => {
             (false, "suspect: the last connect failed, kept out while others are left".to_owned())
         }
         (Ok(_), _) => (true, "not chosen: the policy preferred another".to_owned()),

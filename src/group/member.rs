@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use super::check::{CheckState, GroupCheck};
 use super::claim::{Claim, Claims, Standing};
+use super::ejection::faults_text;
 use super::lease::Lease;
 use super::offline::Offline;
 use super::said::{Caller, Said, SaidKeeper, Verdict};
 use super::settings::GroupSettings;
 use super::view::ServerView;
+use crate::base::clock;
 use crate::base::label::GroupLabel;
 use crate::base::text::one_line;
 use crate::events::{self, Event, ServerChange};
@@ -107,6 +109,11 @@ impl Member {
         if let Some(why) = &self.unresolved {
             return Some(Offline::Unresolved(Arc::clone(why)));
         }
+        if self.server.live.is_ejected() {
+            let ejection = self.server.live.ejection();
+            let left_ms = ejection.until_ms.saturating_sub(clock::coarse_ms());
+            return Some(Offline::Ejected(left_ms, faults_text(&ejection)));
+        }
         if let Some(outage) = outage {
             return Some(Offline::Suspect(outage));
         }
@@ -116,11 +123,6 @@ impl Member {
     /// Why policies do not see the server.
     pub(super) fn hidden(&self) -> Option<Offline> {
         self.offline().filter(Offline::hides)
-    }
-
-    /// True while policies see the server.
-    pub(super) fn is_shown(&self) -> bool {
-        self.hidden().is_none()
     }
 
     /// Makes a change and publishes it; true when policies begin or cease to see the server.
@@ -304,6 +306,8 @@ impl Member {
             connect_errors: live.connect_errors(),
             connect_latency_us: live.connect_latency_us(),
             suspect: live.is_suspect(),
+            ejected_ms: live.is_ejected().then(|| live.ejection().until_ms.saturating_sub(now_ms)),
+            ejections: live.is_judged().then(|| live.ejection()).map(|ejection| (ejection.count, ejection.spared)),
             untried: live.is_untried(),
             lease_ms: is_leased.then(|| lease.map_or(0, |lease| lease.left_ms(now_ms))),
             load: lease.and_then(|lease| lease.load),

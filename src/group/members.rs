@@ -348,16 +348,33 @@ impl Members {
     /// Makes the snapshot of this moment.
     pub(super) fn publish(&mut self, settings: GroupSettings) -> Snapshot {
         self.generation += 1;
-        let mut tiers: [Vec<Arc<Server>>; 2] = [Vec::new(), Vec::new()];
-        for member in self.list.iter().filter(|member| member.is_shown()) {
-            tiers[usize::from(member.server.settings.backup)].push(Arc::clone(&member.server));
+        let [mut shown, mut down]: [[Vec<Arc<Server>>; 2]; 2] = Default::default();
+        for member in &self.list {
+            let server = &member.server;
+            server.live.set_judged(settings.eject.is_some());
+            if settings.eject.is_none() && server.live.is_ejected() {
+                server.live.end_ejection();
+            }
+            match member.hidden() {
+                None => shown[usize::from(server.settings.backup)].push(Arc::clone(server)),
+                Some(Offline::Down(_)) => down[usize::from(server.settings.backup)].push(Arc::clone(server)),
+                Some(_) => {}
+            }
         }
-        let [primaries, backups] = tiers;
-        let tiers = [(primaries, false), (backups, true)].map(|(servers, backup)| {
-            let set = Arc::new(ServerSet { generation: self.generation, backup, servers });
+        let generation = self.generation;
+        let set = |servers, backup| Arc::new(ServerSet { generation, backup, servers });
+        let tiers = [false, true].map(|backup| {
+            let set = set(std::mem::take(&mut shown[usize::from(backup)]), backup);
             Tier { policy: self.policy.for_servers(&set), set }
         });
-        Snapshot { settings, generation: self.generation, tiers }
+        let has_last_resort = settings.fail_open && down.iter().any(|servers| !servers.is_empty());
+        let last_resort = has_last_resort.then(|| {
+            Box::new([false, true].map(|backup| {
+                let set = set(std::mem::take(&mut down[usize::from(backup)]), backup);
+                Tier { policy: self.policy.for_last_resort(&set), set }
+            }))
+        });
+        Snapshot { settings, generation, tiers, last_resort }
     }
 
     fn new_member(&mut self, settings: ServerSettings, addresses: Vec<SocketAddr>) -> Member {

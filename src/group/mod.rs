@@ -10,6 +10,8 @@
 
 pub mod check;
 mod claim;
+mod eject;
+pub mod ejection;
 mod explain;
 mod id;
 mod lease;
@@ -50,6 +52,7 @@ pub use member::Target;
 pub use outcome::Outcome;
 pub use said::{Caller, Said};
 pub use settings::GroupSettings;
+use snapshot::Question;
 pub use snapshot::{PickError, ServerSlot, Snapshot};
 
 /// The groups by id.
@@ -76,6 +79,8 @@ pub struct Group {
     label: GroupLabel,
     /// Guards the list of members and the order in which snapshots are published.
     members: Mutex<Members>,
+    /// Held while a server is ejected.
+    ejecting: Mutex<()>,
 }
 
 impl Group {
@@ -105,6 +110,7 @@ impl Group {
             label,
             snapshot: ArcSwap::from_pointee(snapshot),
             members: Mutex::new(members),
+            ejecting: Mutex::default(),
         }
     }
 
@@ -134,7 +140,11 @@ impl Group {
     ///
     /// No server may be picked, or the policy answered with one that may not.
     pub fn pick(&self, client: SocketAddr, tried: &[ServerId], now_ms: u64) -> Result<ServerSlot, PickError> {
-        self.snapshot().pick(client, tried, now_ms, fastrand::u64(..))
+        let random = fastrand::u64(..);
+        match self.snapshot().pick(client, tried, now_ms, random) {
+            Err(PickError::NoServer) => self.pick_last_resort(Question { client, tried, now_ms, random }),
+            picked => picked,
+        }
     }
 
     /// Takes new settings and the file's list of servers. `policy` is given only where the settings name another
@@ -327,6 +337,7 @@ impl Group {
 
     fn publish(&self, members: &mut Members, settings: GroupSettings) {
         self.snapshot.store(Arc::new(members.publish(settings)));
+        self.look_at_fail_open();
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {

@@ -21,6 +21,8 @@ pub(super) enum Offline {
     Unanswered(Arc<Outage>),
     /// Checks failed, or have not begun: this says which.
     Down(Arc<str>),
+    /// It is ejected for so long, in milliseconds, for this reason.
+    Ejected(u64, String),
     /// There is no address for its name, for this reason.
     Unresolved(Arc<str>),
     /// The last connect failed.
@@ -30,10 +32,10 @@ pub(super) enum Offline {
 }
 
 impl Offline {
-    /// False for a reason that does not hide the server from policies: suspicion and the number of sessions change at any
-    /// moment, so each pick looks for itself.
+    /// False for a reason that does not hide the server from policies: ejection, suspicion and the number of sessions change
+    /// at any moment, so each pick looks for itself.
     pub(super) fn hides(&self) -> bool {
-        !matches!(self, Self::Suspect(_) | Self::Full(_))
+        !matches!(self, Self::Ejected(..) | Self::Suspect(_) | Self::Full(_))
     }
 }
 
@@ -46,6 +48,7 @@ impl fmt::Display for Offline {
             Self::Silent => f.write_str("no heartbeat within heartbeat_timeout"),
             Self::Unanswered(outage) => write!(f, "no heartbeat within heartbeat_timeout, and no answer: {outage}"),
             Self::Down(why) => f.write_str(why),
+            Self::Ejected(left_ms, why) => write!(f, "ejected for {}s: {why}", left_ms.div_ceil(1_000)),
             Self::Suspect(outage) => outage.fmt(f),
             Self::Unresolved(why) => write!(f, "its name is not resolved: {why}"),
             Self::Full(max) => write!(f, "holds max_sessions = {max} sessions"),

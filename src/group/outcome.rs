@@ -47,6 +47,9 @@ impl Group {
             Outcome::Failed { why, is_servers, since_ms } => {
                 self.counters.connect_errors.fetch_add(1, Relaxed);
                 if is_servers {
+                    if server.live.is_judged() {
+                        self.judge(server, Some("a connect failed"), now_ms);
+                    }
                     self.tell_suspicion(server, why, server.live.connect_failed(why, since_ms, now_ms));
                 }
                 policy::Outcome::Failed
@@ -80,14 +83,16 @@ impl Group {
         let Some(Recovery { is_first, suspect_for }) = recovery else { return };
         if let Some(suspect_for) = suspect_for {
             self.tell_soon(server, ServerChange::Recovered { suspect_for });
+            self.look_at_fail_open();
         }
-        if is_first {
+        // One that is down by checks, or has just left, may have been reached all the same.
+        if is_first && self.snapshot().shows(server.id) {
             self.tell_soon(server, ServerChange::Online);
         }
     }
 
     #[cold]
-    fn tell_soon(&self, server: &Server, change: ServerChange) {
+    pub(super) fn tell_soon(&self, server: &Server, change: ServerChange) {
         let (group, addr) = (self.label().clone(), server.settings.addr.shared());
         events::publish_soon(Event::Server { group, addr, change });
     }

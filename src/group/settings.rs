@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::CheckSettings;
+use super::ejection::EjectSettings;
 use super::id::{GroupId, Listen};
 use crate::base::label::GroupLabel;
 use crate::policy::spec::PolicySpec;
@@ -35,6 +36,10 @@ pub struct GroupSettings {
     pub heartbeat_timeout: Duration,
     /// How servers are checked; `None` when they are not.
     pub check: Option<Arc<CheckSettings>>,
+    /// Servers that only checks or ejections keep out are tried when nobody else is left.
+    pub fail_open: bool,
+    /// When servers are ejected; `None` when they are not.
+    pub eject: Option<EjectSettings>,
     /// The name; `None` for a group that is known by its port.
     pub name: Option<String>,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::settings::GroupSettings;
 use crate::policy::{Epoch, IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
-use crate::server::{Server, ServerId};
+use crate::server::{Avoided, Server, ServerId};
 
 /// A group at one moment: its settings, and the servers that the policy sees. Fields are in the order in which sessions
 /// need them.
@@ -15,6 +15,8 @@ use crate::server::{Server, ServerId};
 pub struct Snapshot {
     /// The servers that are online, then the backups that are.
     pub(super) tiers: [Tier; 2],
+    /// Those that only checks keep out, where they are to be tried when nobody else is left.
+    pub(super) last_resort: Option<Box<[Tier; 2]>>,
     /// The group's settings.
     pub settings: GroupSettings,
     /// Grows with every change of the servers.
@@ -85,10 +87,14 @@ impl Snapshot {
         now_ms: u64,
         random: u64,
     ) -> Result<ServerSlot, PickError> {
-        self.find(Question { client, tried, now_ms, random }, |_, server, epoch| {
-            let is_taken = server.live.try_acquire(server.settings.max_sessions);
-            is_taken.then(|| ServerSlot { server: Arc::clone(server), epoch })
-        })
+        self.find(Question { client, tried, now_ms, random }, Self::take)
+    }
+
+    /// Takes a place on a server.
+    #[inline]
+    pub(super) fn take(_: &PickRequest<'_>, server: &Arc<Server>, epoch: Option<Epoch>) -> Option<ServerSlot> {
+        let is_taken = server.live.try_acquire(server.settings.max_sessions);
+        is_taken.then(|| ServerSlot { server: Arc::clone(server), epoch })
     }
 
     /// The same servers with a copy of the policy: asking the copy changes nothing here.
@@ -102,7 +108,8 @@ impl Snapshot {
         // Made from the first tier's policy, so that the two share counters, as in the original.
         let backups = Tier { set: Arc::clone(&second.set), policy: policy.for_servers(&second.set) };
         let tiers = [Tier { set: Arc::clone(&first.set), policy }, backups];
-        Ok(Self { settings: self.settings.clone(), generation: self.generation, tiers })
+        let last_resort = self.last_resort.clone();
+        Ok(Self { settings: self.settings.clone(), generation: self.generation, tiers, last_resort })
     }
 
     /// Asks the policy until it picks a server that `take` accepts.
@@ -118,9 +125,9 @@ impl Snapshot {
         question: Question<'_>,
         take: impl Fn(&PickRequest<'_>, &Arc<Server>, Option<Epoch>) -> Option<T>,
     ) -> Result<T, PickError> {
-        for avoid_suspects in [true, false] {
+        for avoided in [Avoided::DOUBTFUL, Avoided::EJECTED] {
             for tier in self.tiers.iter().filter(|tier| !tier.set.servers.is_empty()) {
-                let request = self.request(tier, question, avoid_suspects);
+                let request = self.request(tier, question, avoided);
                 if let Some(taken) = tier.pick(&request, &take, |policy| policy.pick(&request))? {
                     return Ok(taken);
                 }
@@ -129,11 +136,42 @@ impl Snapshot {
         self.named_nobody(question, take)
     }
 
+    /// The same among those that only checks or ejections keep out, where the group allows that. A server that is only full
+    /// has not failed: while there is one, nobody else is tried.
+    ///
+    /// # Errors
+    ///
+    /// See [`PickError`].
+    pub(super) fn find_last_resort<T>(
+        &self,
+        question: Question<'_>,
+        take: impl Fn(&PickRequest<'_>, &Arc<Server>, Option<Epoch>) -> Option<T>,
+    ) -> Result<T, PickError> {
+        let is_full = |server: &Arc<Server>| server.is_full() && !question.tried.contains(&server.id);
+        if !self.settings.fail_open || self.tiers.iter().any(|tier| tier.set.servers.iter().any(is_full)) {
+            return Err(PickError::NoServer);
+        }
+        for avoided in [Avoided::SUSPECT, Avoided::NONE] {
+            for tier in self.tiers.iter().chain(self.last_resort.iter().flat_map(|tiers| tiers.iter())) {
+                let request = self.request(tier, question, avoided);
+                if let Some(taken) = tier.pick(&request, &take, |policy| policy.pick(&request))? {
+                    return Ok(taken);
+                }
+            }
+        }
+        Err(PickError::NoServer)
+    }
+
+    /// True when policies see this server.
+    pub(super) fn shows(&self, server: ServerId) -> bool {
+        self.tiers.iter().any(|tier| tier.set.servers.iter().any(|shown| shown.id == server))
+    }
+
     /// True when a server that is neither `tried`, suspect nor `this` one could be picked.
     pub fn is_another_open(&self, client: SocketAddr, tried: &[ServerId], this: ServerId) -> bool {
         let question = Question { client, tried, now_ms: 0, random: 0 };
         self.tiers.iter().any(|tier| {
-            let request = self.request(tier, question, true);
+            let request = self.request(tier, question, Avoided::DOUBTFUL);
             let others = (0..request.len()).filter(|index| tier.set.servers[*index].id != this);
             others.into_iter().any(|index| request.is_open(index))
         })
@@ -147,7 +185,7 @@ impl Snapshot {
         take: impl Fn(&PickRequest<'_>, &Arc<Server>, Option<Epoch>) -> Option<T>,
     ) -> Result<T, PickError> {
         let is_any_open = |request: &PickRequest<'_>| (0..request.len()).any(|index| request.is_open(index));
-        let requests = || self.tiers.iter().map(|tier| (tier, self.request(tier, question, false)));
+        let requests = || self.tiers.iter().map(|tier| (tier, self.request(tier, question, Avoided::EJECTED)));
         let Some((tier, request)) = requests().find(|(_, request)| is_any_open(request)) else {
             return Err(PickError::NoServer);
         };
@@ -159,7 +197,7 @@ impl Snapshot {
         }
     }
 
-    fn request<'a>(&self, tier: &'a Tier, question: Question<'a>, avoid_suspects: bool) -> PickRequest<'a> {
+    fn request<'a>(&self, tier: &'a Tier, question: Question<'a>, avoided: Avoided) -> PickRequest<'a> {
         let Question { client, tried, now_ms, random } = question;
         PickRequest {
             client,
@@ -167,7 +205,7 @@ impl Snapshot {
             attempt: tried.len() as u32,
             servers: &tier.set,
             tried,
-            avoid_suspects,
+            avoided,
             now_ms,
             random,
         }

@@ -23,6 +23,8 @@ impl GroupSettings {
             heartbeat_timeout: Duration::from_secs(600),
             max_sessions: 0,
             check: None,
+            fail_open: true,
+            eject: None,
             name: None,
         }
     }

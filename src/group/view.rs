@@ -36,6 +36,12 @@ pub struct ServerView {
     pub connect_latency_us: u32,
     /// True when the last connect failed; it is picked only when no other server is left.
     pub suspect: bool,
+    /// How much longer it is ejected; only while it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ejected_ms: Option<u64>,
+    /// Its ejections, and how often it was spared; only where servers may be ejected.
+    #[serde(skip)]
+    pub ejections: Option<(u64, u64)>,
     /// True when no connect has succeeded so far.
     pub untried: bool,
     /// What is left of its lease; only for a server that registered itself.

@@ -14,7 +14,7 @@ use crate::counters::FaultKind;
 use crate::policy::spec::ModuleSpec;
 use crate::policy::wasm::trial::{Trial, TrialPolicy};
 use crate::policy::{IBalancePolicy, Outcome, PickRequest, ServerSet};
-use crate::server::{Live, Origin, Server, ServerId, ServerSettings};
+use crate::server::{Avoided, Live, Origin, Server, ServerId, ServerSettings};
 
 /// The group that the module is told it works for.
 pub(super) const GROUP: u16 = 8081;
@@ -169,7 +169,7 @@ impl Rig {
             attempt: 0,
             servers: &self.set,
             tried: &[],
-            avoid_suspects: true,
+            avoided: Avoided::DOUBTFUL,
             now_ms: self.now_ms,
             random: 0,
         }

@@ -191,6 +191,17 @@ impl Scrape {
         families.counter("server_connect_errors", "Failed attempts to connect to the server", errors)?;
         let lease = self.per_server(|server| server.lease_ms.map(as_seconds));
         families.gauge("server_lease_seconds", "What is left of the server's lease", lease)?;
+        let open = self.per_group(|group| u64::from(group.is_fail_open.load(Relaxed)));
+        families.gauge("group_fail_open", "1 while servers are tried that only checks keep out", open)?;
+        let ejections = self.groups().flat_map(|(id, group)| {
+            let judged = group.servers.iter().filter_map(move |server| Some((id, server, server.ejections?)));
+            judged.flat_map(|(id, server, (ejected, spared))| {
+                [("ejected", ejected), ("over_limit", spared)].map(|(result, count)| {
+                    (vec![("group", id), ("server", server.addr.as_str()), ("result", result)], count)
+                })
+            })
+        });
+        families.counter("server_ejections", "Ejections of the server, by result", ejections)?;
         self.checks(families)
     }
 

@@ -19,6 +19,8 @@ fn server(addr: &str) -> ServerView {
         connect_errors: 5,
         connect_latency_us: 100,
         suspect: true,
+        ejected_ms: None,
+        ejections: None,
         untried: false,
         lease_ms: Some(2_500),
         load: None,

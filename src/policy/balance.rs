@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::server::{Live, Server, ServerId};
+use crate::server::{Avoided, Live, Server, ServerId};
 
 /// Servers that a policy may be shown together, immutable: those of a group that are online.
 #[derive(Debug, Default)]
@@ -25,8 +25,8 @@ pub enum Closed {
     Tried,
     /// It holds as many sessions as it may.
     Full,
-    /// The last connect failed, and others are left to try.
-    Suspect,
+    /// It is suspect or ejected, and others are left to try.
+    Avoided,
 }
 
 /// One session's question: who shall serve this client?
@@ -42,8 +42,8 @@ pub struct PickRequest<'a> {
     pub servers: &'a ServerSet,
     /// Ids of the servers this session has tried.
     pub tried: &'a [ServerId],
-    /// True to keep suspect servers out; the group asks again with false when nobody else is left.
-    pub avoid_suspects: bool,
+    /// Which servers are passed over; the group asks again for fewer of them when nobody else is left.
+    pub avoided: Avoided,
     /// Milliseconds on the clock of [`crate::base::clock::coarse_ms`].
     pub now_ms: u64,
     /// A fresh random number, so that a recorded run repeats exactly.
@@ -64,8 +64,8 @@ impl PickRequest<'_> {
             Some(Closed::Tried)
         } else if server.is_full() {
             Some(Closed::Full)
-        } else if self.avoid_suspects && live.is_suspect() {
-            Some(Closed::Suspect)
+        } else if live.is_avoided(self.avoided) {
+            Some(Closed::Avoided)
         } else {
             None
         }
@@ -156,6 +156,11 @@ pub trait IBalancePolicy: Send + Sync {
     /// Called off the data path. Sessions may go on asking the old one while this runs, so counters
     /// are shared between the two, not copied.
     fn for_servers(&self, servers: &Arc<ServerSet>) -> Arc<dyn IBalancePolicy>;
+
+    /// A policy for servers that are tried only when nobody else is left: this one, prepared for them, or a simpler one.
+    fn for_last_resort(&self, servers: &Arc<ServerSet>) -> Arc<dyn IBalancePolicy> {
+        self.for_servers(servers)
+    }
 
     /// The same policy with counters of its own, which start where these are: what it is asked changes
     /// nothing here. It answers the next request as this one would, as far as the policy's state can be copied.

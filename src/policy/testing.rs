@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::balance::{IBalancePolicy, PickRequest, ServerSet};
 use super::built_in;
 use crate::base::random::scatter;
-use crate::server::{Live, Origin, Server, ServerId, ServerSettings};
+use crate::server::{Avoided, Live, Origin, Server, ServerId, ServerSettings};
 
 /// For tests to which only the server matters.
 pub(super) trait PickIndex {
@@ -51,7 +51,7 @@ pub(super) fn request(servers: &ServerSet) -> PickRequest<'_> {
         attempt: 0,
         servers,
         tried: &[],
-        avoid_suspects: true,
+        avoided: Avoided::DOUBTFUL,
         now_ms: 1_000,
         random: 7,
     }

@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::itself;
 use super::outage::Outage;
+use super::trouble::{Ejection, Trouble};
 use crate::base::clock;
 
 /// A connect time counts half when none has been measured for this long.
@@ -30,6 +31,12 @@ mod flag {
     pub(super) const MAY_MEET_ITSELF: u8 = 4;
     /// One of the addresses is this machine's own.
     pub(super) const IS_HERE: u8 = 8;
+    /// It is kept out for a while, as it failed too many sessions.
+    pub(super) const EJECTED: u8 = 16;
+    /// Its sessions' faults are counted.
+    pub(super) const IS_JUDGED: u8 = 32;
+    /// It has had a fault since its last good session.
+    pub(super) const HAS_FAULTS: u8 = 64;
 }
 
 /// Counts, suspicion and addresses of one backend.
@@ -47,9 +54,24 @@ pub struct Live {
     connect_latency_us: AtomicU32,
     /// The low bits of the time in milliseconds at which a connect succeeded last; 0 before the first.
     answered_at: AtomicU32,
-    /// The failures since the last success; `None` when there are none.
-    outage: ArcSwapOption<Outage>,
+    /// What is wrong with it; `None` when nothing ever was.
+    trouble: ArcSwapOption<Trouble>,
     addresses: ArcSwap<Vec<SocketAddr>>,
+}
+
+/// Servers that a pick passes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avoided(u8);
+
+impl Avoided {
+    /// Those that are suspect, and those that are ejected.
+    pub const DOUBTFUL: Self = Self(flag::SUSPECT | flag::EJECTED);
+    /// Those that are suspect.
+    pub const SUSPECT: Self = Self(flag::SUSPECT);
+    /// Those that are ejected.
+    pub const EJECTED: Self = Self(flag::EJECTED);
+    /// None.
+    pub const NONE: Self = Self(0);
 }
 
 /// What a connect that succeeded has shown.
@@ -88,7 +110,7 @@ impl Live {
             connect_errors: AtomicU64::new(0),
             connect_latency_us: AtomicU32::new(0),
             answered_at: AtomicU32::new(0),
-            outage: ArcSwapOption::empty(),
+            trouble: ArcSwapOption::empty(),
             addresses: ArcSwap::from_pointee(addresses),
         }
     }
@@ -161,7 +183,8 @@ impl Live {
     #[cold]
     fn recovered(&self, now_ms: u64) -> Option<Recovery> {
         let before = self.flags.fetch_and(!(flag::SUSPECT | flag::UNTRIED), Relaxed);
-        let outage = self.outage.swap(None);
+        let outage = self.outage();
+        self.change_trouble(|trouble| trouble.outage = None);
         let recovery = Recovery {
             is_first: before & flag::UNTRIED != 0,
             suspect_for: outage.filter(|_| before & flag::SUSPECT != 0).map(|outage| outage.lasted(now_ms)),
@@ -183,7 +206,9 @@ impl Live {
     }
 
     fn suspect(&self, why: &str, now_ms: u64) -> bool {
-        self.outage.rcu(|outage| Some(Arc::new(Outage::more(outage.as_deref(), why, now_ms))));
+        self.change_trouble(|trouble| {
+            trouble.outage = Some(Arc::new(Outage::more(trouble.outage.as_deref(), why, now_ms)));
+        });
         self.flags.fetch_or(flag::SUSPECT, Relaxed) & flag::SUSPECT == 0
     }
 
@@ -199,7 +224,86 @@ impl Live {
 
     /// What has failed since the last connect that succeeded.
     pub fn outage(&self) -> Option<Arc<Outage>> {
-        self.outage.load_full()
+        self.trouble.load().as_ref()?.outage.clone()
+    }
+
+    /// Changes what is wrong with it.
+    fn change_trouble(&self, change: impl Fn(&mut Trouble)) {
+        self.trouble.rcu(|trouble| {
+            let mut trouble = trouble.as_deref().cloned().unwrap_or_default();
+            change(&mut trouble);
+            Some(Arc::new(trouble))
+        });
+    }
+
+    /// From now on the faults of its sessions are counted, or no longer.
+    pub fn set_judged(&self, is_judged: bool) {
+        match is_judged {
+            true => self.flags.fetch_or(flag::IS_JUDGED, Relaxed),
+            false => self.flags.fetch_and(!(flag::IS_JUDGED | flag::HAS_FAULTS), Relaxed),
+        };
+    }
+
+    /// True when the faults of its sessions are counted.
+    pub fn is_judged(&self) -> bool {
+        self.has_flag(flag::IS_JUDGED)
+    }
+
+    /// A session was faultless.
+    pub fn had_good_session(&self) {
+        if self.has_flag(flag::HAS_FAULTS) {
+            self.flags.fetch_and(!flag::HAS_FAULTS, Relaxed);
+            self.change_trouble(|trouble| trouble.ejection.faults = 0);
+        }
+    }
+
+    /// It failed a session, for this reason. Answers how often that was so in a row.
+    pub fn had_fault(&self, why: &str) -> u32 {
+        self.flags.fetch_or(flag::HAS_FAULTS, Relaxed);
+        self.change_trouble(|trouble| {
+            trouble.ejection.faults = trouble.ejection.faults.saturating_add(1);
+            trouble.ejection.why = why.to_owned();
+        });
+        self.ejection().faults
+    }
+
+    /// Its ejections, past and present.
+    pub fn ejection(&self) -> Ejection {
+        self.trouble.load().as_ref().map(|trouble| trouble.ejection.clone()).unwrap_or_default()
+    }
+
+    /// Is kept out from now on. False when it is already.
+    pub fn eject(&self, ejection: &Ejection) -> bool {
+        if self.flags.fetch_or(flag::EJECTED, Relaxed) & flag::EJECTED != 0 {
+            return false;
+        }
+        self.change_trouble(|trouble| trouble.ejection = ejection.clone());
+        true
+    }
+
+    /// Would have been kept out, but too many others are; faults are counted anew.
+    pub fn spare(&self) {
+        self.change_trouble(|trouble| {
+            trouble.ejection.spared += 1;
+            trouble.ejection.faults = 0;
+        });
+    }
+
+    /// Is no longer kept out; faults are counted anew. False when it was not kept out.
+    pub fn end_ejection(&self) -> bool {
+        let before = self.flags.fetch_and(!(flag::EJECTED | flag::HAS_FAULTS), Relaxed);
+        self.change_trouble(|trouble| trouble.ejection.faults = 0);
+        before & flag::EJECTED != 0
+    }
+
+    /// True while it is kept out, as it failed too many sessions.
+    pub fn is_ejected(&self) -> bool {
+        self.has_flag(flag::EJECTED)
+    }
+
+    /// True when a pick that avoids such servers passes it over.
+    pub fn is_avoided(&self, avoided: Avoided) -> bool {
+        self.has_flag(avoided.0)
     }
 
     /// How long a connect may take before it is slow, in milliseconds.

@@ -9,6 +9,7 @@ mod addr;
 mod itself;
 mod live;
 mod outage;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,8 +17,9 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 pub use addr::{ADDR_LEN_MAX, AddrError, ServerAddr};
-pub use live::{Live, Patience, Recovery, SLOW_CONNECT};
+pub use live::{Avoided, Live, Patience, Recovery, SLOW_CONNECT};
 pub use outage::Outage;
+pub use trouble::Ejection;
 
 /// Smallest and largest weight a server may have, as in HAProxy; no traffic at all is `state: drain`.
 pub const WEIGHT_RANGE: std::ops::RangeInclusive<u32> = 1..=256;

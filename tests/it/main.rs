@@ -9,6 +9,7 @@ mod admin_requests;
 mod admin_workers;
 mod bytes;
 mod checks;
+mod checks_fail;
 mod command_line;
 mod command_line_policy;
 mod config_churn;

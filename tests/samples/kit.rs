@@ -15,7 +15,7 @@ use goproxy::base::clock;
 use goproxy::policy::spec::ModuleSpec;
 use goproxy::policy::wasm::trial::{Trial, TrialPolicy};
 use goproxy::policy::{IBalancePolicy, Outcome, PickRequest, Picked, ServerSet};
-use goproxy::server::{Live, Origin, Server, ServerId, ServerSettings};
+use goproxy::server::{Avoided, Live, Origin, Server, ServerId, ServerSettings};
 
 /// How large a file is read.
 pub(crate) const FILE_BYTES_MAX: u64 = 8 << 20;
@@ -127,7 +127,7 @@ impl Group {
             attempt: tried.len() as u32,
             servers: &self.set,
             tried: &tried,
-            avoid_suspects: true,
+            avoided: Avoided::DOUBTFUL,
             now_ms: self.now_ms,
             random: self.random,
         };

@@ -4,14 +4,19 @@ use std::time::Duration;
 
 use super::MINUTE_MS;
 use crate::config::declare::settings;
-use crate::config::kinds::{optional, switch, time, whole, word};
+use crate::config::kinds::{Time, optional, switch, time, whole, word};
 use crate::config::object::Object;
 use crate::config::problem::Place;
 use crate::config::reader::Reader;
 use crate::config::units::time_text;
 use crate::group::check::{CheckKind, CheckSettings, CheckStart};
+use crate::group::ejection::EjectSettings;
 
 const HOUR_MS: u64 = 60 * MINUTE_MS;
+
+/// What the times of `eject` may be.
+const TIME: Time = time(100, HOUR_MS);
+const MAX_TIME: Time = time(100, 24 * HOUR_MS);
 
 settings! {
     impl CheckSettings {
@@ -38,6 +43,28 @@ settings! {
         start as word::<CheckStart>() => CheckStart::Up, AtOnce;
         /// True: a session that connected counts as a check that passed. Only with kind tcp on the server's own port.
         traffic_counts as switch() => true, AtOnce;
+    }
+}
+
+settings! {
+    impl EjectSettings {
+        /// After so many faults in a row: connects that failed, or sessions that the server reset before a byte came.
+        failures as whole::<u32>(1, 1_000) => 5, AtOnce;
+        /// For how long, the first time; each further time doubles it.
+        time as TIME => Duration::from_secs(10), AtOnce;
+        /// The longest time; it is halved again for each such time without an ejection.
+        max_time as MAX_TIME => Duration::from_secs(300), AtOnce;
+        /// At most so many percent of the group's servers at a time, rounded down.
+        max_percent as whole::<u32>(0, 100) => 50, AtOnce;
+    }
+}
+
+/// Reports what does not fit together within `eject`.
+pub(super) fn check_eject(reader: &mut Reader, object: &Object, eject: &EjectSettings) {
+    if eject.max_time < eject.time {
+        let (time, max) = (time_text(eject.time), time_text(eject.max_time));
+        let message = format!("{max} is shorter than the time of {time}; expected at least that");
+        reader.problems.add(object.offset("max_time"), Place::Key(object.place, "max_time"), message);
     }
 }
 

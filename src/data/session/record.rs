@@ -131,6 +131,12 @@ impl SessionRecord {
             let outcome = Outcome::Closed { millis: elapsed_ms, bytes: bytes_up + bytes_down };
             self.group.report(server, epoch, outcome, now_ms);
         }
+        if let Some(server) = server.filter(|server| server.live.is_judged()) {
+            let is_fault = end == EndReason::ServerReset && bytes_down == 0;
+            if is_fault || bytes_down > 0 {
+                self.group.judge(server, is_fault.then_some("reset before a byte came"), now_ms);
+            }
+        }
         let connect_us = self.connect_us.load(Relaxed);
         events::session(|| SessionEvent::SessionClosed {
             id: self.id,

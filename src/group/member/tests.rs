@@ -67,7 +67,11 @@ fn a_server_is_online_while_a_claim_is_live_and_no_verdict_is_against_it() {
                 let expected = against.iter().find(|(is_so, _)| *is_so).map(|(_, why)| (*why).to_owned());
                 assert_eq!(member.offline().map(|why| why.to_string()), expected, "{member:?}");
                 let is_hidden = against[..5].iter().any(|(is_so, _)| *is_so);
-                assert_eq!(member.is_shown(), !is_hidden, "policies are shown suspect and full servers: {member:?}");
+                assert_eq!(
+                    member.hidden().is_none(),
+                    !is_hidden,
+                    "policies are shown suspect and full servers: {member:?}"
+                );
                 assert_eq!(member.claims.standing() > Standing::Over, has_place, "{member:?}");
                 let view = member.view(0);
                 assert_eq!((view.online, view.cause), (expected.is_none(), expected));

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::BUILT_IN;
 use crate::policy::balance::{PickRequest, ServerSet};
 use crate::policy::testing::{PickIndex, client, ids, prepared, request, server, set, set_of};
-use crate::server::ServerId;
+use crate::server::{Avoided, ServerId};
 
 /// How a server of a test is closed, if it is.
 #[derive(Clone, Copy, Debug)]
@@ -50,14 +50,14 @@ proptest! {
 
     #[test]
     fn an_answer_is_an_open_server_and_missing_only_when_none_is_open(
-        doors in doors(), randoms in proptest::collection::vec(any::<u64>(), 20), avoid_suspects: bool,
+        doors in doors(), randoms in proptest::collection::vec(any::<u64>(), 20), avoids: bool,
     ) {
         let (servers, tried) = set_with(&doors);
         for name in BUILT_IN {
             let policy = prepared(name, &servers);
             for &random in &randoms {
                 let client = client(random as u32);
-                let request = PickRequest { client, random, tried: &tried, avoid_suspects, ..request(&servers) };
+                let request = PickRequest { client, random, tried: &tried, avoided: if avoids { Avoided::DOUBTFUL } else { Avoided::NONE }, ..request(&servers) };
                 let any_open = (0..servers.servers.len()).any(|index| request.is_open(index));
                 match policy.pick_index(&request) {
                     Some(index) => {
@@ -130,7 +130,7 @@ fn among_ten_thousand_servers_the_only_open_one_is_found_and_none_when_it_closes
             let request = PickRequest { client: client(n), random: n.into(), ..request(&servers) };
             assert_eq!(policy.pick_index(&request), Some(7_000), "{name}");
             assert_eq!(policy.pick_index(&PickRequest { tried: &tried, ..request }), None, "{name}");
-            assert!(policy.pick_index(&PickRequest { avoid_suspects: false, ..request }).is_some(), "{name}");
+            assert!(policy.pick_index(&PickRequest { avoided: Avoided::NONE, ..request }).is_some(), "{name}");
         }
     }
 }

@@ -11,7 +11,7 @@ use super::instance::Instance;
 use crate::base::clock;
 use crate::counters::{FaultKind, ModuleCounters};
 use crate::policy::balance::{Closed, Epoch, PickRequest, Picked, ServerSet};
-use crate::server::{Server, ServerId};
+use crate::server::{Avoided, Server, ServerId};
 
 /// Telling an instance which servers are available costs about half a microsecond for each of them, so for servers
 /// that have become full or suspect, or are so no longer, it is done at most this often for each thousand of them.
@@ -60,10 +60,10 @@ impl Work {
     }
 
     /// Tells the instance the servers of `set`, and which of them may be picked at this moment.
-    pub(super) fn tell(&mut self, set: &Arc<ServerSet>, avoid_suspects: bool, now_ms: u64) -> Result<(), Fault> {
+    pub(super) fn tell(&mut self, set: &Arc<ServerSet>, avoided: Avoided, now_ms: u64) -> Result<(), Fault> {
         self.hidden.clear();
         let servers = set.servers.iter().zip(0..);
-        let is_hidden = |server: &Server| server.is_full() || (avoid_suspects && server.live.is_suspect());
+        let is_hidden = |server: &Server| server.is_full() || server.live.is_avoided(avoided);
         self.hidden.extend(servers.filter(|(server, _)| is_hidden(server)).map(|(_, index)| index));
         self.generation = set.generation;
         self.told_ms = now_ms;
@@ -84,7 +84,7 @@ impl Work {
         let is_same_set = self.generation == request.servers.generation;
         let is_outdated = is_same_set && self.hidden.iter().any(|&index| request.is_open(index as usize));
         if is_outdated && self.may_tell(request) {
-            self.tell(set, request.avoid_suspects, request.now_ms)?;
+            self.tell(set, request.avoided, request.now_ms)?;
         }
         let asked = self.ask_once(request, is_same_set, counters)?;
         match asked {
@@ -93,7 +93,7 @@ impl Work {
             Answer::Nobody => Ok(Asked::Nobody),
             Answer::Outdated if is_nobody_open(request) => Ok(Asked::Nobody),
             Answer::Outdated if is_same_set && self.may_tell(request) => {
-                self.tell(set, request.avoid_suspects, request.now_ms)?;
+                self.tell(set, request.avoided, request.now_ms)?;
                 match self.ask_once(request, is_same_set, counters)? {
                     Answer::Good(index) => Ok(Asked::Server(Picked { index, epoch: self.epoch })),
                     Answer::Nobody => Ok(Asked::Nobody),
@@ -143,12 +143,12 @@ impl Work {
         match request.why_closed(index) {
             None => Ok(Answer::Good(index)),
             Some(Closed::Tried) => Err(bad(format!("which is {addr} and was tried already"))),
-            Some(Closed::Full | Closed::Suspect)
+            Some(Closed::Full | Closed::Avoided)
                 if is_same_set && self.hidden.binary_search(&(index as u32)).is_ok() =>
             {
                 Err(bad(format!("which is {addr} and not available")))
             }
-            Some(Closed::Full | Closed::Suspect) => Ok(Answer::Outdated),
+            Some(Closed::Full | Closed::Avoided) => Ok(Answer::Outdated),
         }
     }
 }

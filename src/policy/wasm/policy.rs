@@ -50,6 +50,11 @@ impl IBalancePolicy for WasmPolicy {
         Arc::new(Self { slots: self.slots.clone(), at, fallback: self.fallback.for_servers(servers) })
     }
 
+    /// The fallback: the module is not shown servers that seem to be down.
+    fn for_last_resort(&self, servers: &Arc<ServerSet>) -> Arc<dyn IBalancePolicy> {
+        self.fallback.for_servers(servers)
+    }
+
     /// Throw-away instances with the same configuration and servers: what the module has learned stays behind.
     fn rehearsal(&self) -> Result<Arc<dyn IBalancePolicy>, RehearsalError> {
         let slot = self.slot();

@@ -22,7 +22,7 @@ use crate::counters::{FaultKind, ModuleCounters};
 use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::{Epoch, Outcome, PickRequest, ServerSet};
 use crate::policy::spec::ModuleSpec;
-use crate::server::ServerId;
+use crate::server::{Avoided, ServerId};
 
 /// After so many faults without [`GOOD_PICKS`] between them the module is quarantined.
 const FAULTS_MAX: u32 = 5;
@@ -192,7 +192,7 @@ impl Slot {
         let mut inner = self.inner();
         inner.set = Arc::clone(set);
         let now_ms = clock::coarse_ms();
-        match inner.work.as_mut().map(|work| work.tell(set, true, now_ms)) {
+        match inner.work.as_mut().map(|work| work.tell(set, Avoided::DOUBTFUL, now_ms)) {
             Some(Err(fault)) => self.fail(&mut inner, fault),
             Some(Ok(())) => {}
             None if set.servers.is_empty() => {}
@@ -209,7 +209,7 @@ impl Slot {
         let mut inner = self.inner();
         let mut work = Work::new(instance, compiled);
         (inner.is_awaited, inner.unsent) = (false, None);
-        work.tell(&inner.set, true, clock::coarse_ms())?;
+        work.tell(&inner.set, Avoided::DOUBTFUL, clock::coarse_ms())?;
         self.listening.store(work.epoch.map_or(0, Epoch::get), Relaxed);
         inner.work = Some(work);
         if self.is_quarantined.swap(false, Relaxed) {

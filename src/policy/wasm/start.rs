@@ -13,7 +13,7 @@ use crate::base::clock;
 use crate::base::text::hex;
 use crate::policy::balance::{PickRequest, ServerSet};
 use crate::policy::spec::ModuleSpec;
-use crate::server::{Live, Origin, Server, ServerId, ServerSettings};
+use crate::server::{Avoided, Live, Origin, Server, ServerId, ServerSettings};
 
 impl Compiled {
     /// Makes an instance for a group, after a throw-away one has shown that the module works as configured:
@@ -64,7 +64,7 @@ impl Compiled {
             attempt: 0,
             servers: &set,
             tried: &[],
-            avoid_suspects: true,
+            avoided: Avoided::DOUBTFUL,
             now_ms: clock::coarse_ms(),
             random: fastrand::u64(..),
         })?;

@@ -23,7 +23,7 @@ use crate::counters::FaultKind;
 use crate::policy::spec::ModuleSpec;
 use crate::policy::testing::{PickIndex, request, server, set, set_of};
 use crate::policy::{IBalancePolicy, Outcome, PickRequest, Picked, ServerSet};
-use crate::server::ServerId;
+use crate::server::{Avoided, ServerId};
 
 fn label() -> GroupLabel {
     GroupLabel::new(8081, None)
@@ -294,7 +294,7 @@ fn suspects_are_shown_when_nobody_else_is_left() {
     assert!(servers.servers.iter().all(|server| server.live.connect_failed("refused", now_ms, now_ms)));
     let policy = bench.policy(&servers);
     assert_eq!(policy.pick_index(&PickRequest { now_ms, ..request(&servers) }), None);
-    assert!(policy.pick_index(&PickRequest { now_ms, avoid_suspects: false, ..request(&servers) }).is_some());
+    assert!(policy.pick_index(&PickRequest { now_ms, avoided: Avoided::NONE, ..request(&servers) }).is_some());
     assert_eq!(bench.view().counters.unwrap().faults_total(), 0);
 }
 

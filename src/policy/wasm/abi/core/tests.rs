@@ -15,7 +15,7 @@ use crate::policy::wasm::host::GuestLog;
 use crate::policy::wasm::instance::Instance;
 use crate::policy::wasm::source::{ModuleFile, source};
 use crate::policy::{Outcome, PickRequest, ServerSet};
-use crate::server::{Server, ServerId, ServerSettings};
+use crate::server::{Avoided, Server, ServerId, ServerSettings};
 
 /// What an instance says of itself and answers, in the order in which it is asked.
 type Answers = (String, Vec<Option<u32>>);
@@ -47,7 +47,7 @@ fn answers(compiled: &Compiled) -> Result<Answers, Fault> {
             attempt: 3,
             servers: &set,
             tried: &[ServerId(1_001)],
-            avoid_suspects: true,
+            avoided: Avoided::DOUBTFUL,
             now_ms: 77,
             random: 5,
         };
