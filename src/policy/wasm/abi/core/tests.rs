@@ -34,7 +34,11 @@ fn compile(runtime: &Runtime, file: ModuleFile) -> wasmtime::Result<Compiled> {
 }
 
 fn answers(compiled: &Compiled) -> Result<Answers, Fault> {
-    let spec = ModuleSpec { config: "{\"ä\": 1}".to_owned(), ..ModuleSpec::new("x") };
+    let spec = ModuleSpec {
+        deadline: std::time::Duration::from_secs(1),
+        config: "{\"ä\": 1}".to_owned(),
+        ..ModuleSpec::new("x")
+    };
     let mut instance = Instance::new(compiled, &spec, 8_081, Arc::new(GuestLog::silent()))?;
     let said = instance.describe()?;
     let set = servers();
