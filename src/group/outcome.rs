@@ -79,21 +79,33 @@ impl Group {
     }
 
     /// Publishes what a connect that succeeded has shown, if that is news.
+    #[inline]
     pub(super) fn tell_recovery(&self, server: &Server, recovery: Option<Recovery>) {
-        let Some(Recovery { is_first, suspect_for }) = recovery else { return };
+        if let Some(recovery) = recovery {
+            self.recovered(server, recovery, |change| self.tell_soon(server, change));
+        }
+    }
+
+    #[cold]
+    pub(super) fn recovered(&self, server: &Server, recovery: Recovery, tell: impl Fn(ServerChange)) {
+        let Recovery { is_first, suspect_for } = recovery;
         if let Some(suspect_for) = suspect_for {
-            self.tell_soon(server, ServerChange::Recovered { suspect_for });
+            tell(ServerChange::Recovered { suspect_for });
             self.look_at_fail_open();
         }
         // One that is down by checks, or has just left, may have been reached all the same.
         if is_first && self.snapshot().shows(server.id) {
-            self.tell_soon(server, ServerChange::Online);
+            tell(ServerChange::Online);
         }
     }
 
     #[cold]
     pub(super) fn tell_soon(&self, server: &Server, change: ServerChange) {
+        events::publish_soon(self.event_of(server, change));
+    }
+
+    pub(super) fn event_of(&self, server: &Server, change: ServerChange) -> Event {
         let (group, addr) = (self.label().clone(), server.settings.addr.shared());
-        events::publish_soon(Event::Server { group, addr, change });
+        Event::Server { group, addr, change }
     }
 }

@@ -7,8 +7,9 @@ use tokio::sync::oneshot;
 
 use super::Group;
 use super::check::{CheckResult, CheckTarget};
-use super::member::Target;
+use super::member::{CHECK_LINES, Target};
 use crate::base::clock;
+use crate::events;
 use crate::server::{ServerAddr, ServerId};
 
 impl Group {
@@ -50,11 +51,15 @@ impl Group {
     /// called, which the caller does for many results together. `None` when the server is no longer here.
     pub fn checked(&self, addr: &ServerAddr, id: ServerId, result: CheckResult) -> Option<(Duration, bool)> {
         let now_ms = clock::coarse_ms();
-        let server = self.members().server_at(addr).map(Arc::clone)?;
-        if let (Some(micros), true) = (result.connect_us, server.id == id) {
-            self.tell_recovery(&server, server.live.answered(micros, now_ms));
+        let mut members = self.members();
+        let server = members.server_at(addr).filter(|server| server.id == id).cloned()?;
+        let recovery = result.connect_us.and_then(|micros| server.live.answered(micros, now_ms));
+        let checked = members.take_check(addr, id, result, now_ms)?;
+        drop(members);
+        if let Some(recovery) = recovery {
+            let tell = |change| events::publish_within(&CHECK_LINES, now_ms, self.event_of(&server, change));
+            self.recovered(&server, recovery, tell);
         }
-        let checked = self.members().take_check(addr, id, result, now_ms)?;
         Some((checked.pause, checked.has_changed))
     }
 

@@ -33,6 +33,9 @@ const PLACES_FOR_PASSING: usize = IN_FLIGHT_MAX / 4;
 /// Between two snapshots of a group for the sake of checks.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
 
+/// Between two lines that say how many others were left out.
+const SAY_MORE_PAUSE: Duration = Duration::from_secs(1);
+
 /// Where the process waits for the first checks, they are spread over so long at most.
 const AWAITED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -83,6 +86,8 @@ struct Checker {
     unpublished: HashMap<GroupId, Arc<Group>>,
     published: HashMap<GroupId, Instant>,
     publish_at: Option<Instant>,
+    /// When it may be said again how many lines were left out of the log.
+    say_more_at: Instant,
 }
 
 /// Checks servers until `stop`.
@@ -126,6 +131,7 @@ impl Checker {
             unpublished: HashMap::new(),
             published: HashMap::new(),
             publish_at: None,
+            say_more_at: Instant::now(),
         }
     }
 
@@ -347,10 +353,13 @@ impl Checker {
         if unpublished.is_empty() {
             // Those that are long past need not be remembered.
             published.retain(|_, at| *at + PUBLISH_PAUSE > now);
+        }
+        if now >= self.say_more_at {
             let lines = CHECK_LINES.take_left_out();
             if lines > 0 {
                 events::publish(Event::Process(events::ProcessEvent::MoreChecked { lines }));
             }
+            self.say_more_at = now + SAY_MORE_PAUSE;
         }
     }
 

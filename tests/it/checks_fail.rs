@@ -66,6 +66,21 @@ fn what_an_operator_has_taken_away_is_no_last_resort_and_neither_is_anybody_whil
     client.echo(b"still there");
 }
 
+#[test]
+fn servers_that_fail_together_do_not_fill_the_log() {
+    let servers: Vec<FakeServer> = (0..100).map(|_| FakeServer::refusing()).collect();
+    let check = json!({ "kind": "tcp", "interval": "1s" });
+    let proxy = TestProxy::start(Group::new("ha", &servers.iter().collect::<Vec<_>>()).with("check", check));
+    eventually("all are down", || proxy.online(proxy.addr().port()).is_empty());
+    eventually("how many lines were left out is said", || proxy.log.count("more was found by checks") >= 1);
+    let mut seconds = std::collections::BTreeMap::<String, u32>::new();
+    for line in proxy.log.with_message("check failed").into_iter().chain(proxy.log.with_message("server offline")) {
+        *seconds.entry(line["timestamp"].as_str().unwrap()[..19].to_owned()).or_default() += 1;
+    }
+    // The seconds of the clock of the log are not those of the limit.
+    assert!(seconds.values().all(|lines| *lines <= 20), "{seconds:?}");
+}
+
 /// Resets each session before it has said anything.
 fn resetting() -> FakeServer {
     FakeServer::start(|mut client, _| {
