@@ -148,7 +148,7 @@ fn sixteen_mebibytes_flow_in_both_directions_at_once() {
 fn bulk_arrives_whole_when_no_descriptor_is_left_for_pipes() {
     let server = FakeServer::echo();
     let group = Group::new("round_robin", &[&server]);
-    let proxy = Setup::default().group(group).with_descriptors(48).start();
+    let proxy = Setup::default().group(group).with_descriptors(52).start();
     // Ten sessions take what is left. At the start the proxy may hold a file for a moment, and turns the last one away.
     let connected = || {
         let mut client = proxy.connect();

@@ -27,6 +27,7 @@ fn when_all_checks_fail_clients_are_served_by_who_answers_and_that_is_told_once(
         proxy.connect().echo(b"served all the same");
     }
     assert!(is_fail_open(&proxy));
+    eventually("it is told", || proxy.log.count("fail open: trying servers that only checks keep out") >= 1);
     assert_eq!(proxy.log.count("fail open: trying servers that only checks keep out"), 1);
     let explained = proxy.ok(&format!("/policy-explain.do?group={}&client=10.0.0.1", proxy.addr().port()));
     assert_eq!(explained["server"], json!(alive.addr.to_string()), "{explained}");

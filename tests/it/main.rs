@@ -47,3 +47,4 @@ mod shipped_config;
 mod stderr;
 mod surprises;
 mod timeouts;
+mod walk;

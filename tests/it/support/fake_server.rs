@@ -103,6 +103,12 @@ impl FakeServer {
         self.accepted.load(SeqCst)
     }
 
+    /// Ceases to listen; connections that it has go on.
+    pub(crate) fn refuses_from_now_on(&self) {
+        // Wakes the accepting thread, which ends.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+
     /// Starts to listen at an address that refused until now.
     pub(crate) fn listens_from_now_on(&self, behaviour: impl Fn(Client, usize) + Send + Sync + 'static) {
         rustix::net::listen(&self.socket, 128).expect("it is bound");
