@@ -92,6 +92,29 @@ pub enum ServerCheck {
     Port(NonZeroU16),
 }
 
+/// Which header of the PROXY protocol a server gets in front of what the client sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SendProxy {
+    /// None.
+    #[default]
+    None,
+    /// The line of version 1.
+    V1,
+    /// The binary header of version 2.
+    V2,
+}
+
+impl SendProxy {
+    /// The word used in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
+}
+
 /// The settings of a server. Those that every session needs come first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -112,6 +135,8 @@ pub struct ServerSettings {
     pub weight: u32,
     /// How it is checked, where its group has checks.
     pub check: ServerCheck,
+    /// Which PROXY header it gets; `None` for that of its group.
+    pub send_proxy: Option<SendProxy>,
     /// Free-form facts for policies and people: zone, rack, version.
     pub labels: BTreeMap<String, String>,
     /// Its name, if it has one. One pointer wide, so that a server keeps to its cache lines.
@@ -124,7 +149,7 @@ impl ServerSettings {
         let (state, labels) = (State::Ready, BTreeMap::new());
         let (weight, backup, max_sessions, silent) = (1, false, 0, false);
         let check = ServerCheck::AsGroup;
-        Self { addr, weight, check, backup, max_sessions, state, labels, origin, silent, name: None }
+        Self { addr, weight, check, send_proxy: None, backup, max_sessions, state, labels, origin, silent, name: None }
     }
 }
 
