@@ -177,6 +177,7 @@ mod tests {
             group: 8081,
             name: None,
             client: ([10, 1, 0, 1], id as u16).into(),
+            via: None,
             server: None,
             age_ms: 0,
             idle_ms: 0,

@@ -7,6 +7,7 @@ use super::file::{FileArgs, read, refusal};
 use super::output::{print, print_error};
 use crate::base::text::count;
 use crate::config::{self, Config, Problem};
+use crate::group::GroupSettings;
 use crate::lab;
 use crate::server::ServerAddr;
 
@@ -58,6 +59,7 @@ pub fn check(file: &FileArgs, dump: Dump, strict: bool) -> anyhow::Result<()> {
     if config.is_legacy {
         doubts.push(config::LEGACY_NOTE.to_owned());
     }
+    doubts.extend(claimed_by_everybody(&config));
     if strict {
         doubts.extend(unresolved(&config, |addr| (addr.host(), addr.port()).to_socket_addrs().map(drop)));
     }
@@ -71,6 +73,16 @@ pub fn check(file: &FileArgs, dump: Dump, strict: bool) -> anyhow::Result<()> {
     let servers = config.groups.iter().map(|group| group.servers.len()).sum();
     let (groups, servers) = (count(config.groups.len(), "group"), count(servers, "server"));
     print(&format!("{}: OK, {groups}, {servers}\n", path.display()))
+}
+
+/// A warning for each group that lets everybody say which address a client has.
+fn claimed_by_everybody(config: &Config) -> Vec<String> {
+    let is_open = |settings: &GroupSettings| {
+        let from = settings.accept_proxy.as_ref().map_or(&[][..], |accept_proxy| &accept_proxy.from);
+        from.iter().any(|network| network.prefix_len() == 0)
+    };
+    let groups = config.groups.iter().enumerate().filter(|(_, group)| is_open(&group.settings));
+    groups.map(|(index, _)| format!("groups[{index}].accept_proxy.from: everybody may claim any address")).collect()
 }
 
 /// A warning for each server whose name `resolve` does not resolve.
@@ -94,6 +106,15 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn a_group_in_which_everybody_may_claim_any_address_is_told() {
+        let text = r#"{ "defaults": { "accept_proxy": { "from": ["10.0.0.0/8"] } },
+                        "groups": [ { "listen": "127.0.0.1:1" },
+                                    { "listen": "127.0.0.1:2", "accept_proxy": { "from": ["10.0.0.1", "::/0"] } } ] }"#;
+        let config = config::parse(Path::new("proxy.json"), text).unwrap();
+        assert_eq!(claimed_by_everybody(&config), ["groups[1].accept_proxy.from: everybody may claim any address"]);
+    }
 
     #[test]
     fn a_name_that_does_not_resolve_is_told_with_what_its_group_is_called() {

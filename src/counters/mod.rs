@@ -5,6 +5,7 @@
 //! every access is relaxed.
 //! Counters live as long as their group or module, and vanish with it.
 
+mod header;
 mod histogram;
 mod module;
 
@@ -12,6 +13,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use header::HeaderResult;
 pub use histogram::{BOUNDS, Bounds, CONNECT_BOUNDS, Histogram, PICK_BOUNDS, SESSION_BOUNDS, Unit};
 pub use module::{FaultKind, ModuleCounters};
 
@@ -40,6 +42,10 @@ pub enum EndReason {
     Limit,
     /// The client is a connection of our own that has come through this group already.
     Loop,
+    /// The client had to send a PROXY header and sent something else.
+    BadHeader,
+    /// The client took too long for its PROXY header.
+    HeaderTimeout,
     /// An operator ended it, by itself or with its group. or closed its group with its sessions.
     Killed,
     /// The drain lasted longer than `drain_timeout`.
@@ -50,7 +56,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, in the order in which they count.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::ClientClosed,
         Self::ServerClosed,
         Self::ClientReset,
@@ -62,6 +68,8 @@ impl EndReason {
         Self::PolicyFailed,
         Self::Limit,
         Self::Loop,
+        Self::BadHeader,
+        Self::HeaderTimeout,
         Self::Killed,
         Self::Drained,
         Self::Shutdown,
@@ -81,6 +89,8 @@ impl EndReason {
             Self::PolicyFailed => "policy_failed",
             Self::Limit => "limit",
             Self::Loop => "loop",
+            Self::BadHeader => "bad_header",
+            Self::HeaderTimeout => "header_timeout",
             Self::Killed => "killed",
             Self::Drained => "drained",
             Self::Shutdown => "shutdown",
@@ -89,7 +99,16 @@ impl EndReason {
 
     /// True when the client was turned away: it never had a server.
     pub fn is_refusal(self) -> bool {
-        matches!(self, Self::NoServer | Self::ConnectFailed | Self::PolicyFailed | Self::Limit | Self::Loop)
+        matches!(
+            self,
+            Self::NoServer
+                | Self::ConnectFailed
+                | Self::PolicyFailed
+                | Self::Limit
+                | Self::Loop
+                | Self::BadHeader
+                | Self::HeaderTimeout
+        )
     }
 }
 
@@ -128,9 +147,23 @@ pub struct GroupCounters {
     pub is_fail_open: AtomicBool,
     /// It was said that plain connects get this proxy locked out by a server that speaks MySQL.
     pub is_said_mysql: AtomicBool,
+    /// PROXY headers that were expected, by result.
+    headers: [AtomicU64; HeaderResult::ALL.len()],
+    /// Clients whose PROXY header is waited for now.
+    pub headers_awaited: AtomicU64,
 }
 
 impl GroupCounters {
+    /// Counts a PROXY header that was expected.
+    pub fn header_ended(&self, result: HeaderResult) {
+        self.headers[result as usize].fetch_add(1, Relaxed);
+    }
+
+    /// PROXY headers of which this became.
+    pub fn headers(&self, result: HeaderResult) -> u64 {
+        self.headers[result as usize].load(Relaxed)
+    }
+
     /// Counts the end of a session that lasted `elapsed_us`.
     pub fn session_ended(&self, reason: EndReason, elapsed_us: u64) {
         self.ended[reason as usize].fetch_add(1, Relaxed);
@@ -158,6 +191,8 @@ impl Default for GroupCounters {
             is_self_preserving: AtomicBool::default(),
             is_fail_open: AtomicBool::default(),
             is_said_mysql: AtomicBool::default(),
+            headers: Default::default(),
+            headers_awaited: AtomicU64::default(),
         }
     }
 }

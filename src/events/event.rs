@@ -321,7 +321,7 @@ impl Event {
     /// How much it matters.
     pub fn level(&self) -> Level {
         match self {
-            Self::Session(_) => Level::INFO,
+            Self::Session(event) => event.level(),
             Self::Server { change, .. } => change.level(),
             Self::Group { change, .. } => change.level(),
             Self::Config(event) => event.level(),

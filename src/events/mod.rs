@@ -37,7 +37,7 @@ pub use policy::PolicyEvent;
 #[cfg(test)]
 pub(crate) use queue::SHARD_ENTRIES_MAX;
 pub(crate) use queue::{Entry, PAUSE, QUEUE, Queue, What, shrink};
-pub use session::SessionEvent;
+pub use session::{Proxied, SessionEvent};
 
 /// Publishes what management has done or found. Subscribers have it when this returns, the log writes it soon after.
 pub fn publish(event: Event) {

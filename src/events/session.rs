@@ -1,12 +1,46 @@
 //! What happens to a session.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tracing::Level;
 
 use super::fields::Visitor;
 use crate::base::label::GroupLabel;
+
+/// What a PROXY header has said of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxied {
+    /// The proxy that sent it.
+    pub via: SocketAddr,
+    /// Where the client is; `None` when the header does not say, and the proxy counts as the client.
+    pub source: Option<SocketAddr>,
+    /// Where the client connected to.
+    pub destination: Option<SocketAddr>,
+    /// The proxy speaks for itself: it checks whether we are there.
+    pub is_local: bool,
+    /// The host name that the client asked for, in printable characters.
+    pub authority: Option<Box<str>>,
+    /// What the proxy calls the connection, in printable characters.
+    pub unique_id: Option<Box<str>>,
+}
+
+impl Proxied {
+    fn show(&self, to: &mut Visitor<'_>) {
+        if self.source.is_some() {
+            to.addr("client.via", self.via);
+        }
+        if let Some(destination) = self.destination {
+            to.addr("header.destination", destination);
+        }
+        for (name, text) in [("header.authority", &self.authority), ("header.unique_id", &self.unique_id)] {
+            if let Some(text) = text {
+                to.text(name, text);
+            }
+        }
+    }
+}
 
 /// One step of a session's life. Built on a data thread, shown elsewhere.
 #[derive(Clone, Debug)]
@@ -19,6 +53,21 @@ pub enum SessionEvent {
         group: GroupLabel,
         /// Who connected.
         client: SocketAddr,
+        /// What a PROXY header has said of the client, where there is one.
+        proxied: Option<Arc<Proxied>>,
+    },
+    /// A client ended before its PROXY header was complete, as a probe of the port does.
+    ClientLeft {
+        /// The session.
+        id: u64,
+        /// The group.
+        group: GroupLabel,
+        /// Who had connected.
+        client: SocketAddr,
+        /// How: the word of `EndReason`.
+        end: &'static str,
+        /// Since the client was accepted.
+        elapsed_ms: u64,
     },
     /// A server answered.
     ServerConnected {
@@ -34,6 +83,8 @@ pub enum SessionEvent {
         attempt: u32,
         /// How long this connect took.
         connect_us: u64,
+        /// The client is a proxy that checks whether we are there.
+        is_check: bool,
     },
     /// The session is over.
     SessionClosed {
@@ -45,6 +96,8 @@ pub enum SessionEvent {
         policy: Arc<str>,
         /// Who had connected.
         client: SocketAddr,
+        /// What a PROXY header has said of the client, where there is one.
+        proxied: Option<Arc<Proxied>>,
         /// Which server it had; `None` when none was reached.
         server: Option<Arc<str>>,
         /// How many servers were tried.
@@ -56,7 +109,7 @@ pub enum SessionEvent {
         /// Bytes server → client.
         bytes_down: u64,
         /// How long the connect took that succeeded.
-        connect_us: Option<u32>,
+        connect_us: Option<NonZeroU32>,
         /// Since the client was accepted.
         elapsed_ms: u64,
         /// The cause behind `end`, where there is one to tell.
@@ -66,17 +119,41 @@ pub enum SessionEvent {
 
 impl SessionEvent {
     /// The level and the message of each step.
-    pub(super) const MESSAGES: &[(Level, &str)] =
-        &[(Level::INFO, "client connected"), (Level::INFO, "server connected"), (Level::INFO, "session closed")];
+    pub(super) const MESSAGES: &[(Level, &str)] = &[
+        (Level::INFO, "client connected"),
+        (Level::DEBUG, "client left before its PROXY header was complete"),
+        (Level::INFO, "server connected"),
+        (Level::INFO, "session closed"),
+    ];
+
+    /// How much it matters. A proxy before us that checks once a second whether we are there would be most of the log.
+    pub fn level(&self) -> Level {
+        let is_check = |proxied: &Option<Arc<Proxied>>| proxied.as_ref().is_some_and(|proxied| proxied.is_local);
+        let is_routine = match self {
+            Self::ClientConnected { proxied, .. } => is_check(proxied),
+            Self::ClientLeft { .. } => true,
+            Self::ServerConnected { is_check, .. } => *is_check,
+            Self::SessionClosed { proxied, bytes_up, .. } => is_check(proxied) && *bytes_up == 0,
+        };
+        if is_routine { Level::DEBUG } else { Level::INFO }
+    }
 
     /// Shows every field that is known, in the order of a log line, and says what has happened.
     pub fn show(&self, to: &mut Visitor<'_>) -> &'static str {
         match self {
-            Self::ClientConnected { id, group, client } => {
+            Self::ClientConnected { id, group, client, proxied } => {
                 to.number("session.id", *id).group(group).addr("client.addr", *client);
+                if let Some(proxied) = proxied {
+                    proxied.show(to);
+                }
                 "client connected"
             }
-            Self::ServerConnected { id, group, client, server, attempt, connect_us } => {
+            Self::ClientLeft { id, group, client, end, elapsed_ms } => {
+                to.number("session.id", *id).group(group).addr("client.addr", *client);
+                to.text("end", end).number("elapsed_ms", *elapsed_ms);
+                "client left before its PROXY header was complete"
+            }
+            Self::ServerConnected { id, group, client, server, attempt, connect_us, is_check: _ } => {
                 to.number("session.id", *id).group(group).addr("client.addr", *client).text("server.addr", server);
                 to.number("attempt", *attempt).fraction("connect_ms", as_ms(*connect_us));
                 "server connected"
@@ -86,6 +163,7 @@ impl SessionEvent {
                 group,
                 policy,
                 client,
+                proxied,
                 server,
                 attempts,
                 end,
@@ -96,13 +174,16 @@ impl SessionEvent {
                 error,
             } => {
                 to.number("session.id", *id).group(group).text("policy", policy).addr("client.addr", *client);
+                if let Some(proxied) = proxied {
+                    proxied.show(to);
+                }
                 if let Some(server) = server {
                     to.text("server.addr", server);
                 }
                 to.number("attempts", *attempts).text("end", end);
                 to.number("bytes.up", *bytes_up).number("bytes.down", *bytes_down);
                 if let Some(connect_us) = connect_us {
-                    to.fraction("connect_ms", as_ms((*connect_us).into()));
+                    to.fraction("connect_ms", as_ms(connect_us.get().into()));
                 }
                 to.number("elapsed_ms", *elapsed_ms);
                 if let Some(error) = error {

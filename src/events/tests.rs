@@ -72,7 +72,7 @@ fn what_sessions_do_is_built_for_subscribers_only_while_there_are_some() {
     let client = "10.0.0.7:51234".parse().unwrap();
     queue.push_session(|| {
         is_built = true;
-        SessionEvent::ClientConnected { id: 1, group: GroupLabel::new(1, None), client }
+        SessionEvent::ClientConnected { id: 1, group: GroupLabel::new(1, None), client, proxied: None }
     });
     assert!(is_built);
     queue.set_subscribed(false);

@@ -51,7 +51,7 @@ pub(crate) use member::CHECK_LINES;
 pub use member::Target;
 pub use outcome::Outcome;
 pub use said::{Caller, Said};
-pub use settings::GroupSettings;
+pub use settings::{AcceptProxy, GroupSettings};
 use snapshot::Question;
 pub use snapshot::{PickError, ServerSlot, Snapshot};
 

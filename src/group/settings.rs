@@ -1,13 +1,33 @@
 //! What is configured of a group besides its servers.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::check::CheckSettings;
 use super::ejection::EjectSettings;
 use super::id::{GroupId, Listen};
 use crate::base::label::GroupLabel;
 use crate::policy::spec::PolicySpec;
+use crate::server::SendProxy;
+
+/// Who sends a header of the PROXY protocol, which says whom it speaks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptProxy {
+    /// Those that have to send one; from others it is not looked for.
+    pub from: Vec<IpNet>,
+    /// How long it may take until it is complete.
+    pub timeout: Duration,
+}
+
+impl AcceptProxy {
+    /// True when a client at this address has to send a header.
+    pub fn expects(&self, ip: IpAddr) -> bool {
+        self.from.iter().any(|network| network.contains(&ip))
+    }
+}
 
 /// The settings of a group. Those that every session needs come first: with many groups they are seldom in a near
 /// cache.
@@ -20,10 +40,16 @@ pub struct GroupSettings {
     pub connect_attempts: u32,
     /// How long one attempt to connect may take.
     pub connect_timeout: Duration,
+    /// Who sends PROXY headers; `None` when nobody does.
+    pub accept_proxy: Option<Arc<AcceptProxy>>,
     /// Where it listens.
     pub listen: Listen,
     /// True when it accepts clients.
     pub open: bool,
+    /// Which PROXY header its servers get.
+    pub send_proxy: SendProxy,
+    /// True when that header tells the session's id.
+    pub proxy_unique_id: bool,
     /// How a server is picked.
     pub policy: PolicySpec,
     /// The longest pause between two tries of a server that has failed to answer.

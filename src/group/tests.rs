@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::policy::built_in;
 use crate::policy::spec::PolicySpec;
-use crate::server::{ServerId, State};
+use crate::server::{SendProxy, ServerId, State};
 
 const CLIENT: &str = "10.0.0.1:1000";
 
@@ -25,6 +25,9 @@ impl GroupSettings {
             check: None,
             fail_open: true,
             eject: None,
+            accept_proxy: None,
+            send_proxy: SendProxy::None,
+            proxy_unique_id: false,
             name: None,
         }
     }

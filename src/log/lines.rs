@@ -36,7 +36,7 @@ impl EventLines {
 
     /// Appends the line of a session's event.
     pub(super) fn write_session(&mut self, event: &SessionEvent, at: SystemTime, out: &mut Vec<u8>) {
-        self.write_line(Level::INFO, at, out, |to| event.show(to));
+        self.write_line(event.level(), at, out, |to| event.show(to));
     }
 
     fn write_line(

@@ -1,4 +1,5 @@
 use std::io::{self, Write};
+use std::num::NonZeroU32;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -99,7 +100,12 @@ impl TestLog {
 }
 
 fn connected(id: u64) -> SessionEvent {
-    SessionEvent::ClientConnected { id, group: GroupLabel::new(8081, None), client: "10.0.0.7:51234".parse().unwrap() }
+    SessionEvent::ClientConnected {
+        id,
+        group: GroupLabel::new(8081, None),
+        client: "10.0.0.7:51234".parse().unwrap(),
+        proxied: None,
+    }
 }
 
 fn closed() -> SessionEvent {
@@ -108,12 +114,13 @@ fn closed() -> SessionEvent {
         group: GroupLabel::new(8081, None),
         policy: "ha".into(),
         client: "[::1]:51234".parse().unwrap(),
+        proxied: None,
         server: Some("db2.internal:9000".into()),
         attempts: 2,
         end: "idle_timeout",
         bytes_up: 512,
         bytes_down: 20480,
-        connect_us: Some(431),
+        connect_us: NonZeroU32::new(431),
         elapsed_ms: 3041,
         error: Some("a \"quoted\"\ncause".into()),
     }
@@ -130,6 +137,7 @@ fn a_session_is_three_lines_of_text_with_the_names_of_the_handbook() {
         server: "10.0.1.3:9000".into(),
         attempt: 2,
         connect_us: 2_500,
+        is_check: false,
     });
     log.queue.push_session(closed);
     let text = log.flushed();
@@ -265,27 +273,36 @@ fn event() -> impl Strategy<Value = SessionEvent> {
         prop_oneof![any::<([u8; 4], u16)>().prop_map(Into::into), any::<([u8; 16], u16)>().prop_map(Into::into)];
     let word = || "\\PC*";
     let texts = (word(), prop::option::of(word()), prop::option::of(any::<String>()));
-    let numbers = (any::<u64>(), any::<u16>(), any::<u32>(), any::<[u64; 4]>(), prop::option::of(any::<u32>()));
+    let numbers = (any::<u64>(), any::<u16>(), any::<u32>(), any::<[u64; 4]>(), any::<u32>());
     (0..3, client, texts, numbers).prop_map(|(which, client, (policy, server, error), numbers)| {
         let (id, port, attempts, [bytes_up, bytes_down, elapsed_ms, micros], connect_us) = numbers;
         let group = GroupLabel::new(port, None);
         match which {
-            0 => SessionEvent::ClientConnected { id, group, client },
+            0 => SessionEvent::ClientConnected { id, group, client, proxied: None },
             1 => {
                 let (server, connect_us) = (policy.into(), micros >> 20);
-                SessionEvent::ServerConnected { id, group, client, server, attempt: attempts, connect_us }
+                SessionEvent::ServerConnected {
+                    id,
+                    group,
+                    client,
+                    server,
+                    attempt: attempts,
+                    connect_us,
+                    is_check: false,
+                }
             }
             _ => SessionEvent::SessionClosed {
                 id,
                 group,
                 policy: policy.into(),
                 client,
+                proxied: None,
                 server: server.map(Into::into),
                 attempts,
                 end: "client_closed",
                 bytes_up,
                 bytes_down,
-                connect_us,
+                connect_us: NonZeroU32::new(connect_us),
                 elapsed_ms,
                 error: error.map(Into::into),
             },
@@ -327,10 +344,11 @@ fn emit(event: &SessionEvent) {
     let as_ms = |micros: u64| micros as f64 / 1_000.0;
     let plain = |word: &str| word.to_owned();
     match event {
-        SessionEvent::ClientConnected { id, group, client } => {
+        SessionEvent::ClientConnected { id, group, client, .. } => {
             tracing::info!(session.id = id, group = group.port(), client.addr = %client, "client connected");
         }
-        SessionEvent::ServerConnected { id, group, client, server, attempt, connect_us } => tracing::info!(
+        SessionEvent::ClientLeft { .. } => unreachable!("none is made here"),
+        SessionEvent::ServerConnected { id, group, client, server, attempt, connect_us, .. } => tracing::info!(
             session.id = id,
             group = group.port(),
             client.addr = %client,
@@ -352,6 +370,7 @@ fn emit(event: &SessionEvent) {
             connect_us,
             elapsed_ms,
             error,
+            ..
         } => tracing::info!(
             session.id = id,
             group = group.port(),
@@ -362,7 +381,7 @@ fn emit(event: &SessionEvent) {
             end = %end,
             bytes.up = bytes_up,
             bytes.down = bytes_down,
-            connect_ms = connect_us.map(|micros| as_ms(micros.into())),
+            connect_ms = connect_us.map(|micros| as_ms(micros.get().into())),
             elapsed_ms,
             error = error.as_deref(),
             "session closed"

@@ -9,8 +9,6 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
-use tracing::Level;
-
 use super::format::stamp;
 use super::lines::EventLines;
 use crate::base::vital;
@@ -165,7 +163,7 @@ impl<W: Write> LogThread<W> {
 
     /// Writes what a session did and hands it to whoever has subscribed. The level may have changed since.
     fn take_session(&mut self, event: SessionEvent, at: SystemTime) {
-        if self.queue.takes(Level::INFO) {
+        if self.queue.takes(event.level()) {
             with_out(|out| {
                 self.lines.write_session(&event, at, &mut out.bytes);
                 out.lines += 1;

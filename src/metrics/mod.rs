@@ -2,7 +2,7 @@
 //!
 //! Nothing is registered and nothing is kept: a scrape is rendered from what the groups and the modules show
 //! at that moment, so a series is there exactly as long as its server, its group or its module is. Names begin
-//! with `goproxy_` and values are in base units; labels are `group`, `server`, `policy` and `reason`, each of
+//! with `goproxy_` and values are in base units; labels are `group`, `server`, `policy`, `reason` and `result`, each of
 //! bounded variety, and `version` and `sha256` on the lines that say what was built or loaded. Counting is left to
 //! [`crate::counters`]; a figure that the system does not give is left out.
 
@@ -21,7 +21,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::control::Control;
-use crate::counters::{CheckCounters, EndReason, FaultKind, GroupCounters, Histogram, ModuleCounters, ProcessCounters};
+use crate::counters::{
+    CheckCounters, EndReason, FaultKind, GroupCounters, HeaderResult, Histogram, ModuleCounters, ProcessCounters,
+};
 use crate::group::GroupId;
 use crate::group::view::ServerView;
 use crate::policy::wasm::view::{ModuleState, ModuleView};
@@ -36,6 +38,8 @@ struct GroupSample {
     id: GroupId,
     /// The name of its policy.
     policy: Arc<str>,
+    /// Some of its clients have to send PROXY headers.
+    accepts_proxy: bool,
     /// What its sessions did.
     counters: Arc<GroupCounters>,
     /// All its servers.
@@ -48,6 +52,7 @@ pub fn of(control: &Control, format: Format) -> String {
     let samples = groups.iter().map(|(id, group)| GroupSample {
         id: id.clone(),
         policy: group.snapshot().settings.policy.shared_name(),
+        accepts_proxy: group.snapshot().settings.accept_proxy.is_some(),
         counters: Arc::clone(&group.counters),
         servers: group.servers(),
     });
@@ -157,6 +162,11 @@ impl Scrape {
         families.counter("sessions", "Clients accepted", self.loaded(|group| &group.sessions_total))?;
         families.counter("sessions_ended", "Sessions that are over, by reason", self.ended(false))?;
         families.counter("sessions_refused", "Clients turned away without a server, by reason", self.ended(true))?;
+        let headers = self.groups().filter(|(_, group)| group.accepts_proxy).flat_map(|(id, group)| {
+            HeaderResult::ALL
+                .map(|result| (vec![("group", id), ("result", result.as_str())], group.counters.headers(result)))
+        });
+        families.counter("proxy_headers", "PROXY headers that clients had to send, by result", headers)?;
         families.counter("bytes_up", "Bytes from clients to servers", self.loaded(|group| &group.bytes_up))?;
         families.counter("bytes_down", "Bytes from servers to clients", self.loaded(|group| &group.bytes_down))?;
         let time = self.groups().map(|(id, group)| (vec![("group", id)], &group.counters.session_time));

@@ -30,7 +30,7 @@ fn server(addr: &str) -> ServerView {
 }
 
 fn group(port: u16, servers: Vec<ServerView>) -> GroupSample {
-    GroupSample { id: port.into(), policy: "ha".into(), counters: Arc::default(), servers }
+    GroupSample { id: port.into(), policy: "ha".into(), accepts_proxy: true, counters: Arc::default(), servers }
 }
 
 fn module(name: &str, state: ModuleState) -> ModuleView {
@@ -145,7 +145,7 @@ fn parse_sample(line: &str) -> Sample<'_> {
     let parse_label = |label| {
         let (key, value): (&str, &str) = str::split_once(label, '=').expect("a label");
         let value = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).expect("quotes");
-        assert!(["group", "server", "policy", "reason", "le", "version", "sha256"].contains(&key), "{line}");
+        assert!(["group", "server", "policy", "reason", "result", "le", "version", "sha256"].contains(&key), "{line}");
         assert!(!value.contains(['"', '\\', '\n']), "{line}");
         (key, value)
     };
@@ -182,6 +182,7 @@ fn every_count_is_shown_under_its_name() {
     counters.connect_time.observe(150);
     counters.session_ended(EndReason::IdleTimeout, 2_000_000);
     counters.session_ended(EndReason::NoServer, 10);
+    counters.header_ended(HeaderResult::Local);
     let text = rendered(vec![sample]);
     let samples = parse(&text);
     let group = ("group", "8081");
@@ -209,6 +210,7 @@ fn every_count_is_shown_under_its_name() {
     assert_eq!(value(&samples, "goproxy_group_policy", &[group, ("policy", "ha")]), 1.0);
     assert_eq!(value(&samples, "goproxy_sessions_ended_total", &[group, ("reason", "idle_timeout")]), 1.0);
     assert_eq!(value(&samples, "goproxy_sessions_refused_total", &[group, ("reason", "no_server")]), 1.0);
+    assert_eq!(value(&samples, "goproxy_proxy_headers_total", &[group, ("result", "local")]), 1.0);
     assert_eq!(value(&samples, "goproxy_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1.0);
     for (name, expected) in [
         ("goproxy_config_reloads_total", 2.0),

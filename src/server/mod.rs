@@ -13,7 +13,6 @@ mod trouble;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroU16;
 use std::sync::Arc;
 
 pub use addr::{ADDR_LEN_MAX, AddrError, ServerAddr};
@@ -89,7 +88,24 @@ pub enum ServerCheck {
     /// Never: it counts as one that passes.
     Never,
     /// As its group says, at this port.
-    Port(NonZeroU16),
+    Port(Port),
+}
+
+/// A port. It needs no alignment, so that a server keeps to its cache lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port([u8; 2]);
+
+impl Port {
+    /// The port as a number.
+    pub fn get(self) -> u16 {
+        u16::from_ne_bytes(self.0)
+    }
+}
+
+impl From<u16> for Port {
+    fn from(port: u16) -> Self {
+        Self(port.to_ne_bytes())
+    }
 }
 
 /// Which header of the PROXY protocol a server gets in front of what the client sends.

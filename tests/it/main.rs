@@ -39,6 +39,7 @@ mod policy_hostile;
 mod policy_kit;
 mod policy_servers;
 mod policy_swaps;
+mod proxy_header;
 mod registration_leases;
 mod registration_rules;
 mod resets;

@@ -13,15 +13,15 @@ use super::{MINUTE_MS, YEAR_MS};
 use crate::config::declare::{Fields, settings};
 use crate::config::key::{Change, Describe, Effect, Kind, Style, Table, keys};
 use crate::config::kinds::{
-    Time, elements, key_schema, name, object_schema, object_text, optional, policy, section_with, server_address,
-    shared, sockets, switch, time, time_or_zero, whole, wrong,
+    Time, elements, key_schema, name, object_schema, object_text, optional, policy, section, section_with,
+    server_address, shared, sockets, switch, time, time_or_zero, whole, word, wrong,
 };
 use crate::config::object::Object;
 use crate::config::problem::Place;
 use crate::config::reader::{Listens, Named, Reader, Serves};
-use crate::group::{GroupSettings, Listen};
+use crate::group::{AcceptProxy, GroupSettings, Listen};
 use crate::policy::spec::PolicySpec;
-use crate::server::{Origin, ServerSettings};
+use crate::server::{Origin, SendProxy, ServerSettings};
 
 /// Most groups in a file.
 pub const GROUPS_MAX: usize = 4_096;
@@ -69,6 +69,12 @@ settings! {
         heartbeat_timeout as HEARTBEAT_TIMEOUT => Duration::from_secs(5), AtOnce;
         /// Sessions of the group at a time; 0 for no limit.
         max_sessions as whole::<u32>(0, u32::MAX as u64) => 0, NewSessions;
+        /// Proxies in front of the group that tell the client's address in a header of the PROXY protocol; null: there are none.
+        accept_proxy as optional(shared(section::<AcceptProxy>())), NewSessions;
+        /// The header of the PROXY protocol that servers get in front of what the client sends. A server may want another one.
+        send_proxy as word::<SendProxy>() => SendProxy::None, NewSessions;
+        /// True: a header of version 2 tells the session's id, in 16 hexadecimal digits.
+        proxy_unique_id as switch() => false, NewSessions;
     }
 }
 

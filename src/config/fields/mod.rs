@@ -8,6 +8,7 @@ mod check;
 mod group;
 mod log;
 mod module;
+mod proxy;
 mod root;
 mod server;
 

@@ -1,6 +1,5 @@
 //! The keys of a server that is written as an object.
 
-use std::num::NonZeroU16;
 use std::sync::{Arc, LazyLock};
 
 use jsonc_parser::ast::Value;
@@ -13,7 +12,7 @@ use crate::config::kinds::{labels, name, optional, section, server_address, swit
 use crate::config::problem::Place;
 use crate::config::reader::Reader;
 use crate::config::units::quoted;
-use crate::server::{Origin, ServerCheck, ServerSettings, State, WEIGHT_RANGE};
+use crate::server::{Origin, SendProxy, ServerCheck, ServerSettings, State, WEIGHT_RANGE};
 
 /// A server of which only the address is known: it has every default.
 static PLAIN: LazyLock<ServerSettings> =
@@ -31,6 +30,8 @@ settings! {
         backup as switch() => PLAIN.backup, NewSessions;
         /// Sessions of the server at a time; 0 for no limit.
         max_sessions as whole::<u32>(0, u32::MAX as u64) => PLAIN.max_sessions, NewSessions;
+        /// The header of the PROXY protocol that this server gets; null: that of its group.
+        send_proxy as optional(word::<SendProxy>()), NewSessions;
         /// ready: gets new sessions; drain and maint: gets none, and those it has go on.
         state as word::<State>() => PLAIN.state, NewSessions;
         /// false: never checked; {"port": 9100}: checked as its group says, at this port; null: as its group says.
@@ -70,7 +71,7 @@ impl Kind for ServerCheckKind {
             Value::BooleanLit(lit) if !lit.value => Some(ServerCheck::Never),
             Value::Object(_) => {
                 let at = section::<CheckPort>().read(reader, place, value)?;
-                NonZeroU16::new(at.port).map(ServerCheck::Port)
+                Some(ServerCheck::Port(at.port.into()))
             }
             _ => {
                 reader.problems.add(value.start(), place, wrong(value, &self.expected()));
@@ -83,7 +84,7 @@ impl Kind for ServerCheckKind {
         match value {
             ServerCheck::AsGroup => "null".to_owned(),
             ServerCheck::Never => "false".to_owned(),
-            ServerCheck::Port(port) => format!("{{ \"port\": {port} }}"),
+            ServerCheck::Port(port) => format!("{{ \"port\": {} }}", port.get()),
         }
     }
 }

@@ -201,19 +201,33 @@ impl Kind for Server {
 }
 
 /// Networks, `10.0.0.0/8`, or single addresses.
-pub(in crate::config) struct Networks;
+pub(in crate::config) struct Networks {
+    min: usize,
+}
 
 pub(in crate::config) const fn network_list() -> Networks {
-    Networks
+    Networks { min: 0 }
+}
+
+/// At least one network.
+pub(in crate::config) const fn some_networks() -> Networks {
+    Networks { min: 1 }
 }
 
 impl Describe for Networks {
     fn schema(&self) -> serde_json::Value {
-        json!({ "type": "array", "maxItems": NETWORKS_MAX, "items": { "type": "string" } })
+        let mut schema = json!({ "type": "array", "maxItems": NETWORKS_MAX, "items": { "type": "string" } });
+        if self.min > 0 {
+            schema["minItems"] = self.min.into();
+        }
+        schema
     }
 
     fn expected(&self) -> String {
-        "a list of networks".to_owned()
+        match self.min {
+            0 => "a list of networks".to_owned(),
+            min => format!("a list of {min} or more networks"),
+        }
     }
 }
 
@@ -222,6 +236,9 @@ impl Kind for Networks {
 
     fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<Vec<IpNet>> {
         let networks = elements(reader, place, value, NETWORKS_MAX)?;
+        if networks.len() < self.min {
+            return report(reader, place, value, Err(format!("the list is empty; expected {}", self.expected())));
+        }
         let network = |(index, value): (usize, &Value)| {
             network(value)
                 .map_err(|message| reader.problems.add(value.start(), Place::Index(place, index), message))

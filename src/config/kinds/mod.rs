@@ -11,7 +11,7 @@ mod section;
 mod text;
 
 pub use address::AdminListen;
-pub(super) use address::{network_list, server_address, socket, socket_or_unix, sockets};
+pub(super) use address::{network_list, server_address, socket, socket_or_unix, sockets, some_networks};
 pub use module::MODULE_CONFIG_LEN_MAX;
 pub(super) use module::{free, module_name, policy, policy_name, sha256};
 pub(super) use plain::{Size, Time, number_or_text, optional, shared, size, switch, time, time_or_zero, whole, wrong};

@@ -266,6 +266,9 @@ impl<K: Kind> Describe for Optional<K> {
         let mut schema = self.0.schema();
         let kind = schema["type"].take();
         schema["type"] = json!([kind, "null"]);
+        if let Some(words) = schema["enum"].as_array_mut() {
+            words.push(json!(null));
+        }
         schema
     }
 

@@ -80,6 +80,14 @@ impl Word for crate::group::check::CheckStart {
     }
 }
 
+impl Word for crate::server::SendProxy {
+    const ALL: &'static [Self] = &[Self::None, Self::V1, Self::V2];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
 impl Word for &'static str {
     const ALL: &'static [Self] = &[];
 

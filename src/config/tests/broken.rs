@@ -154,6 +154,27 @@ fn a_mistake_is_told_with_its_value_and_what_was_expected() {
          expected addresses that do not overlap"
     );
     assert_eq!(
+        group(r#""listen": "127.0.0.1:1", "accept_proxy": true"#),
+        "1:55: groups[0].accept_proxy: expected an object, {…}, found true"
+    );
+    assert_eq!(
+        group(r#""listen": "127.0.0.1:1", "accept_proxy": {}"#),
+        "1:55: groups[0].accept_proxy: from is missing; expected a list of 1 or more networks"
+    );
+    assert_eq!(
+        group(r#""listen": "127.0.0.1:1", "accept_proxy": {"from": [], "timeout": "50ms"}"#),
+        "1:64: groups[0].accept_proxy.from: the list is empty; expected a list of 1 or more networks\n\
+         1:79: groups[0].accept_proxy.timeout: \"50ms\" is out of range; expected 100ms to 1m"
+    );
+    assert_eq!(
+        group(r#""listen": "127.0.0.1:1", "accept_proxy": {"from": ["10.0.0.0/8", "unix"]}"#),
+        "1:79: groups[0].accept_proxy.from[1]: expected ip/bits or ip, such as \"10.0.0.0/8\", found \"unix\""
+    );
+    assert_eq!(
+        group(r#""listen": "127.0.0.1:1", "servers": [{"addr": "a:1", "send_proxy": "v3"}]"#),
+        "1:81: groups[0].servers[0].send_proxy: unknown send_proxy \"v3\"; expected none, v1, v2 (did you mean v1?)"
+    );
+    assert_eq!(
         group(r#""listen": "127.0.0.1:1", "policy": {"wasm": "missing.wasm"}"#),
         "1:58: groups[0].policy.wasm: \"missing.wasm\" is the name of a file; expected it without the ending, \"missing\""
     );

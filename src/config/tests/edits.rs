@@ -3,10 +3,12 @@
 mod properties;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::*;
+use crate::group::AcceptProxy;
 use crate::policy::spec::PolicySpec;
-use crate::server::{Origin, ServerAddr, State};
+use crate::server::{Origin, SendProxy, ServerAddr, State};
 
 fn document(text: &str) -> Document {
     Document::parse(Path::new(PATH), text).unwrap()

@@ -6,21 +6,23 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
-use super::stream::{Stream, TcpSocket};
+use super::stream::{Stream, TcpSocket, send_both};
 use crate::data::poll::{Reactor, Token};
 
-/// What each server is sent at once: a prefix of ours, and what the client has said.
+/// What a server is sent at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Greeting<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) prefix_len: usize,
+    /// The PROXY header that it wants.
+    pub(super) header: &'a [u8],
+    /// What the client has said.
+    pub(super) first_bytes: &'a [u8],
 }
 
 /// How far one connect has come.
 pub(super) enum Step {
-    /// Connected, and so much of the greeting is sent: the prefix and perhaps more.
+    /// Connected, and so much of the greeting is sent: the header and perhaps more.
     Connected(Stream, usize),
     /// Under way, with so much of the greeting sent.
     Connecting(Stream, usize),
@@ -41,10 +43,10 @@ pub(super) fn connect(
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    let Greeting { bytes, prefix_len } = greeting;
-    if !bytes.is_empty() {
+    let Greeting { header, first_bytes } = greeting;
+    if !first_bytes.is_empty() {
         // The reply to the first bytes carries the acknowledgement: saves two segments of twenty. Never when
-        // the server speaks first. A kernel that refuses only sends more segments.
+        // the server speaks first, which it may do after the header. A kernel that refuses only sends more segments.
         let _ = sockopt::set_tcp_quickack(&fd, false);
     }
     let connected = rustix::net::connect(&fd, &addr);
@@ -56,12 +58,12 @@ pub(super) fn connect(
     match connected {
         // The send also tells whether the connect is over, and how: TCP looks at the state before the length, so
         // it does so without bytes too, which spares asking for the socket's error.
-        Ok(()) | Err(Errno::INPROGRESS) => match rustix::net::send(&fd, bytes, SendFlags::NOSIGNAL) {
-            Ok(sent) if sent >= prefix_len => {
+        Ok(()) | Err(Errno::INPROGRESS) => match send_both(&fd, header, first_bytes) {
+            Ok(sent) if sent >= header.len() => {
                 let socket = TcpSocket::connected(fd, token, reactor, sent > 0)?;
                 Ok(Step::Connected(Stream::Tcp(socket), sent))
             }
-            // The rest of the prefix waits as the connect would.
+            // The rest of the header waits as the connect would.
             Ok(sent) => connecting(fd, sent, token, reactor),
             Err(Errno::AGAIN | Errno::INTR) => connecting(fd, 0, token, reactor),
             Err(error) => Err(error.into()),
@@ -110,7 +112,7 @@ mod tests {
         let mut ports = (40_000..60_000).step_by(2).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let addr = ports.find(|addr| TcpListener::bind(addr).is_ok()).expect("one of them is free");
         let workspace = Workspace::new().unwrap();
-        let greeting = Greeting { bytes: b"hello", prefix_len: 0 };
+        let greeting = Greeting { header: b"", first_bytes: b"hello" };
         let connects = |may_meet_itself| match connect(
             addr,
             may_meet_itself,

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::attempt::{Attempt, Finder};
 use super::connect::{Greeting, Step, connect, is_out_of_descriptors, unresolved};
+use super::greeting::header_for;
 use super::opening::{NotConnected, Opened};
 use super::passage::{Passage, PassageGuard, Passages};
 use super::record::{SessionRecord, short_silence_ms};
@@ -18,7 +20,8 @@ use crate::data::deadlines::NEVER;
 use crate::data::poll::{Reactor, Ready, Token};
 use crate::group::{Group, GroupSettings, Outcome, PickError, ServerSlot};
 use crate::net::failure::{is_ours, worded};
-use crate::server::{Patience, ServerId};
+use crate::net::proxy_header::Written;
+use crate::server::{Patience, SendProxy, ServerId};
 
 /// A server that was reached.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(super) struct Connected {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Context<'a> {
     pub(super) record: &'a SessionRecord,
+    /// The client's socket.
+    pub(super) client: BorrowedFd<'a>,
     /// The connections of this process to its own listeners.
     pub(super) passages: &'a Arc<Passages>,
     /// Comes with the events of the server's socket.
@@ -69,8 +74,8 @@ pub(super) struct Dialling {
     until_ms: u64,
     /// When it is slow; [`NEVER`] when that has been looked at.
     slow_ms: u64,
-    greeting: Vec<u8>,
-    /// How much of the greeting this server has taken.
+    first_bytes: Vec<u8>,
+    /// How much of the header and of the first bytes this server has taken.
     sent: usize,
     client_has_finished: bool,
 }
@@ -79,41 +84,35 @@ pub(super) struct Dialling {
 ///
 /// The policy is asked first. A server that cannot be reached is closed to this session and the policy is
 /// asked again, so each server is tried at most once. What the client has sent goes to the server that is
-/// finally reached, exactly once, and before it the prefix. Dropping the dial abandons the attempt and leaves
+/// finally reached, exactly once, and in front of it the PROXY header that this server wants. Dropping the dial abandons the attempt and leaves
 /// nothing behind.
 ///
 /// # Errors
 ///
 /// No server may be picked, every attempt failed, or the process has run out of descriptors.
 pub(super) fn start(opened: Opened<'_>, settings: &GroupSettings, context: Context<'_>) -> Result<Dial, NotConnected> {
-    let Opened { client, passage, prefix, first_bytes, has_finished } = opened;
-    let with_prefix;
-    let bytes = if prefix.is_empty() {
-        first_bytes
-    } else {
-        with_prefix = [&prefix, first_bytes].concat();
-        &with_prefix
-    };
-    let greeting = Greeting { bytes, prefix_len: prefix.len() };
-    let mut dialer = Dialer::new(client, passage, prefix.len(), settings);
+    let Opened { client, passage, first_bytes, has_finished } = opened;
+    let mut dialer = Dialer::new(client, passage, settings);
     // The common case needs no wait and no copy: the client's bytes go from the scratch buffer to the server.
-    match dialer.start(greeting, context)? {
+    match dialer.start(first_bytes, context)? {
         Step::Connected(server, sent) => {
+            let sent = sent - dialer.header().len();
             let (slot, word) = dialer.succeeded(context);
             Ok(Dial::Over(Connected {
                 server,
                 slot,
                 word,
-                unsent: bytes[sent..].to_vec(),
-                sent: sent - prefix.len(),
+                unsent: first_bytes[sent..].to_vec(),
+                sent,
                 client_has_finished: has_finished,
                 look_at_ms: dialer.look_at_ms(context),
             }))
         }
         Step::Connecting(server, sent) => {
-            let (until_ms, slow_ms, greeting) = (dialer.address_until_ms(), dialer.slow_ms(), bytes.to_vec());
+            let (until_ms, slow_ms) = (dialer.address_until_ms(), dialer.slow_ms());
+            let first_bytes = first_bytes.to_vec();
             let (server, client_has_finished) = (Some(server), has_finished);
-            let dialling = Dialling { dialer, server, until_ms, slow_ms, greeting, sent, client_has_finished };
+            let dialling = Dialling { dialer, server, until_ms, slow_ms, first_bytes, sent, client_has_finished };
             Ok(Dial::UnderWay(Box::new(dialling)))
         }
     }
@@ -141,7 +140,7 @@ impl Dialling {
     pub(super) fn advance(&mut self, context: Context<'_>) -> Result<Option<Connected>, NotConnected> {
         while let Some(mut server) = self.server.take() {
             let sent = if server.is_writable() {
-                server.send(&self.greeting[self.sent..], false)
+                self.send_rest(&mut server)
             } else if self.is_to_be_given_up(context.record.group()) {
                 Err(io::ErrorKind::TimedOut.into())
             } else {
@@ -151,7 +150,7 @@ impl Dialling {
             match sent {
                 Ok(sent) => {
                     self.sent += sent;
-                    if self.sent >= self.dialer.prefix_len {
+                    if self.sent >= self.dialer.header().len() {
                         return Ok(Some(self.connected(server, context)));
                     }
                     server.write_blocked();
@@ -164,8 +163,7 @@ impl Dialling {
                 // On to the next address.
                 Err(error) => {
                     self.dialer.address_failed(error, context.record)?;
-                    let greeting = Greeting { bytes: &self.greeting, prefix_len: self.dialer.prefix_len };
-                    match self.dialer.start(greeting, context)? {
+                    match self.dialer.start(&self.first_bytes, context)? {
                         Step::Connected(server, sent) => {
                             self.sent = sent;
                             return Ok(Some(self.connected(server, context)));
@@ -181,6 +179,15 @@ impl Dialling {
         Ok(None)
     }
 
+    /// Sends what is left of the header, and the first bytes.
+    fn send_rest(&self, server: &mut Stream) -> io::Result<usize> {
+        let header = self.dialer.header();
+        match self.sent.checked_sub(header.len()) {
+            Some(sent) => server.send(&self.first_bytes[sent..], false),
+            None => server.send_both(&header[self.sent..], &self.first_bytes),
+        }
+    }
+
     /// True when the connect has taken too long, or longer than is good while another server may answer.
     fn is_to_be_given_up(&mut self, group: &Group) -> bool {
         let now_ms = clock::coarse_ms();
@@ -192,13 +199,14 @@ impl Dialling {
     }
 
     fn connected(&mut self, server: Stream, context: Context<'_>) -> Connected {
+        let sent = self.sent - self.dialer.header().len();
         let (slot, word) = self.dialer.succeeded(context);
         Connected {
             server,
             slot,
             word,
-            unsent: self.greeting.split_off(self.sent),
-            sent: self.sent - self.dialer.prefix_len,
+            unsent: self.first_bytes.split_off(sent),
+            sent,
             client_has_finished: self.client_has_finished,
             look_at_ms: self.dialer.look_at_ms(context),
         }
@@ -212,7 +220,10 @@ struct Dialer {
     client: SocketAddr,
     /// The groups that it has come through, when it is a connection of our own.
     passage: Option<Arc<Passage>>,
-    prefix_len: usize,
+    /// Which PROXY header servers get that say nothing else.
+    send_proxy: SendProxy,
+    /// That of the server under way.
+    header: Option<Box<Written>>,
     tried: Vec<ServerId>,
     /// Those of them that were left because they were slow: they may answer yet.
     left: Vec<ServerId>,
@@ -229,11 +240,12 @@ struct Dialer {
 }
 
 impl Dialer {
-    fn new(client: SocketAddr, passage: Option<Arc<Passage>>, prefix_len: usize, settings: &GroupSettings) -> Self {
+    fn new(client: SocketAddr, passage: Option<Arc<Passage>>, settings: &GroupSettings) -> Self {
         Self {
             client,
             passage,
-            prefix_len,
+            send_proxy: settings.send_proxy,
+            header: None,
             tried: Vec::new(),
             left: Vec::new(),
             attempts: 0,
@@ -246,12 +258,18 @@ impl Dialer {
         }
     }
 
-    /// Dials the next server that does not fail at once, and sends it the greeting.
-    fn start(&mut self, greeting: Greeting<'_>, context: Context<'_>) -> Result<Step, NotConnected> {
+    /// Dials the next server that does not fail at once, and sends it its PROXY header and the first bytes.
+    fn start(&mut self, first_bytes: &[u8], context: Context<'_>) -> Result<Step, NotConnected> {
         loop {
             if self.attempt.is_none() {
-                self.attempt = Some(self.next_attempt(context.record)?);
+                let attempt = self.next_attempt(context.record)?;
+                self.header = match attempt.slot.server.settings.send_proxy.unwrap_or(self.send_proxy) {
+                    SendProxy::None => None,
+                    version => header_for(version, context.record, context.client),
+                };
+                self.attempt = Some(attempt);
             }
+            let greeting = Greeting { header: self.header(), first_bytes };
             let attempt = self.attempt.as_ref().expect("set a line ago");
             let live = &attempt.slot.server.live;
             let (may_meet_itself, is_here) = (live.may_meet_itself(), live.is_here());
@@ -268,6 +286,11 @@ impl Dialer {
                 Err(error) => self.address_failed(error, context.record)?,
             }
         }
+    }
+
+    /// The PROXY header for the server under way; empty when it wants none.
+    fn header(&self) -> &[u8] {
+        self.header.as_deref().map_or(&[], |header| header)
     }
 
     fn address_failed(&mut self, error: io::Error, record: &SessionRecord) -> Result<(), NotConnected> {

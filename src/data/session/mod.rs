@@ -1,7 +1,7 @@
 //! One client's life, and the service that knows all sessions.
 //!
 //! [`TcpProxySession`] is a client from accept to close. It goes through `stages`: the client is let in and has its
-//! first say (`opening`), a server is found for it (`dial`), bytes are moved both ways until both have ended
+//! first say (`opening`), perhaps after a proxy has said whom it speaks for (`header`), a server is found for it (`dial`), bytes are moved both ways until both have ended
 //! (`relay`), and it ends for exactly one reason. It lives on the data thread that accepted it and never leaves it:
 //! that thread tells it what has happened to its sockets and lets it advance. [`ProxySessionService`] knows all of
 //! them.
@@ -9,6 +9,8 @@
 mod attempt;
 mod connect;
 mod dial;
+mod greeting;
+mod header;
 mod opening;
 mod passage;
 mod record;
@@ -19,7 +21,6 @@ mod stream;
 
 use std::os::fd::OwnedFd;
 
-use opening::Preface;
 pub use record::{SessionList, SessionRecord, SessionView};
 use relay::RelayEnd;
 pub(crate) use relay::{Pause, Side, Workspace};
@@ -45,18 +46,12 @@ pub struct TcpProxySession {
 impl TcpProxySession {
     /// Begins to serve a client that was just accepted, non-blocking, and advances as far as that goes at once.
     /// `None` when the session is over already.
-    pub(crate) fn start(client: OwnedFd, guard: SessionGuard, workspace: &mut Workspace) -> Option<(Box<Self>, Pause)> {
-        Self::start_with(client, None, guard, workspace)
-    }
-
-    /// The same for a client that has to say something before a server is looked for.
-    fn start_with(
+    pub(crate) fn start(
         client: OwnedFd,
-        preface: Option<Preface>,
         mut guard: SessionGuard,
         workspace: &mut Workspace,
     ) -> Option<(Box<Self>, Pause)> {
-        match Stage::begin(client, preface, &guard, workspace) {
+        match Stage::begin(client, &guard, workspace) {
             Ok((client, stage)) => Box::new(Self { client, stage, guard, has_yielded: false }).advance(workspace),
             Err(end) => {
                 guard.set_end(end.reason, end.error);
@@ -98,7 +93,7 @@ impl TcpProxySession {
         self.stage.due_ms()
     }
 
-    /// Looks after a session to which nothing has happened: its client's preface or its connect may have taken too
+    /// Looks after a session to which nothing has happened: its client's PROXY header or its connect may have taken too
     /// long, or its silence. `None` when the session is over.
     pub(crate) fn look(mut self: Box<Self>, workspace: &mut Workspace) -> Option<(Box<Self>, Pause)> {
         let (record, now_ms) = (self.guard.record(), workspace.now_ms);

@@ -1,9 +1,7 @@
-//! What comes before a server is looked for: is the client let in, who is it, and what has it said?
+//! What comes before a server is looked for: is the client let in, and what has it said?
 //!
-//! Most clients are opened at once, with the bytes that are there. One whose group expects a [`Preface`] is kept
-//! until it has sent that; how long that may take and how many bytes it may have is bounded, as such a client costs
-//! a place and a descriptor and has proven nothing. Whatever is read here and is no part of the preface are the first
-//! bytes for the server.
+//! Most clients are opened at once, with the bytes that are there, which are the first ones for the server. One that has to
+//! send a PROXY header is kept until it has done so, which is the business of `header`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,9 +14,7 @@ use rustix::net::RecvFlags;
 
 use super::passage::Passage;
 use super::record::SessionRecord;
-use super::relay::Socket;
 use super::service::SessionGuard;
-use super::stream::Stream;
 use crate::base::clock;
 use crate::counters::EndReason;
 use crate::events::{self, Event, GroupChange};
@@ -30,9 +26,6 @@ pub(super) const FIRST_READ_MAX: usize = 16 << 10;
 
 /// How often to say that a group leads back to itself.
 const SAY_EVERY_MS: u64 = 10_000;
-
-/// How long a client may take for its preface.
-const PREFACE_TIMEOUT_MS: u64 = 5_000;
 
 /// Why a client has no server.
 #[derive(Debug)]
@@ -58,40 +51,10 @@ pub(super) struct Opened<'a> {
     pub(super) client: SocketAddr,
     /// The groups that it has come through, when it is a connection of our own.
     pub(super) passage: Option<Arc<Passage>>,
-    /// Bytes of ours that the server gets before the client's.
-    pub(super) prefix: Vec<u8>,
-    /// What the client has sent by now, besides a preface.
+    /// What the client has sent by now, without a PROXY header.
     pub(super) first_bytes: &'a [u8],
     /// The client has finished already.
     pub(super) has_finished: bool,
-}
-
-/// What a client has to say before a server is looked for. There is none yet but that of the tests.
-#[derive(Debug)]
-pub(super) enum Preface {
-    #[cfg(test)]
-    Line(tests::Line),
-}
-
-/// What the bytes that have come mean as a preface.
-#[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "there is no preface yet"))]
-pub(super) enum Verdict {
-    /// There must be more to come.
-    Incomplete,
-    /// The preface is the first `length` bytes.
-    Complete { length: usize, client: SocketAddr, prefix: Vec<u8> },
-    /// It can never be one.
-    Malformed(EndReason),
-}
-
-/// A client that has not sent all of its preface.
-#[derive(Debug)]
-pub(super) struct Opening {
-    preface: Preface,
-    passage: Option<Arc<Passage>>,
-    received: Vec<u8>,
-    until_ms: u64,
 }
 
 /// Lets the client in, or not. Answers what it has come through, when it is a connection of our own.
@@ -103,7 +66,7 @@ pub(super) fn admit(guard: &SessionGuard, settings: &GroupSettings) -> Result<Op
     if guard.is_over_limit(settings) {
         return Err(NotConnected::because(EndReason::Limit));
     }
-    let passage = guard.passages().of(guard.record().client());
+    let passage = guard.passages().of(guard.record().peer());
     if let Some(passage) = &passage
         && passage.is_through(guard.record().group())
     {
@@ -123,7 +86,7 @@ fn say_loop(record: &SessionRecord) {
     }
 }
 
-/// Opens a client that has to say nothing beforehand, with what it has sent by now.
+/// Opens a client that has to send no PROXY header, with what it has sent by now.
 ///
 /// # Errors
 ///
@@ -134,85 +97,27 @@ pub(super) fn open_at_once<'a>(
     record: &SessionRecord,
     scratch: &'a mut [u8],
 ) -> Result<Opened<'a>, NotConnected> {
-    let first_bytes = &mut scratch[..FIRST_READ_MAX];
-    let (read, has_finished) = match rustix::net::recv(client, &mut *first_bytes, RecvFlags::empty()) {
-        Ok((read, _)) => (read, read == 0),
-        Err(Errno::AGAIN | Errno::INTR) => (0, false),
-        Err(error) => return Err(client_reset(error.into())),
+    let (first_bytes, has_finished) = match read_first(client, scratch)? {
+        Some(first_bytes) => (first_bytes, first_bytes.is_empty()),
+        None => (&[][..], false),
     };
-    let client = record.client();
-    Ok(Opened { client, passage, prefix: Vec::new(), first_bytes: &first_bytes[..read], has_finished })
+    Ok(Opened { client: record.peer(), passage, first_bytes, has_finished })
 }
 
-impl Opening {
-    pub(super) fn new(preface: Preface, passage: Option<Arc<Passage>>, now_ms: u64) -> Self {
-        Self { preface, passage, received: Vec::new(), until_ms: now_ms + PREFACE_TIMEOUT_MS }
-    }
-
-    /// Until when the client may take.
-    pub(super) fn until_ms(&self) -> u64 {
-        self.until_ms
-    }
-
-    /// Reads what has come. `None` while the preface is incomplete.
-    ///
-    /// # Errors
-    ///
-    /// The client has sent something else, has ended or been reset before, or has taken too long.
-    pub(super) fn advance(
-        &mut self,
-        client: &mut Stream,
-        scratch: &mut [u8],
-        now_ms: u64,
-    ) -> Result<Option<Opened<'_>>, NotConnected> {
-        while client.is_readable() {
-            let room = FIRST_READ_MAX - self.received.len();
-            match client.recv(&mut scratch[..room]) {
-                Ok(0) => return Err(NotConnected::because(EndReason::ClientClosed)),
-                Ok(read) => self.received.extend_from_slice(&scratch[..read]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    client.read_blocked();
-                    break;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(client_reset(error)),
-            }
-            match self.preface.verdict(&self.received) {
-                Verdict::Complete { length, client, prefix } => {
-                    let (passage, first_bytes) = (self.passage.take(), &self.received[length..]);
-                    // An end that has come as well is found by the relay.
-                    return Ok(Some(Opened { client, passage, prefix, first_bytes, has_finished: false }));
-                }
-                Verdict::Incomplete if self.received.len() < self.preface.length_max() => {}
-                Verdict::Incomplete => return Err(NotConnected::because(self.preface.reason_if_none())),
-                Verdict::Malformed(reason) => return Err(NotConnected::because(reason)),
-            }
-        }
-        if now_ms >= self.until_ms {
-            return Err(NotConnected::because(self.preface.reason_if_none()));
-        }
-        Ok(None)
+/// Reads what the client has sent by now: nothing at its end, `None` when there is nothing yet.
+///
+/// # Errors
+///
+/// The client was reset.
+pub(super) fn read_first<'a>(client: &OwnedFd, scratch: &'a mut [u8]) -> Result<Option<&'a [u8]>, NotConnected> {
+    let first_bytes = &mut scratch[..FIRST_READ_MAX];
+    match rustix::net::recv(client, &mut *first_bytes, RecvFlags::empty()) {
+        Ok((read, _)) => Ok(Some(&first_bytes[..read])),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(error) => Err(client_reset(error.into())),
     }
 }
 
-fn client_reset(error: io::Error) -> NotConnected {
+pub(super) fn client_reset(error: io::Error) -> NotConnected {
     NotConnected { reason: EndReason::ClientReset, error: Some(error) }
 }
-
-#[cfg(not(test))]
-impl Preface {
-    fn verdict(&self, _received: &[u8]) -> Verdict {
-        match *self {}
-    }
-
-    fn length_max(&self) -> usize {
-        match *self {}
-    }
-
-    fn reason_if_none(&self) -> EndReason {
-        match *self {}
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -2,15 +2,16 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::base::clock;
-use crate::counters::EndReason;
+use crate::counters::{EndReason, HeaderResult};
 use crate::data::deadlines::NEVER;
-use crate::events::{self, SessionEvent};
+use crate::events::{self, Proxied, SessionEvent};
 use crate::group::{Group, GroupSettings, Outcome};
 use crate::policy::Epoch;
 use crate::server::Server;
@@ -24,7 +25,10 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(4);
 pub struct SessionRecord {
     id: u64,
     group: Arc<Group>,
-    client: SocketAddr,
+    /// The other end of the client's socket.
+    peer: SocketAddr,
+    /// What a PROXY header has said of the client.
+    proxied: OnceLock<Arc<Proxied>>,
     accepted_ms: u64,
     server: OnceLock<Arc<Server>>,
     attempts: AtomicU32,
@@ -39,6 +43,8 @@ pub struct SessionRecord {
     /// Which instance of the policy is to hear of its end; 0 for none.
     epoch: AtomicU64,
     is_half_closed: AtomicBool,
+    /// It was told that the client has connected.
+    is_told: AtomicBool,
 }
 
 /// What is to be said of a session's silence.
@@ -62,6 +68,9 @@ pub struct SessionView {
     pub name: Option<String>,
     /// The client.
     pub client: SocketAddr,
+    /// The proxy whose PROXY header has told the client's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<SocketAddr>,
     /// The server; `None` while none is connected.
     pub server: Option<String>,
     /// Since the client was accepted.
@@ -85,11 +94,12 @@ pub struct SessionList {
 
 impl SessionRecord {
     /// Of a client of `group` that was accepted at `now_ms`.
-    pub(super) fn new(id: u64, group: &Arc<Group>, client: SocketAddr, now_ms: u64) -> Self {
+    pub(super) fn new(id: u64, group: &Arc<Group>, peer: SocketAddr, now_ms: u64) -> Self {
         Self {
             id,
             group: Arc::clone(group),
-            client,
+            peer,
+            proxied: OnceLock::new(),
             accepted_ms: now_ms,
             server: OnceLock::new(),
             attempts: AtomicU32::new(0),
@@ -102,19 +112,31 @@ impl SessionRecord {
             down_ms: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             is_half_closed: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
         }
     }
 
-    /// Counts the session and tells of it.
+    /// Counts the session.
     pub(super) fn begun(&self) {
         let counters = &self.group.counters;
         counters.sessions_total.fetch_add(1, Relaxed);
         counters.sessions_active.fetch_add(1, Relaxed);
+    }
+
+    /// Tells that the client has connected. Its address is known from now on.
+    pub(super) fn tell_connected(&self) {
+        self.is_told.store(true, Relaxed);
         events::session(|| SessionEvent::ClientConnected {
             id: self.id,
             group: self.group.label().clone(),
-            client: self.client,
+            client: self.client(),
+            proxied: self.proxied.get().cloned(),
         });
+    }
+
+    /// A PROXY header has said this of the client.
+    pub(super) fn set_proxied(&self, proxied: Proxied) {
+        let _ = self.proxied.set(Arc::new(proxied));
     }
 
     /// Counts its end, and tells those who have to know of it.
@@ -137,20 +159,41 @@ impl SessionRecord {
                 self.group.judge(server, is_fault.then_some("reset before a byte came"), now_ms);
             }
         }
+        if !self.is_told.load(Relaxed)
+            && let Some(result) = header_result(end)
+        {
+            counters.header_ended(result);
+            if result == HeaderResult::Closed {
+                return self.tell_left(end, elapsed_ms);
+            }
+        }
         let connect_us = self.connect_us.load(Relaxed);
         events::session(|| SessionEvent::SessionClosed {
             id: self.id,
             group: self.group.label().clone(),
             policy: self.group.snapshot().settings.policy.shared_name(),
-            client: self.client,
+            client: self.client(),
+            proxied: self.proxied.get().cloned(),
             server: server.map(|server| server.settings.addr.shared()),
             attempts: self.attempts.load(Relaxed),
             end: end.as_str(),
             bytes_up,
             bytes_down,
-            connect_us: (connect_us > 0).then_some(connect_us),
+            connect_us: NonZeroU32::new(connect_us),
             elapsed_ms,
             error: error.map(|error| error.to_string().into()),
+        });
+    }
+
+    /// Tells of a client that ended before its PROXY header was complete: probes of the port are no news.
+    #[cold]
+    fn tell_left(&self, end: EndReason, elapsed_ms: u64) {
+        events::session(|| SessionEvent::ClientLeft {
+            id: self.id,
+            group: self.group.label().clone(),
+            client: self.peer,
+            end: end.as_str(),
+            elapsed_ms,
         });
     }
 
@@ -162,8 +205,19 @@ impl SessionRecord {
         &self.group
     }
 
+    /// The client that the session serves: where a PROXY header says that it is, else the other end of the socket.
     pub(crate) fn client(&self) -> SocketAddr {
-        self.client
+        self.proxied().and_then(|proxied| proxied.source).unwrap_or(self.peer)
+    }
+
+    /// The other end of the client's socket, which may be a proxy before us.
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// What a PROXY header has said of the client.
+    pub(super) fn proxied(&self) -> Option<&Proxied> {
+        self.proxied.get().map(|proxied| &**proxied)
     }
 
     /// `bytes` went from the client to the server. Only the session's own thread writes.
@@ -207,10 +261,11 @@ impl SessionRecord {
         events::session(|| SessionEvent::ServerConnected {
             id: self.id,
             group: self.group.label().clone(),
-            client: self.client,
+            client: self.client(),
             server: server.settings.addr.shared(),
             attempt: self.attempts.load(Relaxed),
             connect_us: micros.into(),
+            is_check: self.proxied().is_some_and(|proxied| proxied.is_local),
         });
     }
 
@@ -255,13 +310,25 @@ impl SessionRecord {
             id: self.id,
             group: self.group.port(),
             name: self.group.label().name().map(str::to_owned),
-            client: self.client,
+            client: self.client(),
+            via: self.proxied().and_then(|proxied| proxied.source).map(|_| self.peer),
             server: self.server.get().map(|server| server.settings.addr.to_string()),
             age_ms: now_ms.saturating_sub(self.accepted_ms),
             idle_ms: now_ms.saturating_sub(self.active_ms.load(Relaxed)),
             bytes_up: self.bytes_up.load(Relaxed),
             bytes_down: self.bytes_down.load(Relaxed),
         }
+    }
+}
+
+/// What became of a PROXY header that was not complete when the session ended; `None` when it did not end for its client's
+/// sake.
+fn header_result(end: EndReason) -> Option<HeaderResult> {
+    match end {
+        EndReason::BadHeader => Some(HeaderResult::Bad),
+        EndReason::HeaderTimeout => Some(HeaderResult::Timeout),
+        EndReason::ClientClosed | EndReason::ClientReset => Some(HeaderResult::Closed),
+        _ => None,
     }
 }
 

@@ -211,6 +211,11 @@ impl SessionGuard {
         &self.service.passages
     }
 
+    /// The most sessions the process may hold.
+    pub(super) fn sessions_max(&self) -> u64 {
+        self.service.sessions_max()
+    }
+
     /// True when the group or the process holds more sessions than it may.
     pub(crate) fn is_over_limit(&self, settings: &GroupSettings) -> bool {
         let max = u64::from(settings.max_sessions);

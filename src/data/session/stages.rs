@@ -2,22 +2,23 @@
 //!
 //! Each stage knows nothing of those that come after it; here one becomes the next.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::dial::{self, Connected, Context, Dial, Dialling};
-use super::opening::{self, NotConnected, Opened, Opening, Preface};
+use super::header::{self, Begun, Opening};
+use super::opening::{self, NotConnected, Opened};
 use super::passage::PassageGuard;
 use super::record::{SessionRecord, Silence};
 use super::relay::{Pause, Relay, RelayEnd, Side, Workspace};
 use super::service::SessionGuard;
 use super::stream::{Stream, TcpSocket};
-use crate::data::poll::{Ready, Token};
+use crate::data::poll::{Reactor, Ready, Token};
 use crate::group::{GroupSettings, ServerSlot};
 
 /// What a session is doing.
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// The client has to say something before a server is looked for.
+    /// The client has to send the rest of its PROXY header before a server is looked for.
     Opening(Box<Opening>),
     /// A connect is under way.
     Dialling(Box<Dialling>),
@@ -39,27 +40,34 @@ pub(super) struct Relaying {
 }
 
 impl Stage {
-    /// The first stage of a client that was just accepted, and the client's stream. With a `preface`, that is waited
-    /// for. Whatever was opened is closed when this fails.
+    /// The first stage of a client that was just accepted, and the client's stream. Whatever was opened is closed when
+    /// this fails.
     ///
     /// # Errors
     ///
     /// The client is not let in, or there is no server for it.
     pub(super) fn begin(
         client: OwnedFd,
-        preface: Option<Preface>,
         guard: &SessionGuard,
         workspace: &mut Workspace,
     ) -> Result<(Stream, Self), NotConnected> {
         let snapshot = guard.record().group().snapshot();
-        let passage = opening::admit(guard, &snapshot.settings)?;
-        let stage = match preface {
-            None => {
-                let context = context(guard, workspace.now_ms, &workspace.reactor);
-                let opened = opening::open_at_once(&client, passage, guard.record(), &mut workspace.scratch)?;
-                Self::dial(opened, &snapshot.settings, context)?
+        let (record, settings) = (guard.record(), &snapshot.settings);
+        let header_timeout = header::expected_of(record.peer().ip(), settings);
+        if header_timeout.is_none() {
+            record.tell_connected();
+        }
+        let passage = opening::admit(guard, settings)?;
+        let now_ms = workspace.now_ms;
+        let begun = match header_timeout {
+            None => Begun::Opened(opening::open_at_once(&client, passage, record, &mut workspace.scratch)?),
+            Some(timeout) => header::begin(&client, timeout, passage, guard, &mut workspace.scratch, now_ms)?,
+        };
+        let stage = match begun {
+            Begun::Opened(opened) => {
+                Self::dial(opened, settings, context(guard, client.as_fd(), now_ms, &workspace.reactor))?
             }
-            Some(preface) => Self::Opening(Box::new(Opening::new(preface, passage, workspace.now_ms))),
+            Begun::Waits(opening) => Self::Opening(opening),
         };
         let client = TcpSocket::accepted(client, Token::client(guard.key()), &workspace.reactor);
         Ok((Stream::Tcp(client.map_err(NotConnected::out_of_descriptors)?), stage))
@@ -87,14 +95,14 @@ impl Stage {
         workspace: &mut Workspace,
     ) -> Result<Pause, RelayEnd> {
         if let Self::Opening(opening) = self {
-            let context = context(guard, workspace.now_ms, &workspace.reactor);
-            let opened = opening.advance(client, &mut workspace.scratch, workspace.now_ms)?;
+            let opened = opening.advance(client, guard.record(), &mut workspace.scratch, workspace.now_ms)?;
             let Some(opened) = opened else { return Ok(Pause::UntilEvent) };
+            let context = context(guard, client.as_fd(), workspace.now_ms, &workspace.reactor);
             let next = Self::dial(opened, &guard.record().group().snapshot().settings, context)?;
             *self = next;
         }
         if let Self::Dialling(dialling) = self {
-            let context = context(guard, workspace.now_ms, &workspace.reactor);
+            let context = context(guard, client.as_fd(), workspace.now_ms, &workspace.reactor);
             let Some(connected) = dialling.advance(context)? else { return Ok(Pause::UntilEvent) };
             *self = Self::relaying(connected, context);
         }
@@ -163,9 +171,9 @@ impl Stage {
     }
 }
 
-fn context<'a>(guard: &'a SessionGuard, now_ms: u64, reactor: &'a crate::data::poll::Reactor) -> Context<'a> {
+fn context<'a>(guard: &'a SessionGuard, client: BorrowedFd<'a>, now_ms: u64, reactor: &'a Reactor) -> Context<'a> {
     let passages = guard.passages();
-    Context { record: guard.record(), passages, token: Token::server(guard.key()), reactor, now_ms }
+    Context { record: guard.record(), client, passages, token: Token::server(guard.key()), reactor, now_ms }
 }
 
 impl Relaying {

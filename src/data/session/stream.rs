@@ -1,11 +1,12 @@
 //! The two ends of a session as the relay needs them, whatever carries their bytes.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 use rustix::pipe::{SpliceFlags, splice};
 
 use super::relay::Socket;
@@ -35,6 +36,16 @@ impl Stream {
     /// Has the reactor watch for what this stream waits for, if it does not yet.
     pub(super) fn rearm(&mut self, token: Token, reactor: &Reactor) -> io::Result<()> {
         each!(self, socket => socket.rearm(token, reactor))
+    }
+
+    /// The socket, whatever it carries.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        each!(self, socket => socket.fd.as_fd())
+    }
+
+    /// Sends the first bytes in front of the others, in one piece: in one segment, if they fit.
+    pub(super) fn send_both(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+        each!(self, socket => socket.send_both(first, second))
     }
 
     /// Where it comes from, on this machine.
@@ -140,6 +151,15 @@ enum WriteInterest {
     Registered,
 }
 
+/// Sends bytes to a socket in front of others, in one piece.
+pub(super) fn send_both(fd: &OwnedFd, first: &[u8], second: &[u8]) -> Result<usize, Errno> {
+    if first.is_empty() {
+        return rustix::net::send(fd, second, SendFlags::NOSIGNAL);
+    }
+    let both = [IoSlice::new(first), IoSlice::new(second)];
+    rustix::net::sendmsg(fd, &both, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+}
+
 impl TcpSocket {
     /// An accepted socket, which inherited `TCP_NODELAY` from its listener.
     pub(super) fn accepted(fd: OwnedFd, token: Token, reactor: &Reactor) -> io::Result<Self> {
@@ -201,6 +221,13 @@ impl TcpSocket {
             write_interest,
             nodelay_in,
         })
+    }
+
+    fn send_both(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+        if !first.is_empty() || !second.is_empty() {
+            self.before_write();
+        }
+        Ok(send_both(&self.fd, first, second)?)
     }
 
     fn before_write(&mut self) {

@@ -33,8 +33,13 @@ impl Group {
     }
 
     /// One more server, with settings of its own.
-    pub(crate) fn server(mut self, server: &FakeServer, settings: Value) -> Self {
-        let mut entry = json!({ "addr": server.addr.to_string() });
+    pub(crate) fn server(self, server: &FakeServer, settings: Value) -> Self {
+        self.server_at(server.addr, settings)
+    }
+
+    /// The same of a server that is no fake.
+    pub(crate) fn server_at(mut self, addr: SocketAddr, settings: Value) -> Self {
+        let mut entry = json!({ "addr": addr.to_string() });
         let keys = entry.as_object_mut().expect("made an object a line ago");
         keys.extend(settings.as_object().expect("settings are an object").clone());
         self.servers.push(entry);

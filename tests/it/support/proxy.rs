@@ -417,7 +417,9 @@ impl TestProxy {
     /// How many sessions ended for `reason`, in all groups.
     #[track_caller]
     pub(crate) fn ended(&self, reason: &str) -> u64 {
-        let is_refusal = matches!(reason, "no_server" | "connect_failed" | "policy_failed" | "limit" | "loop");
+        let refusals =
+            ["no_server", "connect_failed", "policy_failed", "limit", "loop", "bad_header", "header_timeout"];
+        let is_refusal = refusals.contains(&reason);
         let name = if is_refusal { "goproxy_sessions_refused_total" } else { "goproxy_sessions_ended_total" };
         self.metric(name, &[&format!("reason=\"{reason}\"")]) as u64
     }

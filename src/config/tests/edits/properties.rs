@@ -37,7 +37,7 @@ fn any_edit() -> impl Strategy<Value = Edit> {
 }
 
 /// Comments that stand within a server; they go when it does.
-const INNER: [&str; 12] = [
+const INNER: [&str; 13] = [
     " two ",
     " 12 ",
     " 13 ",
@@ -46,6 +46,7 @@ const INNER: [&str; 12] = [
     " 1 to 256",
     " only when no other is online",
     " 0: no limit",
+    " null: as the group",
     " or drain, maint",
     " false: never checked; { \"port\": 9100 }: checked there",
     " heartbeat: it registered itself",
@@ -123,7 +124,11 @@ proptest! {
             let settings = &mut group.settings;
             (settings.connect_timeout, settings.connect_attempts, settings.idle_timeout) = (time(2), sizes[2] % 100 + 1, time(3));
             (settings.half_close_timeout, settings.heartbeat_timeout, settings.max_sessions) = (time(4), time(5), sizes[0]);
+            let from = vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+            settings.accept_proxy = switches[2].then(|| Arc::new(AcceptProxy { from, timeout: Duration::from_millis(sizes[1].into()) + Duration::from_millis(100) }));
+            (settings.send_proxy, settings.proxy_unique_id) = (if switches[0] { SendProxy::V1 } else { SendProxy::V2 }, switches[1]);
             group.servers.iter_mut().for_each(|server| (server.backup, server.max_sessions) = (switches[1], sizes[1]));
+            group.servers.iter_mut().for_each(|server| server.send_proxy = switches[3].then_some(SendProxy::None));
         }
         let text = dumped(&config);
         let read = parse(Path::new(PATH), &text);

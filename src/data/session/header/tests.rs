@@ -1,47 +1,18 @@
-//! A preface of the tests' own, which shows that one plugs in: a line with the address of the client before us.
-
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::time::Duration;
+use std::io::{Read as _, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use super::super::{ProxySessionService, TcpProxySession};
 use super::*;
 use crate::data::poll::{Events, Source};
 use crate::data::session::{Side, Workspace};
-use crate::group::{Group, GroupSettings};
-use crate::server::{Origin, ServerSettings};
+use crate::group::{AcceptProxy, Group};
+use crate::server::{Origin, SendProxy, ServerSettings};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
-const LINE_MAX: usize = 64;
+const TIMEOUT: Duration = Duration::from_millis(4_500);
 
-/// `ADDRESS\n`; the server is told of it by `for ADDRESS\n`.
-#[derive(Debug)]
-pub(crate) struct Line;
-
-impl Preface {
-    pub(super) fn verdict(&self, received: &[u8]) -> Verdict {
-        let Self::Line(Line) = self;
-        let Some(length) = received.iter().position(|byte| *byte == b'\n') else { return Verdict::Incomplete };
-        match std::str::from_utf8(&received[..length]).ok().and_then(|line| line.parse().ok()) {
-            Some(client) => {
-                Verdict::Complete { length: length + 1, client, prefix: format!("for {client}\n").into_bytes() }
-            }
-            None => Verdict::Malformed(EndReason::PolicyFailed),
-        }
-    }
-
-    pub(super) fn length_max(&self) -> usize {
-        LINE_MAX
-    }
-
-    pub(super) fn reason_if_none(&self) -> EndReason {
-        EndReason::IdleTimeout
-    }
-}
-
-/// A client that has to say a line first, and a data thread that has nobody else.
+/// A data thread that has one client only, which has to send a header.
 struct Bench {
     client: TcpStream,
     session: Option<Box<TcpProxySession>>,
@@ -50,20 +21,36 @@ struct Bench {
     group: Arc<Group>,
 }
 
+fn settings(policy: &str) -> GroupSettings {
+    let from = vec!["127.0.0.0/8".parse().unwrap()];
+    GroupSettings {
+        accept_proxy: Some(Arc::new(AcceptProxy { from, timeout: TIMEOUT })),
+        ..GroupSettings::for_tests(policy)
+    }
+}
+
+fn server(addr: &SocketAddr) -> ServerSettings {
+    ServerSettings::new(addr.to_string().parse().unwrap(), Origin::File)
+}
+
 impl Bench {
-    fn new(policy: &str, servers: &[SocketAddr]) -> Self {
-        let server = |addr: &SocketAddr| ServerSettings::new(addr.to_string().parse().unwrap(), Origin::File);
-        let servers = servers.iter().map(server).collect();
-        let group = Arc::new(Group::for_tests(GroupSettings::for_tests(policy), servers));
+    /// With a client that has sent these bytes before it was accepted.
+    fn new(settings: GroupSettings, servers: Vec<ServerSettings>, first_bytes: &[u8]) -> Self {
+        let group = Arc::new(Group::for_tests(settings, servers));
         let service = Arc::new(ProxySessionService::new(1, 10));
-        let mut workspace = Workspace::new().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.set_nodelay(true).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        client.write_all(first_bytes).unwrap();
         let (ours, from) = listener.accept().unwrap();
+        if !first_bytes.is_empty() {
+            ours.peek(&mut [0]).unwrap();
+        }
         ours.set_nonblocking(true).unwrap();
+        let mut workspace = Workspace::new().unwrap();
         let guard = service.register(0, from, &group, clock::coarse_ms());
-        let started = TcpProxySession::start_with(ours.into(), Some(Preface::Line(Line)), guard, &mut workspace);
+        let started = TcpProxySession::start(ours.into(), guard, &mut workspace);
         Self { client, session: started.map(|(session, _)| session), workspace, service, group }
     }
 
@@ -92,6 +79,16 @@ impl Bench {
     fn ended(&self, reason: EndReason) -> u64 {
         self.group.counters.ended(reason)
     }
+
+    fn headers(&self, result: HeaderResult) -> u64 {
+        self.group.counters.headers(result)
+    }
+
+    #[track_caller]
+    fn assert_is_reset(&mut self) {
+        let ended = self.client.read(&mut [0; 1]).unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::ConnectionReset);
+    }
 }
 
 fn listener() -> (TcpListener, SocketAddr) {
@@ -106,85 +103,137 @@ fn accept(listener: &TcpListener) -> TcpStream {
     server
 }
 
-fn receive(server: &mut TcpStream, length: usize) -> String {
-    let mut bytes = vec![0; length];
+#[track_caller]
+fn assert_receives(server: &mut TcpStream, expected: &str) {
+    let mut bytes = vec![0; expected.len()];
     server.read_exact(&mut bytes).unwrap();
-    String::from_utf8(bytes).unwrap()
+    assert_eq!(String::from_utf8(bytes).unwrap(), expected);
 }
 
 #[test]
-fn what_a_preface_says_decides_whom_the_policy_sees_and_what_the_server_hears_first() {
+fn a_header_and_a_request_that_come_together_need_no_waiting() {
+    let (listening, addr) = listener();
+    let mut bench = Bench::new(settings("ha"), vec![server(&addr)], b"PROXY TCP4 10.1.2.3 192.0.2.1 4 80\r\nhello");
+    bench.serve_until(Bench::is_picked);
+    assert_receives(&mut accept(&listening), "hello");
+    let view = bench.service.list(None, 1).sessions.remove(0);
+    assert_eq!((view.client, view.bytes_up), ("10.1.2.3:4".parse().unwrap(), 5));
+    assert_eq!(view.via, Some(bench.client.local_addr().unwrap()));
+    assert_eq!(bench.headers(HeaderResult::Accepted), 1);
+    assert_eq!(bench.group.counters.headers_awaited.load(Relaxed), 0);
+}
+
+#[test]
+fn a_header_decides_whom_the_policy_sees_however_small_its_pieces_are() {
     let listeners: Vec<_> = (0..4).map(|_| listener()).collect();
     let addrs: Vec<_> = listeners.iter().map(|(_, addr)| *addr).collect();
-    let mut bench = Bench::new("ip_hash", &addrs);
+    let mut bench = Bench::new(settings("ip_hash"), addrs.iter().map(server).collect(), b"");
+    assert_eq!(bench.group.counters.headers_awaited.load(Relaxed), 1);
     let picked_for = |client: SocketAddr| bench.group.pick(client, &[], 0).unwrap().server.settings.addr.clone();
     let own = picked_for(([127, 0, 0, 1], 1).into());
     let mut others = (1..=255).map(|last| SocketAddr::from(([10, 0, 0, last], 7)));
     let claimed = others.find(|client| picked_for(*client) != own).expect("not everybody gets the same server");
     let expected = picked_for(claimed);
-    for piece in claimed.to_string().as_bytes() {
+    for piece in format!("PROXY TCP4 {} 192.0.2.1 7 80\r\n", claimed.ip()).as_bytes() {
         bench.client.write_all(&[*piece]).unwrap();
     }
-    bench.client.write_all(b"\nhello").unwrap();
+    bench.client.write_all(b"hello").unwrap();
     bench.serve_until(Bench::is_picked);
+    assert_eq!(bench.group.counters.headers_awaited.load(Relaxed), 0);
     let view = bench.service.list(None, 1).sessions.remove(0);
     assert_eq!(view.server.as_deref(), Some(expected.as_str()));
     let index = addrs.iter().position(|addr| addr.to_string() == expected.as_str()).unwrap();
     let mut server = accept(&listeners[index].0);
-    let told = format!("for {claimed}\nhello");
-    assert_eq!(receive(&mut server, told.len()), told);
     bench.client.write_all(b" again").unwrap();
     bench.serve_until(|bench| bench.service.list(None, 1).sessions[0].bytes_up == 11);
-    assert_eq!(receive(&mut server, 6), " again");
+    assert_receives(&mut server, "hello again");
 }
 
 #[test]
-fn each_server_that_is_tried_gets_the_prefix_and_nobody_counts_it_as_the_clients() {
+fn each_server_that_is_tried_gets_the_header_that_it_wants_and_nobody_counts_it_as_the_clients() {
     let (listening, addr) = listener();
     let (refusing, refused) = listener();
     drop(refusing);
-    let mut bench = Bench::new("ha", &[refused, addr]);
-    bench.client.write_all(b"10.1.2.3:4\nhello").unwrap();
-    bench.serve_until(Bench::is_picked);
+    let servers = vec![ServerSettings { send_proxy: Some(SendProxy::V2), ..server(&refused) }, server(&addr)];
+    let settings = GroupSettings { send_proxy: SendProxy::V1, ..settings("ha") };
+    let line = "PROXY TCP6 2001:db8::1 2001:db8::2 4 80\r\n";
+    let mut bench = Bench::new(settings, servers, line.as_bytes());
+    bench.client.write_all(b"hello").unwrap();
+    bench.serve_until(|bench| bench.service.list(None, 1).sessions[0].bytes_up == 5);
     let mut server = accept(&listening);
-    let told = "for 10.1.2.3:4\nhello";
-    assert_eq!(receive(&mut server, told.len()), told);
-    assert_eq!(bench.service.list(None, 1).sessions[0].bytes_up, 5);
-    bench.client.shutdown(std::net::Shutdown::Write).unwrap();
-    server.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_receives(&mut server, &format!("{line}hello"));
+    bench.client.shutdown(Shutdown::Write).unwrap();
+    server.shutdown(Shutdown::Write).unwrap();
     bench.serve_until(|_| false);
     assert_eq!(server.read(&mut [0; 1]).unwrap(), 0, "and nothing more");
+    assert_eq!(bench.group.counters.bytes_up.load(Relaxed), 5);
     assert_eq!(bench.ended(EndReason::ClientClosed) + bench.ended(EndReason::ServerClosed), 1);
 }
 
 #[test]
-fn a_client_that_never_completes_its_preface_is_kept_for_a_bounded_time() {
-    let mut bench = Bench::new("ha", &[listener().1]);
-    bench.client.write_all(b"10.1.2").unwrap();
-    bench.serve_until(|bench| bench.workspace.now_ms > 0);
+fn a_client_that_never_completes_its_header_is_kept_for_a_bounded_time() {
+    let mut bench = Bench::new(settings("ha"), vec![server(&listener().1)], b"PROXY TCP4 ");
     let session = bench.session.take().expect("it waits");
     let due_ms = session.due_ms();
-    assert!(due_ms <= bench.workspace.now_ms + PREFACE_TIMEOUT_MS);
+    assert_eq!(due_ms, bench.workspace.now_ms + clock::as_ms(TIMEOUT));
     bench.workspace.now_ms = due_ms - 1;
     let (session, _) = session.look(&mut bench.workspace).expect("it still waits");
     bench.workspace.now_ms = due_ms;
     assert!(session.look(&mut bench.workspace).is_none());
-    assert_eq!((bench.ended(EndReason::IdleTimeout), bench.service.active()), (1, 0));
+    assert_eq!((bench.ended(EndReason::HeaderTimeout), bench.service.active()), (1, 0));
+    assert_eq!((bench.headers(HeaderResult::Timeout), bench.group.counters.headers_awaited.load(Relaxed)), (1, 0));
+    bench.assert_is_reset();
+    let late = HeaderError::Late { timeout: TIMEOUT, bytes: 11 };
+    assert_eq!(late.to_string(), "PROXY header: incomplete after 4500ms (11 bytes)");
+    let late = HeaderError::Late { timeout: Duration::from_secs(5), bytes: 0 };
+    assert_eq!(late.to_string(), "PROXY header: incomplete after 5s (0 bytes)");
 }
 
 #[test]
-fn a_client_whose_preface_is_none_or_too_long_is_turned_away() {
-    let mut bench = Bench::new("ha", &[listener().1]);
-    bench.client.write_all(&[b'1'; LINE_MAX]).unwrap();
-    bench.serve_until(|_| false);
-    assert_eq!(bench.ended(EndReason::IdleTimeout), 1);
-    let mut bench = Bench::new("ha", &[listener().1]);
-    bench.client.write_all(b"GET / HTTP/1.1\r\n").unwrap();
-    bench.serve_until(|_| false);
-    assert_eq!(bench.ended(EndReason::PolicyFailed), 1);
-    let mut bench = Bench::new("ha", &[listener().1]);
-    bench.client.write_all(b"10.1").unwrap();
-    bench.client.shutdown(std::net::Shutdown::Write).unwrap();
-    bench.serve_until(|_| false);
-    assert_eq!(bench.ended(EndReason::ClientClosed), 1);
+fn a_client_that_sends_something_else_is_reset_whether_it_comes_at_once_or_later() {
+    for (at_once, later) in [("GET / HTTP/1.1\r\n", ""), ("", "GET"), ("PROXY TCP4 1.2.3.4 ", "x")] {
+        let mut bench = Bench::new(settings("ha"), vec![server(&listener().1)], at_once.as_bytes());
+        if !later.is_empty() {
+            bench.client.write_all(later.as_bytes()).unwrap();
+        }
+        bench.serve_until(|_| false);
+        assert_eq!((bench.ended(EndReason::BadHeader), bench.headers(HeaderResult::Bad)), (1, 1), "{at_once:?}");
+        bench.assert_is_reset();
+    }
+}
+
+#[test]
+fn a_client_that_ends_before_its_header_is_complete_is_counted_as_closed() {
+    for at_once in ["", "PROXY"] {
+        let mut bench = Bench::new(settings("ha"), vec![server(&listener().1)], at_once.as_bytes());
+        bench.client.shutdown(Shutdown::Write).unwrap();
+        bench.serve_until(|_| false);
+        assert_eq!((bench.ended(EndReason::ClientClosed), bench.headers(HeaderResult::Closed)), (1, 1));
+    }
+}
+
+#[test]
+fn clients_whose_header_is_waited_for_take_a_part_of_the_places_only() {
+    let guards = |settings: GroupSettings, sessions_max| {
+        let group = Arc::new(Group::for_tests(settings, Vec::new()));
+        let service = Arc::new(ProxySessionService::new(1, sessions_max));
+        let guard = service.register(0, ([127, 0, 0, 1], 1).into(), &group, 0);
+        let places: Vec<_> = std::iter::from_fn(|| WaitingPlace::take(&guard)).collect();
+        let taken = places.len();
+        drop(places);
+        assert_eq!(group.counters.headers_awaited.load(Relaxed), 0);
+        taken
+    };
+    assert_eq!(guards(settings("ha"), 100), 25);
+    assert_eq!(guards(settings("ha"), 1), 1);
+    assert_eq!(guards(GroupSettings { max_sessions: 60, ..settings("ha") }, 100), 60);
+}
+
+#[test]
+fn only_those_addresses_are_expected_to_send_a_header() {
+    let mut settings = settings("ha");
+    assert_eq!(expected_of([127, 0, 0, 9].into(), &settings), Some(TIMEOUT));
+    assert_eq!(expected_of([10, 0, 0, 9].into(), &settings), None);
+    settings.accept_proxy = None;
+    assert_eq!(expected_of([127, 0, 0, 9].into(), &settings), None);
 }

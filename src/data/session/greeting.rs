@@ -1,0 +1,29 @@
+//! The PROXY header that tells a server whom we speak for.
+
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+
+use super::record::SessionRecord;
+use crate::group::GroupSettings;
+use crate::net::proxy_header::{self, Ends, Written};
+use crate::server::SendProxy;
+
+/// The header of this version for a server of the session, whose client has this socket.
+#[cold]
+pub(super) fn header_for(version: SendProxy, record: &SessionRecord, client: BorrowedFd<'_>) -> Option<Box<Written>> {
+    let settings = &record.group().snapshot().settings;
+    let told = record.proxied().and_then(|proxied| proxied.destination);
+    let ends =
+        told.or_else(|| own_addr(client, settings)).map(|destination| Ends { source: record.client(), destination });
+    proxy_header::write(version, ends, settings.proxy_unique_id.then_some(record.id())).map(Box::new)
+}
+
+/// The address that a client has connected to. Where the group listens on several, only the socket knows.
+fn own_addr(client: BorrowedFd<'_>, settings: &GroupSettings) -> Option<SocketAddr> {
+    let mut listens = settings.listen.iter();
+    let addr = match (listens.next(), listens.next()) {
+        (Some(addr), None) if !addr.ip().is_unspecified() => addr,
+        _ => rustix::net::getsockname(client).ok().and_then(|own| SocketAddr::try_from(own).ok())?,
+    };
+    Some(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
+}
