@@ -8,6 +8,7 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod proxy_protocol;
 mod walkthrough;
 mod workers;
 
