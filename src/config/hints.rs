@@ -63,6 +63,9 @@ const KEYS: &[(&str, &str)] = &[
     ("proxy_connect_timeout", "connect_timeout"),
     ("proxy_timeout", "idle_timeout"),
     ("retries", "connect_attempts"),
+    ("send_proxy_v2", "send_proxy"),
+    ("proxy_protocol", "accept_proxy"),
+    ("set_real_ip_from", "accept_proxy"),
     ("nbthread", "threads"),
     ("worker_processes", "threads"),
 ];

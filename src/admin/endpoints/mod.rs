@@ -50,7 +50,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint!(Change Operators "group-policy.do" groups::set_policy { groups::SetPolicy }
         "Gives a group another policy. No session is touched."),
     endpoint!(Read Operators "session-list.do" sessions::list { sessions::List }
-        "The newest 1,000 sessions; `total` says how many there are."),
+        "The newest 1,000 sessions; `total` says how many there are. `via` is the proxy whose PROXY header told the client, if one did."),
     endpoint!(Change Operators "session-close.do" sessions::close { sessions::Close }
         "Ends a session."),
     endpoint!(Read Operators "policy-list.do" policies::list { NoParams }
