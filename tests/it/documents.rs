@@ -226,6 +226,18 @@ fn every_end_of_a_session_is_documented_and_no_other() {
     assert_eq!(documented, shown);
 }
 
+#[test]
+fn every_claim_of_the_threat_model_names_a_test_that_exists() {
+    let security = read("SECURITY.md");
+    let (_, model) = security.split_once("## Threat model").expect("the section");
+    let named: Vec<(&str, &str)> =
+        model.split('`').skip(1).step_by(2).filter_map(|name| name.split_once("::")).collect();
+    assert!(named.len() > 15, "{named:?}");
+    for (file, test) in named {
+        assert!(read(&format!("tests/it/{file}.rs")).contains(&format!("fn {test}(")), "{file}::{test}");
+    }
+}
+
 /// Messages that the log writes past the events, at *info* and above, with their levels; only these files may do so.
 fn direct_messages() -> BTreeMap<String, String> {
     let mut messages = BTreeMap::new();
