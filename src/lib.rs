@@ -8,10 +8,11 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "what a test starts ends with it"))]
 
 pub mod base;
-pub mod events;
 pub mod counters;
+pub mod events;
 pub mod log;
 pub mod server;
+pub mod limits;
 
 pub mod policy;
 

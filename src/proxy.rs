@@ -19,7 +19,7 @@ use crate::admin::AdminServer;
 use crate::base::vital;
 use crate::config::watch::{self, Others};
 use crate::config::{AdminListen, Config};
-use crate::control::{ChangeError, Control, Runner, note_silence, write_said};
+use crate::control::{ChangeError, Control, Runner, look_after_limits, note_silence, write_said};
 use crate::counters::EndReason;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::{DataThreads, sessions_max};
@@ -84,7 +84,9 @@ impl Proxy {
         let descriptors = descriptors - (checks as u64).min(descriptors / 8);
         let sessions_max = sessions_max(descriptors, threads as u64, open_groups as u64);
         let config_path = path.display().to_string().into();
-        tell(ProcessEvent::Starting { threads, sessions_max, config: config_path });
+        let allowed = Some(u64::from(config.max_sessions)).filter(|max| *max > 0);
+        let told = sessions_max.min(allowed.unwrap_or(u64::MAX));
+        tell(ProcessEvent::Starting { threads, sessions_max: told, config: config_path });
         let service = Arc::new(ProxySessionService::new(threads, sessions_max));
         let data = DataThreads::start(threads, config.pin_threads, &service, descriptors);
         let data = Arc::new(data.map_err(StartError::Threads)?);
@@ -174,7 +176,8 @@ impl Proxy {
             async move { drop(control.reload().await) }
         };
         self.spawn("watch", stop, watch::watch_file(path, control.last_read(), reload, stop.clone()));
-        self.spawn("secrets", stop, secrets(control.clone(), stop.clone()));
+        self.spawn("other files", stop, other_files(control.clone(), stop.clone()));
+        self.spawn("limits", stop, look_after_limits(control.clone(), stop.clone()));
         self.spawn("policies", stop, policies(control.clone(), stop.clone()));
         self.spawn("status", stop, write_status(control.clone(), stop.clone()));
         let (asked, stop_admin) = (control.clone(), self.stop_admin.clone());
@@ -213,18 +216,18 @@ fn spawn_runner(runner: Runner, failed: &CancellationToken) -> JoinHandle<()> {
     })
 }
 
-/// Reads the file again whenever a secret's own file may have changed, until `stop`.
-async fn secrets(control: Control, stop: CancellationToken) {
+/// Reads the file again whenever another file that it names may have changed, until `stop`.
+async fn other_files(control: Control, stop: CancellationToken) {
     let files = control.clone();
     let reload = || async {
-        if !control.secret_files().is_empty() {
+        if !control.other_files().is_empty() {
             // `control` logs what comes of it.
             drop(control.reload().await);
         }
     };
-    let is_meant = |event: &Event| matches!(event, Event::Config(ConfigEvent::SecretFilesChanged));
+    let is_meant = |event: &Event| matches!(event, Event::Config(ConfigEvent::OtherFilesChanged));
     let others = Others { changes: events::subscribe(), is_meant };
-    watch::watch_files(move || files.secret_files(), reload, others, stop).await;
+    watch::watch_files(move || files.other_files(), reload, others, stop).await;
 }
 
 /// Has modules loaded whose files have become others, until `stop`.

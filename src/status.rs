@@ -129,6 +129,7 @@ mod tests {
     use super::*;
     use crate::data::session::SessionView;
     use crate::events;
+    use crate::group::view::LimitsView;
     use crate::server::{Origin, State};
 
     fn server(n: usize, online: bool) -> ServerView {
@@ -165,6 +166,7 @@ mod tests {
             open: true,
             policy: "ha".into(),
             sessions,
+            limits: LimitsView { sessions: 0, rate: None, refused: 0 },
             servers_online: servers.iter().filter(|server| server.online).count(),
             servers_total: servers.len(),
         };

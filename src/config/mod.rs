@@ -40,7 +40,7 @@ pub use key::{Change, Effect};
 pub use kinds::{AdminListen, LABEL_LEN_MAX, LABELS_MAX, MODULE_CONFIG_LEN_MAX, SECRET_LEN_MAX, Secret};
 pub use legacy::LEGACY_NOTE;
 pub use problem::Problem;
-pub use read::{Inspection, inspect, parse, parse_after};
+pub use read::{Inspection, Lists, inspect, parse, parse_after};
 pub use schema::schema;
 pub use syntax::FILE_BYTES_MAX;
 pub use text::{Document, Edit, EditError, save as file};

@@ -13,7 +13,7 @@ use super::find::folder_of;
 use super::legacy;
 use super::object::Object;
 use super::problem::{Place, Problem};
-use super::reader::Reader;
+use super::reader::{KnownLists, Reader};
 use super::syntax::{syntax, without_bom};
 
 /// Reads and checks `text`, the content of the file at `path`.
@@ -28,14 +28,23 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, Vec<Problem>> {
     parse_with(path, text, None, &|name| std::env::var(name).ok())
 }
 
+/// What becomes of a list of networks of which a file cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lists {
+    /// It is a mistake.
+    MustBeReadable,
+    /// The one in force stays, and [`Config::kept_lists`] says so.
+    MayStay,
+}
+
 /// [`parse`] for a process in which `running` is in force: where a secret can no longer be read, the one in force stays, and
-/// [`Config::kept_secrets`] says so.
+/// [`Config::kept_secrets`] says so. The same may hold for `lists` of networks.
 ///
 /// # Errors
 ///
 /// As [`parse`].
-pub fn parse_after(path: &Path, text: &str, running: &Config) -> Result<Config, Vec<Problem>> {
-    parse_with(path, text, Some(running), &|name| std::env::var(name).ok())
+pub fn parse_after(path: &Path, text: &str, running: &Config, lists: Lists) -> Result<Config, Vec<Problem>> {
+    parse_with(path, text, Some((running, lists)), &|name| std::env::var(name).ok())
 }
 
 /// A file as far as it can be read.
@@ -71,7 +80,7 @@ pub fn inspect(path: &Path, text: &str) -> Inspection {
 pub(super) fn parse_with(
     path: &Path,
     text: &str,
-    running: Option<&Config>,
+    running: Option<(&Config, Lists)>,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Vec<Problem>> {
     match inspect_with(path, text, running, env) {
@@ -80,14 +89,25 @@ pub(super) fn parse_with(
     }
 }
 
-fn inspect_with(path: &Path, text: &str, running: Option<&Config>, env: &dyn Fn(&str) -> Option<String>) -> Inspection {
+fn inspect_with(
+    path: &Path,
+    text: &str,
+    running: Option<(&Config, Lists)>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Inspection {
     let text = without_bom(text);
     let root = match syntax(text) {
         Ok(root) => root,
         Err(problems) => return Inspection { problems, ..Inspection::default() },
     };
     let mut reader = Reader::new(folder_of(path), env);
-    let secrets = running.map(|running| [&running.admin.token, &running.admin.register_token]);
+    if let Some((running, lists)) = running {
+        let settings = running.groups.iter().map(|group| &group.settings).chain([&running.defaults]);
+        let known = settings.flat_map(|settings| [&settings.allow, &settings.deny]).filter(|list| !list.is_empty());
+        let known = known.map(|list| (list.written().to_vec(), list.clone()));
+        reader.known_lists = KnownLists { lists: known.collect(), may_stay: lists == Lists::MayStay };
+    }
+    let secrets = running.map(|(running, _)| [&running.admin.token, &running.admin.register_token]);
     let secrets = secrets.into_iter().flatten().flatten();
     reader.secrets = secrets.map(|secret| (secret.written().to_owned(), secret.expose().to_owned())).collect();
     let config = if legacy::is_legacy(&root) {
@@ -97,7 +117,7 @@ fn inspect_with(path: &Path, text: &str, running: Option<&Config>, env: &dyn Fn(
         object.and_then(|object| Config::read(&mut reader, &object, None))
     };
     check(&mut reader);
-    let Reader { problems, policies, secret_files, kept_secrets, .. } = reader;
-    let config = config.map(|config| Config { secret_files, kept_secrets, ..config });
+    let Reader { problems, policies, other_files, kept_secrets, kept_lists, .. } = reader;
+    let config = config.map(|config| Config { other_files, kept_secrets, kept_lists, ..config });
     Inspection { config, problems: problems.finish(text), policies }
 }

@@ -1,11 +1,13 @@
 //! What reading a file knows and has found so far.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::problem::Problems;
 use crate::group::GroupSettings;
+use crate::limits::AddressList;
 use crate::server::ServerAddr;
 
 /// What reading knows and has found so far.
@@ -30,12 +32,25 @@ pub(super) struct Reader<'e> {
     pub(super) policies: Vec<(usize, String)>,
     /// Where the policy of `defaults` is written.
     pub(super) default_policy: (usize, String),
-    /// The files that secrets are kept in.
-    pub(super) secret_files: Vec<PathBuf>,
+    /// The other files that this one names.
+    pub(super) other_files: Vec<PathBuf>,
     /// The secrets that are in force, as they are written and what they are: one stands in while its file cannot be read.
     pub(super) secrets: Vec<(String, String)>,
     /// Why secrets stand in.
     pub(super) kept_secrets: Vec<String>,
+    /// The lists of networks that are in force.
+    pub(super) known_lists: KnownLists,
+    /// Why lists of networks stand in.
+    pub(super) kept_lists: Vec<String>,
+}
+
+/// The lists of networks that are in force.
+#[derive(Default)]
+pub(super) struct KnownLists {
+    /// By how they are written.
+    pub(super) lists: HashMap<Vec<String>, AddressList>,
+    /// A list whose files cannot be read may be taken from here.
+    pub(super) may_stay: bool,
 }
 
 /// What a group is called.
@@ -91,9 +106,11 @@ impl<'e> Reader<'e> {
             servers: Vec::new(),
             policies: Vec::new(),
             default_policy: (0, String::new()),
-            secret_files: Vec::new(),
+            other_files: Vec::new(),
             secrets: Vec::new(),
             kept_secrets: Vec::new(),
+            known_lists: KnownLists::default(),
+            kept_lists: Vec::new(),
         }
     }
 }

@@ -11,13 +11,14 @@
 mod difference;
 mod group_param;
 mod keepalive;
+mod limits;
+mod other_files;
 mod plan;
 mod runner;
 mod said;
 mod silence;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -26,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use difference::Difference;
 pub use group_param::{GroupParam, GroupParamError};
 pub use keepalive::{KeepaliveOutcome, REGISTERED_MAX};
+pub(crate) use limits::look_after_limits;
 pub(crate) use runner::Runner;
 pub(crate) use said::write_said;
 pub(crate) use silence::note_silence;
@@ -274,11 +276,6 @@ impl Control {
     /// What runs, as those see it who observe servers.
     pub(crate) fn running(&self) -> &Arc<Running> {
         &self.shared.running
-    }
-
-    /// The files that secrets are kept in.
-    pub(crate) fn secret_files(&self) -> Vec<PathBuf> {
-        self.shared.running.config.load_full().secret_files.clone()
     }
 
     /// Takes a server out of its group; its sessions go on.

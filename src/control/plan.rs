@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{ChangeError, REGISTERED_MAX};
 use crate::config::file::ReadError;
-use crate::config::{self, Config, Document, Edit, EditError};
+use crate::config::{self, Config, Document, Edit, EditError, Lists};
 use crate::events::{self, ConfigEvent, Event};
 use crate::group::GroupId;
 use crate::server::{ServerAddr, ServerSettings};
@@ -37,11 +37,16 @@ pub(super) fn read(
     let hash = config::file::hash(text.as_bytes());
     last_read.store(hash, Relaxed);
     let is_same_text = hash == in_force;
-    // The same text may mean another secret.
-    if is_same_text && running.secret_files.is_empty() {
+    // The same text may mean another secret or another list of networks.
+    if is_same_text && running.other_files.is_empty() {
         return Ok(None);
     }
-    let config = config::parse_after(path, &text, running).map_err(|problems| invalid(path, problems))?;
+    // Whoever has changed the text hears of a list that cannot be read; when only the list is another, it is the log.
+    let config = match is_same_text {
+        true => config::parse_after(path, &text, running, Lists::MayStay),
+        false => config::parse_after(path, &text, running, Lists::MustBeReadable),
+    };
+    let config = config.map_err(|problems| invalid(path, problems))?;
     if is_same_text && config == *running {
         return Ok(None);
     }
@@ -64,7 +69,8 @@ pub(super) fn plan(
     running: &Config,
 ) -> Result<Plan, ChangeError> {
     let old_text = read_text(path)?;
-    let config = config::parse_after(path, &old_text, running).map_err(|problems| invalid(path, problems))?;
+    let config =
+        config::parse_after(path, &old_text, running, Lists::MayStay).map_err(|problems| invalid(path, problems))?;
     let mut document = Document::new(path, &old_text, config);
     let groups = document.config().groups.iter().map(|group| (group.settings.id(), &group.servers));
     let known: HashMap<GroupId, HashSet<&ServerAddr>> =
@@ -81,7 +87,7 @@ pub(super) fn plan(
         edits.iter().map(|edit| has_room(&document, edit).and_then(|()| refusal(document.apply(edit)))).collect();
     let new_text = document.text();
     let old_form = document.converts_old_form();
-    let config = config::parse_after(path, &new_text, running)
+    let config = config::parse_after(path, &new_text, running, Lists::MayStay)
         .map_err(|problems| ChangeError::Unfit(super::first(&problems)))?;
     Ok(Plan { old_text, new_text, old_form, config, outcomes })
 }

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::sync::{mpsc, oneshot};
 
 use super::difference::{Difference, by_id};
+use super::other_files::tell_stand_ins;
 use super::plan;
 use super::silence::silence_of_gone;
 use super::{Change, ChangeError, Control, JOBS_MAX, Job, Shared};
@@ -274,7 +275,7 @@ impl Runner {
             groups.insert(id, group);
         }
         to_close.extend(self.take_unwanted(&running, &groups));
-        self.publish(groups, config, in_force);
+        self.publish(groups, config, in_force, !difference.is_empty());
         (difference, to_close)
     }
 
@@ -300,22 +301,18 @@ impl Runner {
         unwanted.into_iter().map(|(_, (_, listener))| listener).collect()
     }
 
-    fn publish(&mut self, groups: Groups, config: Config, in_force: u64) {
+    fn publish(&mut self, groups: Groups, config: Config, in_force: u64, is_other: bool) {
         log::set_level(config.log.level);
+        self.shared.sessions.set_limits(config.max_sessions, config.session_rate.as_ref());
         let old = self.shared.running.config.load_full();
         self.shared.running.publish(groups, config);
         let config = self.shared.running.config.load_full();
-        if old.secret_files != config.secret_files {
-            events::publish(Event::Config(ConfigEvent::SecretFilesChanged));
+        if old.other_files != config.other_files {
+            events::publish(Event::Config(ConfigEvent::OtherFilesChanged));
         }
-        for why in config.kept_secrets.iter().filter(|why| !old.kept_secrets.contains(why)) {
-            events::publish(Event::Config(ConfigEvent::SecretKept { why: why.as_str().into() }));
-        }
-        if config.kept_secrets.is_empty() && !old.kept_secrets.is_empty() {
-            events::publish(Event::Config(ConfigEvent::SecretsRead));
-        }
-        let has_new_secret = old.admin != config.admin;
-        if self.in_force != in_force || has_new_secret {
+        tell_stand_ins(&old, &config);
+        // A secret or a list in another file may be a new one.
+        if self.in_force != in_force || is_other {
             self.in_force = in_force;
             self.shared.last_read.store(in_force, Relaxed);
             let counters = &self.shared.counters;

@@ -7,6 +7,7 @@
 
 mod header;
 mod histogram;
+mod limit;
 mod module;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use header::HeaderResult;
 pub use histogram::{BOUNDS, Bounds, CONNECT_BOUNDS, Histogram, PICK_BOUNDS, SESSION_BOUNDS, Unit};
+pub use limit::Limit;
 pub use module::{FaultKind, ModuleCounters};
 
 /// Why a session is over. Each session ends for exactly one of these.
@@ -38,8 +40,10 @@ pub enum EndReason {
     ConnectFailed,
     /// The policy named none of the servers it was shown, although one was open and untried.
     PolicyFailed,
-    /// The group, or the process, holds as many sessions as it may.
+    /// The client, the group or the process was over a limit of sessions or of new sessions.
     Limit,
+    /// The client's address is denied, or is not among those that are allowed.
+    Denied,
     /// The client is a connection of our own that has come through this group already.
     Loop,
     /// The client had to send a PROXY header and sent something else.
@@ -56,7 +60,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, in the order in which they count.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ClientClosed,
         Self::ServerClosed,
         Self::ClientReset,
@@ -67,6 +71,7 @@ impl EndReason {
         Self::ConnectFailed,
         Self::PolicyFailed,
         Self::Limit,
+        Self::Denied,
         Self::Loop,
         Self::BadHeader,
         Self::HeaderTimeout,
@@ -88,6 +93,7 @@ impl EndReason {
             Self::ConnectFailed => "connect_failed",
             Self::PolicyFailed => "policy_failed",
             Self::Limit => "limit",
+            Self::Denied => "denied",
             Self::Loop => "loop",
             Self::BadHeader => "bad_header",
             Self::HeaderTimeout => "header_timeout",
@@ -105,10 +111,16 @@ impl EndReason {
                 | Self::ConnectFailed
                 | Self::PolicyFailed
                 | Self::Limit
+                | Self::Denied
                 | Self::Loop
                 | Self::BadHeader
                 | Self::HeaderTimeout
         )
+    }
+
+    /// True when the client was not let in because of what it is or does: there may be very many of them.
+    pub fn is_turned_away(self) -> bool {
+        matches!(self, Self::Limit | Self::Denied | Self::BadHeader | Self::HeaderTimeout)
     }
 }
 
@@ -151,6 +163,8 @@ pub struct GroupCounters {
     headers: [AtomicU64; HeaderResult::ALL.len()],
     /// Clients whose PROXY header is waited for now.
     pub headers_awaited: AtomicU64,
+    /// By limit.
+    limited: [AtomicU64; Limit::ALL.len()],
 }
 
 impl GroupCounters {
@@ -168,6 +182,16 @@ impl GroupCounters {
     pub fn session_ended(&self, reason: EndReason, elapsed_us: u64) {
         self.ended[reason as usize].fetch_add(1, Relaxed);
         self.session_time.observe(elapsed_us);
+    }
+
+    /// Counts a client that was over a limit.
+    pub fn client_limited(&self, limit: Limit) {
+        self.limited[limit as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Clients that were over this limit.
+    pub fn limited(&self, limit: Limit) -> u64 {
+        self.limited[limit as usize].load(Relaxed)
     }
 
     /// Sessions that ended for this reason.
@@ -193,6 +217,7 @@ impl Default for GroupCounters {
             is_said_mysql: AtomicBool::default(),
             headers: Default::default(),
             headers_awaited: AtomicU64::default(),
+            limited: Default::default(),
         }
     }
 }

@@ -172,7 +172,7 @@ impl DataThreads {
             self.service.set_listening(port, listening.values().any(|other| *other == port));
         }
         let (threads, open) = (self.threads.len() as u64, listening.len() as u64);
-        self.service.set_sessions_max(sessions_max(self.descriptors, threads, open));
+        self.service.set_descriptors_max(sessions_max(self.descriptors, threads, open));
     }
 }
 

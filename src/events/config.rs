@@ -36,9 +36,9 @@ kinds! {
         INFO "proxy.json is in order again: nothing to do"
         InOrderAgain
 
-        /// Secrets are kept in other files now.
-        DEBUG "other secret files wanted"
-        SecretFilesChanged
+        /// The file names others now.
+        DEBUG "proxy.json names other files"
+        OtherFilesChanged
 
         /// A secret cannot be read any more, and the former one stays in force.
         WARN "secret cannot be read: the former one stays in force"
@@ -50,6 +50,17 @@ kinds! {
         /// All secrets can be read again.
         INFO "secrets can be read again"
         SecretsRead
+
+        /// A list of networks cannot be read any more, and the former one stays in force.
+        WARN "list of networks cannot be read: the former one stays in force"
+        ListKept {
+            /// Which one, and why.
+            "error" why: Box<str>,
+        }
+
+        /// All lists can be read again.
+        INFO "lists of networks can be read again"
+        ListsRead
 
         /// The file says what is in force already.
         DEBUG "proxy.json read again: nothing to do"

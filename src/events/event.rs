@@ -10,6 +10,7 @@ use super::admin::AdminEvent;
 use super::config::ConfigEvent;
 use super::declare::{Field, kinds};
 use super::fields::Visitor;
+use super::limits::LimitEvent;
 use super::policy::PolicyEvent;
 use super::session::SessionEvent;
 use crate::base::label::GroupLabel;
@@ -39,6 +40,8 @@ pub enum Event {
     Config(ConfigEvent),
     /// What became of a module.
     Policy(PolicyEvent),
+    /// What limits did.
+    Limits(LimitEvent),
     /// What became of the admin port.
     Admin(AdminEvent),
     /// What became of the process.
@@ -216,6 +219,10 @@ kinds! {
         WARN "a tcp check gets this proxy locked out by MySQL: use kind mysql"
         ChecksLockOut
 
+        /// Nearly all of its clients are one.
+        WARN "nearly all clients have one address: limits for each client limit the whole group"
+        OneClient
+
         /// Its servers lead back to it.
         WARN "the group's servers lead back to it: ending the sessions that come round"
         Loops
@@ -329,6 +336,7 @@ impl Event {
             Self::Policy(event) => event.level(),
             Self::Admin(AdminEvent::Request { is_routine: true, .. }) => Level::DEBUG,
             Self::Admin(event) => event.level(),
+            Self::Limits(event) => event.level(),
             Self::Process(event) => event.level(),
             Self::Lost(_) => Level::WARN,
         }
@@ -349,6 +357,7 @@ impl Event {
             Self::Config(event) => event.show(to),
             Self::Policy(event) => event.show(to),
             Self::Admin(event) => event.show(to),
+            Self::Limits(event) => event.show(to),
             Self::Process(event) => event.show(to),
             Self::Lost(events) => {
                 to.number("events", *events);
@@ -365,6 +374,7 @@ impl Event {
             GroupChange::MESSAGES,
             ConfigEvent::MESSAGES,
             PolicyEvent::MESSAGES,
+            LimitEvent::MESSAGES,
             AdminEvent::MESSAGES,
             ProcessEvent::MESSAGES,
         ];

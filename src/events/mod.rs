@@ -14,6 +14,7 @@ mod config;
 mod declare;
 mod event;
 mod fields;
+mod limits;
 mod limit;
 mod policy;
 mod queue;
@@ -33,6 +34,7 @@ pub use config::ConfigEvent;
 pub use event::{Event, GroupChange, ProcessEvent, ServerChange};
 pub use fields::{Value, Visitor};
 pub use limit::LineLimit;
+pub use limits::LimitEvent;
 pub use policy::PolicyEvent;
 #[cfg(test)]
 pub(crate) use queue::SHARD_ENTRIES_MAX;

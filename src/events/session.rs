@@ -8,6 +8,7 @@ use tracing::Level;
 
 use super::fields::Visitor;
 use crate::base::label::GroupLabel;
+use crate::counters::{EndReason, Limit};
 
 /// What a PROXY header has said of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,8 +103,10 @@ pub enum SessionEvent {
         server: Option<Arc<str>>,
         /// How many servers were tried.
         attempts: u32,
-        /// Why it is over: the word of `EndReason`.
-        end: &'static str,
+        /// Why it is over.
+        end: EndReason,
+        /// Which limit the client was over.
+        limit: Option<Limit>,
         /// Bytes client → server.
         bytes_up: u64,
         /// Bytes server → client.
@@ -167,6 +170,7 @@ impl SessionEvent {
                 server,
                 attempts,
                 end,
+                limit,
                 bytes_up,
                 bytes_down,
                 connect_us,
@@ -180,7 +184,10 @@ impl SessionEvent {
                 if let Some(server) = server {
                     to.text("server.addr", server);
                 }
-                to.number("attempts", *attempts).text("end", end);
+                to.number("attempts", *attempts).text("end", end.as_str());
+                if let Some(limit) = limit {
+                    to.text("limit", limit.as_str());
+                }
                 to.number("bytes.up", *bytes_up).number("bytes.down", *bytes_down);
                 if let Some(connect_us) = connect_us {
                     to.fraction("connect_ms", as_ms(connect_us.get().into()));

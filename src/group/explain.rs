@@ -98,7 +98,7 @@ impl Group {
         Ok(Explanation {
             candidates: candidates.collect(),
             policy: snapshot.settings.policy.clone(),
-            notes: self.notes(&snapshot, rehearsal.tiers[0].policy.name(), tried.len()),
+            notes: self.notes(&snapshot, rehearsal.tiers[0].policy.name(), question),
             server: found.map(|chosen| chosen.server.settings.addr.to_string()),
         })
     }
@@ -118,7 +118,7 @@ impl Group {
     }
 
     /// `asked` is the policy that answered.
-    fn notes(&self, snapshot: &Snapshot, asked: &str, tried: usize) -> Vec<String> {
+    fn notes(&self, snapshot: &Snapshot, asked: &str, question: Question<'_>) -> Vec<String> {
         let settings = &snapshot.settings;
         let mut notes = Vec::new();
         if settings.policy.name() != asked {
@@ -138,7 +138,10 @@ impl Group {
         if max > 0 && self.counters.sessions_active.load(Relaxed) >= max {
             notes.push(format!("the group holds max_sessions = {max} sessions: no client gets in"));
         }
-        if tried >= settings.connect_attempts as usize {
+        if snapshot.limits.as_deref().is_some_and(|limits| !limits.lets_in(question.client.ip().to_canonical())) {
+            notes.push("the group's deny and allow keep this client out".to_owned());
+        }
+        if question.tried.len() >= settings.connect_attempts as usize {
             notes.push(format!("a session gives up after connect_attempts = {}", settings.connect_attempts));
         }
         notes

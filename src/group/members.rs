@@ -374,7 +374,7 @@ impl Members {
                 Tier { policy: self.policy.for_last_resort(&set), set }
             }))
         });
-        Snapshot { settings, generation, tiers, last_resort }
+        Snapshot { settings, generation, tiers, last_resort, limits: None }
     }
 
     fn new_member(&mut self, settings: ServerSettings, addresses: Vec<SocketAddr>) -> Member {

@@ -38,6 +38,7 @@ use crate::base::clock;
 use crate::base::label::GroupLabel;
 use crate::counters::GroupCounters;
 use crate::events::{self, Event, ServerChange};
+use crate::limits::{GroupLimits, GroupState};
 use crate::policy::IBalancePolicy;
 use crate::server::{Origin, ServerAddr, ServerId, ServerSettings};
 use members::Members;
@@ -81,6 +82,8 @@ pub struct Group {
     members: Mutex<Members>,
     /// Held while a server is ejected.
     ejecting: Mutex<()>,
+    /// What is counted of its clients.
+    limits: Arc<GroupState>,
 }
 
 impl Group {
@@ -103,9 +106,11 @@ impl Group {
         members.set_common(&settings);
         members.merge(servers, now_ms, timeout);
         members.grant_leases(known, now_ms, timeout);
-        let snapshot = members.publish(settings);
+        let limits = Arc::default();
+        let snapshot = with_limits(members.publish(settings), &limits);
         Self {
             counters: Arc::default(),
+            limits,
             id,
             label,
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -127,6 +132,11 @@ impl Group {
     /// What it is called where it is shown.
     pub fn label(&self) -> &GroupLabel {
         &self.label
+    }
+
+    /// What is counted of its clients.
+    pub fn limits(&self) -> &Arc<GroupState> {
+        &self.limits
     }
 
     /// What sessions see now.
@@ -325,6 +335,7 @@ impl Group {
             open: snapshot.settings.open,
             policy: snapshot.settings.policy.to_string(),
             sessions: self.counters.sessions_active.load(Relaxed),
+            limits: view::LimitsView::new(&snapshot.settings, &self.counters),
             servers_online,
             servers_total,
         }
@@ -336,7 +347,7 @@ impl Group {
     }
 
     fn publish(&self, members: &mut Members, settings: GroupSettings) {
-        self.snapshot.store(Arc::new(members.publish(settings)));
+        self.snapshot.store(Arc::new(with_limits(members.publish(settings), &self.limits)));
         self.look_at_fail_open();
     }
 
@@ -344,6 +355,13 @@ impl Group {
         // Nothing that could panic is called in the middle of a change.
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A snapshot with the limits that its settings ask for.
+fn with_limits(snapshot: Snapshot, state: &Arc<GroupState>) -> Snapshot {
+    let GroupSettings { session_rate, client, allow, deny, .. } = &snapshot.settings;
+    let limits = GroupLimits::new(state, session_rate.as_ref(), client.as_ref(), (deny, allow));
+    Snapshot { limits, ..snapshot }
 }
 
 /// Who has sent a heartbeat, for people.

@@ -10,6 +10,7 @@ use super::check::CheckSettings;
 use super::ejection::EjectSettings;
 use super::id::{GroupId, Listen};
 use crate::base::label::GroupLabel;
+use crate::limits::{AddressList, ClientLimits, Rate};
 use crate::policy::spec::PolicySpec;
 use crate::server::SendProxy;
 
@@ -66,6 +67,14 @@ pub struct GroupSettings {
     pub fail_open: bool,
     /// When servers are ejected; `None` when they are not.
     pub eject: Option<EjectSettings>,
+    /// New sessions of the group; `None` for no limit.
+    pub session_rate: Option<Rate>,
+    /// What each client may do; `None` for clients that are not counted.
+    pub client: Option<ClientLimits>,
+    /// Only clients of these networks are let in; empty for all.
+    pub allow: AddressList,
+    /// Clients of these networks are not.
+    pub deny: AddressList,
     /// The name; `None` for a group that is known by its port.
     pub name: Option<String>,
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::settings::GroupSettings;
+use crate::limits::GroupLimits;
 use crate::policy::{Epoch, IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
 use crate::server::{Avoided, Server, ServerId};
 
@@ -15,6 +16,8 @@ use crate::server::{Avoided, Server, ServerId};
 pub struct Snapshot {
     /// The servers that are online, then the backups that are.
     pub(super) tiers: [Tier; 2],
+    /// Who is let in; `None` for everybody.
+    pub limits: Option<Arc<GroupLimits>>,
     /// Those that only checks keep out, where they are to be tried when nobody else is left.
     pub(super) last_resort: Option<Box<[Tier; 2]>>,
     /// The group's settings.
@@ -109,7 +112,7 @@ impl Snapshot {
         let backups = Tier { set: Arc::clone(&second.set), policy: policy.for_servers(&second.set) };
         let tiers = [Tier { set: Arc::clone(&first.set), policy }, backups];
         let last_resort = self.last_resort.clone();
-        Ok(Self { settings: self.settings.clone(), generation: self.generation, tiers, last_resort })
+        Ok(Self { settings: self.settings.clone(), generation: self.generation, tiers, last_resort, limits: None })
     }
 
     /// Asks the policy until it picks a server that `take` accepts.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::check::{CheckFigures, LastCheck};
+use super::settings::GroupSettings;
+use crate::counters::{EndReason, GroupCounters};
 use crate::server::{Origin, State};
 
 /// A server as `worker-list.do` shows it.
@@ -84,8 +86,29 @@ pub struct GroupView {
     pub policy: String,
     /// Sessions now.
     pub sessions: u64,
+    /// How many there may be.
+    pub limits: LimitsView,
     /// Servers that may be picked now.
     pub servers_online: usize,
     /// All its servers.
     pub servers_total: usize,
+}
+
+/// The limits of a group as `group-list.do` shows them.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct LimitsView {
+    /// Sessions at a time; 0 for no limit.
+    pub sessions: u32,
+    /// New sessions, such as `100/s`.
+    pub rate: Option<String>,
+    /// Clients turned away because of a limit or of their address.
+    pub refused: u64,
+}
+
+impl LimitsView {
+    pub(super) fn new(settings: &GroupSettings, counters: &GroupCounters) -> Self {
+        let rate = settings.session_rate.map(|rate| rate.to_string());
+        let refused = counters.ended(EndReason::Limit) + counters.ended(EndReason::Denied);
+        Self { sessions: settings.max_sessions, rate, refused }
+    }
 }

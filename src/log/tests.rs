@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::base::label::GroupLabel;
+use crate::counters::{EndReason, Limit};
 use crate::events::{Entry, Event, SHARD_ENTRIES_MAX, ServerChange, SessionEvent, What};
 
 /// Far above anything that happens here, for machines that are busy with something else.
@@ -117,7 +118,8 @@ fn closed() -> SessionEvent {
         proxied: None,
         server: Some("db2.internal:9000".into()),
         attempts: 2,
-        end: "idle_timeout",
+        end: EndReason::IdleTimeout,
+        limit: None,
         bytes_up: 512,
         bytes_down: 20480,
         connect_us: NonZeroU32::new(431),
@@ -299,7 +301,8 @@ fn event() -> impl Strategy<Value = SessionEvent> {
                 proxied: None,
                 server: server.map(Into::into),
                 attempts,
-                end: "client_closed",
+                end: EndReason::ClientClosed,
+                limit: error.as_ref().map(|_| Limit::ClientRate),
                 bytes_up,
                 bytes_down,
                 connect_us: NonZeroU32::new(connect_us),
@@ -365,6 +368,7 @@ fn emit(event: &SessionEvent) {
             server,
             attempts,
             end,
+            limit,
             bytes_up,
             bytes_down,
             connect_us,
@@ -379,6 +383,7 @@ fn emit(event: &SessionEvent) {
             server.addr = server.as_deref().map(tracing::field::display),
             attempts,
             end = %end,
+            limit = limit.map(Limit::as_str),
             bytes.up = bytes_up,
             bytes.down = bytes_down,
             connect_ms = connect_us.map(|micros| as_ms(micros.get().into())),

@@ -2,10 +2,11 @@
 //!
 //! Nothing is registered and nothing is kept: a scrape is rendered from what the groups and the modules show
 //! at that moment, so a series is there exactly as long as its server, its group or its module is. Names begin
-//! with `goproxy_` and values are in base units; labels are `group`, `server`, `policy`, `reason` and `result`, each of
+//! with `goproxy_` and values are in base units; labels are `group`, `server`, `policy`, `reason`, `limit` and `result`, each of
 //! bounded variety, and `version` and `sha256` on the lines that say what was built or loaded. Counting is left to
 //! [`crate::counters`]; a figure that the system does not give is left out.
 
+mod families;
 mod format;
 mod process;
 
@@ -14,20 +15,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, MetricEncoder, NoLabelSet, text,
-};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
 use crate::control::Control;
 use crate::counters::{
-    CheckCounters, EndReason, FaultKind, GroupCounters, HeaderResult, Histogram, ModuleCounters, ProcessCounters,
+    CheckCounters, EndReason, FaultKind, GroupCounters, HeaderResult, Limit, ModuleCounters, ProcessCounters,
 };
 use crate::group::GroupId;
 use crate::group::view::ServerView;
 use crate::policy::wasm::view::{ModuleState, ModuleView};
 use crate::server::State;
+use families::{Families, Labels, single};
 pub use format::Format;
 use process::ProcessFigures;
 
@@ -46,6 +45,13 @@ struct GroupSample {
     servers: Vec<ServerView>,
 }
 
+/// The clients that limits for each client are counted for.
+#[derive(Debug, Default)]
+struct ClientSample {
+    tracked: u64,
+    untracked: u64,
+}
+
 /// All metrics of what runs. May take a while: with thousands of servers the text has megabytes.
 pub fn of(control: &Control, format: Format) -> String {
     let groups = control.groups();
@@ -56,7 +62,10 @@ pub fn of(control: &Control, format: Format) -> String {
         counters: Arc::clone(&group.counters),
         servers: group.servers(),
     });
-    let text = render(samples.collect(), control.policies().modules().views(), Arc::clone(control.counters()));
+    let limits = control.sessions().limits();
+    let clients = ClientSample { tracked: limits.tracked(), untracked: limits.untracked() };
+    let modules = control.policies().modules().views();
+    let text = render(samples.collect(), modules, Arc::clone(control.counters()), clients);
     match format {
         Format::OpenMetrics => text,
         Format::Text => format::to_classic(&text),
@@ -64,16 +73,19 @@ pub fn of(control: &Control, format: Format) -> String {
 }
 
 /// The whole text as OpenMetrics, `# EOF` included. Of the modules, those that a group names are shown.
-fn render(groups: Vec<GroupSample>, modules: Vec<ModuleView>, process: Arc<ProcessCounters>) -> String {
+fn render(
+    groups: Vec<GroupSample>,
+    modules: Vec<ModuleView>,
+    process: Arc<ProcessCounters>,
+    clients: ClientSample,
+) -> String {
     let figures = ProcessFigures::read();
     let mut registry = Registry::with_prefix("goproxy");
-    registry.register_collector(Box::new(Scrape { groups, modules, process, figures }));
+    registry.register_collector(Box::new(Scrape { groups, modules, process, clients, figures }));
     let mut out = String::new();
     text::encode(&mut out, &registry).expect("a String takes whatever is written");
     out
 }
-
-type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 /// What is known at one scrape.
 #[derive(Debug)]
@@ -81,6 +93,7 @@ struct Scrape {
     groups: Vec<GroupSample>,
     modules: Vec<ModuleView>,
     process: Arc<ProcessCounters>,
+    clients: ClientSample,
     figures: ProcessFigures,
 }
 
@@ -88,6 +101,7 @@ impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut families = Families(encoder);
         self.sessions(&mut families)?;
+        self.limits(&mut families)?;
         self.connects(&mut families)?;
         self.servers(&mut families)?;
         self.modules(&mut families)?;
@@ -171,6 +185,17 @@ impl Scrape {
         families.counter("bytes_down", "Bytes from servers to clients", self.loaded(|group| &group.bytes_down))?;
         let time = self.groups().map(|(id, group)| (vec![("group", id)], &group.counters.session_time));
         families.histogram("session_duration_seconds", "How long sessions lasted", time)
+    }
+
+    fn limits(&self, families: &mut Families<'_>) -> fmt::Result {
+        let limited = self.groups().flat_map(|(id, group)| {
+            let labels = move |limit: Limit| vec![("group", id), ("limit", limit.as_str())];
+            Limit::ALL.map(|limit| (labels(limit), group.counters.limited(limit)))
+        });
+        families.counter("limited", "Clients turned away because of a limit, by limit", limited)?;
+        families.gauge("clients_tracked", "Clients whose sessions are counted", single(self.clients.tracked))?;
+        let untracked = single(self.clients.untracked);
+        families.counter("clients_untracked", "Clients let in without being counted", untracked)
     }
 
     fn connects(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -304,75 +329,6 @@ impl Scrape {
         }
         Ok(())
     }
-}
-
-/// Writes families, each with all its series in one go as the format demands.
-struct Families<'a>(DescriptorEncoder<'a>);
-
-impl Families<'_> {
-    fn counter<'l, V: EncodeCounterValue>(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl IntoIterator<Item = (Labels<'l>, V)>,
-    ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        series.into_iter().try_for_each(|(labels, value)| {
-            labeled(&mut family, &labels, |metric| metric.encode_counter::<NoLabelSet, _, f64>(&value, None))
-        })
-    }
-
-    fn gauge<'l, V: EncodeGaugeValue>(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl IntoIterator<Item = (Labels<'l>, V)>,
-    ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        series
-            .into_iter()
-            .try_for_each(|(labels, value)| labeled(&mut family, &labels, |metric| metric.encode_gauge(&value)))
-    }
-
-    fn histogram<'l>(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl Iterator<Item = (Labels<'l>, &'l Histogram)>,
-    ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        for (labels, histogram) in series {
-            let unit = histogram.unit();
-            let upper = |upper: Option<u64>| upper.map_or(f64::INFINITY, |upper| unit.as_seconds(upper));
-            let buckets: Vec<_> = histogram.buckets().map(|(bound, count)| (upper(bound), count)).collect();
-            // From the same reading as the buckets, so that the two always agree.
-            let count = buckets.iter().map(|(_, count)| count).sum();
-            let sum = unit.as_seconds(histogram.sum());
-            labeled(&mut family, &labels, |metric| metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None))?;
-        }
-        Ok(())
-    }
-
-    fn info<'l>(&mut self, name: &str, help: &str, series: impl IntoIterator<Item = Labels<'l>>) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Info)?;
-        series.into_iter().try_for_each(|labels| family.encode_info(&labels))
-    }
-}
-
-fn labeled(
-    family: &mut MetricEncoder<'_>,
-    labels: &Labels<'_>,
-    encode: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
-) -> fmt::Result {
-    if labels.is_empty() {
-        return encode(family);
-    }
-    encode(&mut family.encode_family(labels)?)
-}
-
-/// The one series of a family without labels.
-fn single<V>(value: V) -> [(Labels<'static>, V); 1] {
-    [(Vec::new(), value)]
 }
 
 fn state_number(state: State) -> u64 {

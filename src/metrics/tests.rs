@@ -47,7 +47,7 @@ fn rendered_with(groups: Vec<GroupSample>, modules: Vec<ModuleView>) -> String {
     let process = ProcessCounters::default();
     process.reload_succeeded(9);
     process.reload_failed();
-    render(groups, modules, Arc::new(process))
+    render(groups, modules, Arc::new(process), ClientSample { tracked: 11, untracked: 12 })
 }
 
 /// One line of a family.
@@ -145,7 +145,10 @@ fn parse_sample(line: &str) -> Sample<'_> {
     let parse_label = |label| {
         let (key, value): (&str, &str) = str::split_once(label, '=').expect("a label");
         let value = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).expect("quotes");
-        assert!(["group", "server", "policy", "reason", "result", "le", "version", "sha256"].contains(&key), "{line}");
+        assert!(
+            ["group", "server", "policy", "reason", "limit", "result", "le", "version", "sha256"].contains(&key),
+            "{line}"
+        );
         assert!(!value.contains(['"', '\\', '\n']), "{line}");
         (key, value)
     };
@@ -183,6 +186,7 @@ fn every_count_is_shown_under_its_name() {
     counters.session_ended(EndReason::IdleTimeout, 2_000_000);
     counters.session_ended(EndReason::NoServer, 10);
     counters.header_ended(HeaderResult::Local);
+    counters.client_limited(Limit::ClientRate);
     let text = rendered(vec![sample]);
     let samples = parse(&text);
     let group = ("group", "8081");
@@ -211,12 +215,16 @@ fn every_count_is_shown_under_its_name() {
     assert_eq!(value(&samples, "goproxy_sessions_ended_total", &[group, ("reason", "idle_timeout")]), 1.0);
     assert_eq!(value(&samples, "goproxy_sessions_refused_total", &[group, ("reason", "no_server")]), 1.0);
     assert_eq!(value(&samples, "goproxy_proxy_headers_total", &[group, ("result", "local")]), 1.0);
+    assert_eq!(value(&samples, "goproxy_limited_total", &[group, ("limit", "client_rate")]), 1.0);
+    assert_eq!(value(&samples, "goproxy_limited_total", &[group, ("limit", "group_rate")]), 0.0);
     assert_eq!(value(&samples, "goproxy_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1.0);
     for (name, expected) in [
         ("goproxy_config_reloads_total", 2.0),
         ("goproxy_config_reload_errors_total", 1.0),
         ("goproxy_config_reload_success", 0.0),
         ("goproxy_config_generation", 9.0),
+        ("goproxy_clients_tracked", 11.0),
+        ("goproxy_clients_untracked_total", 12.0),
     ] {
         assert_eq!(value(&samples, name, &[]), expected, "{name}");
     }

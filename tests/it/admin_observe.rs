@@ -37,7 +37,10 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
             let labels = name.split_once('{').map_or("", |(_, labels)| labels.trim_end_matches('}'));
             for label in labels.split("\",").filter(|label| !label.is_empty()) {
                 let label = label.split_once('=').expect("a label has a value").0;
-                assert!(["group", "server", "policy", "reason", "le", "version", "sha256"].contains(&label), "{line}");
+                assert!(
+                    ["group", "server", "policy", "reason", "limit", "le", "version", "sha256"].contains(&label),
+                    "{line}"
+                );
             }
             let value: f64 = value.parse().unwrap_or_else(|_| panic!("{line}"));
             assert!(value.is_finite() && series.insert(name.to_owned(), value).is_none(), "{line}");

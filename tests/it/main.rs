@@ -27,6 +27,7 @@ mod group_names;
 mod half_close;
 mod kept_leases;
 mod layers;
+mod limits;
 mod listening;
 mod memory;
 mod persist_changes;

@@ -4,6 +4,7 @@
 //! parameters, asks `control` and shapes the answer; it decides nothing about running state. The names of
 //! paths, parameters and fields are public and stay.
 
+mod clients;
 mod endpoint;
 mod groups;
 mod policies;
@@ -51,6 +52,10 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         "Gives a group another policy. No session is touched."),
     endpoint!(Read Operators "session-list.do" sessions::list { sessions::List }
         "The newest 1,000 sessions; `total` says how many there are. `via` is the proxy whose PROXY header told the client, if one did."),
+    endpoint!(Read Operators "client-list.do" clients::list { clients::List }
+        "The 100 clients with most sessions, of groups that say `client`: `client` is an address and `prefix` how many of its \
+         bits count, `sessions` how many it has, `refused` how often it was turned away since it is known. `tracked` is how \
+         many clients of all groups are known."),
     endpoint!(Change Operators "session-close.do" sessions::close { sessions::Close }
         "Ends a session."),
     endpoint!(Read Operators "policy-list.do" policies::list { NoParams }

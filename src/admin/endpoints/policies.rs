@@ -144,6 +144,7 @@ mod tests {
 
     use super::*;
     use crate::counters::FaultKind;
+    use crate::group::view::LimitsView;
 
     fn group(port: u16, policy: &str) -> GroupView {
         GroupView {
@@ -153,6 +154,7 @@ mod tests {
             open: true,
             policy: policy.to_owned(),
             sessions: 0,
+            limits: LimitsView { sessions: 0, rate: None, refused: 0 },
             servers_online: 0,
             servers_total: 0,
         }

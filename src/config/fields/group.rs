@@ -13,13 +13,14 @@ use super::{MINUTE_MS, YEAR_MS};
 use crate::config::declare::{Fields, settings};
 use crate::config::key::{Change, Describe, Effect, Kind, Style, Table, keys};
 use crate::config::kinds::{
-    Time, elements, key_schema, name, object_schema, object_text, optional, policy, section, section_with,
-    server_address, shared, sockets, switch, time, time_or_zero, whole, word, wrong,
+    Time, allow_list, deny_list, elements, key_schema, name, object_schema, object_text, optional, policy, rate,
+    section, section_with, server_address, shared, sockets, switch, time, time_or_zero, whole, word, wrong,
 };
 use crate::config::object::Object;
 use crate::config::problem::Place;
 use crate::config::reader::{Listens, Named, Reader, Serves};
 use crate::group::{AcceptProxy, GroupSettings, Listen};
+use crate::limits::{AddressList, ClientLimits};
 use crate::policy::spec::PolicySpec;
 use crate::server::{Origin, SendProxy, ServerSettings};
 
@@ -69,6 +70,15 @@ settings! {
         heartbeat_timeout as HEARTBEAT_TIMEOUT => Duration::from_secs(5), AtOnce;
         /// Sessions of the group at a time; 0 for no limit.
         max_sessions as whole::<u32>(0, u32::MAX as u64) => 0, NewSessions;
+        /// New sessions of the group; null for no limit.
+        session_rate as optional(rate()), NewSessions;
+        /// What each client may do, by its address; null for clients that are neither limited nor counted.
+        client as optional(section::<ClientLimits>()), NewSessions;
+        /// Only clients of these networks are let in; an empty list lets everybody in. file:PATH (relative to the folder of
+        /// this file) names a file with one network or address a line, which is read again when it changes.
+        allow as allow_list() => AddressList::default(), NewSessions;
+        /// Clients of these networks are not let in, whatever allow says; written as allow is.
+        deny as deny_list() => AddressList::default(), NewSessions;
         /// Proxies in front of the group that tell the client's address in a header of the PROXY protocol; null: there are none.
         accept_proxy as optional(shared(section::<AcceptProxy>())), NewSessions;
         /// The header of the PROXY protocol that servers get in front of what the client sends. A server may want another one.

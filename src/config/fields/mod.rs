@@ -6,6 +6,7 @@
 mod admin;
 mod check;
 mod group;
+mod limits;
 mod log;
 mod module;
 mod proxy;

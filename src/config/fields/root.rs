@@ -9,8 +9,11 @@ use super::group::{GroupConfig, groups, shared_by_groups};
 use super::log::LogSettings;
 use crate::config::declare::{Fields, settings};
 use crate::config::key::Change;
-use crate::config::kinds::{Size, folder, optional, section, section_with, size, switch, text, time_or_zero, whole};
+use crate::config::kinds::{
+    Size, folder, optional, rate, section, section_with, size, switch, text, time_or_zero, whole,
+};
 use crate::group::GroupSettings;
+use crate::limits::Rate;
 
 /// What `policy_max_bytes` may be.
 pub(in crate::config) const POLICY_MAX_BYTES: Size = size(1 << 10, 1 << 30);
@@ -28,6 +31,10 @@ settings! {
         policies_dir: PathBuf as folder("policies"), NextStart;
         /// How long sessions may go on after a TERM.
         drain_timeout: Duration as time_or_zero(1, YEAR_MS) => Duration::from_secs(30), AtOnce;
+        /// Sessions of the whole process at a time; 0 for what its descriptors allow, which is the most in any case.
+        max_sessions: u32 as whole::<u32>(0, u32::MAX as u64) => 0, NewSessions;
+        /// New sessions of the whole process; null for no limit.
+        session_rate: Option<Rate> as optional(rate()), NewSessions;
         /// Threads that carry data; 0 for one per core.
         threads: usize as whole::<usize>(0, 1_024) => 0, NextStart;
         /// True: each thread that carries data stays on a core of its own, or shares one where there are more threads
@@ -42,10 +49,12 @@ settings! {
         beside:
         /// True when the file had the flat form of the old program.
         is_legacy: bool = false;
-        /// The files that secrets are kept in.
-        secret_files: Vec<PathBuf> = Vec::new();
+        /// The other files that this one names, with secrets and lists of networks.
+        other_files: Vec<PathBuf> = Vec::new();
         /// Secrets that are the former ones because theirs cannot be read, and why.
         kept_secrets: Vec<String> = Vec::new();
+        /// Lists of networks that are the former ones because their files cannot be read, and why.
+        kept_lists: Vec<String> = Vec::new();
     }
 }
 

@@ -5,7 +5,9 @@
 
 mod address;
 mod module;
+mod networks;
 mod plain;
+mod rate;
 mod secret;
 mod section;
 mod text;
@@ -14,7 +16,9 @@ pub use address::AdminListen;
 pub(super) use address::{network_list, server_address, socket, socket_or_unix, sockets, some_networks};
 pub use module::MODULE_CONFIG_LEN_MAX;
 pub(super) use module::{free, module_name, policy, policy_name, sha256};
+pub(super) use networks::{allow_list, deny_list};
 pub(super) use plain::{Size, Time, number_or_text, optional, shared, size, switch, time, time_or_zero, whole, wrong};
+pub(super) use rate::{RATE_MAX, rate};
 pub(super) use secret::{HIDDEN, secret};
 pub use secret::{SECRET_LEN_MAX, Secret};
 pub(super) use section::{elements, key_schema, object_schema, object_text, section, section_with};

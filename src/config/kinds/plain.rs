@@ -264,8 +264,13 @@ pub(in crate::config) const fn optional<K: Kind>(kind: K) -> Optional<K> {
 impl<K: Kind> Describe for Optional<K> {
     fn schema(&self) -> serde_json::Value {
         let mut schema = self.0.schema();
-        let kind = schema["type"].take();
-        schema["type"] = json!([kind, "null"]);
+        match schema["type"].take() {
+            serde_json::Value::Array(mut kinds) => {
+                kinds.push("null".into());
+                schema["type"] = kinds.into();
+            }
+            kind => schema["type"] = json!([kind, "null"]),
+        }
         if let Some(words) = schema["enum"].as_array_mut() {
             words.push(json!(null));
         }

@@ -112,7 +112,7 @@ impl Kind for SecretText {
             return report(reader, place, value, Err("expected a token, env:NAME or file:PATH".to_owned()));
         };
         if let Some(path) = written.value.strip_prefix(FILE) {
-            reader.secret_files.push(reader.folder.join(path));
+            reader.other_files.push(reader.folder.join(path));
         }
         let secret = Secret::resolve(&written.value, &reader.folder, reader.env);
         let in_force = reader.secrets.iter().find(|(in_force, _)| *in_force == written.value).cloned();

@@ -110,6 +110,14 @@ const FILES: &[&str] = &[
     "{\"groups\": [{\"listen\": \"127.0.0.1:1\", \"servers\": [\"127.0.0.1:2\"]}, {\"listen\": \"127.0.0.1:2\", \"servers\": [\"10.0.0.1:9\", {\"addr\": \"127.0.0.1:1\"}]}]}",
     "{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"servers\": [\"127.7.7.7:2\"]}, {\"listen\": \"[::]:2\", \"servers\": [\"[::1]:3\"]}, {\"listen\": \"[::1]:3\", \"servers\": [\"127.0.0.9:1\", \"127.0.0.1:4\"]}, {\"listen\": \"127.0.0.1:4\", \"servers\": [\"[::ffff:127.0.0.1]:5\"]}, {\"listen\": \"127.0.0.1:5\"}]}",
     "{\"groups\": [{\"listen\": \"[::]:1\", \"servers\": [\"127.0.0.2:2\"]}, {\"listen\": \"127.0.0.2:2\", \"servers\": [\"127.0.0.3:1\"]}]}",
+    "{\"session_rate\": \"100\", \"max_sessions\": -1}",
+    "{\"session_rate\": 100}",
+    "{\"session_rate\": \"0/s\", \"defaults\": {\"session_rate\": \"9999999/s\"}}",
+    "{\"session_rate\": \"fast\", \"defaults\": {\"session_rate\": \"5/d\", \"client\": {\"rate\": \"100\"}}}",
+    "{\"session_rate\": {\"per\": \"1ms\", \"burst\": 0}}",
+    "{\"session_rate\": [], \"defaults\": {\"client\": {\"session\": 1, \"ipv4\": 33, \"ipv6\": 8, \"sessions\": \"1\"}}}",
+    "{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"client\": 5, \"allow\": \"10.0.0.0/8\", \"deny\": [\"10.0.0.0/8\", \"10.0.0.1\", 5, \"10.0.0.1/33\"]}]}",
+    "{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"deny\": [\"::/129\", \"example.com\", \"file:none\", \"file:\"]}]}",
 ];
 
 /// Chains of groups that look like circles and are none.

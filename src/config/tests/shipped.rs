@@ -12,7 +12,12 @@ fn tables() -> Vec<(String, Table)> {
     let mut tables = vec![(String::new(), Config::TABLE)];
     let mut next = 0;
     while let Some((_, table)) = tables.get(next) {
-        tables.extend(keys(table, false).flat_map(|key| key.kind.tables(key.name)));
+        for found in keys(table, false).flat_map(|key| key.kind.tables(key.name)) {
+            // Several keys may be of one kind.
+            if tables.iter().all(|(name, _)| *name != found.0) {
+                tables.push(found);
+            }
+        }
         next += 1;
     }
     tables

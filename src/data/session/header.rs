@@ -12,16 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use rustix::net::sockopt;
-
 use super::opening::{FIRST_READ_MAX, NotConnected, Opened, client_reset, read_first};
 use super::passage::Passage;
 use super::record::SessionRecord;
 use super::relay::Socket;
 use super::service::SessionGuard;
-use super::stream::Stream;
+use super::stream::{Stream, reset_on_close};
 use crate::base::clock;
-use crate::counters::{EndReason, GroupCounters, HeaderResult};
+use crate::counters::{EndReason, GroupCounters, HeaderResult, Limit};
 use crate::events::Proxied;
 use crate::group::GroupSettings;
 use crate::net::proxy_header::{self, Flaw, Header, Read, shown};
@@ -86,15 +84,16 @@ pub(super) fn begin<'a>(
         None => &[],
     };
     let record = guard.record();
-    let length = take_header(received, record).inspect_err(|_| {
-        // Without it the client is told less.
-        let _ = sockopt::set_socket_linger(client, Some(Duration::ZERO));
-    })?;
+    let length = take_header(received, record).inspect_err(|_| reset_on_close(client))?;
     if let Some(length) = length {
         let (client, first_bytes) = (record.client(), &received[length..]);
         return Ok(Begun::Opened(Opened { client, passage, first_bytes, has_finished: false }));
     }
-    let place = WaitingPlace::take(guard).ok_or_else(|| NotConnected::because(EndReason::Limit))?;
+    let place = WaitingPlace::take(guard).ok_or_else(|| {
+        reset_on_close(client);
+        record.set_limit(Limit::GroupSessions);
+        NotConnected::because(EndReason::Limit)
+    })?;
     let until_ms = now_ms + clock::as_ms(timeout);
     Ok(Begun::Waits(Box::new(Opening { passage, received: received.to_vec(), timeout, until_ms, _place: place })))
 }
@@ -172,7 +171,6 @@ fn take_header(received: &[u8], record: &SessionRecord) -> Result<Option<usize>,
         authority: text(authority),
         unique_id: text(unique_id),
     });
-    record.tell_connected();
     Ok(Some(length))
 }
 

@@ -124,6 +124,9 @@ impl TcpProxySession {
     /// Closes both sockets the way the session ended, and then tells everybody that it did.
     fn close(mut self: Box<Self>, end: RelayEnd, workspace: &mut Workspace) {
         self.stage.before_close(&self.client, end.reset, workspace);
+        if end.reason.is_turned_away() && matches!(self.stage, Stage::Opening(_)) {
+            self.client.reset_on_close();
+        }
         self.guard.set_end(end.reason, end.error);
     }
 

@@ -15,10 +15,12 @@ use rustix::net::RecvFlags;
 use super::passage::Passage;
 use super::record::SessionRecord;
 use super::service::SessionGuard;
+use super::stream::reset_on_close;
 use crate::base::clock;
 use crate::counters::EndReason;
 use crate::events::{self, Event, GroupChange};
-use crate::group::GroupSettings;
+use crate::group::Snapshot;
+use crate::limits::Refusal;
 
 /// Bytes of the client's that are taken before a server is found. Enough for a request, and little enough that
 /// thousands of clients may wait for a server that does not answer.
@@ -57,14 +59,20 @@ pub(super) struct Opened<'a> {
     pub(super) has_finished: bool,
 }
 
-/// Lets the client in, or not. Answers what it has come through, when it is a connection of our own.
+/// Gives a connection that was just accepted its place, or closes it with a reset. Answers what it has come through, when
+/// it is a connection of our own.
 ///
 /// # Errors
 ///
 /// The group or the process holds as many sessions as it may, or the client has come through this group already.
-pub(super) fn admit(guard: &SessionGuard, settings: &GroupSettings) -> Result<Option<Arc<Passage>>, NotConnected> {
-    if guard.is_over_limit(settings) {
-        return Err(NotConnected::because(EndReason::Limit));
+pub(super) fn give_place(
+    client: &OwnedFd,
+    guard: &SessionGuard,
+    snapshot: &Snapshot,
+) -> Result<Option<Arc<Passage>>, NotConnected> {
+    if let Some(limit) = guard.exceeded(snapshot) {
+        reset_on_close(client);
+        return Err(turned_away(guard, Refusal::Over(limit)));
     }
     let passage = guard.passages().of(guard.record().peer());
     if let Some(passage) = &passage
@@ -74,6 +82,28 @@ pub(super) fn admit(guard: &SessionGuard, settings: &GroupSettings) -> Result<Op
         return Err(NotConnected::because(EndReason::Loop));
     }
     Ok(passage)
+}
+
+/// Lets in the client, whose address is known by now, or not: its networks, its sessions, and every rate.
+///
+/// # Errors
+///
+/// It is denied, or over a limit. Its connection is to be reset, so that nothing of it stays in the kernel.
+pub(super) fn let_in(guard: &SessionGuard, snapshot: &Snapshot) -> Result<(), NotConnected> {
+    let record = guard.record();
+    guard.admit(record.client().ip(), snapshot).map_err(|refusal| turned_away(guard, refusal))?;
+    record.tell_connected();
+    Ok(())
+}
+
+fn turned_away(guard: &SessionGuard, refusal: Refusal) -> NotConnected {
+    match refusal {
+        Refusal::Denied => NotConnected::because(EndReason::Denied),
+        Refusal::Over(limit) => {
+            guard.record().set_limit(limit);
+            NotConnected::because(EndReason::Limit)
+        }
+    }
 }
 
 /// Says so once in a while, not once per client.

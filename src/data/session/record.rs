@@ -4,15 +4,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::base::clock;
-use crate::counters::{EndReason, HeaderResult};
+use crate::counters::{EndReason, HeaderResult, Limit};
 use crate::data::deadlines::NEVER;
 use crate::events::{self, Proxied, SessionEvent};
 use crate::group::{Group, GroupSettings, Outcome};
+use crate::limits::ProcessLimits;
 use crate::policy::Epoch;
 use crate::server::Server;
 
@@ -45,6 +46,8 @@ pub struct SessionRecord {
     is_half_closed: AtomicBool,
     /// It was told that the client has connected.
     is_told: AtomicBool,
+    /// One more than the place in [`Limit::ALL`] of the limit that it was over; 0 for none.
+    limit: AtomicU8,
 }
 
 /// What is to be said of a session's silence.
@@ -113,6 +116,7 @@ impl SessionRecord {
             epoch: AtomicU64::new(0),
             is_half_closed: AtomicBool::new(false),
             is_told: AtomicBool::new(false),
+            limit: AtomicU8::new(0),
         }
     }
 
@@ -139,13 +143,14 @@ impl SessionRecord {
         let _ = self.proxied.set(Arc::new(proxied));
     }
 
-    /// Counts its end, and tells those who have to know of it.
-    pub(super) fn ended(&self, end: EndReason, error: Option<&io::Error>, now_ms: u64) {
+    /// Counts its end, and tells those who have to know of it. `limits` says how many that were turned away are told of.
+    pub(super) fn ended(&self, end: EndReason, error: Option<&io::Error>, now_ms: u64, limits: &ProcessLimits) {
         self.count_bytes();
         let elapsed_ms = now_ms.saturating_sub(self.accepted_ms);
         let counters = &self.group.counters;
         counters.sessions_active.fetch_sub(1, Relaxed);
         counters.session_ended(end, elapsed_ms * 1_000);
+        let limit = if end.is_turned_away() { self.turned_away(end) } else { None };
         let (bytes_up, bytes_down) = (self.bytes_up.load(Relaxed), self.bytes_down.load(Relaxed));
         let server = self.server.get();
         if let Some(server) = server {
@@ -168,6 +173,9 @@ impl SessionRecord {
             }
         }
         let connect_us = self.connect_us.load(Relaxed);
+        if end.is_turned_away() && !limits.may_name(end, limit) {
+            return;
+        }
         events::session(|| SessionEvent::SessionClosed {
             id: self.id,
             group: self.group.label().clone(),
@@ -176,7 +184,8 @@ impl SessionRecord {
             proxied: self.proxied.get().cloned(),
             server: server.map(|server| server.settings.addr.shared()),
             attempts: self.attempts.load(Relaxed),
-            end: end.as_str(),
+            end,
+            limit,
             bytes_up,
             bytes_down,
             connect_us: NonZeroU32::new(connect_us),
@@ -195,6 +204,24 @@ impl SessionRecord {
             end: end.as_str(),
             elapsed_ms,
         });
+    }
+
+    /// Counts a client that was turned away. The limit that it was over.
+    #[cold]
+    fn turned_away(&self, end: EndReason) -> Option<Limit> {
+        if end != EndReason::Limit {
+            return None;
+        }
+        let found = usize::from(self.limit.load(Relaxed)).checked_sub(1).and_then(|at| Limit::ALL.get(at));
+        // Only of descriptors it is not known beforehand whether there are enough.
+        let limit = found.copied().unwrap_or(Limit::Descriptors);
+        self.group.counters.client_limited(limit);
+        Some(limit)
+    }
+
+    /// The client was over this limit.
+    pub(super) fn set_limit(&self, limit: Limit) {
+        self.limit.store(limit as u8 + 1, Relaxed);
     }
 
     pub(super) fn id(&self) -> u64 {

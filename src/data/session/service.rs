@@ -3,8 +3,9 @@
 //! Each data thread has a shard of its own, so registering meets no other thread; only an operator's
 //! list takes its lock. Whoever wants a session ended tells its thread; nothing else touches its sockets.
 
+use std::cell::OnceCell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -14,10 +15,11 @@ use slab::Slab;
 use super::passage::Passages;
 use super::record::{SessionList, SessionRecord};
 use crate::base::clock;
-use crate::counters::EndReason;
+use crate::counters::{EndReason, Limit};
 use crate::data::poll::{SessionKey, Waker};
 use crate::events::{self, Event, ProcessEvent};
-use crate::group::{Group, GroupId, GroupSettings};
+use crate::group::{Group, GroupId, Snapshot};
+use crate::limits::{self, ClientKey, ProcessLimits, Rate, Refusal};
 
 /// Knows every session of the process. The name is given.
 #[derive(Debug)]
@@ -28,7 +30,13 @@ pub struct ProxySessionService {
     active: AtomicU64,
     /// Somebody waits for the last session to end.
     is_draining: AtomicBool,
+    /// The smaller one of the next two.
     sessions_max: AtomicU64,
+    /// What the descriptors allow.
+    descriptors_max: AtomicU64,
+    /// What is configured; [`u64::MAX`] for no limit.
+    configured_max: AtomicU64,
+    limits: ProcessLimits,
     passages: Arc<Passages>,
 }
 
@@ -58,6 +66,15 @@ pub(crate) struct SessionGuard {
     key: u32,
     record: Arc<SessionRecord>,
     end: EndReason,
+    rare: OnceCell<Box<Rare>>,
+}
+
+/// What few sessions have.
+#[derive(Debug)]
+struct Rare {
+    /// Who is to be counted out at the end: in groups that count their clients.
+    client: Option<ClientKey>,
+    /// Why it ended badly.
     error: Option<io::Error>,
 }
 
@@ -70,6 +87,9 @@ impl ProxySessionService {
             active: AtomicU64::new(0),
             is_draining: AtomicBool::new(false),
             sessions_max: AtomicU64::new(sessions_max),
+            descriptors_max: AtomicU64::new(sessions_max),
+            configured_max: AtomicU64::new(u64::MAX),
+            limits: ProcessLimits::default(),
             passages: Arc::default(),
         }
     }
@@ -77,7 +97,7 @@ impl ProxySessionService {
     /// Registers a client that was accepted on data thread `shard`.
     ///
     /// One that is over a limit is registered too, so that it is logged and counted like any other; its
-    /// guard says so with [`SessionGuard::is_over_limit`].
+    /// guard says so with [`SessionGuard::exceeded`].
     pub(crate) fn register(
         self: &Arc<Self>,
         shard: usize,
@@ -95,7 +115,7 @@ impl ProxySessionService {
             key: key as u32,
             record,
             end: EndReason::Shutdown,
-            error: None,
+            rare: OnceCell::new(),
         }
     }
 
@@ -104,7 +124,7 @@ impl ProxySessionService {
         self.active.load(Relaxed)
     }
 
-    /// The most sessions there may be, so that descriptors never run out.
+    /// The most sessions there may be, so that descriptors never run out, or fewer if that is configured.
     pub fn sessions_max(&self) -> u64 {
         self.sessions_max.load(Relaxed)
     }
@@ -114,9 +134,28 @@ impl ProxySessionService {
         self.passages.set_listening(port, is_listening);
     }
 
-    /// From now on there may be so many sessions. Those that run go on.
-    pub(crate) fn set_sessions_max(&self, sessions_max: u64) {
+    /// From now on the descriptors allow so many sessions. Those that run go on.
+    pub(crate) fn set_descriptors_max(&self, sessions_max: u64) {
+        self.descriptors_max.store(sessions_max, Relaxed);
+        self.update_sessions_max();
+    }
+
+    /// From now on there may be so many sessions, 0 for what the descriptors allow, and so many new ones.
+    pub(crate) fn set_limits(&self, sessions_max: u32, rate: Option<&Rate>) {
+        let configured = if sessions_max == 0 { u64::MAX } else { sessions_max.into() };
+        self.configured_max.store(configured, Relaxed);
+        self.update_sessions_max();
+        self.limits.set_rate(rate);
+    }
+
+    fn update_sessions_max(&self) {
+        let sessions_max = self.descriptors_max.load(Relaxed).min(self.configured_max.load(Relaxed));
         self.sessions_max.store(sessions_max, Relaxed);
+    }
+
+    /// The limits beside the number of sessions, and what is known of clients.
+    pub fn limits(&self) -> &ProcessLimits {
+        &self.limits
     }
 
     /// The newest `limit` sessions, of one group or of all.
@@ -216,16 +255,44 @@ impl SessionGuard {
         self.service.sessions_max()
     }
 
-    /// True when the group or the process holds more sessions than it may.
-    pub(crate) fn is_over_limit(&self, settings: &GroupSettings) -> bool {
-        let max = u64::from(settings.max_sessions);
-        self.service.active() > self.service.sessions_max()
-            || (max > 0 && self.record.group().counters.sessions_active.load(Relaxed) > max)
+    /// The limit of sessions at a time that is exceeded by this one.
+    pub(crate) fn exceeded(&self, snapshot: &Snapshot) -> Option<Limit> {
+        let max = u64::from(snapshot.settings.max_sessions);
+        if max > 0 && self.record.group().counters.sessions_active.load(Relaxed) > max {
+            return Some(Limit::GroupSessions);
+        }
+        let service = &self.service;
+        if service.active() <= service.sessions_max() {
+            return None;
+        }
+        let is_configured = service.configured_max.load(Relaxed) < service.descriptors_max.load(Relaxed);
+        Some(if is_configured { Limit::ProcessSessions } else { Limit::Descriptors })
+    }
+
+    /// Lets in the client with this address, which is who it really is, or not.
+    ///
+    /// # Errors
+    ///
+    /// Why it is turned away.
+    pub(crate) fn admit(&self, client: IpAddr, snapshot: &Snapshot) -> Result<(), Refusal> {
+        let (group, process) = (snapshot.limits.as_deref(), &self.service.limits);
+        if (group.is_some() || process.has_rate())
+            && let Some(counted) = limits::admit(client, group, process)?
+        {
+            // A second time it would have to be given back first.
+            let is_first = self.rare.set(Box::new(Rare { client: Some(counted), error: None })).is_ok();
+            debug_assert!(is_first, "a session is let in once");
+        }
+        Ok(())
     }
 
     /// Keeps how the session ended, until it is dropped.
     pub(crate) fn set_end(&mut self, end: EndReason, error: Option<io::Error>) {
-        (self.end, self.error) = (end, error);
+        self.end = end;
+        if error.is_some() {
+            let client = self.rare.take().and_then(|rare| rare.client);
+            self.rare = OnceCell::from(Box::new(Rare { client, error }));
+        }
     }
 }
 
@@ -236,6 +303,12 @@ impl Drop for SessionGuard {
         if self.service.active.fetch_sub(1, SeqCst) == 1 && self.service.is_draining.load(SeqCst) {
             events::publish(Event::Process(ProcessEvent::Idle));
         }
-        record.ended(self.end, self.error.as_ref(), clock::coarse_ms());
+        let limits = &self.service.limits;
+        let rare = self.rare.get();
+        if let Some(client) = rare.and_then(|rare| rare.client.as_ref()) {
+            limits.leave(client);
+        }
+        let error = rare.and_then(|rare| rare.error.as_ref());
+        record.ended(self.end, error, clock::coarse_ms(), limits);
     }
 }

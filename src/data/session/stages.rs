@@ -11,7 +11,7 @@ use super::passage::PassageGuard;
 use super::record::{SessionRecord, Silence};
 use super::relay::{Pause, Relay, RelayEnd, Side, Workspace};
 use super::service::SessionGuard;
-use super::stream::{Stream, TcpSocket};
+use super::stream::{Stream, TcpSocket, reset_on_close};
 use crate::data::poll::{Reactor, Ready, Token};
 use crate::group::{GroupSettings, ServerSlot};
 
@@ -54,17 +54,21 @@ impl Stage {
         let snapshot = guard.record().group().snapshot();
         let (record, settings) = (guard.record(), &snapshot.settings);
         let header_timeout = header::expected_of(record.peer().ip(), settings);
-        if header_timeout.is_none() {
-            record.tell_connected();
-        }
-        let passage = opening::admit(guard, settings)?;
+        let passage = opening::give_place(&client, guard, &snapshot)?;
         let now_ms = workspace.now_ms;
+        let let_in = || opening::let_in(guard, &snapshot).inspect_err(|_| reset_on_close(&client));
         let begun = match header_timeout {
-            None => Begun::Opened(opening::open_at_once(&client, passage, record, &mut workspace.scratch)?),
+            None => {
+                let_in()?;
+                Begun::Opened(opening::open_at_once(&client, passage, record, &mut workspace.scratch)?)
+            }
             Some(timeout) => header::begin(&client, timeout, passage, guard, &mut workspace.scratch, now_ms)?,
         };
         let stage = match begun {
             Begun::Opened(opened) => {
+                if header_timeout.is_some() {
+                    let_in()?;
+                }
                 Self::dial(opened, settings, context(guard, client.as_fd(), now_ms, &workspace.reactor))?
             }
             Begun::Waits(opening) => Self::Opening(opening),
@@ -97,8 +101,10 @@ impl Stage {
         if let Self::Opening(opening) = self {
             let opened = opening.advance(client, guard.record(), &mut workspace.scratch, workspace.now_ms)?;
             let Some(opened) = opened else { return Ok(Pause::UntilEvent) };
+            let snapshot = guard.record().group().snapshot();
+            opening::let_in(guard, &snapshot)?;
             let context = context(guard, client.as_fd(), workspace.now_ms, &workspace.reactor);
-            let next = Self::dial(opened, &guard.record().group().snapshot().settings, context)?;
+            let next = Self::dial(opened, &snapshot.settings, context)?;
             *self = next;
         }
         if let Self::Dialling(dialling) = self {

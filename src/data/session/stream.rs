@@ -199,8 +199,7 @@ impl TcpSocket {
 
     /// Closes with a reset instead of an orderly end.
     fn reset_on_close(&self) {
-        // A socket that refuses the option is closed in order: the peer is told less, but nothing is lost.
-        let _ = sockopt::set_socket_linger(&self.fd, Some(Duration::ZERO));
+        reset_on_close(&self.fd);
     }
 
     fn watched(
@@ -319,4 +318,10 @@ impl Socket for TcpSocket {
         // A peer that is already gone needs not be told.
         let _ = rustix::net::shutdown(&self.fd, Shutdown::Write);
     }
+}
+
+/// Has a socket closed with a reset instead of an orderly end.
+pub(super) fn reset_on_close(socket: &OwnedFd) {
+    // A socket that refuses the option is closed in order: the peer is told less, but nothing is lost.
+    let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }

@@ -418,7 +418,7 @@ impl TestProxy {
     #[track_caller]
     pub(crate) fn ended(&self, reason: &str) -> u64 {
         let refusals =
-            ["no_server", "connect_failed", "policy_failed", "limit", "loop", "bad_header", "header_timeout"];
+            ["no_server", "connect_failed", "policy_failed", "limit", "denied", "loop", "bad_header", "header_timeout"];
         let is_refusal = refusals.contains(&reason);
         let name = if is_refusal { "goproxy_sessions_refused_total" } else { "goproxy_sessions_ended_total" };
         self.metric(name, &[&format!("reason=\"{reason}\"")]) as u64

@@ -6,6 +6,7 @@ use super::*;
 use crate::data::poll::{Events, Source};
 use crate::data::session::{Side, Workspace};
 use crate::group::{AcceptProxy, Group};
+use crate::limits::{AddressList, ClientLimits, Networks};
 use crate::server::{Origin, SendProxy, ServerSettings};
 
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -236,4 +237,41 @@ fn only_those_addresses_are_expected_to_send_a_header() {
     assert_eq!(expected_of([10, 0, 0, 9].into(), &settings), None);
     settings.accept_proxy = None;
     assert_eq!(expected_of([127, 0, 0, 9].into(), &settings), None);
+}
+
+/// Settings that keep out 192.0.2.0/24 and let each client have one session.
+fn limited() -> GroupSettings {
+    let deny = Networks::new(["192.0.2.0/24".parse::<ipnet::IpNet>().unwrap()]);
+    GroupSettings {
+        client: Some(ClientLimits { sessions: 1, rate: None, ipv4: 32, ipv6: 64 }),
+        deny: AddressList::new(vec!["192.0.2.0/24".to_owned()], Vec::new(), deny),
+        ..settings("ha")
+    }
+}
+
+#[test]
+fn limits_are_for_the_client_that_the_header_names_and_nothing_is_counted_before() {
+    let (listening, addr) = listener();
+    let mut bench = Bench::new(limited(), vec![server(&addr)], b"PROXY TCP4 192.0.2.7 10.0.0.1");
+    assert_eq!(bench.service.limits().tracked(), 0, "it is not known who comes");
+    bench.client.write_all(b" 1 2\r\nhello").unwrap();
+    bench.serve_until(|_| false);
+    bench.assert_is_reset();
+    assert_eq!((bench.ended(EndReason::Denied), bench.service.limits().tracked()), (1, 0));
+    assert_eq!(bench.headers(HeaderResult::Accepted), 1);
+
+    // In one piece.
+    let mut bench = Bench::new(limited(), vec![server(&addr)], b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\n");
+    assert!(bench.session.is_none());
+    bench.assert_is_reset();
+    assert_eq!(bench.ended(EndReason::Denied), 1);
+
+    let mut bench = Bench::new(limited(), vec![server(&addr)], b"PROXY TCP4 10.0.0.7 10.0.0.1 1 2\r\n");
+    bench.serve_until(Bench::is_picked);
+    let shown = bench.service.limits().busiest(1, None);
+    assert_eq!(shown[0].key.ip(), IpAddr::from([10, 0, 0, 7]));
+    drop(accept(&listening));
+    bench.client.shutdown(Shutdown::Write).unwrap();
+    bench.serve_until(|_| false);
+    assert_eq!((bench.service.active(), bench.service.limits().tracked()), (0, 0));
 }

@@ -1,0 +1,43 @@
+//! What becomes of clients that limits turn away, in all groups together.
+
+use tracing::Level;
+
+use super::declare::{Field, kinds};
+use super::fields::Visitor;
+
+kinds! {
+    /// What limits did that is not told of each client.
+    LimitEvent {
+        /// Clients were turned away and not named one by one.
+        WARN "refused more clients"
+        Refused {
+            /// So many.
+            "clients" clients: u64,
+            /// Denied by their address.
+            "denied" denied: Option<u64>,
+            /// Whose PROXY header was bad or late.
+            "headers" headers: Option<u64>,
+            /// Over `client.sessions`.
+            "client_sessions" client_sessions: Option<u64>,
+            /// Over `client.rate`.
+            "client_rate" client_rate: Option<u64>,
+            /// Over the group's `max_sessions`.
+            "group_sessions" group_sessions: Option<u64>,
+            /// Over the group's `session_rate`.
+            "group_rate" group_rate: Option<u64>,
+            /// Over the `max_sessions` of the process.
+            "process_sessions" process_sessions: Option<u64>,
+            /// Over the `session_rate` of the process.
+            "process_rate" process_rate: Option<u64>,
+            /// More than the descriptors allow.
+            "descriptors" descriptors: Option<u64>,
+        }
+
+        /// The table of clients was full.
+        WARN "clients not counted: the table of clients is full"
+        Untracked {
+            /// So many since this was last said.
+            "clients" clients: u64,
+        }
+    }
+}
