@@ -20,10 +20,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Read by the allocator at start: one allocation in half a mebibyte is sampled for the heap profile, which
-/// costs nothing one can measure.
+/// costs nothing one can measure. What was freed goes back to the system by a thread of the allocator's: otherwise a
+/// thread that has nothing to do any more, as after a flood, would keep it.
 #[allow(unsafe_code, reason = "the allocator looks for a symbol of this name, and nothing else can set it in time")]
 #[unsafe(export_name = "malloc_conf")]
-pub static MALLOC_CONF: &[u8] = b"prof:true,prof_active:true,lg_prof_sample:19\0";
+pub static MALLOC_CONF: &[u8] =
+    b"prof:true,prof_active:true,lg_prof_sample:19,background_thread:true,max_background_threads:1\0";
 
 /// The process could not start, or could not go on.
 const EXIT_FAILED: u8 = 1;
