@@ -1,8 +1,9 @@
-//! What every other part may use: the clock, random numbers, texts, terminals, what groups are called, vital threads.
+//! What every other part may use: the clock, random numbers, secrets, texts, terminals, what groups are called, vital threads.
 
 pub mod clock;
 pub mod label;
 pub mod random;
+pub mod secret;
 pub mod terminal;
 pub mod text;
 pub mod vital;

@@ -31,6 +31,40 @@ pub fn printable(c: char) -> char {
     if c.is_control() || is_unseen { '\u{fffd}' } else { c }
 }
 
+/// Bytes from outside as a message shows them, at most `chars_max` characters and `…` where something was left out.
+///
+/// Text stays text; what would not be seen, or would move a cursor, is escaped.
+pub fn shown_bytes(bytes: &[u8], chars_max: usize) -> String {
+    let mut shown = String::new();
+    let mut room = chars_max;
+    let mut add = |text: String| {
+        let len = text.chars().count();
+        let fits = len <= room;
+        room = if fits { room - len } else { 0 };
+        shown.push_str(if fits { &text } else { "…" });
+        fits
+    };
+    // Longer text does not fit; the end of a character that is cut by this comes after that.
+    let bytes = &bytes[..bytes.len().min(4 * chars_max + 4)];
+    for chunk in bytes.utf8_chunks() {
+        let text = chunk.valid().chars().map(escaped);
+        let mut pieces = text.chain(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+        if !pieces.all(&mut add) {
+            break;
+        }
+    }
+    shown
+}
+
+fn escaped(c: char) -> String {
+    match c {
+        '\\' | '"' | '\n' | '\r' | '\t' => c.escape_debug().to_string(),
+        c if c.is_ascii_control() => format!("\\x{:02x}", u32::from(c)),
+        c if printable(c) != c => c.escape_unicode().to_string(),
+        c => c.to_string(),
+    }
+}
+
 /// Longer words are like none that we know; comparing them would take long.
 const WORD_CHARS_MAX: usize = 64;
 
@@ -99,6 +133,18 @@ mod tests {
         assert_eq!(echo(&"ä".repeat(ECHO_CHARS_MAX)), "ä".repeat(ECHO_CHARS_MAX));
         assert_eq!(echo(&"ä".repeat(ECHO_CHARS_MAX + 1)), format!("{}…", "ä".repeat(ECHO_CHARS_MAX)));
         assert_eq!((one_line("", 0), one_line("a", 0)), (String::new(), "…".to_owned()));
+    }
+
+    #[test]
+    fn bytes_are_shown_escaped_and_cut() {
+        assert_eq!(shown_bytes(b"-ERR \"x\" \\", 60), r#"-ERR \"x\" \\"#);
+        assert_eq!(shown_bytes(b"\0\xff\x1b[2J\r\n\tz", 60), r"\x00\xff\x1b[2J\r\n\tz");
+        assert_eq!(shown_bytes("ä\u{202e}".as_bytes(), 60), r"ä\u{202e}");
+        assert_eq!(shown_bytes(b"", 60), "");
+        assert_eq!(shown_bytes(&[b'a'; 60], 60), "a".repeat(60));
+        assert_eq!(shown_bytes(&[b'a'; 61], 60), format!("{}…", "a".repeat(60)));
+        assert_eq!(shown_bytes(&[0; 1 << 20], 60), format!("{}…", r"\x00".repeat(15)));
+        assert_eq!(shown_bytes("ä".repeat(300).as_bytes(), 60), format!("{}…", "ä".repeat(60)));
     }
 
     #[test]

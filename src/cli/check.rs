@@ -60,6 +60,7 @@ pub fn check(file: &FileArgs, dump: Dump, strict: bool) -> anyhow::Result<()> {
         doubts.push(config::LEGACY_NOTE.to_owned());
     }
     doubts.extend(claimed_by_everybody(&config));
+    doubts.extend(inspected.doubts);
     if strict {
         doubts.extend(unresolved(&config, |addr| (addr.host(), addr.port()).to_socket_addrs().map(drop)));
     }

@@ -23,6 +23,12 @@ const WORDS: &[(&str, &str)] = &[
     ("ring_hash", "maglev"),
     ("power_of_two", "p2c"),
     ("random_two", "p2c"),
+    // Kinds of checks.
+    ("postgres", "postgresql"),
+    ("pgsql", "postgresql"),
+    ("mariadb", "mysql"),
+    ("httpchk", "http"),
+    ("slave", "replica"),
     // Words for states and levels.
     ("up", "ready"),
     ("enabled", "ready"),

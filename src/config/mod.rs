@@ -31,13 +31,14 @@ pub mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use crate::base::secret::Secret;
 pub use crate::log::{LogFormat, LogLevel};
 
 pub use dump::dump;
 pub use fields::{AdminSettings, Config, GROUPS_MAX, GroupConfig, LogSettings, SERVERS_MAX};
 pub use find::{FILE_NAME, NotFound, PATH_VARIABLE, find};
 pub use key::{Change, Effect};
-pub use kinds::{AdminListen, LABEL_LEN_MAX, LABELS_MAX, MODULE_CONFIG_LEN_MAX, SECRET_LEN_MAX, Secret};
+pub use kinds::{AdminListen, LABEL_LEN_MAX, LABELS_MAX, MODULE_CONFIG_LEN_MAX, SECRET_LEN_MAX};
 pub use legacy::LEGACY_NOTE;
 pub use problem::Problem;
 pub use read::{Inspection, Lists, inspect, parse, parse_after};

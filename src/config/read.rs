@@ -54,6 +54,8 @@ pub struct Inspection {
     pub config: Option<Config>,
     /// Every mistake in the order of the file.
     pub problems: Vec<Problem>,
+    /// What is no mistake but may be meant otherwise.
+    pub doubts: Vec<String>,
     /// Where the policy of each group of `config` is written.
     policies: Vec<(usize, String)>,
 }
@@ -89,7 +91,7 @@ pub(super) fn parse_with(
     }
 }
 
-fn inspect_with(
+pub(super) fn inspect_with(
     path: &Path,
     text: &str,
     running: Option<(&Config, Lists)>,
@@ -107,8 +109,7 @@ fn inspect_with(
         let known = known.map(|list| (list.written().to_vec(), list.clone()));
         reader.known_lists = KnownLists { lists: known.collect(), may_stay: lists == Lists::MayStay };
     }
-    let secrets = running.map(|(running, _)| [&running.admin.token, &running.admin.register_token]);
-    let secrets = secrets.into_iter().flatten().flatten();
+    let secrets = running.into_iter().flat_map(|(running, _)| running.secrets());
     reader.secrets = secrets.map(|secret| (secret.written().to_owned(), secret.expose().to_owned())).collect();
     let config = if legacy::is_legacy(&root) {
         legacy::read(&mut reader, &root)
@@ -117,7 +118,7 @@ fn inspect_with(
         object.and_then(|object| Config::read(&mut reader, &object, None))
     };
     check(&mut reader);
-    let Reader { problems, policies, other_files, kept_secrets, kept_lists, .. } = reader;
+    let Reader { problems, policies, other_files, kept_secrets, kept_lists, doubts, .. } = reader;
     let config = config.map(|config| Config { other_files, kept_secrets, kept_lists, ..config });
-    Inspection { config, problems: problems.finish(text), policies }
+    Inspection { config, problems: problems.finish(text), doubts, policies }
 }

@@ -42,6 +42,8 @@ pub(super) struct Reader<'e> {
     pub(super) known_lists: KnownLists,
     /// Why lists of networks stand in.
     pub(super) kept_lists: Vec<String>,
+    /// What is no mistake but may be meant otherwise.
+    pub(super) doubts: Vec<String>,
 }
 
 /// The lists of networks that are in force.
@@ -111,6 +113,7 @@ impl<'e> Reader<'e> {
             kept_secrets: Vec::new(),
             known_lists: KnownLists::default(),
             kept_lists: Vec::new(),
+            doubts: Vec::new(),
         }
     }
 }

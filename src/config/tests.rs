@@ -10,6 +10,7 @@ use super::*;
 use crate::server::ServerSettings;
 
 mod broken;
+mod checks;
 mod edits;
 mod one_key;
 mod shipped;

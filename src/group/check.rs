@@ -9,111 +9,23 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+mod answer;
+mod http;
+mod settings;
+
+pub use answer::{Match, Pattern, Regex};
+pub use http::{HttpMethod, StatusSet};
+pub use settings::{CheckKind, CheckRole, CheckSettings, CheckStart, Step};
+
 use crate::base::text::one_line;
 use crate::server::{Server, ServerCheck, ServerId};
 
 /// The longest reason of a failure that is kept, in characters.
 const REASON_CHARS_MAX: usize = 200;
 
-/// The shortest `fast_interval` where none is configured.
-const FAST_INTERVAL_MIN: Duration = Duration::from_millis(100);
-
-/// The longest `timeout` where none is configured.
-const TIMEOUT_MAX: Duration = Duration::from_secs(2);
-
 /// A server that changes more often than this within [`FLAPPING_TIME_MS`] is flapping.
 const FLAPPING_CHANGES: usize = 5;
 const FLAPPING_TIME_MS: u64 = 60_000;
-
-/// What a check does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CheckKind {
-    /// Connects.
-    #[default]
-    Tcp,
-}
-
-impl CheckKind {
-    /// The word in the file and in lists.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-        }
-    }
-}
-
-/// What a new server counts as before its first check.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CheckStart {
-    /// Up.
-    #[default]
-    Up,
-    /// Down.
-    Down,
-    /// Down, and the process is not ready before every such server has been checked once.
-    Checked,
-}
-
-impl CheckStart {
-    /// The word in the file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Down => "down",
-            Self::Checked => "checked",
-        }
-    }
-}
-
-/// How the servers of a group are checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckSettings {
-    /// What a check does.
-    pub kind: CheckKind,
-    /// Where to, on the server's host; 0 for the server's own port.
-    pub port: u16,
-    /// The pause while the server is up.
-    pub interval: Duration,
-    /// The pause while its state is changing or not known yet.
-    pub fast_interval: Option<Duration>,
-    /// The pause while the server is down.
-    pub down_interval: Option<Duration>,
-    /// How long a check may take.
-    pub timeout: Option<Duration>,
-    /// Passes in a row after which a server that is down is up.
-    pub rise: u32,
-    /// Failures in a row after which a server that is up is down.
-    pub fall: u32,
-    /// By how many percent each pause is longer or shorter.
-    pub jitter: u32,
-    /// What a new server counts as.
-    pub start: CheckStart,
-    /// A session that connected counts as a check that passed.
-    pub traffic_counts: bool,
-}
-
-impl CheckSettings {
-    /// The pause while the state of a server is changing.
-    pub fn fast_interval(&self) -> Duration {
-        let fast = self.fast_interval.unwrap_or_else(|| (self.interval / 4).max(FAST_INTERVAL_MIN));
-        fast.min(self.interval)
-    }
-
-    /// The pause while a server is down.
-    pub fn down_interval(&self) -> Duration {
-        self.down_interval.unwrap_or(self.interval)
-    }
-
-    /// How long a check may take.
-    pub fn timeout(&self) -> Duration {
-        self.timeout.unwrap_or_else(|| self.interval.min(TIMEOUT_MAX))
-    }
-
-    /// True when a session that connected proves as much as a check would.
-    pub fn is_proven_by_traffic(&self) -> bool {
-        self.traffic_counts && self.kind == CheckKind::Tcp && self.port == 0
-    }
-}
 
 /// How the servers of a group are checked, and those of its servers that are checked at another port.
 #[derive(Clone, Debug)]

@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::attempt::{self, Attempt};
 use super::plan::Plan;
-use super::tcp::{self, Attempt};
 use crate::base::clock;
 use crate::counters::ProcessCounters;
 use crate::events::{self, ConfigEvent, Event, GroupChange, Received, ServerChange, Subscription};
@@ -286,7 +286,7 @@ impl Checker {
         }
         check.sessions = sessions;
         self.others_under_way += usize::from(!is_passing);
-        let checking = tcp::check(Arc::clone(server), Arc::clone(settings));
+        let checking = attempt::check(Arc::clone(server), Arc::clone(settings));
         self.tasks.spawn(async move { Done { key, id, has_reserved_place: is_passing, attempt: checking.await } });
     }
 

@@ -34,10 +34,16 @@ pub(crate) async fn connect(addresses: &[SocketAddr], timeout: Duration) -> Opti
 }
 
 /// Ends a connection so that the server sees no reset, whatever it was about to send. Answers what that was.
-pub(crate) async fn end_in_order(mut stream: TcpStream) -> Vec<u8> {
+pub(crate) async fn end_in_order(stream: TcpStream) -> Vec<u8> {
+    end_with(stream, b"").await
+}
+
+/// The same with a last word that the server's protocol asks for.
+pub(crate) async fn end_with(mut stream: TcpStream, goodbye: &[u8]) -> Vec<u8> {
     let mut said = Vec::new();
     // The connection ends in any case; how, only the server's log tells.
     let ending = async {
+        stream.write_all(goodbye).await?;
         stream.shutdown().await?;
         stream.take(END_BYTES_MAX).read_to_end(&mut said).await
     };

@@ -2,16 +2,17 @@
 //!
 //! The proxy itself tries servers by connects of its own, on a thread of its own, so that no client has to find out: those
 //! that clients could not reach, until they answer, and those whose lease is kept although their heartbeats have stopped
-//! (`probes`); and those whose group wants them checked (`checks`). It also lets servers in again that were kept out for a
-//! time (`ejections`). What an outcome means for a server is its group's
+//! (`probes`); and those whose group wants them checked (`checks`), by a conversation of the wanted kind (`kinds`). It also
+//! lets servers in again that were kept out for a time (`ejections`). What an outcome means for a server is its group's
 //! business.
 
+mod attempt;
 mod checks;
 mod connect;
 mod ejections;
+mod kinds;
 mod plan;
 mod probes;
-mod tcp;
 
 pub(crate) use checks::IN_FLIGHT_MAX;
 use std::io;

@@ -4,10 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 
+use crate::base::secret::Secret;
 use crate::config::declare::settings;
-use crate::config::kinds::{
-    AdminListen, HIDDEN, Secret, network_list, optional, secret, socket, socket_or_unix, switch,
-};
+use crate::config::kinds::{AdminListen, HIDDEN, network_list, optional, secret, socket, socket_or_unix, switch};
 use crate::config::object::Object;
 use crate::config::problem::Place;
 use crate::config::reader::{Listens, Reader};

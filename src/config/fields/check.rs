@@ -2,17 +2,28 @@
 
 use std::time::Duration;
 
+use jsonc_parser::ast::Value;
+
 use super::MINUTE_MS;
-use crate::config::declare::settings;
-use crate::config::kinds::{Time, optional, switch, time, whole, word};
+use crate::config::declare::{Fields, settings};
+use crate::config::key::keys;
+use crate::config::kinds::{
+    Time, bytes, http_headers, http_host, http_path, http_status, list, matching, optional, password, section_with,
+    switch, text, time, whole, word,
+};
 use crate::config::object::Object;
 use crate::config::problem::Place;
 use crate::config::reader::Reader;
 use crate::config::units::time_text;
-use crate::group::check::{CheckKind, CheckSettings, CheckStart};
+use crate::group::check::{CheckKind, CheckRole, CheckSettings, CheckStart, HttpMethod, StatusSet, Step};
 use crate::group::ejection::EjectSettings;
 
 const HOUR_MS: u64 = 60 * MINUTE_MS;
+
+/// Most steps of an exchange.
+const STEPS_MAX: usize = 16;
+/// Longest name of a user, in bytes.
+const USER_LEN_MAX: usize = 128;
 
 /// What the times of `eject` may be.
 const TIME: Time = time(100, HOUR_MS);
@@ -20,7 +31,8 @@ const MAX_TIME: Time = time(100, 24 * HOUR_MS);
 
 settings! {
     impl CheckSettings {
-        /// What a check does. tcp: it connects, and ends the connection in order.
+        /// What a check does. tcp: it connects; exchange: it sends bytes and looks at the answer; http: it asks for a page;
+        /// redis, postgresql, mysql: it talks to such a server. Each ends the connection in order.
         kind as word::<CheckKind>(), AtOnce;
         /// The port that is checked, on the server's host; 0 for the server's own.
         port as whole::<u16>(0, u16::MAX as u64) => 0, AtOnce;
@@ -43,6 +55,73 @@ settings! {
         start as word::<CheckStart>() => CheckStart::Up, AtOnce;
         /// True: a session that connected counts as a check that passed. Only with kind tcp on the server's own port.
         traffic_counts as switch() => true, AtOnce;
+        /// With kind exchange: what is sent.
+        send as optional(bytes()), AtOnce;
+        /// With kind exchange: what the answer has to be like. An object says prefix, contains or regex, and may say
+        /// "not": true.
+        expect as optional(matching()), AtOnce;
+        /// With kind exchange, in the place of send and expect: objects with send, expect or both. Each expect looks at what
+        /// has come since the last send, 16 KiB at most.
+        steps as list(section_with(check_step), STEPS_MAX) => Vec::new(), AtOnce;
+        /// With kind http: the method of the request.
+        method as word::<HttpMethod>() => HttpMethod::Get, AtOnce;
+        /// With kind http: what is asked for.
+        path as http_path() => "/".to_owned(), AtOnce;
+        /// With kind http: the header Host; null for the server's address as configured.
+        host as optional(http_host()), AtOnce;
+        /// With kind http: more headers, names with text as values.
+        headers as http_headers() => Vec::new(), AtOnce;
+        /// With kind http: the statuses with which the check passes; redirects are not followed.
+        status as http_status() => StatusSet::default(), AtOnce;
+        /// With kind http: what the body has to be like, of which 16 KiB are read; written as expect is.
+        body as optional(matching()), AtOnce;
+        /// With kind redis: what the server has to be.
+        role as word::<CheckRole>() => CheckRole::Any, AtOnce;
+        /// Who logs in. redis: beside password, where the server has users; postgresql: null for postgres; mysql: required,
+        /// somebody without password and rights.
+        user as optional(text()), AtOnce;
+        /// With kind redis: the password: the text itself, env:NAME or file:PATH (relative to the folder of this file).
+        password as optional(password()), AtOnce;
+    }
+}
+
+settings! {
+    impl Step {
+        /// What is sent.
+        send as optional(bytes()), AtOnce;
+        /// What the answer has to be like.
+        expect as optional(matching()), AtOnce;
+    }
+}
+
+/// The kinds that a key belongs to, where it does not belong to all.
+fn kinds_of(key: &str) -> Option<&'static [CheckKind]> {
+    use CheckKind::{Exchange, Http, Mysql, Postgresql, Redis};
+    match key {
+        "send" | "expect" | "steps" => Some(&[Exchange]),
+        "method" | "path" | "host" | "headers" | "status" | "body" => Some(&[Http]),
+        "role" | "password" => Some(&[Redis]),
+        "user" => Some(&[Redis, Postgresql, Mysql]),
+        _ => None,
+    }
+}
+
+/// True for a key that says something of this check.
+pub(super) fn is_check_key(check: &CheckSettings, key: &str) -> bool {
+    match key {
+        "traffic_counts" => !check.traffic_counts || check.is_proven_by_traffic(),
+        // What is not there is not said: one of them would exclude the others.
+        "send" => check.send.is_some(),
+        "expect" => check.expect.is_some(),
+        "steps" => !check.steps.is_empty(),
+        key => kinds_of(key).is_none_or(|kinds| kinds.contains(&check.kind)),
+    }
+}
+
+/// Reports a step that does nothing.
+fn check_step(reader: &mut Reader, object: &Object, _: &Step) {
+    if !object.says("send") && !object.says("expect") {
+        reader.problems.add(object.offset(""), object.place, "the step does nothing; expected send, expect or both");
     }
 }
 
@@ -70,29 +149,88 @@ pub(super) fn check_eject(reader: &mut Reader, object: &Object, eject: &EjectSet
 
 /// Reports what does not fit together within `check`.
 pub(super) fn check_check(reader: &mut Reader, object: &Object, check: &CheckSettings) {
-    let mut report = |name: &str, message: String| {
-        reader.problems.add(object.offset(name), Place::Key(object.place, name), message);
-    };
+    check_times(reader, object, check);
+    for (name, kinds) in keys(CheckSettings::TABLE, false).filter_map(|key| Some((key.name, kinds_of(key.name)?))) {
+        if object.says(name) && !kinds.contains(&check.kind) {
+            report(reader, object, name, format!("only with kind {}", listed(kinds)));
+        }
+    }
+    match check.kind {
+        CheckKind::Exchange => check_exchange(reader, object, check),
+        CheckKind::Http if check.body.is_some() && check.method == HttpMethod::Head => {
+            report(reader, object, "body", "an answer to HEAD has no body; expected another method".to_owned());
+        }
+        CheckKind::Redis if object.says("user") && !object.says("password") => {
+            report(
+                reader,
+                object,
+                "user",
+                "a user without a password is not asked for; expected password too".to_owned(),
+            );
+        }
+        CheckKind::Mysql if !object.says("user") => {
+            let why = "required with kind \"mysql\": MySQL locks out a proxy that never logs in; \
+                       CREATE USER 'goproxy'@'%'";
+            report(reader, object, "user", why.to_owned());
+        }
+        _ => {}
+    }
+    if check.user.as_ref().is_some_and(|user| user.len() > USER_LEN_MAX || user.contains(char::is_control)) {
+        let message = format!("expected at most {USER_LEN_MAX} bytes without control characters");
+        report(reader, object, "user", message);
+    }
+}
+
+fn report(reader: &mut Reader, object: &Object, name: &str, message: String) {
+    reader.problems.add(object.offset(name), Place::Key(object.place, name), message);
+}
+
+fn check_times(reader: &mut Reader, object: &Object, check: &CheckSettings) {
     let interval = time_text(check.interval);
     if check.timeout() > check.interval {
         let timeout = time_text(check.timeout());
-        report(
-            "timeout",
-            format!(
-                "{timeout} is longer than the interval of {interval}; expected a check to be over before the next begins"
-            ),
+        let message = format!(
+            "{timeout} is longer than the interval of {interval}; expected a check to be over before the next begins"
         );
+        report(reader, object, "timeout", message);
     }
     if let Some(fast) = check.fast_interval.filter(|fast| *fast > check.interval) {
-        report(
-            "fast_interval",
-            format!("{} is longer than the interval of {interval}; expected at most that", time_text(fast)),
-        );
+        let message = format!("{} is longer than the interval of {interval}; expected at most that", time_text(fast));
+        report(reader, object, "fast_interval", message);
     }
     if object.says("traffic_counts") && check.traffic_counts && !check.is_proven_by_traffic() {
-        report(
-            "traffic_counts",
-            "true proves nothing here; expected it only with kind tcp on the server's own port".to_owned(),
-        );
+        let message = "true proves nothing here; expected it only with kind tcp on the server's own port";
+        report(reader, object, "traffic_counts", message.to_owned());
+    }
+}
+
+fn check_exchange(reader: &mut Reader, object: &Object, check: &CheckSettings) {
+    let has_pair = object.says("send") || object.says("expect");
+    let has_steps = object.value("steps").and_then(Value::as_array).is_some_and(|list| !list.elements.is_empty());
+    if !has_pair && !has_steps {
+        let message = "kind \"exchange\" needs \"send\" or \"expect\", or \"steps\"";
+        reader.problems.add(object.offset("kind"), object.place, message);
+    }
+    if has_pair && has_steps {
+        let message = "there are send or expect as well; expected either those or steps";
+        report(reader, object, "steps", message.to_owned());
+    }
+    let steps = Place::Key(object.place, "steps");
+    for (index, step) in check.steps.iter().enumerate().take(check.steps.len().saturating_sub(1)) {
+        if step.expect.as_ref().is_some_and(|expect| !expect.is_decided_early()) {
+            let place = Place::Index(&steps, index);
+            let message = "with not it waits for the end of the answer; expected it in the last step";
+            reader.problems.add(object.offset("steps"), Place::Key(&place, "expect"), message);
+        }
+    }
+}
+
+/// `redis, postgresql or mysql`.
+fn listed(kinds: &[CheckKind]) -> String {
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
     }
 }

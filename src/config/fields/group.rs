@@ -7,7 +7,7 @@ use jsonc_parser::ast::Value;
 use jsonc_parser::common::Ranged;
 use serde_json::json;
 
-use super::check::{check_check, check_eject};
+use super::check::{check_check, check_eject, is_check_key};
 use super::server::server_text;
 use super::{MINUTE_MS, YEAR_MS};
 use crate::config::declare::{Fields, settings};
@@ -57,7 +57,7 @@ settings! {
         /// but at least this often, until it answers; clients are sent elsewhere meanwhile.
         recheck_max as time(250, MINUTE_MS) => Duration::from_secs(2), AtOnce;
         /// How the group's servers are checked; null for no checks.
-        check as optional(shared(section_with(check_check))), AtOnce;
+        check as optional(shared(section_with(check_check).written_where(is_check_key))), AtOnce;
         /// True: when no other server is left for a client, those are tried that only failed checks or an ejection keep out.
         fail_open as switch() => true, NewSessions;
         /// Keeps servers out for a while that fail the sessions they get; null for never.

@@ -7,6 +7,7 @@ use super::YEAR_MS;
 use super::admin::{AdminSettings, check_admin};
 use super::group::{GroupConfig, groups, shared_by_groups};
 use super::log::LogSettings;
+use crate::base::secret::Secret;
 use crate::config::declare::{Fields, settings};
 use crate::config::key::Change;
 use crate::config::kinds::{
@@ -59,6 +60,14 @@ settings! {
 }
 
 impl Config {
+    /// All secrets of the file.
+    pub(in crate::config) fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let groups = self.groups.iter().map(|group| &group.settings).chain([&self.defaults]);
+        let passwords = groups.filter_map(|settings| settings.check.as_ref()?.password.as_ref());
+        let tokens = [&self.admin.token, &self.admin.register_token];
+        tokens.into_iter().flatten().chain(passwords)
+    }
+
     /// The keys that are not those of `old`, but for groups and defaults: those are compared group by group.
     pub fn changes_since(&self, old: &Self) -> Vec<Change> {
         let mut found = Vec::new();

@@ -4,23 +4,27 @@
 //! `check`.
 
 mod address;
+mod exchange;
 mod module;
 mod networks;
 mod plain;
 mod rate;
+mod request;
 mod secret;
 mod section;
 mod text;
 
 pub use address::AdminListen;
 pub(super) use address::{network_list, server_address, socket, socket_or_unix, sockets, some_networks};
+pub(super) use exchange::{bytes, matching};
 pub use module::MODULE_CONFIG_LEN_MAX;
 pub(super) use module::{free, module_name, policy, policy_name, sha256};
 pub(super) use networks::{allow_list, deny_list};
 pub(super) use plain::{Size, Time, number_or_text, optional, shared, size, switch, time, time_or_zero, whole, wrong};
 pub(super) use rate::{RATE_MAX, rate};
-pub(super) use secret::{HIDDEN, secret};
-pub use secret::{SECRET_LEN_MAX, Secret};
-pub(super) use section::{elements, key_schema, object_schema, object_text, section, section_with};
+pub(super) use request::{http_headers, http_host, http_path, http_status};
+pub use secret::SECRET_LEN_MAX;
+pub(super) use secret::{HIDDEN, password, secret};
+pub(super) use section::{elements, key_schema, list, object_schema, object_text, section, section_with};
 pub use text::{LABEL_LEN_MAX, LABELS_MAX};
 pub(super) use text::{check_labels, folder, labels, name, text, word, words};

@@ -264,14 +264,18 @@ pub(in crate::config) const fn optional<K: Kind>(kind: K) -> Optional<K> {
 impl<K: Kind> Describe for Optional<K> {
     fn schema(&self) -> serde_json::Value {
         let mut schema = self.0.schema();
-        match schema["type"].take() {
-            serde_json::Value::Array(mut kinds) => {
-                kinds.push("null".into());
-                schema["type"] = kinds.into();
+        if let Some(forms) = schema.get_mut("anyOf").and_then(serde_json::Value::as_array_mut) {
+            forms.push(json!({ "type": "null" }));
+        } else {
+            match schema["type"].take() {
+                serde_json::Value::Array(mut kinds) => {
+                    kinds.push("null".into());
+                    schema["type"] = kinds.into();
+                }
+                kind => schema["type"] = json!([kind, "null"]),
             }
-            kind => schema["type"] = json!([kind, "null"]),
         }
-        if let Some(words) = schema["enum"].as_array_mut() {
+        if let Some(words) = schema.get_mut("enum").and_then(serde_json::Value::as_array_mut) {
             words.push(json!(null));
         }
         schema

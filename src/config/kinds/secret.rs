@@ -1,4 +1,4 @@
-//! Tokens: written in the file, or kept elsewhere and referred to.
+//! Tokens and passwords: written in the file, or kept elsewhere and referred to.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,68 +8,57 @@ use jsonc_parser::ast::Value;
 use serde_json::json;
 
 use super::plain::report;
+use crate::base::secret::Secret;
 use crate::config::key::{Describe, Kind, Style};
 use crate::config::problem::Place;
 use crate::config::reader::Reader;
 use crate::config::units::quoted;
 
-/// Longest accepted secret, in bytes; it travels in one HTTP header.
+/// Longest accepted secret, in bytes; a token travels in one HTTP header.
 pub const SECRET_LEN_MAX: usize = 1_024;
 
 /// What stands before the name of an environment variable, and before the path of a file, that holds a secret.
 const ENV: &str = "env:";
 const FILE: &str = "file:";
 
-/// A secret that no `Debug`, log or error shows.
-///
-/// It remembers how it was written, so that a dump of the file keeps `env:NAME` and `file:PATH`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret {
-    value: String,
-    written: String,
-}
-
-impl Secret {
-    /// Wraps a secret.
-    pub fn new(text: String) -> Self {
-        Self { written: text.clone(), value: text }
-    }
-
-    /// The secret itself, for comparing.
-    pub fn expose(&self) -> &str {
-        &self.value
-    }
-
-    /// What the file says: the secret itself, `env:NAME` or `file:PATH`.
-    pub(in crate::config) fn written(&self) -> &str {
-        &self.written
-    }
-
-    /// Looks up what `written` stands for. The error says what is wrong and never shows a secret.
-    fn resolve(written: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let value = if let Some(name) = written.strip_prefix(ENV) {
-            env(name).ok_or_else(|| format!("the environment has no variable \"{name}\" of plain text"))?
-        } else if let Some(path) = written.strip_prefix(FILE) {
-            read(&folder.join(path))?
-        } else {
-            written.to_owned()
-        };
-        match value.len() {
-            0 => Err("the secret is empty; expected at least one character".to_owned()),
-            1..=SECRET_LEN_MAX if value.bytes().all(|b| b.is_ascii_graphic()) => {
-                Ok(Self { value, written: written.to_owned() })
-            }
-            1..=SECRET_LEN_MAX => Err("the secret has blanks or signs that an HTTP header cannot carry; \
-                                       expected letters, digits and punctuation of ASCII"
-                .to_owned()),
-            _ => Err(format!("the secret is too long; expected at most {SECRET_LEN_MAX} bytes")),
+/// Looks up what `written` stands for. The error says what is wrong and never shows a secret.
+fn resolve(
+    written: &str,
+    is_fit: fn(&str) -> Result<(), &'static str>,
+    folder: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Secret, String> {
+    let value = if let Some(name) = written.strip_prefix(ENV) {
+        env(name).ok_or_else(|| format!("the environment has no variable \"{name}\" of plain text"))?
+    } else if let Some(path) = written.strip_prefix(FILE) {
+        read(&folder.join(path))?
+    } else {
+        written.to_owned()
+    };
+    match value.len() {
+        0 => Err("the secret is empty; expected at least one character".to_owned()),
+        1..=SECRET_LEN_MAX => {
+            is_fit(&value)?;
+            Ok(Secret::referred_to(value, written.to_owned()))
         }
+        _ => Err(format!("the secret is too long; expected at most {SECRET_LEN_MAX} bytes")),
     }
 }
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
+/// What an HTTP header can carry.
+fn for_a_header(value: &str) -> Result<(), &'static str> {
+    match value.bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(()),
+        false => Err("the secret has blanks or signs that an HTTP header cannot carry; \
+                      expected letters, digits and punctuation of ASCII"),
+    }
+}
+
+/// What somebody can type.
+fn on_one_line(value: &str) -> Result<(), &'static str> {
+    match value.chars().any(char::is_control) {
+        false => Ok(()),
+        true => Err("the secret has a control character; expected text on one line"),
     }
 }
 
@@ -88,10 +77,19 @@ fn read(path: &Path) -> Result<String, String> {
 pub(in crate::config) const HIDDEN: &str = "***";
 
 /// A secret; unlike other kinds it never shows the value.
-pub(in crate::config) struct SecretText;
+pub(in crate::config) struct SecretText {
+    what: &'static str,
+    is_fit: fn(&str) -> Result<(), &'static str>,
+}
 
+/// A token that travels in an HTTP header.
 pub(in crate::config) const fn secret() -> SecretText {
-    SecretText
+    SecretText { what: "a token", is_fit: for_a_header }
+}
+
+/// A password of any text.
+pub(in crate::config) const fn password() -> SecretText {
+    SecretText { what: "a password", is_fit: on_one_line }
 }
 
 impl Describe for SecretText {
@@ -109,17 +107,17 @@ impl Kind for SecretText {
 
     fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<Secret> {
         let Some(written) = value.as_string_lit() else {
-            return report(reader, place, value, Err("expected a token, env:NAME or file:PATH".to_owned()));
+            return report(reader, place, value, Err(format!("expected {}, env:NAME or file:PATH", self.what)));
         };
         if let Some(path) = written.value.strip_prefix(FILE) {
             reader.other_files.push(reader.folder.join(path));
         }
-        let secret = Secret::resolve(&written.value, &reader.folder, reader.env);
+        let secret = resolve(&written.value, self.is_fit, &reader.folder, reader.env);
         let in_force = reader.secrets.iter().find(|(in_force, _)| *in_force == written.value).cloned();
         match (secret, in_force) {
             (Err(error), Some((written, value))) => {
                 reader.kept_secrets.push(format!("{place}: {error}"));
-                Some(Secret { value, written })
+                Some(Secret::referred_to(value, written))
             }
             (secret, _) => report(reader, place, value, secret),
         }

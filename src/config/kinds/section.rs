@@ -14,16 +14,25 @@ use crate::config::reader::Reader;
 /// An object of keys that may be missing: then it is as if it were `{}`.
 pub(in crate::config) struct Section<T> {
     check: fn(&mut Reader, &Object, &T),
+    /// True for a key that is written; others mean nothing beside the rest.
+    is_written: fn(&T, &str) -> bool,
 }
 
 /// An object of the keys that `T` declares.
 pub(in crate::config) const fn section<T>() -> Section<T> {
-    Section { check: |_, _, _| {} }
+    Section { check: |_, _, _| {}, is_written: |_, _| true }
 }
 
 /// An object of the keys that `T` declares, and what must hold between them.
 pub(in crate::config) const fn section_with<T>(check: fn(&mut Reader, &Object, &T)) -> Section<T> {
-    Section { check }
+    Section { check, is_written: |_, _| true }
+}
+
+impl<T> Section<T> {
+    /// The same, written with only these of its keys.
+    pub(in crate::config) const fn written_where(self, is_written: fn(&T, &str) -> bool) -> Self {
+        Self { is_written, ..self }
+    }
 }
 
 impl<T: Fields> Section<T> {
@@ -65,11 +74,55 @@ impl<T: Fields> Kind for Section<T> {
     }
 
     fn write(&self, value: &T, style: &Style) -> String {
-        object_text(&value.write(&style.deeper()), style)
+        let mut values = value.write(&style.deeper());
+        values.retain(|(name, _)| (self.is_written)(value, name));
+        object_text(&values, style)
     }
 
     fn changes(&self, (path, _): (&str, Effect), old: &T, new: &T, found: &mut Vec<Change>) {
         new.changes(old, &format!("{path}."), found);
+    }
+}
+
+/// A list of so many values of one kind at most.
+pub(in crate::config) struct List<K> {
+    of: K,
+    max: usize,
+}
+
+pub(in crate::config) const fn list<K: Kind>(of: K, max: usize) -> List<K> {
+    List { of, max }
+}
+
+impl<K: Kind> Describe for List<K> {
+    fn schema(&self) -> serde_json::Value {
+        json!({ "type": "array", "maxItems": self.max, "items": self.of.schema() })
+    }
+
+    fn expected(&self) -> String {
+        format!("a list of at most {}", self.max)
+    }
+
+    fn tables(&self, name: &str) -> Vec<(String, Table)> {
+        self.of.tables(&format!("{name}[]"))
+    }
+}
+
+impl<K: Kind> Kind for List<K> {
+    type Value = Vec<K::Value>;
+
+    fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<Self::Value> {
+        let list = elements(reader, place, value, self.max)?;
+        let values = list.iter().enumerate();
+        // All of them are read, so that each mistake is told.
+        let values: Vec<_> =
+            values.map(|(index, value)| self.of.read(reader, &Place::Index(place, index), value)).collect();
+        values.into_iter().collect()
+    }
+
+    fn write(&self, value: &Self::Value, style: &Style) -> String {
+        let values: Vec<String> = value.iter().map(|value| self.of.write(value, style)).collect();
+        format!("[{}]", values.join(", "))
     }
 }
 

@@ -65,7 +65,23 @@ impl Word for crate::server::Origin {
 }
 
 impl Word for crate::group::check::CheckKind {
-    const ALL: &'static [Self] = &[Self::Tcp];
+    const ALL: &'static [Self] = &[Self::Tcp, Self::Exchange, Self::Http, Self::Redis, Self::Postgresql, Self::Mysql];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Word for crate::group::check::CheckRole {
+    const ALL: &'static [Self] = &[Self::Any, Self::Master, Self::Replica];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Word for crate::group::check::HttpMethod {
+    const ALL: &'static [Self] = &[Self::Get, Self::Head, Self::Options, Self::Post];
 
     fn word(self) -> &'static str {
         self.as_str()

@@ -13,6 +13,18 @@ pub(in crate::group) fn settings() -> CheckSettings {
         jitter: 10,
         start: CheckStart::Up,
         traffic_counts: true,
+        send: None,
+        expect: None,
+        steps: Vec::new(),
+        method: HttpMethod::Get,
+        path: "/".to_owned(),
+        host: None,
+        headers: Vec::new(),
+        status: StatusSet::default(),
+        body: None,
+        role: CheckRole::Any,
+        user: None,
+        password: None,
     }
 }
 
