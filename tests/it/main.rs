@@ -8,6 +8,7 @@ mod admin_observe;
 mod admin_requests;
 mod admin_workers;
 mod bytes;
+mod check_kinds;
 mod checks;
 mod checks_fail;
 mod command_line;

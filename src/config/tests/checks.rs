@@ -50,6 +50,22 @@ fn a_check_of_each_kind_is_read_and_a_dump_means_the_same() {
 }
 
 #[test]
+fn the_examples_of_the_documents_are_read() {
+    let page = include_str!("../../../docs/operate.md").split("## Health checks").last().unwrap();
+    let page = page.split("\n## ").next().unwrap();
+    let examples: Vec<&str> = page.split("```jsonc\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let mut kinds = std::collections::BTreeSet::new();
+    for example in examples {
+        let env = |_: &str| Some("s3cret".to_owned());
+        let text = format!("{{ \"groups\": [ {{ \"listen\": \"0.0.0.0:1\", {example} }} ] }}");
+        let config =
+            parse_with(Path::new(PATH), &text, None, &env).unwrap_or_else(|problems| panic!("{example}: {problems:?}"));
+        kinds.insert(config.groups[0].settings.check.as_ref().unwrap().kind.as_str());
+    }
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["exchange", "http", "mysql", "postgresql", "redis", "tcp"]);
+}
+
+#[test]
 fn bytes_are_text_or_hexadecimal_digits() {
     let sent = |text: &str| check(&format!("{{ \"kind\": \"exchange\", \"send\": {text} }}")).send.unwrap();
     assert_eq!(sent(r#""a\r\n\u0000ä""#), "a\r\n\0ä".as_bytes());
