@@ -11,7 +11,8 @@ use super::connect::{connect, end_with};
 use super::kinds::{self, Talk};
 use crate::base::clock;
 use crate::group::check::{CheckKind, CheckResult, CheckSettings};
-use crate::server::Server;
+use crate::net::proxy_header::{self, Ends, Written};
+use crate::server::{SendProxy, Server};
 
 /// A failure that took longer than its time-out by this factor says nothing: the process was stopped meanwhile.
 const STOPPED_FACTOR: f64 = 1.5;
@@ -41,8 +42,8 @@ impl End {
     }
 }
 
-/// Checks a server.
-pub(super) async fn check(server: Arc<Server>, settings: Arc<CheckSettings>) -> Attempt {
+/// Checks a server that gets this PROXY header first.
+pub(super) async fn check(server: Arc<Server>, settings: Arc<CheckSettings>, header: SendProxy) -> Attempt {
     let (timeout, started, since_us) = (settings.timeout(), Instant::now(), clock::precise_us());
     let elapsed_us = || clock::precise_us().saturating_sub(since_us);
     let result = |outcome| {
@@ -56,8 +57,15 @@ pub(super) async fn check(server: Arc<Server>, settings: Arc<CheckSettings>) -> 
     };
     let connect_us = (settings.port == 0).then(elapsed_us);
     let is_bare = settings.kind == CheckKind::Tcp;
+    let header = header_of(header, &stream);
     let mut talk = Talk::new(&mut stream, started + timeout, timeout);
-    match kinds::hold(&mut talk, &settings, &server.settings.addr).await {
+    let holding = async {
+        if let Some(header) = header {
+            talk.send(&header).await?;
+        }
+        kinds::hold(&mut talk, &settings, &server.settings.addr).await
+    };
+    match holding.await {
         Ok(goodbye) => {
             let result = result(Ok(())).map(|result| CheckResult { connect_us, ..result });
             Attempt { result, end: Some(End { stream, goodbye, is_bare }) }
@@ -69,6 +77,18 @@ pub(super) async fn check(server: Arc<Server>, settings: Arc<CheckSettings>) -> 
         }
         Err(failure) => Attempt { result: result(Err(failure.why)), end: Some(End { stream, goodbye: b"", is_bare }) },
     }
+}
+
+/// The PROXY header of a check: nobody is spoken for. Version 1 has no word for that which servers would take.
+fn header_of(version: SendProxy, stream: &TcpStream) -> Option<Written> {
+    let ends = match (version, stream.local_addr(), stream.peer_addr()) {
+        (SendProxy::V1, Ok(source), Ok(destination)) => Some(Ends { source, destination }),
+        _ => None,
+    };
+    let header = proxy_header::write(version, ends, None)?;
+    // Otherwise what follows would wait until the server has acknowledged it; then it is late, but not wrong.
+    let _ = stream.set_nodelay(true);
+    Some(header)
 }
 
 /// Takes what has come already: with that unread, closing would reset the connection.

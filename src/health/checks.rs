@@ -277,6 +277,8 @@ impl Checker {
         check.started = Some(Instant::now());
         let CheckTarget { server, settings, .. } = &check.target;
         let id = server.id;
+        let of_group = check.group.snapshot().settings.send_proxy;
+        let header = settings.header(server.settings.send_proxy.unwrap_or(of_group));
         let sessions = server.live.sessions_total();
         if check.has_passed && settings.is_proven_by_traffic() && !server.live.is_suspect() && sessions > check.sessions
         {
@@ -286,7 +288,7 @@ impl Checker {
         }
         check.sessions = sessions;
         self.others_under_way += usize::from(!is_passing);
-        let checking = attempt::check(Arc::clone(server), Arc::clone(settings));
+        let checking = attempt::check(Arc::clone(server), Arc::clone(settings), header);
         self.tasks.spawn(async move { Done { key, id, has_reserved_place: is_passing, attempt: checking.await } });
     }
 

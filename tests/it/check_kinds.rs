@@ -241,3 +241,32 @@ fn a_client_is_never_sent_to_a_server_that_answers_wrongly() {
     client.send(b"x");
     assert_eq!(client.receive(8), b"HTTP/1.1");
 }
+
+#[test]
+fn a_check_begins_with_the_header_that_sessions_begin_with() {
+    for (of_group, of_check, expected) in [
+        ("none", Value::Null, "*1\r\n"),
+        ("v2", Value::Null, "\r\n\r\n\0\r\nQUIT\n \0\0\0*1\r\n"),
+        ("v2", json!("v1"), "PROXY TCP4 "),
+        ("v1", json!("none"), "*1\r\n"),
+    ] {
+        let said = Arc::new(Mutex::new(String::new()));
+        let noted = Arc::clone(&said);
+        let server = FakeServer::start(move |mut client, _| {
+            let (mut all, mut chunk) = (Vec::new(), [0; 512]);
+            while !all.ends_with(b"PING\r\n") {
+                let Ok(len @ 1..) = client.stream.read(&mut chunk) else { return };
+                all.extend_from_slice(&chunk[..len]);
+            }
+            *noted.lock().unwrap() = String::from_utf8_lossy(&all).into_owned();
+            client.send(b"+PONG\r\n");
+            swallow(client);
+        });
+        let keys = json!({ "kind": "redis", "send_proxy": of_check });
+        let group = Group::new("ha", &[&server]).with("send_proxy", of_group).with("check", check(keys));
+        let proxy = TestProxy::start(group);
+        eventually("it passes", || proxy.server(server.addr)["last_check"]["ok"] == true);
+        let said = said.lock().unwrap().clone();
+        assert!(said.starts_with(expected), "{said:?}");
+    }
+}

@@ -52,4 +52,9 @@ fn checks_of_mariadb_leave_no_trace_and_lock_nobody_out() {
 fn checks_of_nginx_leave_no_trace() {
     leaves_no_trace("nginx", documented("http"));
     leaves_no_trace("nginx", r#"{ "kind": "http", "path": "/large", "method": "HEAD" }"#);
+    for version in ["v1", "v2"] {
+        let http = format!("{{ \"kind\": \"http\", \"path\": \"/health\", \"send_proxy\": \"{version}\" }}");
+        leaves_no_trace("nginx-proxy", &http);
+        leaves_no_trace("nginx-proxy", &format!("{{ \"kind\": \"tcp\", \"send_proxy\": \"{version}\" }}"));
+    }
 }

@@ -86,13 +86,15 @@ case $program in
         run redis-server --bind "$ip" --port 7000 --protected-mode no --save "" --logfile "$home/server/server.log" "${options[@]}"
         wait_for grep -q 'Ready to accept connections' server.log
         ;;
-    nginx)
+    nginx | nginx-proxy)
+        option= ask=(curl -sf)
+        [[ $program = nginx ]] || option=proxy_protocol ask=(curl -sf --haproxy-protocol)
         mkdir pages && echo '{"ok":true}' > pages/health && head -c 4000000 /dev/zero > pages/large && chmod 777 .
         printf '%s\n' 'pid nginx.pid; daemon off; error_log server.log; events {}' 'http { access_log off;' \
             'client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;' \
-            "server { listen $ip:7000; root pages; } }" > nginx.conf
+            "server { listen $ip:7000 $option; root pages; } }" > nginx.conf
         run nginx -p "$home/server" -c nginx.conf -e server.log
-        wait_for curl -sf "http://$ip:7000/health"
+        wait_for "${ask[@]}" "http://$ip:7000/health"
         ;;
 esac
 

@@ -17,6 +17,7 @@ use crate::config::reader::Reader;
 use crate::config::units::time_text;
 use crate::group::check::{CheckKind, CheckRole, CheckSettings, CheckStart, HttpMethod, StatusSet, Step};
 use crate::group::ejection::EjectSettings;
+use crate::server::SendProxy;
 
 const HOUR_MS: u64 = 60 * MINUTE_MS;
 
@@ -55,6 +56,9 @@ settings! {
         start as word::<CheckStart>() => CheckStart::Up, AtOnce;
         /// True: a session that connected counts as a check that passed. Only with kind tcp on the server's own port.
         traffic_counts as switch() => true, AtOnce;
+        /// The PROXY header that a check begins with. v1: with the addresses of its own connection; v2: LOCAL; null: as sessions
+        /// with the server where the check goes to the server's own port, otherwise none.
+        send_proxy as optional(word::<SendProxy>()), AtOnce;
         /// With kind exchange: what is sent.
         send as optional(bytes()), AtOnce;
         /// With kind exchange: what the answer has to be like. An object says prefix, contains or regex, and may say

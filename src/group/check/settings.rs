@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::answer::Match;
 use super::http::{HttpMethod, StatusSet};
 use crate::base::secret::Secret;
+use crate::server::SendProxy;
 
 /// The shortest `fast_interval` where none is configured.
 const FAST_INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -124,6 +125,8 @@ pub struct CheckSettings {
     pub start: CheckStart,
     /// A session that connected counts as a check that passed.
     pub traffic_counts: bool,
+    /// The PROXY header that a check begins with; `None` for that of sessions on the server's own port.
+    pub send_proxy: Option<SendProxy>,
     /// What is sent in the one step of an exchange.
     pub send: Option<Vec<u8>>,
     /// What has to be answered in the one step of an exchange.
@@ -165,6 +168,11 @@ impl CheckSettings {
     /// How long a check may take.
     pub fn timeout(&self) -> Duration {
         self.timeout.unwrap_or_else(|| self.interval.min(TIMEOUT_MAX))
+    }
+
+    /// The PROXY header of a check of a server whose sessions begin with this one.
+    pub fn header(&self, of_sessions: SendProxy) -> SendProxy {
+        self.send_proxy.unwrap_or(if self.port == 0 { of_sessions } else { SendProxy::None })
     }
 
     /// The steps of an exchange.

@@ -13,6 +13,7 @@ pub(in crate::group) fn settings() -> CheckSettings {
         jitter: 10,
         start: CheckStart::Up,
         traffic_counts: true,
+        send_proxy: None,
         send: None,
         expect: None,
         steps: Vec::new(),

@@ -72,7 +72,7 @@ impl<'s> Talk<'s> {
         self.seen.clear();
     }
 
-    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(in crate::health) async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         match timeout_at(self.deadline, self.stream.write_all(bytes)).await {
             Ok(Ok(())) => Ok(()),
             // What the server has said before it closed tells more than that it has.
