@@ -86,13 +86,13 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     }
     let proxy = Proxy::start(path, &text, config).await?;
     notify(&[NotifyState::Ready]);
-    let limit = loop {
+    let is_limited = loop {
         tokio::select! {
             () = proxy.failed() => anyhow::bail!(FAILED),
             order = signals.next() => match order {
                 Order::Reload => reload(&proxy).await,
                 Order::Nothing => {}
-                Order::Drain { is_limited } => break is_limited.then(|| proxy.control().config().drain_timeout),
+                Order::Drain { is_limited } => break is_limited,
             },
         }
     };
@@ -102,7 +102,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         // What cannot be done in order is not waited for.
         biased;
         () = failed => anyhow::bail!(FAILED),
-        () = proxy.drain(limit) => {
+        () = drain(&proxy, is_limited) => {
             proxy.stop().await;
             Ok(ExitCode::SUCCESS)
         }
@@ -111,6 +111,15 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(EXIT_FORCED))
         }
     }
+}
+
+async fn drain(proxy: &Proxy, is_limited: bool) {
+    let config = proxy.control().config();
+    if is_limited {
+        proxy.announce_stop(config.shutdown_delay).await;
+    }
+    // It may have been changed meanwhile.
+    proxy.drain(is_limited.then(|| proxy.control().config().drain_timeout)).await;
 }
 
 async fn reload(proxy: &Proxy) {

@@ -1,7 +1,7 @@
 //! Builds the parts, runs them, stops them in order. Nothing else knows that order.
 //!
 //! Start: descriptors, data threads, ports of the groups, admin port; then the tasks that look after them.
-//! Stop: listeners close, sessions end by themselves up to a limit, the rest is ended, then the tasks, the
+//! Stop: `/ready` says no for a while; listeners close, sessions end by themselves up to a limit, the rest is ended, then the tasks, the
 //! admin port last, so that it answers while sessions drain. What fails at the start stops the start; what
 //! fails later without anybody's order ends the process.
 
@@ -121,6 +121,15 @@ impl Proxy {
                 () = failed.cancelled() => {}
                 () = vital::failed() => {}
             }
+        }
+    }
+
+    /// Says no at `/ready` for so long and goes on as before, so that a balancer in front notices.
+    pub async fn announce_stop(&self, delay: Duration) {
+        if !delay.is_zero() {
+            self.control.announce_stop();
+            tell(ProcessEvent::ShuttingDown { delay });
+            tokio::time::sleep(delay).await;
         }
     }
 

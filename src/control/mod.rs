@@ -14,6 +14,7 @@ mod keepalive;
 mod limits;
 mod other_files;
 mod plan;
+mod ready;
 mod runner;
 mod said;
 mod silence;
@@ -255,19 +256,6 @@ impl Control {
         &self.shared.counters
     }
 
-    /// True when every open group listens and the process is not draining: what `/ready` tells.
-    pub fn is_ready(&self) -> bool {
-        self.shared.is_ready.load(Relaxed) && self.is_checked_once()
-    }
-
-    /// True when every server has been checked that has to be before the process is ready. Once it is, it stays so.
-    fn is_checked_once(&self) -> bool {
-        let is_known = self.shared.is_checked_once.load(Relaxed);
-        let is_so = is_known || !self.groups().values().any(|group| group.is_check_awaited());
-        self.shared.is_checked_once.store(is_so, Relaxed);
-        is_so
-    }
-
     /// Hash of the text that was last read, by which the watcher knows a change.
     pub(crate) fn last_read(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.shared.last_read)
@@ -358,7 +346,7 @@ impl Control {
         self.write_said_by(u64::MAX).await;
         // Without a note a silent server has a lease at the next start.
         let _ = self.note_silence().await;
-        self.shared.is_ready.store(false, Relaxed);
+        self.announce_stop();
         let (reply, answer) = oneshot::channel();
         // A runner that is gone has no listener left.
         let _ = self.send(Job::Drain(reply), answer).await;

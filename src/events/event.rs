@@ -264,6 +264,13 @@ kinds! {
             "lines" lines: u64,
         }
 
+        /// It is to stop, and still accepts clients.
+        INFO "shutting down: clients are still taken while /ready says no"
+        ShuttingDown {
+            /// For how long.
+            "delay_ms" delay: Duration,
+        }
+
         /// It accepts nobody and waits for its sessions.
         INFO "draining"
         Draining {

@@ -77,6 +77,50 @@ fn a_second_signal_ends_everything_at_once() {
 }
 
 #[test]
+fn clients_are_taken_for_shutdown_delay_while_ready_says_no() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let server = FakeServer::echo();
+        let group = Group::new("round_robin", &[&server]);
+        let setup = Setup::default().group(group).with("drain_timeout", "10m").with("shutdown_delay", "1500ms");
+        let mut proxy = setup.start();
+        let start = Instant::now();
+        proxy.signal(signal);
+        eventually("it is not ready", || proxy.try_get("/ready").unwrap().0 == 503);
+        let mut client = proxy.connect();
+        client.echo(b"taken");
+        proxy.set_state(server.addr, "drain");
+        proxy.set_state(server.addr, "ready");
+        wait_until_it_drains(&proxy);
+        assert!(start.elapsed() >= Duration::from_millis(1_500));
+        assert!(TcpStream::connect(proxy.addr()).is_err(), "now nobody listens any more");
+        client.echo(b"still there");
+        client.finish();
+        client.receive_all();
+        assert_eq!(proxy.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_second_signal_cuts_shutdown_delay_short_and_quit_has_none() {
+    let server = FakeServer::echo();
+    let start = || {
+        let group = Group::new("round_robin", &[&server]);
+        Setup::default().group(group).with("shutdown_delay", "10m").start()
+    };
+    let mut proxy = start();
+    proxy.signal(Signal::TERM);
+    eventually("it is not ready", || proxy.try_get("/ready").unwrap().0 == 503);
+    proxy.connect().echo(b"taken");
+    proxy.may_leave_sessions();
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait().code(), Some(3));
+    assert_eq!(proxy.log.count("draining"), 0);
+    let mut proxy = start();
+    proxy.signal(Signal::QUIT);
+    assert_eq!(proxy.wait().code(), Some(0));
+}
+
+#[test]
 fn quit_waits_for_sessions_without_a_limit() {
     let (_server, mut proxy, mut client) = with_a_session("100ms");
     proxy.signal(Signal::QUIT);

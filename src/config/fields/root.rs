@@ -36,6 +36,9 @@ settings! {
         max_sessions: u32 as whole::<u32>(0, u32::MAX as u64) => 0, NewSessions;
         /// New sessions of the whole process; null for no limit.
         session_rate: Option<Rate> as optional(rate()), NewSessions;
+        /// How long clients are still taken after a TERM or an INT, while /ready says no, so that a balancer in front notices and
+        /// sends no more; 0s for not at all. It comes before the time of drain_timeout.
+        shutdown_delay: Duration as time_or_zero(1, YEAR_MS) => Duration::ZERO, AtOnce;
         /// Threads that carry data; 0 for one per core.
         threads: usize as whole::<usize>(0, 1_024) => 0, NextStart;
         /// True: each thread that carries data stays on a core of its own, or shares one where there are more threads
