@@ -82,6 +82,22 @@ kinds! {
             "error" error: Box<str>,
         }
 
+        /// One address of its name failed, and is passed over while others are left.
+        WARN "an address of the name fails"
+        AddressFailed {
+            /// Which one.
+            "address" address: SocketAddr,
+            /// How.
+            "error" error: Box<str>,
+        }
+
+        /// That address was reached again.
+        INFO "the address answers again"
+        AddressAnswers {
+            /// Which one.
+            "address" address: SocketAddr,
+        }
+
         /// It failed too many sessions, and is passed over for a while.
         WARN "server ejected"
         Ejected {

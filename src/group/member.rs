@@ -26,6 +26,9 @@ use crate::server::{Live, Origin, Server, ServerId, ServerSettings, State};
 pub(crate) use checking::CHECK_LINES;
 pub(super) use checking::Checked;
 
+/// How long the addresses of a name stay in use after the last lookup that found any.
+const ADDRESSES_KEPT_MAX: Duration = Duration::from_secs(3_600);
+
 /// The longest reason why a name is not resolved that is shown, in characters.
 const REASON_CHARS_MAX: usize = 200;
 
@@ -45,7 +48,7 @@ const TRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// A server to be tried by a connect of the proxy's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Its addresses, the one that answered last first.
+    /// Its addresses, those last that have failed; or those alone, see `is_partial`.
     pub addresses: Vec<SocketAddr>,
     /// How long all of them together may take.
     pub timeout: Duration,
@@ -53,6 +56,8 @@ pub struct Target {
     pub pause_max: Duration,
     /// It has failed to answer.
     pub is_suspect: bool,
+    /// It answers, but not at these addresses.
+    pub is_partial: bool,
 }
 
 #[derive(Debug)]
@@ -61,6 +66,8 @@ pub(super) struct Member {
     pub(super) claims: Claims,
     /// Why its name has no address, while it has none.
     unresolved: Option<Arc<str>>,
+    /// When it was last resolved, on the coarse clock.
+    resolved_ms: u64,
     /// What checks have found; `None` for a server that is not to be checked.
     check: Option<Box<CheckState>>,
     /// Policies have been told that they see it.
@@ -81,6 +88,7 @@ impl Member {
             server,
             claims: Claims::default(),
             unresolved,
+            resolved_ms: clock::coarse_ms(),
             check: None,
             is_told_shown: false,
             is_told_checked: false,
@@ -243,17 +251,20 @@ impl Member {
         }
     }
 
-    /// Takes the addresses of its name; after an error the addresses known before stay.
-    pub(super) fn resolved(&mut self, outcome: Result<Vec<SocketAddr>, String>) {
+    /// Takes the addresses of its name. After an error those known before stay for [`ADDRESSES_KEPT_MAX`].
+    pub(super) fn resolved(&mut self, outcome: Result<Vec<SocketAddr>, String>, now_ms: u64) {
         let why = match outcome {
             Ok(addresses) if !addresses.is_empty() => {
                 self.server.live.resolved(addresses);
-                self.unresolved = None;
+                (self.unresolved, self.resolved_ms) = (None, now_ms);
                 return;
             }
             Ok(_) => "it has no address".to_owned(),
             Err(error) => error,
         };
+        if now_ms.saturating_sub(self.resolved_ms) >= clock::as_ms(ADDRESSES_KEPT_MAX) {
+            self.server.live.resolved(Vec::new());
+        }
         if self.server.live.addresses().is_empty() {
             self.unresolved = Some(one_line(&why, REASON_CHARS_MAX).into());
         }
@@ -264,21 +275,28 @@ impl Member {
         self.claims.lease().is_some_and(Lease::is_kept)
     }
 
-    /// How to try the server by a connect of the proxy's own, while that has to be found out: clients could not connect, or
-    /// its lease is kept. `None` for a server that would get no clients anyway.
+    /// How to try the server by a connect of the proxy's own, while that has to be found out: clients could not connect, its
+    /// lease is kept, or an address of its name has failed. `None` for a server that would get no clients anyway.
     pub(super) fn target(&self, settings: &GroupSettings) -> Option<Target> {
         let live = &self.server.live;
-        let may_serve = matches!(self.hidden(), None | Some(Offline::Unanswered(_)));
-        let is_suspect = live.is_suspect();
-        if !may_serve || !(is_suspect || self.is_kept()) {
+        if !matches!(self.hidden(), None | Some(Offline::Unanswered(_))) {
             return None;
         }
-        let addresses = live.addresses_in_order();
-        let pause_max = match is_suspect {
+        let (addresses, is_suspect) = (live.addresses(), live.is_suspect());
+        let is_partial = !is_suspect && !self.is_kept();
+        let pause_max = match is_suspect || is_partial {
             true => settings.recheck_max,
             false => settings.heartbeat_timeout.max(TRY_PAUSE_MIN),
         };
-        Some(Target { addresses, timeout: settings.connect_timeout, pause_max, is_suspect })
+        let addresses = if is_partial { addresses.failed() } else { addresses.in_order() };
+        let timeout = settings.connect_timeout;
+        (!is_partial || !addresses.is_empty()).then_some(Target {
+            addresses,
+            timeout,
+            pause_max,
+            is_suspect,
+            is_partial,
+        })
     }
 
     /// True while the server has a lease that has not ended.

@@ -289,11 +289,16 @@ impl Members {
     }
 
     /// Takes the addresses of a server's name.
-    pub(super) fn resolved(&mut self, addr: &ServerAddr, outcome: Result<Vec<SocketAddr>, String>) -> bool {
+    pub(super) fn resolved(
+        &mut self,
+        addr: &ServerAddr,
+        outcome: Result<Vec<SocketAddr>, String>,
+        now_ms: u64,
+    ) -> bool {
         let Some(&at) = self.by_addr.get(addr) else {
             return false;
         };
-        self.list[at].change(&self.common, |member| member.resolved(outcome))
+        self.list[at].change(&self.common, |member| member.resolved(outcome, now_ms))
     }
 
     pub(super) fn settings_of(&self, addr: &ServerAddr) -> Option<ServerSettings> {

@@ -286,10 +286,10 @@ impl Group {
         self.members().names()
     }
 
-    /// Takes what a name resolves to; an error keeps the addresses known before.
+    /// Takes what a name resolves to. An error, or an answer without addresses, keeps those known before for an hour.
     pub fn resolved(&self, addr: &ServerAddr, outcome: Result<Vec<SocketAddr>, String>) {
         let mut members = self.members();
-        if members.resolved(addr, outcome) {
+        if members.resolved(addr, outcome, clock::coarse_ms()) {
             self.republish(&mut members);
         }
     }

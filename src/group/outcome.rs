@@ -1,11 +1,14 @@
 //! What became of a session's pick, and who learns of it.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Group;
 use crate::events::{self, Event, ServerChange};
+use crate::net::failure::worded;
 use crate::policy::{self, Epoch};
-use crate::server::{Patience, Recovery, Server};
+use crate::server::{Addresses, Patience, Recovery, Server};
 
 /// What became of a pick.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +100,27 @@ impl Group {
         if is_first && self.snapshot().shows(server.id) {
             tell(ServerChange::Online);
         }
+    }
+
+    /// A connect to one address of a server's name failed; see [`Addresses::fail`].
+    #[cold]
+    pub fn address_failed(
+        &self,
+        server: &Server,
+        addresses: &Addresses,
+        at: usize,
+        address: SocketAddr,
+        error: &io::Error,
+    ) {
+        if addresses.fail(at) {
+            self.tell_soon(server, ServerChange::AddressFailed { address, error: worded(error).into() });
+        }
+    }
+
+    /// Publishes that an address that had failed was reached.
+    #[cold]
+    pub fn tell_address_answers(&self, server: &Server, address: SocketAddr) {
+        self.tell_soon(server, ServerChange::AddressAnswers { address });
     }
 
     #[cold]

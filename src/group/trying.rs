@@ -1,5 +1,6 @@
 //! What connects of the proxy's own, probes and checks, have to do with a group.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,20 @@ impl Group {
             Err(why) => self.tell_suspicion(&server, why, server.live.probe_failed(why, since_ms, now_ms)),
         }
         self.look_again(addr);
+    }
+
+    /// A connect of the proxy's own has reached this address of a server.
+    pub fn address_answered(&self, addr: &ServerAddr, address: SocketAddr) {
+        let server = self.members().server_at(addr).map(Arc::clone);
+        if let Some(server) = server.filter(|server| server.live.addresses().answer_at(address)) {
+            self.tell_address_answers(&server, address);
+        }
+    }
+
+    /// How often connects to this server have failed since one succeeded; 0 while it is not suspect.
+    pub fn failures(&self, addr: &ServerAddr) -> u64 {
+        let outage = self.members().server_at(addr).and_then(|server| server.live.outage());
+        outage.map_or(0, |outage| outage.failures())
     }
 
     /// The servers to be checked.

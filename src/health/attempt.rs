@@ -97,9 +97,9 @@ fn drain(stream: &TcpStream) {
     let _ = stream.try_read(&mut [0; 4_096]);
 }
 
-/// Where a session would go, the address that answered last first, or another port there.
+/// Where a session would go, those last that have failed, or another port there.
 fn addresses(server: &Server, port: u16) -> Vec<SocketAddr> {
-    let mut addresses = server.live.addresses_in_order();
+    let mut addresses = server.live.addresses().in_order();
     if port != 0 {
         addresses.iter_mut().for_each(|addr| addr.set_port(port));
     }

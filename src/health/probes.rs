@@ -1,11 +1,12 @@
 //! Tries servers that clients could not reach, so that no client has to find out whether they are back.
 //!
 //! A server that has failed is tried [`FIRST_PAUSE`] later, and then after pauses that double up to `recheck_max` of its
-//! group, until it answers. One whose lease is kept is tried once per `heartbeat_timeout`. One connect at a time goes to
+//! group, until it answers; so is one address of a name that has failed while others answer. One whose lease is kept is tried once per `heartbeat_timeout`. One connect at a time goes to
 //! an address, however many groups have a server there. Which servers that are is learned from events; after a gap in
 //! them, every group is asked.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ struct Tried {
     /// The microseconds it took, or why it failed; `None` when it says nothing of the server.
     outcome: Option<Result<u64, String>>,
     /// To be ended in order.
-    stream: Option<TcpStream>,
+    streams: Vec<TcpStream>,
 }
 
 struct Prober {
@@ -97,7 +98,11 @@ impl Prober {
                 group,
                 addr,
                 change:
-                    ServerChange::Suspect { .. } | ServerChange::LeaseKept | ServerChange::Online | ServerChange::Untried,
+                    ServerChange::Suspect { .. }
+                    | ServerChange::AddressFailed { .. }
+                    | ServerChange::LeaseKept
+                    | ServerChange::Online
+                    | ServerChange::Untried,
             } => {
                 let groups = self.running.groups.load();
                 // A label belongs to one group, whatever that is called now.
@@ -152,30 +157,30 @@ impl Prober {
     fn start(&mut self, addr: ServerAddr) {
         let Some(probe) = self.probes.get_mut(&addr) else { return };
         let targets = probe.targets(&addr, &self.running);
-        let Some(Target { addresses, .. }) = targets.first().cloned() else {
+        // Where one group has to know whether it answers at all, the others learn that, too.
+        let Some(first) = targets.iter().find(|target| !target.is_partial).or(targets.first()) else {
             self.probes.remove(&addr);
             return;
         };
         let timeout = targets.iter().map(|target| target.timeout).min().unwrap_or_default();
         probe.due = None;
-        self.connects.spawn(async move {
-            let since_us = clock::precise_us();
-            let outcome = connect(&addresses, timeout).await;
-            let micros = clock::precise_us().saturating_sub(since_us);
-            let (told, stream) = match outcome {
-                Some(Ok(stream)) => (Some(Ok(micros)), Some(stream)),
-                Some(Err(why)) => (Some(Err(why)), None),
-                None => (None, None),
-            };
-            Tried { addr, since_ms: since_us / 1_000, outcome: told, stream }
-        });
+        let (addresses, is_partial) = (first.addresses.clone(), first.is_partial);
+        let groups_addresses = targets.iter().flat_map(|target| target.addresses.iter().copied());
+        match is_partial {
+            true => drop(self.connects.spawn(try_each(addr, groups_addresses.collect(), timeout))),
+            false => drop(self.connects.spawn(try_whole(addr, addresses, timeout))),
+        }
     }
 
     /// Tells every group that waits for it what a connect has shown, and plans the next one.
     fn tried(&mut self, tried: Tried) {
-        let Tried { addr, since_ms, outcome, stream } = tried;
-        stream.into_iter().for_each(|stream| _ = self.ends.spawn(end_in_order(stream)));
+        let Tried { addr, since_ms, outcome, streams } = tried;
+        let answered: Vec<SocketAddr> = streams.iter().filter_map(|stream| stream.peer_addr().ok()).collect();
+        streams.into_iter().for_each(|stream| _ = self.ends.spawn(end_in_order(stream)));
         let Some(probe) = self.probes.get_mut(&addr) else { return };
+        for (group, address) in probe.groups.values().flat_map(|group| answered.iter().map(move |to| (group, *to))) {
+            group.address_answered(&addr, address);
+        }
         if let Some(outcome) = &outcome {
             for group in probe.groups.values() {
                 group.tried(&addr, outcome.as_ref().map(|micros| *micros).map_err(String::as_str), since_ms);
@@ -187,7 +192,8 @@ impl Prober {
             return;
         };
         // Jitter, so that servers that failed together are not tried together for ever; it only shortens a pause.
-        let pause = if targets.iter().any(|target| target.is_suspect) { probe.pause } else { pause_max };
+        let is_doubtful = targets.iter().any(|target| target.is_suspect || target.is_partial);
+        let pause = if is_doubtful { probe.pause } else { pause_max };
         let due = Instant::now() + pause.min(pause_max).mul_f64(1.0 - 0.1 * fastrand::f64());
         probe.pause = (probe.pause * 2).min(pause_max);
         probe.due = Some(due);
@@ -203,6 +209,29 @@ impl Prober {
         let first = self.plan.first().filter(|_| self.has_room());
         first.unwrap_or_else(|| Instant::now() + IDLE)
     }
+}
+
+/// Tries whether a server answers at one of these addresses.
+async fn try_whole(addr: ServerAddr, addresses: Vec<SocketAddr>, timeout: Duration) -> Tried {
+    let since_us = clock::precise_us();
+    let outcome = connect(&addresses, timeout).await;
+    let micros = clock::precise_us().saturating_sub(since_us);
+    let (told, streams) = match outcome {
+        Some(Ok(stream)) => (Some(Ok(micros)), vec![stream]),
+        Some(Err(why)) => (Some(Err(why)), Vec::new()),
+        None => (None, Vec::new()),
+    };
+    Tried { addr, since_ms: since_us / 1_000, outcome: told, streams }
+}
+
+/// Tries at which of these addresses a server answers that does so at others.
+async fn try_each(addr: ServerAddr, addresses: BTreeSet<SocketAddr>, timeout: Duration) -> Tried {
+    let since_ms = clock::coarse_ms();
+    let mut streams = Vec::new();
+    for address in addresses {
+        streams.extend(connect(&[address], timeout).await.and_then(Result::ok));
+    }
+    Tried { addr, since_ms, outcome: None, streams }
 }
 
 impl Probe {

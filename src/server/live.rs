@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use super::addresses::Addresses;
 use super::itself;
 use super::outage::Outage;
 use super::trouble::{Ejection, Trouble};
@@ -48,7 +49,6 @@ pub struct Live {
     /// Sessions whose connect is slow and that wait for it to the end.
     waiting: AtomicU8,
     flags: AtomicU8,
-    preferred: AtomicU16,
     sessions_total: AtomicU64,
     connect_errors: AtomicU64,
     connect_latency_us: AtomicU32,
@@ -56,7 +56,7 @@ pub struct Live {
     answered_at: AtomicU32,
     /// What is wrong with it; `None` when nothing ever was.
     trouble: ArcSwapOption<Trouble>,
-    addresses: ArcSwap<Vec<SocketAddr>>,
+    addresses: ArcSwap<Addresses>,
 }
 
 /// Servers that a pick passes over.
@@ -105,13 +105,12 @@ impl Live {
             sessions: AtomicU32::new(0),
             waiting: AtomicU8::new(0),
             flags: AtomicU8::new(flag::UNTRIED | flags_of(&addresses)),
-            preferred: AtomicU16::new(0),
             sessions_total: AtomicU64::new(0),
             connect_errors: AtomicU64::new(0),
             connect_latency_us: AtomicU32::new(0),
             answered_at: AtomicU32::new(0),
             trouble: ArcSwapOption::empty(),
-            addresses: ArcSwap::from_pointee(addresses),
+            addresses: ArcSwap::from_pointee(Addresses::new(addresses)),
         }
     }
 
@@ -340,20 +339,9 @@ impl Live {
         !self.is_untried() && low(since_ms).wrapping_sub(self.answered_at.load(Relaxed)).cast_signed() < 0
     }
 
-    /// Where to connect to, the address that answered last time first; empty for a name that has
-    /// never been resolved.
-    pub fn addresses(&self) -> Arc<Vec<SocketAddr>> {
+    /// Where to connect to; empty for a name that is not resolved.
+    pub fn addresses(&self) -> Arc<Addresses> {
         self.addresses.load_full()
-    }
-
-    /// The addresses, the one that answered last first and the others as they are.
-    pub fn addresses_in_order(&self) -> Vec<SocketAddr> {
-        let mut addresses = self.addresses().to_vec();
-        let preferred = self.preferred();
-        if preferred < addresses.len() {
-            addresses[..=preferred].rotate_right(1);
-        }
-        addresses
     }
 
     /// True when one of its addresses is this machine's own.
@@ -366,25 +354,13 @@ impl Live {
         self.has_flag(flag::MAY_MEET_ITSELF)
     }
 
-    /// The index within [`Live::addresses`] of the one that answered last.
-    pub fn preferred(&self) -> usize {
-        self.preferred.load(Relaxed).into()
-    }
-
-    /// Remembers which of the addresses answered.
-    pub fn prefer(&self, index: usize) {
-        if self.preferred() != index {
-            self.preferred.store(u16::try_from(index).unwrap_or(0), Relaxed);
-        }
-    }
-
     /// Takes the addresses a name resolves to now.
     pub fn resolved(&self, addresses: Vec<SocketAddr>) {
-        if **self.addresses.load() != addresses {
+        let known = self.addresses.load();
+        if known.all() != addresses {
             self.flags.fetch_and(!(flag::MAY_MEET_ITSELF | flag::IS_HERE), Relaxed);
             self.flags.fetch_or(flags_of(&addresses), Relaxed);
-            self.addresses.store(Arc::new(addresses));
-            self.preferred.store(0, Relaxed);
+            self.addresses.store(Arc::new(known.followed_by(addresses)));
         }
     }
 

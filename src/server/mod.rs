@@ -6,6 +6,7 @@
 //! is decided by its group, not here.
 
 mod addr;
+mod addresses;
 mod itself;
 mod live;
 mod outage;
@@ -16,6 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use addr::{ADDR_LEN_MAX, AddrError, ServerAddr};
+pub use addresses::Addresses;
 pub use live::{Avoided, Live, Patience, Recovery, SLOW_CONNECT};
 pub use outage::Outage;
 pub use trouble::Ejection;

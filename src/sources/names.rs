@@ -1,7 +1,7 @@
 //! Keeps the addresses of servers that are known by name, off the data path.
 //!
 //! A name is looked up when it turns up, again every half minute, and sooner while it does not resolve, but less
-//! and less often. Whoever has been due for longest comes first. A lookup that hangs holds up no other (see
+//! and less often. A connect that fails has it looked up at once, because its server may have moved. Whoever has been due for longest comes first. A lookup that hangs holds up no other (see
 //! [`lookup`](super::lookup)), and its answer counts however late it comes. What was known before stays in use until
 //! then.
 
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lookup::{Answer, FRESH, Lane, PLACE_PAUSE};
 use super::{Running, rules};
-use crate::events::{self, ConfigEvent, Event, ServerChange};
+use crate::events::{self, ConfigEvent, Event, Received, ServerChange};
 use crate::group::GroupId;
 use crate::server::{Origin, ServerAddr};
 
@@ -28,6 +28,9 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// The longest time between two lookups of a name that does not resolve.
 const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Between two lookups of a name that are made because connects fail.
+const MOVED_PAUSE: Duration = Duration::from_secs(1);
 
 /// When a lookup has taken so long, its servers are told so.
 const LATE: Duration = Duration::from_secs(10);
@@ -45,6 +48,10 @@ type Done = (String, Duration, Answer);
 #[derive(Debug)]
 struct Schedule {
     due: Instant,
+    /// When the last lookup began.
+    asked: Option<Instant>,
+    /// A connect has failed while a lookup was under way, which may not know of the move yet.
+    is_wanted_again: bool,
     /// Since when a lookup is under way.
     since: Option<Instant>,
     /// Its servers have been told that the lookup is late.
@@ -62,6 +69,8 @@ struct Names {
     servers: BTreeMap<String, Vec<(Key, Origin)>>,
     known: HashSet<Key>,
     schedules: HashMap<String, Schedule>,
+    /// Hosts of servers that do not answer, and the connects that had failed there when they were last looked at.
+    failing: HashMap<String, u64>,
     lookups: JoinSet<Done>,
 }
 
@@ -72,16 +81,24 @@ pub(crate) async fn run(running: Arc<Running>, shutdown: CancellationToken) {
         servers: BTreeMap::new(),
         known: HashSet::new(),
         schedules: HashMap::new(),
+        failing: HashMap::new(),
         lookups: JoinSet::new(),
     };
     let mut changes = events::subscribe();
-    let mut next = Some(Instant::now());
+    names.refresh();
+    let mut next = names.start_due();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            // A server may have a name that nobody has looked up yet.
-            () = changes.wait_for(|event| matches!(event, Event::Config(ConfigEvent::Applied))) => {}
-            () = sleep_until(next) => {}
+            received = changes.next() => {
+                if !names.hear(&received) {
+                    continue;
+                }
+            }
+            () = sleep_until(next) => {
+                names.refresh();
+                names.look_at_failing();
+            }
             Some(done) = names.lookups.join_next() => {
                 // Those tasks only wait; none of them panics. Thousands may be done at once: the list is not looked
                 // through for each of them.
@@ -92,7 +109,6 @@ pub(crate) async fn run(running: Arc<Running>, shutdown: CancellationToken) {
                 continue;
             }
         }
-        names.refresh();
         next = names.start_due();
     }
 }
@@ -126,6 +142,68 @@ impl Names {
         self.schedules.retain(|host, _| self.servers.contains_key(host));
     }
 
+    /// Takes an event. False when it changes nothing here.
+    fn hear(&mut self, received: &Received) -> bool {
+        let event = match received {
+            Received::Event(published) => &published.event,
+            Received::Gap(_) => {
+                self.refresh();
+                self.find_failing();
+                return true;
+            }
+        };
+        match event {
+            // A server may have a name that nobody has looked up yet.
+            Event::Config(ConfigEvent::Applied) => self.refresh(),
+            Event::Server {
+                addr,
+                change:
+                    ServerChange::Suspect { .. }
+                    | ServerChange::AddressFailed { .. }
+                    | ServerChange::CheckFailed { .. }
+                    | ServerChange::CheckFailedAgain { .. },
+                ..
+            } => match addr.parse::<ServerAddr>() {
+                Ok(addr) if addr.literal().is_none() => self.hasten(addr.host()),
+                _ => return false,
+            },
+            _ => return false,
+        }
+        true
+    }
+
+    /// Has a host looked up as soon as may be, because a connect to one of its servers failed.
+    fn hasten(&mut self, host: &str) {
+        let Some(schedule) = self.schedules.get_mut(host) else { return };
+        schedule.hasten(Instant::now());
+        let failures = self.failures(host);
+        self.failing.insert(host.to_owned(), failures);
+    }
+
+    /// Hastens the hosts where more connects have failed since the last look; forgets those whose servers answer.
+    fn look_at_failing(&mut self) {
+        for (host, seen) in self.failing.clone() {
+            match self.failures(&host) {
+                0 => drop(self.failing.remove(&host)),
+                failures if failures != seen => self.hasten(&host),
+                _ => {}
+            }
+        }
+    }
+
+    /// Finds the hosts of servers that do not answer, after a gap in the events.
+    fn find_failing(&mut self) {
+        let hosts: Vec<String> = self.servers.keys().filter(|host| self.failures(host) > 0).cloned().collect();
+        hosts.iter().for_each(|host| self.hasten(host));
+    }
+
+    /// Connects that have failed at the servers of a host since one succeeded.
+    fn failures(&self, host: &str) -> u64 {
+        let groups = self.running.groups.load();
+        let servers = self.servers.get(host).into_iter().flatten();
+        servers.filter_map(|((id, addr), _)| Some(groups.get(id)?.failures(addr))).sum()
+    }
+
     /// Starts the lookups that are due, as far as there are places. Answers when something is to be done again, unless
     /// a lookup ends before.
     fn start_due(&mut self) -> Option<Instant> {
@@ -150,7 +228,7 @@ impl Names {
                 is_waiting = true;
                 continue;
             };
-            (schedule.since, schedule.is_late) = (Some(now), false);
+            (schedule.since, schedule.is_late, schedule.asked) = (Some(now), false, Some(now));
             let host = host.clone();
             self.lookups.spawn(async move {
                 let answer = lookup.answer().await;
@@ -163,7 +241,8 @@ impl Names {
         // A place may become free because time has passed, which nobody tells.
         let place = is_waiting.then_some(now + PLACE_PAUSE);
         let next = self.schedules.values().filter_map(Schedule::next).min().map(|next| next.max(now + GATHER));
-        next.into_iter().chain(place).min()
+        let failing = (!self.failing.is_empty()).then_some(now + MOVED_PAUSE);
+        next.into_iter().chain(place).chain(failing).min()
     }
 
     /// Takes what came of a lookup. Answers when the next one is due; `None` when its last server is gone.
@@ -219,7 +298,23 @@ impl Names {
 
 impl Schedule {
     fn new(now: Instant) -> Self {
-        Self { due: now, since: None, is_late: false, failures_in_a_row: 0, is_slow: false }
+        Self {
+            due: now,
+            asked: None,
+            is_wanted_again: false,
+            since: None,
+            is_late: false,
+            failures_in_a_row: 0,
+            is_slow: false,
+        }
+    }
+
+    /// A connect has failed: what is known may be out of date.
+    fn hasten(&mut self, now: Instant) {
+        match self.since {
+            Some(_) => self.is_wanted_again = true,
+            None => self.due = self.due.min(self.asked.map_or(now, |asked| now.max(asked + MOVED_PAUSE))),
+        }
     }
 
     /// When something is to be done: the lookup, or telling that it is late. `None` while only its end is waited for.
@@ -238,13 +333,20 @@ impl Schedule {
         };
         (self.due, self.since, self.is_late) = (now + pause, None, false);
         self.is_slow = took >= FRESH;
+        if std::mem::take(&mut self.is_wanted_again) {
+            self.hasten(now);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+
+    use super::super::lookup::Lookups;
     use super::super::lookup::testing::Hanging;
     use super::*;
+    use crate::base::clock;
     use crate::group::{Group, GroupSettings, Groups};
     use crate::server::ServerSettings;
 
@@ -318,6 +420,64 @@ mod tests {
         eventually("all are online", || online(&running, 1) + online(&running, 2) == 100).await;
         assert_eq!(hanging.asked(), 1);
         task.abort();
+    }
+
+    /// A resolver that answers with `ip`, and how often it was asked.
+    fn moving(ip: &Arc<AtomicU8>) -> (Lookups, Arc<AtomicUsize>) {
+        let (asked, ip) = (Arc::new(AtomicUsize::new(0)), Arc::clone(ip));
+        let counter = Arc::clone(&asked);
+        let lookups = Lookups::new(move |_| {
+            counter.fetch_add(1, Relaxed);
+            Ok(vec![IpAddr::from([10, 0, 0, ip.load(Relaxed)])])
+        });
+        (lookups, asked)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_has_moved_is_followed_after_the_first_connect_that_fails_and_as_long_as_they_do() {
+        let ip = Arc::new(AtomicU8::new(1));
+        let (lookups, asked) = moving(&ip);
+        let config = crate::config::parse(std::path::Path::new("proxy.json"), "{}").unwrap();
+        let running = Arc::new(Running::with_lookups(config, lookups));
+        publish(&running, &[&["db:1".to_owned(), "db:2".to_owned()]]);
+        let task = tokio::spawn(run(Arc::clone(&running), CancellationToken::new()));
+        eventually("it is resolved", || online(&running, 1) == 2).await;
+        assert_eq!(asked.load(Relaxed), 1);
+        let group = Arc::clone(&running.groups.load()[&1.into()]);
+        let addr = "db:1".parse().unwrap();
+        let leads_to = |last: u8| {
+            let slot = group.pick("10.9.9.9:1".parse().unwrap(), &[], 0).unwrap();
+            slot.server.live.addresses().all()[0].ip() == IpAddr::from([10, 0, 0, last])
+        };
+        // Its name says the same as before, at first.
+        group.tried(&addr, Err("connection refused"), clock::coarse_ms());
+        eventually("it is looked up anew", || asked.load(Relaxed) == 2).await;
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        assert_eq!(asked.load(Relaxed), 2, "no connect has failed since");
+        let start = Instant::now();
+        ip.store(2, Relaxed);
+        for _ in 0..100 {
+            group.tried(&addr, Err("connection refused"), clock::coarse_ms());
+        }
+        eventually("it is followed", || leads_to(2)).await;
+        let lookups = asked.load(Relaxed) - 2;
+        assert!(lookups as u64 <= 2 + start.elapsed().as_secs(), "{lookups} lookups: once a second at most");
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_connect_that_fails_hastens_a_lookup_once_a_second_at_most() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(now + REFRESH);
+        schedule.hasten(now);
+        assert_eq!(schedule.due, now);
+        (schedule.asked, schedule.since) = (Some(now), Some(now));
+        schedule.hasten(now);
+        schedule.done(now, Duration::ZERO, true);
+        assert_eq!(schedule.due, now + MOVED_PAUSE, "what was under way may have come too early");
+        (schedule.asked, schedule.since) = (Some(now + MOVED_PAUSE), Some(now + MOVED_PAUSE));
+        schedule.done(now + MOVED_PAUSE, Duration::ZERO, true);
+        assert_eq!(schedule.due, now + MOVED_PAUSE + REFRESH);
     }
 
     #[tokio::test]

@@ -298,7 +298,7 @@ impl Dialer {
             return Err(NotConnected::out_of_descriptors(error));
         }
         let mut attempt = self.attempt.take().expect("an address fails in the attempt of its server");
-        if attempt.has_another_address() {
+        if attempt.has_another_address(&error, record.group()) {
             self.attempt = Some(attempt);
         } else {
             self.tried.push(attempt.slot.server.id);
@@ -363,11 +363,14 @@ impl Dialer {
         is_any
     }
 
-    /// True when the session leaves the server, whose connect is slow, for another one.
+    /// True when the session leaves the server, whose connect is slow, for another one, or its address for another.
     fn leaves(&mut self, group: &Group, now_ms: u64) -> bool {
         let attempt = self.attempt.as_mut().expect("a connect under way is an attempt");
+        if attempt.leaves_address() {
+            return true;
+        }
         let server = &attempt.slot.server;
-        match group.slow_connect(server, attempt.started_ms(), now_ms) {
+        match group.slow_connect(server, attempt.address_since_ms(), now_ms) {
             Patience::Wait => return false,
             Patience::FindOut { .. } => {
                 attempt.finder = Some(Finder(Arc::clone(server)));
@@ -388,7 +391,7 @@ impl Dialer {
         let attempt = self.attempt.as_ref().expect("a connect under way is an attempt");
         match self.is_patient || attempt.finder.is_some() {
             true => NEVER,
-            false => attempt.started_ms() + attempt.slot.server.live.slow_connect_ms(),
+            false => attempt.address_since_ms() + attempt.slot.server.live.slow_connect_ms(),
         }
     }
 
@@ -408,7 +411,7 @@ impl Dialer {
         let micros = now_us.saturating_sub(attempt.started_us);
         let ServerSlot { server, epoch } = &attempt.slot;
         record.group().report(server, *epoch, Outcome::Connected { micros }, now_us / 1_000);
-        server.live.prefer(attempt.index());
+        attempt.answered(record.group());
         record.set_connected(server, micros, *epoch, context.now_ms);
         (attempt.slot, attempt.word)
     }

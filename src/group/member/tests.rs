@@ -111,3 +111,38 @@ fn what_the_file_says_of_a_server_decides_what_else_counts() {
     member.take_settings(settings(Origin::File), 600, TIMEOUT);
     assert_eq!(member.claims.lease(), None);
 }
+
+#[test]
+fn the_addresses_of_a_name_stay_for_an_hour_of_lookups_that_find_none() {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut claims = Claims::default();
+    claims.set(Claim::File);
+    let mut member = member(claims, State::Ready, [false, true, false]);
+    member.resolved(Ok(vec!["10.0.0.2:1".parse().unwrap()]), 1_000);
+    for outcome in [Ok(Vec::new()), Err("no such host".to_owned())] {
+        member.resolved(outcome, HOUR_MS + 999);
+        assert_eq!((member.offline(), member.server.live.addresses().all().len()), (None, 1));
+    }
+    member.resolved(Err("no such host".to_owned()), HOUR_MS + 1_000);
+    assert_eq!(member.offline().unwrap().to_string(), "its name is not resolved: no such host");
+    assert!(member.server.live.addresses().is_empty());
+    member.resolved(Ok(vec!["10.0.0.3:1".parse().unwrap()]), HOUR_MS + 2_000);
+    assert_eq!(member.offline(), None);
+}
+
+#[test]
+fn an_address_that_failed_is_tried_by_the_proxy_alone() {
+    let mut claims = Claims::default();
+    claims.set(Claim::File);
+    let mut member = member(claims, State::Ready, [false, true, false]);
+    let addresses: Vec<SocketAddr> = ["10.0.0.2:1", "10.0.0.3:1"].map(|addr| addr.parse().unwrap()).to_vec();
+    member.resolved(Ok(addresses.clone()), 0);
+    let settings = GroupSettings::for_tests("ha");
+    assert_eq!(member.target(&settings), None);
+    member.server.live.addresses().fail(0);
+    let target = member.target(&settings).unwrap();
+    assert_eq!((target.addresses, target.is_partial), (addresses[..1].to_vec(), true));
+    member.server.live.connect_failed("connection refused", 0, 0);
+    let target = member.target(&settings).unwrap();
+    assert_eq!((target.addresses.len(), target.is_partial), (2, false), "now it is tried as a whole");
+}
