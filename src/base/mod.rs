@@ -1,6 +1,7 @@
 //! What every other part may use: the clock, random numbers, secrets, texts, terminals, what groups are called, vital threads.
 
 pub mod clock;
+pub(crate) mod failure;
 pub mod label;
 pub mod random;
 pub mod secret;

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Group;
+use crate::base::failure::worded;
 use crate::events::{self, Event, ServerChange};
-use crate::net::failure::worded;
 use crate::policy::{self, Epoch};
 use crate::server::{Addresses, Patience, Recovery, Server};
 

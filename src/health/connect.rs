@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::net::failure::{is_ours, worded};
+use crate::base::failure::{is_ours, worded};
 
 /// How long a server may still send after we have finished, and how much.
 const END_WAIT: Duration = Duration::from_secs(1);

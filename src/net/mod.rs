@@ -1,7 +1,6 @@
 //! Listening sockets, as the data threads and the admin port need them, and what proxies say in front of a connection.
 
 mod descriptors;
-pub(crate) mod failure;
 mod foreign;
 mod listen;
 mod overlap;

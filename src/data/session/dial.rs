@@ -15,11 +15,11 @@ use super::record::{SessionRecord, short_silence_ms};
 use super::relay::Socket;
 use super::stream::Stream;
 use crate::base::clock;
+use crate::base::failure::{is_ours, worded};
 use crate::counters::EndReason;
 use crate::data::deadlines::NEVER;
 use crate::data::poll::{Reactor, Ready, Token};
 use crate::group::{Group, GroupSettings, Outcome, PickError, ServerSlot};
-use crate::net::failure::{is_ours, worded};
 use crate::net::proxy_header::Written;
 use crate::server::{Patience, SendProxy, ServerId};
 

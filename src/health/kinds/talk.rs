@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::base::failure::worded;
 use crate::base::text::shown_bytes;
-use crate::net::failure::worded;
 
 /// How much of an answer is kept, in bytes.
 pub(super) const ANSWER_MAX: usize = 16 << 10;
