@@ -9,6 +9,7 @@
 //! group at once, and the file knows nothing of it.
 
 mod difference;
+mod forget;
 mod group_param;
 mod keepalive;
 mod limits;
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use tokio::sync::{mpsc, oneshot};
 
 pub use difference::Difference;
+pub(crate) use forget::forget_silent;
 pub use group_param::{GroupParam, GroupParamError};
 pub use keepalive::{KeepaliveOutcome, REGISTERED_MAX};
 pub(crate) use limits::look_after_limits;

@@ -163,6 +163,13 @@ kinds! {
         DEBUG "check asked for"
         CheckAsked
 
+        /// It has been silent for so long that it is taken out.
+        INFO "server forgotten"
+        Forgotten {
+            /// For how long.
+            "silent_ms" silent_for: Duration,
+        }
+
         /// Its lease has run out and is kept.
         DEBUG "lease kept"
         LeaseKept

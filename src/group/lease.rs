@@ -105,6 +105,11 @@ impl Lease {
         self.until_ms
     }
 
+    /// When the last heartbeat came; before the first one, when the lease began.
+    pub(super) fn heard_ms(&self) -> u64 {
+        self.heard_ms
+    }
+
     pub(super) fn left_ms(&self, now_ms: u64) -> u64 {
         self.until_ms.saturating_sub(now_ms)
     }

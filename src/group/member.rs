@@ -68,6 +68,8 @@ pub(super) struct Member {
     unresolved: Option<Arc<str>>,
     /// When it was last resolved, on the coarse clock.
     resolved_ms: u64,
+    /// When it came into the group, on the coarse clock.
+    here_since_ms: u64,
     /// What checks have found; `None` for a server that is not to be checked.
     check: Option<Box<CheckState>>,
     /// Policies have been told that they see it.
@@ -84,11 +86,13 @@ impl Member {
         let addresses = settings.addr.literal().map_or(addresses, |addr| vec![addr]);
         let unresolved = addresses.is_empty().then(|| "it is being resolved".into());
         let server = Arc::new(Server { id, settings, live: Arc::new(Live::new(addresses)) });
+        let now_ms = clock::coarse_ms();
         Self {
             server,
             claims: Claims::default(),
             unresolved,
-            resolved_ms: clock::coarse_ms(),
+            resolved_ms: now_ms,
+            here_since_ms: now_ms,
             check: None,
             is_told_shown: false,
             is_told_checked: false,
@@ -297,6 +301,14 @@ impl Member {
             is_suspect,
             is_partial,
         })
+    }
+
+    /// Since when the server has been silent, if it registered itself, nothing but the file keeps its place, and nobody
+    /// works on it.
+    pub(super) fn silent_since_ms(&self) -> Option<u64> {
+        let is_gone = self.claims.is_remembered() && self.claims.standing() == Standing::Place;
+        let heard_ms = self.claims.lease().map_or(0, Lease::heard_ms);
+        (is_gone && self.server.settings.state != State::Maint).then(|| heard_ms.max(self.here_since_ms))
     }
 
     /// True while the server has a lease that has not ended.

@@ -327,6 +327,11 @@ impl Members {
         gone.map(|member| member.server.settings.addr.clone())
     }
 
+    /// The servers that registered themselves and are silent, and since when.
+    pub(super) fn silent(&self) -> impl Iterator<Item = (&ServerAddr, u64)> {
+        self.list.iter().filter_map(|member| Some((&member.server.settings.addr, member.silent_since_ms()?)))
+    }
+
     pub(super) fn views(&self, now_ms: u64) -> Vec<ServerView> {
         self.list.iter().map(|member| member.view(now_ms)).collect()
     }

@@ -31,6 +31,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -307,6 +308,24 @@ impl Group {
     /// The servers whose `silent` in the file is out of date, and its value now.
     pub fn unnoted_silence(&self) -> Vec<(ServerAddr, bool)> {
         self.members().unnoted_silence().map(|(addr, silent)| (addr.clone(), silent)).collect()
+    }
+
+    /// The servers that have been silent for `forget_after`, and for how long, at `now_ms` of the coarse clock; and when the
+    /// next one will have been.
+    pub fn to_be_forgotten(&self, now_ms: u64) -> (Vec<(ServerAddr, Duration)>, Option<u64>) {
+        let forget_after = self.snapshot().settings.forget_after;
+        if forget_after.is_zero() {
+            return (Vec::new(), None);
+        }
+        let (mut due, mut next_ms) = (Vec::new(), None::<u64>);
+        for (addr, since_ms) in self.members().silent() {
+            let due_ms = since_ms.saturating_add(clock::as_ms(forget_after));
+            match due_ms <= now_ms {
+                true => due.push((addr.clone(), Duration::from_millis(now_ms.saturating_sub(since_ms)))),
+                false => next_ms = Some(next_ms.map_or(due_ms, |next| next.min(due_ms))),
+            }
+        }
+        (due, next_ms)
     }
 
     /// The server that registered itself and has been without a lease for longest.

@@ -61,6 +61,8 @@ pub struct GroupSettings {
     pub half_close_timeout: Duration,
     /// The lease of a server that registered itself.
     pub heartbeat_timeout: Duration,
+    /// A server that registered itself is taken out after so long a silence; zero for never.
+    pub forget_after: Duration,
     /// How servers are checked; `None` when they are not.
     pub check: Option<Arc<CheckSettings>>,
     /// Servers that only checks or ejections keep out are tried when nobody else is left.

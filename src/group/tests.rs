@@ -21,6 +21,7 @@ impl GroupSettings {
             idle_timeout: Duration::from_secs(600),
             half_close_timeout: Duration::from_secs(30),
             heartbeat_timeout: Duration::from_secs(600),
+            forget_after: Duration::ZERO,
             max_sessions: 0,
             check: None,
             fail_open: true,

@@ -302,3 +302,51 @@ fn heartbeats_as_fast_as_they_go_disturb_no_traffic() {
     );
     assert_eq!(proxy.online(group), [echo.addr.to_string()]);
 }
+
+#[test]
+fn a_server_that_is_silent_for_forget_after_is_taken_out_of_list_and_file_unless_it_is_in_maintenance() {
+    let [admin, group] = ports();
+    let text = config(admin, group, "500ms");
+    let proxy = TestProxy::with_file(admin, &text);
+    let echoes: Vec<FakeServer> = (0..4).map(|_| named_echo()).collect();
+    let all: Vec<String> = echoes.iter().map(|echo| echo.addr.to_string()).collect();
+    for server in &all {
+        proxy.ok(&beat(group, server));
+    }
+    let _heart = Heart::start(admin, group, vec![all[0].clone()]);
+    proxy.ok(&format!("/worker-state.do?group={group}&server={}&state=maint", all[1]));
+    proxy.ok(&format!("/worker-state.do?group={group}&server={}&state=drain", all[2]));
+    eventually("the lease runs out", || proxy.online(group) == [all[0].clone()]);
+    assert_eq!(proxy.file().matches("\"origin\": \"heartbeat\"").count(), 4, "without the key nobody is forgotten");
+    let addr = |server: &FakeServer| proxy.server_of(group, &server.addr.to_string());
+    // What the file says of the servers stays.
+    let file = proxy.file().replace("\"servers\"", "\"forget_after\": \"1500ms\", \"servers\"");
+    replace(proxy.path(), &file);
+    eventually("two are taken out", || [2, 3].iter().all(|at| addr(&echoes[*at]).is_null()));
+    assert!(!addr(&echoes[0]).is_null() && !addr(&echoes[1]).is_null());
+    for (server, is_there) in all.iter().zip([true, true, false, false]) {
+        assert_eq!(proxy.file().contains(server), is_there, "{server}");
+    }
+    let is_told = |line: &str| line.contains("server forgotten") && line.contains(&all[3]);
+    eventually("it is told", || proxy.log.text().lines().any(is_told));
+    // It may come back.
+    proxy.ok(&beat(group, &all[3]));
+    assert_eq!(proxy.server_of(group, &all[3])["online"], true);
+}
+
+#[test]
+fn a_server_that_had_fallen_silent_before_a_restart_is_forgotten_after_it() {
+    let [admin, group] = ports();
+    let text = config(admin, group, "300ms").replace("\"servers\"", "\"forget_after\": \"6s\", \"servers\"");
+    let mut proxy = TestProxy::with_file(admin, &text);
+    let echo = named_echo();
+    proxy.ok(&beat(group, echo.addr));
+    eventually("it is silent", || proxy.online(group).is_empty());
+    proxy.stop();
+    let again = proxy.again();
+    let started = Instant::now();
+    assert!(again.file().contains("\"silent\": true"), "{}", again.file());
+    eventually("it is forgotten", || again.server_of(group, &echo.addr.to_string()).is_null());
+    assert!(started.elapsed() > Duration::from_secs(4), "the time begins anew");
+    assert!(!again.file().contains(&echo.addr.to_string()));
+}

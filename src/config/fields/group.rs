@@ -68,6 +68,9 @@ settings! {
         half_close_timeout as time_or_zero(1, YEAR_MS) => Duration::from_secs(30), AtOnce;
         /// How long a server that registered itself stays online after its last heartbeat.
         heartbeat_timeout as HEARTBEAT_TIMEOUT => Duration::from_secs(5), AtOnce;
+        /// A server that registered itself and has not been heard of for so long is taken out of the group and of this file,
+        /// unless it is in maintenance; 0s for never. After a start the time begins anew.
+        forget_after as time_or_zero(1, YEAR_MS) => Duration::ZERO, AtOnce;
         /// Sessions of the group at a time; 0 for no limit.
         max_sessions as whole::<u32>(0, u32::MAX as u64) => 0, NewSessions;
         /// New sessions of the group; null for no limit.

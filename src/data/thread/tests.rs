@@ -107,6 +107,40 @@ fn short_time_outs_of_a_few_sessions_cost_nothing_for_those_that_idle() {
 }
 
 #[test]
+fn the_addresses_of_a_name_take_turns_and_one_that_fails_costs_no_client() {
+    let (mut data_thread, _service, _commands) = data_thread();
+    let first = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = first.local_addr().unwrap().port();
+    let second = TcpListener::bind(("127.0.0.2", port)).unwrap();
+    let server = ServerSettings::new(format!("name.invalid:{port}").parse().unwrap(), Origin::File);
+    let addr = server.addr.clone();
+    let group = Arc::new(Group::for_tests(GroupSettings::for_tests("ha"), vec![server]));
+    group.resolved(&addr, Ok([&first, &second].map(|listener| listener.local_addr().unwrap()).to_vec()));
+    let mut events = Events::new();
+    let mut reached = |listeners: &[&TcpListener], clients: usize| {
+        listeners.iter().for_each(|listener| listener.set_nonblocking(true).unwrap());
+        let mut reached = vec![0; listeners.len()];
+        for count in 1..=clients {
+            let (_client, ours, from) = accepted();
+            data_thread.sessions.start(ours, from, &group);
+            while reached.iter().sum::<usize>() < count {
+                for (reached, listener) in reached.iter_mut().zip(listeners) {
+                    *reached += usize::from(listener.accept().is_ok());
+                }
+                assert!(data_thread.run_once(&mut events).unwrap());
+            }
+        }
+        reached
+    };
+    assert_eq!(reached(&[&first, &second], 6), [3, 3]);
+    drop(first);
+    assert_eq!(reached(&[&second], 6), [6]);
+    assert_eq!(group.counters.ended(EndReason::ConnectFailed), 0);
+    assert_eq!(group.failures(&addr), 0, "it answers");
+    assert_eq!(group.targets()[0].1.addresses, [SocketAddr::from(([127, 0, 0, 1], port))], "the proxy tries it");
+}
+
+#[test]
 fn a_listener_that_closes_accepts_whom_the_kernel_has_queued_a_few_at_a_time() {
     const QUEUED: u64 = 3 * ACCEPTS_MAX as u64 + 5;
     let (mut data_thread, _service, commands) = data_thread();
