@@ -13,6 +13,7 @@ mod forget;
 mod group_param;
 mod keepalive;
 mod limits;
+mod listeners;
 mod other_files;
 mod plan;
 mod ready;
@@ -22,7 +23,7 @@ mod silence;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -63,6 +64,8 @@ struct Shared {
     sessions: Arc<ProxySessionService>,
     counters: Arc<ProcessCounters>,
     is_ready: AtomicBool,
+    /// Addresses that groups wait for.
+    waiting: Arc<AtomicUsize>,
     /// No server has to be checked before the process is ready.
     is_checked_once: AtomicBool,
     /// What writes what heartbeats say has been told that there is something, and has not looked yet.

@@ -7,7 +7,7 @@ use super::Control;
 impl Control {
     /// True when every open group listens and the process is not draining: what `/ready` tells.
     pub fn is_ready(&self) -> bool {
-        self.shared.is_ready.load(Relaxed) && self.is_checked_once()
+        self.shared.is_ready.load(Relaxed) && self.shared.waiting.load(Relaxed) == 0 && self.is_checked_once()
     }
 
     /// True when every server has been checked that has to be before the process is ready. Once it is, it stays so.

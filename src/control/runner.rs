@@ -4,9 +4,7 @@
 //! Everything that can fail comes before the save; the commit cannot. Registrations that wait together are
 //! saved together, so that thousands of servers that come at once cost a few writes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -14,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::sync::{mpsc, oneshot};
 
 use super::difference::{Difference, by_id};
+use super::listeners::{Bound, Listeners};
 use super::other_files::tell_stand_ins;
 use super::plan;
 use super::silence::silence_of_gone;
@@ -24,10 +23,9 @@ use crate::config::{self, Config, Edit};
 use crate::counters::ProcessCounters;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::{DataThreads, ListenerId};
-use crate::events::{self, ConfigEvent, Event, GroupChange};
+use crate::events::{self, ConfigEvent, Event};
 use crate::group::{Group, GroupId, GroupSettings, Groups, Registration};
 use crate::log;
-use crate::net;
 use crate::policy::IBalancePolicy;
 use crate::policy::factory::Factory;
 use crate::server::{ServerAddr, ServerSettings};
@@ -44,9 +42,7 @@ const BATCH_MAX: usize = 256;
 pub(crate) struct Runner {
     path: PathBuf,
     shared: Arc<Shared>,
-    threads: Arc<DataThreads>,
-    /// By address: no two groups have the same.
-    listeners: HashMap<SocketAddr, (GroupId, ListenerId)>,
+    listeners: Listeners,
     jobs: mpsc::Receiver<Job>,
     /// Hash of the text that is in force.
     in_force: u64,
@@ -54,9 +50,6 @@ pub(crate) struct Runner {
 }
 
 type Reply = oneshot::Sender<Result<(), ChangeError>>;
-
-/// Sockets of a group that are bound and not yet told to anybody, by address.
-type Bound = HashMap<SocketAddr, Vec<OwnedFd>>;
 
 /// Policies that are made and not yet used, by the group.
 type Policies = BTreeMap<GroupId, Arc<dyn IBalancePolicy>>;
@@ -82,14 +75,15 @@ impl Runner {
             sessions,
             counters: Arc::new(ProcessCounters::default()),
             is_ready: AtomicBool::new(false),
+            waiting: Arc::default(),
             is_checked_once: AtomicBool::new(false),
             has_unwritten: AtomicBool::new(false),
             last_read: Arc::default(),
         });
         let control = Control { shared: Arc::clone(&shared), jobs: sender };
-        let mut runner =
-            Self { path, shared, threads, listeners: HashMap::new(), jobs, in_force: 0, is_draining: false };
-        let bound = runner.bind(&config)?;
+        let listeners = Listeners::new(threads, Arc::clone(&shared.waiting));
+        let mut runner = Self { path, shared, listeners, jobs, in_force: 0, is_draining: false };
+        let bound = runner.listeners.bind(&config)?;
         let mut policies = Policies::new();
         for settings in config.groups.iter().map(|group| &group.settings) {
             let made = runner.shared.policies.make_anyway(&settings.policy, &label(settings)).await;
@@ -103,7 +97,19 @@ impl Runner {
     /// Applies what is asked for until every [`Control`] is gone.
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::new();
-        while self.jobs.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        loop {
+            tokio::select! {
+                count = self.jobs.recv_many(&mut batch, BATCH_MAX) => {
+                    if count == 0 {
+                        return;
+                    }
+                }
+                () = self.listeners.next_try() => {
+                    let groups = self.shared.running.groups.load_full();
+                    self.listeners.try_again(&groups).await;
+                    continue;
+                }
+            }
             vital::panic_at("runner");
             let mut edits: Vec<(Change, Reply)> = Vec::new();
             for job in batch.drain(..) {
@@ -130,9 +136,7 @@ impl Runner {
             }
             Job::Drain(reply) => {
                 self.is_draining = true;
-                for (_, (_, listener)) in self.listeners.drain() {
-                    self.threads.close(listener).await;
-                }
+                self.listeners.close_all().await;
                 let _ = reply.send(());
             }
         }
@@ -173,7 +177,7 @@ impl Runner {
         });
         let Some(plan) = planned.await? else { return Ok((Vec::new(), Difference::default())) };
         let policies = self.make_policies(&plan.config).await?;
-        let bound = self.bind(&plan.config)?;
+        let bound = self.listeners.bind(&plan.config)?;
         let hash = config::file::hash(plan.new_text.as_bytes());
         if plan.new_text != plan.old_text {
             let (path, text) = (self.path.clone(), plan.new_text);
@@ -187,9 +191,7 @@ impl Runner {
             .map(|(change, _)| change)
             .collect();
         let (difference, to_close) = self.commit(plan.config, hash, bound, policies, &done);
-        for listener in to_close {
-            self.threads.close(listener).await;
-        }
+        self.listeners.close(to_close).await;
         Ok((plan.outcomes, difference))
     }
 
@@ -197,23 +199,6 @@ impl Runner {
     fn leased(&self) -> Vec<(GroupId, ServerSettings)> {
         let groups = self.shared.running.groups.load();
         groups.iter().flat_map(|(id, group)| group.leased().into_iter().map(|server| (id.clone(), server))).collect()
-    }
-
-    /// Binds what `config` wants to be open and is not.
-    fn bind(&self, config: &Config) -> Result<Bound, ChangeError> {
-        let mut bound = Bound::new();
-        let ours: Vec<SocketAddr> = self.listeners.keys().copied().collect();
-        for settings in config.groups.iter().map(|group| &group.settings).filter(|settings| settings.open) {
-            let id = settings.id();
-            for listen in settings.listen.iter() {
-                if self.listeners.get(&listen).is_none_or(|(of, _)| *of != id) {
-                    let sockets = net::bind(listen, self.threads.count(), &ours)
-                        .map_err(|source| ChangeError::Listen { listen, source: Arc::new(source) })?;
-                    bound.insert(listen, sockets);
-                }
-            }
-        }
-        Ok(bound)
     }
 
     /// Makes the policies that `config` names and the groups do not have yet.
@@ -265,40 +250,12 @@ impl Runner {
                     Arc::new(Group::after(wanted.settings.clone(), wanted.servers.clone(), policy, &known))
                 }
             };
-            for listen in wanted.settings.listen.iter() {
-                let Some(sockets) = bound.remove(&listen) else { continue };
-                let listener = self.threads.open(sockets, &group);
-                to_close.extend(self.listeners.insert(listen, (id.clone(), listener)).map(|(_, old)| old));
-                let change = GroupChange::Opened { listen, policy: wanted.settings.policy.to_string().into() };
-                events::publish(Event::Group { group: group.label().clone(), change });
-            }
+            to_close.extend(self.listeners.open(&wanted.settings, &group, &mut bound));
             groups.insert(id, group);
         }
-        to_close.extend(self.take_unwanted(&running, &groups));
+        to_close.extend(self.listeners.take_unwanted(&running, &groups));
         self.publish(groups, config, in_force, !difference.is_empty());
         (difference, to_close)
-    }
-
-    /// The listeners that no group wants any more.
-    fn take_unwanted(&mut self, before: &Groups, groups: &Groups) -> Vec<ListenerId> {
-        let is_wanted = |listen: &SocketAddr, id: &GroupId| {
-            groups.get(id).is_some_and(|group| {
-                let settings = &group.snapshot().settings;
-                settings.open && settings.listen.iter().any(|wanted| wanted == *listen)
-            })
-        };
-        let unwanted: Vec<_> = self.listeners.extract_if(|listen, (id, _)| !is_wanted(listen, id)).collect();
-        let mut closed = BTreeSet::new();
-        for (listen, (id, _)) in &unwanted {
-            let Some(group) = groups.get(id).or_else(|| before.get(id)) else { continue };
-            let change = match self.listeners.values().any(|(of, _)| of == id) {
-                true => GroupChange::AddressClosed { listen: *listen },
-                false if closed.insert(id) => GroupChange::Closed,
-                false => continue,
-            };
-            events::publish(Event::Group { group: group.label().clone(), change });
-        }
-        unwanted.into_iter().map(|(_, (_, listener))| listener).collect()
     }
 
     fn publish(&mut self, groups: Groups, config: Config, in_force: u64, is_other: bool) {

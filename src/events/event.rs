@@ -203,6 +203,15 @@ kinds! {
             "policy" policy: Box<str>,
         }
 
+        /// It cannot listen at one of its addresses yet, and goes on trying.
+        WARN "the group waits for its address"
+        Waits {
+            /// Which one.
+            "listen" listen: SocketAddr,
+            /// What the system says.
+            "error" error: Box<str>,
+        }
+
         /// It accepts no more clients.
         INFO "group closed"
         Closed

@@ -77,6 +77,8 @@ pub struct GroupSettings {
     pub allow: AddressList,
     /// Clients of these networks are not.
     pub deny: AddressList,
+    /// The group waits for addresses that it cannot listen on yet.
+    pub bind_retry: bool,
     /// The name; `None` for a group that is known by its port.
     pub name: Option<String>,
 }

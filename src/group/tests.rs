@@ -33,6 +33,7 @@ impl GroupSettings {
             accept_proxy: None,
             send_proxy: SendProxy::None,
             proxy_unique_id: false,
+            bind_retry: false,
             name: None,
         }
     }

@@ -47,6 +47,9 @@ settings! {
         [own Listen::from(NOWHERE)] listen as sockets(), AtOnce;
         /// False: the group is kept but does not listen.
         open as switch() => true, AtOnce;
+        /// True: an address that this machine does not have yet, or a port that is taken, refuses neither the start nor a reload.
+        /// The group waits for it and tries every second; meanwhile /ready says no.
+        bind_retry as switch() => false, AtOnce;
         /// How a server is picked for a new client. wasm:NAME is a module of policies_dir; the object says more about one.
         policy as policy() => PolicySpec::default(), NewSessions;
         /// How long one attempt to connect may take.
