@@ -1,6 +1,5 @@
 //! What became of a session's pick, and who learns of it.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -8,7 +7,7 @@ use super::Group;
 use crate::base::failure::worded;
 use crate::events::{self, Event, ServerChange};
 use crate::policy::{self, Epoch};
-use crate::server::{Addresses, Patience, Recovery, Server};
+use crate::server::{Patience, Recovery, Server};
 
 /// What became of a pick.
 #[derive(Clone, Copy, Debug)]
@@ -102,19 +101,10 @@ impl Group {
         }
     }
 
-    /// A connect to one address of a server's name failed; see [`Addresses::fail`].
+    /// Publishes that an address of a server's name has failed.
     #[cold]
-    pub fn address_failed(
-        &self,
-        server: &Server,
-        addresses: &Addresses,
-        at: usize,
-        address: SocketAddr,
-        error: &io::Error,
-    ) {
-        if addresses.fail(at) {
-            self.tell_soon(server, ServerChange::AddressFailed { address, error: worded(error).into() });
-        }
+    pub fn tell_address_failed(&self, server: &Server, address: SocketAddr, why: &str) {
+        self.tell_soon(server, ServerChange::AddressFailed { address, error: why.into() });
     }
 
     /// Publishes that an address that had failed was reached.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::passage::PassageGuard;
 use crate::base::clock;
 use crate::group::{Group, ServerSlot};
+use crate::net::failure::worded;
 use crate::server::{self, Server};
 
 /// Where to reach a server.
@@ -90,8 +91,10 @@ impl Attempt {
         let Addresses::Resolved(addresses) = &self.addresses else { return false };
         // Those that a session has left for another server may answer yet.
         let is_left = self.tried == u64::MAX;
-        if let (false, Some(addr)) = (is_left, self.address()) {
-            group.address_failed(&self.slot.server, addresses, self.at, addr, error);
+        if let (false, Some(addr)) = (is_left, self.address())
+            && addresses.fail(self.at)
+        {
+            group.tell_address_failed(&self.slot.server, addr, &worded(error));
         }
         self.tried |= 1 << self.at;
         let now_ms = clock::coarse_ms();
