@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Group;
-use crate::base::failure::worded;
 use crate::events::{self, Event, ServerChange};
 use crate::policy::{self, Epoch};
 use crate::server::{Patience, Recovery, Server};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::passage::PassageGuard;
 use crate::base::clock;
+use crate::base::failure::worded;
 use crate::group::{Group, ServerSlot};
-use crate::net::failure::worded;
 use crate::server::{self, Server};
 
 /// Where to reach a server.
