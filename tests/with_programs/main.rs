@@ -9,6 +9,7 @@
 mod support;
 
 mod checks;
+mod migrate;
 mod proxy_protocol;
 mod walkthrough;
 mod workers;

@@ -17,16 +17,16 @@ const SESSIONS: usize = 1_000;
 const HAPROXY_DEFAULTS: &str = "timeout connect 5s\n timeout client 1m\n timeout server 1m\n";
 
 /// nginx with its stream module, where Debian has it.
-const NGINX_HEAD: &str = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\npid nginx.pid;\nerror_log stderr;\n\
+pub(super) const NGINX_HEAD: &str = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\npid nginx.pid;\nerror_log stderr;\n\
                           worker_processes 1;\nevents { worker_connections 1024; }\n";
 
-fn haproxy(home: &Path, text: &str) -> Background {
+pub(super) fn haproxy(home: &Path, text: &str) -> Background {
     let path = home.join("haproxy.cfg");
     fs::write(&path, text).unwrap();
     Background::start(Command::new("haproxy").args(["-db", "-f"]).arg(path).current_dir(home))
 }
 
-fn nginx(home: &Path, text: &str) -> Background {
+pub(super) fn nginx(home: &Path, text: &str) -> Background {
     let path = home.join("nginx.conf");
     fs::write(&path, text).unwrap();
     Background::start(Command::new("nginx").arg("-p").arg(home).arg("-c").arg(path).args(["-g", "daemon off;"]))
