@@ -1,7 +1,7 @@
 //! A client, or a server's end of a connection: blocking, with a deadline on everything.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use rustix::net::sockopt;
@@ -25,7 +25,21 @@ pub(crate) enum Ended {
 impl Client {
     #[track_caller]
     pub(crate) fn connect(addr: SocketAddr) -> Self {
-        Self::try_connect(addr).unwrap_or_else(|error| panic!("cannot connect to {addr}: {error}"))
+        match Self::try_connect(addr) {
+            // Accepted and reset before the connect has returned: as one that is reset a moment later.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Self::that_was_reset(),
+            client => client.unwrap_or_else(|error| panic!("cannot connect to {addr}: {error}")),
+        }
+    }
+
+    /// A client whose connection was accepted and reset.
+    fn that_was_reset() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let addr = listener.local_addr().expect("it is bound");
+        let client = TcpStream::connect(addr).expect("it listens");
+        let (server, _) = listener.accept().expect("one waits");
+        Self::new(server).reset();
+        Self::new(client)
     }
 
     /// A connection may have been accepted and reset before this returns, which is then its error.
