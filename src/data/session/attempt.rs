@@ -50,6 +50,7 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// An attempt that begins now and may take so long.
+    #[inline]
     pub(super) fn new(slot: ServerSlot, started_us: u64, timeout_ms: u64) -> Self {
         let addresses = match slot.server.settings.addr.literal() {
             Some(addr) => Addresses::Literal(addr),
@@ -119,6 +120,7 @@ impl Attempt {
         }
     }
 
+    #[inline]
     pub(super) fn address(&self) -> Option<SocketAddr> {
         self.addresses.all().get(self.at).copied()
     }

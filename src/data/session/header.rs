@@ -60,6 +60,7 @@ pub(super) enum Begun<'a> {
 struct WaitingPlace(Arc<GroupCounters>);
 
 /// How long a client at this address may take for its header; `None` when it has to send none.
+#[inline]
 pub(super) fn expected_of(ip: IpAddr, settings: &GroupSettings) -> Option<Duration> {
     let accept_proxy = settings.accept_proxy.as_ref()?;
     accept_proxy.expects(ip).then_some(accept_proxy.timeout)

@@ -65,6 +65,7 @@ pub(super) struct Opened<'a> {
 /// # Errors
 ///
 /// The group or the process holds as many sessions as it may, or the client has come through this group already.
+#[inline]
 pub(super) fn give_place(
     client: &OwnedFd,
     guard: &SessionGuard,
@@ -89,6 +90,7 @@ pub(super) fn give_place(
 /// # Errors
 ///
 /// It is denied, or over a limit. Its connection is to be reset, so that nothing of it stays in the kernel.
+#[inline]
 pub(super) fn let_in(guard: &SessionGuard, snapshot: &Snapshot) -> Result<(), NotConnected> {
     let record = guard.record();
     guard.admit(record.client().ip(), snapshot).map_err(|refusal| turned_away(guard, refusal))?;

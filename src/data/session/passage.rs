@@ -75,6 +75,7 @@ impl Passages {
     }
 
     /// True when we listen at this port of some address.
+    #[inline]
     pub(super) fn is_listening(&self, port: u16) -> bool {
         self.ports[usize::from(port) / 64].load(Relaxed) & 1 << (port % 64) != 0
     }

@@ -128,6 +128,7 @@ impl SessionRecord {
     }
 
     /// Tells that the client has connected. Its address is known from now on.
+    #[inline]
     pub(super) fn tell_connected(&self) {
         self.is_told.store(true, Relaxed);
         events::session(|| SessionEvent::ClientConnected {
@@ -233,6 +234,7 @@ impl SessionRecord {
     }
 
     /// The client that the session serves: where a PROXY header says that it is, else the other end of the socket.
+    #[inline]
     pub(crate) fn client(&self) -> SocketAddr {
         self.proxied().and_then(|proxied| proxied.source).unwrap_or(self.peer)
     }
@@ -243,6 +245,7 @@ impl SessionRecord {
     }
 
     /// What a PROXY header has said of the client.
+    #[inline]
     pub(super) fn proxied(&self) -> Option<&Proxied> {
         self.proxied.get().map(|proxied| &**proxied)
     }

@@ -256,6 +256,7 @@ impl SessionGuard {
     }
 
     /// The limit of sessions at a time that is exceeded by this one.
+    #[inline]
     pub(crate) fn exceeded(&self, snapshot: &Snapshot) -> Option<Limit> {
         let max = u64::from(snapshot.settings.max_sessions);
         if max > 0 && self.record.group().counters.sessions_active.load(Relaxed) > max {
@@ -274,6 +275,7 @@ impl SessionGuard {
     /// # Errors
     ///
     /// Why it is turned away.
+    #[inline]
     pub(crate) fn admit(&self, client: IpAddr, snapshot: &Snapshot) -> Result<(), Refusal> {
         let (group, process) = (snapshot.limits.as_deref(), &self.service.limits);
         if (group.is_some() || process.has_rate())

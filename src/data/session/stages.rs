@@ -155,6 +155,7 @@ impl Stage {
         })
     }
 
+    #[inline]
     fn relaying(connected: Connected, context: Context<'_>) -> Self {
         let Connected { server, slot, word, unsent, sent, client_has_finished, look_at_ms } = connected;
         if sent > 0 {
@@ -177,6 +178,7 @@ impl Stage {
     }
 }
 
+#[inline]
 fn context<'a>(guard: &'a SessionGuard, client: BorrowedFd<'a>, now_ms: u64, reactor: &'a Reactor) -> Context<'a> {
     let passages = guard.passages();
     Context { record: guard.record(), client, passages, token: Token::server(guard.key()), reactor, now_ms }
