@@ -19,7 +19,9 @@ use crate::admin::AdminServer;
 use crate::base::vital;
 use crate::config::watch::{self, Others};
 use crate::config::{AdminListen, Config};
-use crate::control::{ChangeError, Control, Runner, forget_silent, look_after_limits, note_silence, write_said};
+use crate::control::{
+    ChangeError, Control, Runner, close_sessions_of_lost, forget_silent, look_after_limits, note_silence, write_said,
+};
 use crate::counters::EndReason;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::{DataThreads, sessions_max};
@@ -177,6 +179,7 @@ impl Proxy {
         self.spawn("leases", stop, heartbeat::leases(Arc::clone(control.running()), stop.clone()));
         self.spawn("names", stop, names::run(Arc::clone(control.running()), stop.clone()));
         self.spawn("silence", stop, note_silence(control.clone(), stop.clone()));
+        self.spawn("lost", stop, close_sessions_of_lost(control.clone(), stop.clone()));
         self.spawn("forget", stop, forget_silent(control.clone(), stop.clone()));
         self.spawn("said", stop, write_said(control.clone(), stop.clone()));
         let reloading = control.clone();

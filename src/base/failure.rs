@@ -16,6 +16,8 @@ pub(crate) fn is_ours(error: &io::Error) -> bool {
 pub(crate) fn worded(error: &io::Error) -> String {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
     match error.kind() {
+        // The system's word, in whatever way the error came about.
+        io::ErrorKind::AddrNotAvailable => "cannot assign requested address".to_owned(),
         kind @ (ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable | TimedOut) => {
             kind.to_string()
         }

@@ -5,10 +5,12 @@ use std::net::ToSocketAddrs;
 
 use super::file::{FileArgs, read, refusal};
 use super::output::{print, print_error};
+use crate::base::failure;
 use crate::base::text::count;
 use crate::config::{self, Config, Problem};
 use crate::group::GroupSettings;
 use crate::lab;
+use crate::net;
 use crate::server::ServerAddr;
 
 /// What `check` prints of the configuration.
@@ -64,6 +66,9 @@ pub fn check(file: &FileArgs, dump: Dump, strict: bool) -> anyhow::Result<()> {
     if strict {
         doubts.extend(unresolved(&config, |addr| (addr.host(), addr.port()).to_socket_addrs().map(drop)));
     }
+    if strict {
+        doubts.extend(sources_elsewhere(&config));
+    }
     for doubt in &doubts {
         print_error(format_args!("{}: warning: {doubt}", path.display()));
     }
@@ -100,6 +105,19 @@ fn unresolved(config: &Config, resolve: impl Fn(&ServerAddr) -> io::Result<()>) 
         }
     }
     doubts
+}
+
+/// A warning for each address to connect from that this machine does not have.
+fn sources_elsewhere(config: &Config) -> Vec<String> {
+    let sources = config.groups.iter().filter_map(|group| Some((&group.settings, group.settings.server_tcp.source?)));
+    let elsewhere = sources.filter_map(|(settings, source)| {
+        let error = net::source::is_here(source).err()?;
+        let (group, error) = (settings.id(), failure::worded(&error));
+        Some(format!(
+            "group {group}: server_tcp.source: cannot connect from {source}: {error}; expected an address of this machine"
+        ))
+    });
+    elsewhere.collect()
 }
 
 #[cfg(test)]

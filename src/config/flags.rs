@@ -1,4 +1,4 @@
-//! Values of the file that are given as flags of the command line.
+//! Values of the kinds of the file that are given as flags of the command line, or with a request.
 //!
 //! The declarations of the file read them, with the same bounds, defaults and error texts: what can be tried by hand
 //! can be configured.
@@ -13,12 +13,15 @@ use jsonc_parser::ast::Value;
 use super::declare::Fields;
 use super::fields::{COMPILE_BUDGET, Config, DEADLINE, MEMORY, POLICY_MAX_BYTES};
 use super::key::{Kind, keys};
-use super::kinds::free;
+use super::kinds::{Time, free, time_or_zero};
 use super::problem::{Place, Problem};
 use super::reader::Reader;
 use super::syntax::syntax;
 use super::units::quoted;
 use crate::policy::spec::ModuleSpec;
+
+/// What `wait` of a request may be.
+const WAIT: Time = time_or_zero(1, 10 * 60_000);
 
 /// The default of every key that a flag has, as the flag writes it.
 static DEFAULTS: LazyLock<HashMap<&'static str, String>> = LazyLock::new(|| {
@@ -82,6 +85,15 @@ pub fn module_compile_budget(text: &str) -> Result<Duration, String> {
 /// It is no size, or out of bounds.
 pub fn policy_max_bytes(text: &str) -> Result<u64, String> {
     flag(text, |value| POLICY_MAX_BYTES.parse(value))
+}
+
+/// How long a request may wait for sessions: `30s`.
+///
+/// # Errors
+///
+/// It is no time, or out of bounds.
+pub fn wait(text: &str) -> Result<Duration, String> {
+    flag(text, |value| WAIT.parse(value))
 }
 
 fn flag<T>(text: &str, read: impl Fn(&Value) -> Result<T, String>) -> Result<T, String> {

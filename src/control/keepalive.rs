@@ -81,7 +81,7 @@ impl Control {
             // Servers with passing addresses would fill the group for ever: the one that is gone longest makes room.
             let gone = group.longest_gone();
             let gone = gone.ok_or(ChangeError::TooManyServers { group: id.clone(), max: REGISTERED_MAX })?;
-            self.remove_server(id, &gone).await?;
+            self.remove_server(id, &gone, None).await?;
         }
         let edit = Edit::AddServer { group: id.clone(), server: registration.server };
         Ok(Change { edit, addresses: registration.addresses })

@@ -99,10 +99,21 @@ impl Listeners {
         settings: &GroupSettings,
         group: &Arc<Group>,
     ) -> Option<ListenerId> {
+        let liveness = settings.client_tcp.liveness();
+        sockets.iter().for_each(|socket| net::set_liveness(socket, &liveness));
         let listener = self.threads.open(sockets, group);
         self.waiting.remove(&listen);
         tell(group, GroupChange::Opened { listen, policy: settings.policy.to_string().into() });
         self.open.insert(listen, (group.id().clone(), listener)).map(|(_, old)| old)
+    }
+
+    /// Has the listeners of a group follow its settings: sets, for those whom they accept from now on, when a client is gone.
+    pub(super) fn follow(&self, group: &Group, wanted: &GroupSettings) {
+        let liveness = wanted.client_tcp.liveness();
+        if group.snapshot().settings.client_tcp.liveness() != liveness {
+            let own = self.open.values().filter(|(of, _)| of == group.id());
+            own.for_each(|(_, listener)| self.threads.set_liveness(listener, liveness));
+        }
     }
 
     /// The listeners that no group wants any more; nor does any wait for an address that it does not want.

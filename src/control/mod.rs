@@ -16,10 +16,12 @@ mod limits;
 mod listeners;
 mod other_files;
 mod plan;
+mod lost;
 mod ready;
 mod runner;
 mod said;
 mod silence;
+mod source;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,6 +34,7 @@ pub(crate) use forget::forget_silent;
 pub use group_param::{GroupParam, GroupParamError};
 pub use keepalive::{KeepaliveOutcome, REGISTERED_MAX};
 pub(crate) use limits::look_after_limits;
+pub(crate) use lost::close_sessions_of_lost;
 pub(crate) use runner::Runner;
 pub(crate) use said::write_said;
 pub(crate) use silence::note_silence;
@@ -269,15 +272,6 @@ impl Control {
     /// What runs, as those see it who observe servers.
     pub(crate) fn running(&self) -> &Arc<Running> {
         &self.shared.running
-    }
-
-    /// Takes a server out of its group; its sessions go on.
-    ///
-    /// # Errors
-    ///
-    /// Group or server unknown, or the file cannot be written.
-    pub async fn remove_server(&self, group: &GroupId, server: &ServerAddr) -> Result<(), ChangeError> {
-        self.edit(Edit::RemoveServer { group: group.clone(), addr: server.clone() }).await
     }
 
     /// Sets what an operator wants of a server.

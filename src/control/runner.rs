@@ -16,6 +16,7 @@ use super::listeners::{Bound, Listeners};
 use super::other_files::tell_stand_ins;
 use super::plan;
 use super::silence::silence_of_gone;
+use super::source::check_sources;
 use super::{Change, ChangeError, Control, JOBS_MAX, Job, Shared};
 use crate::base::label::GroupLabel;
 use crate::base::vital;
@@ -176,6 +177,7 @@ impl Runner {
             false => plan::plan(&path, edits, leased, &running).map(Some),
         });
         let Some(plan) = planned.await? else { return Ok((Vec::new(), Difference::default())) };
+        check_sources(&plan.config, &self.shared.running)?;
         let policies = self.make_policies(&plan.config).await?;
         let bound = self.listeners.bind(&plan.config)?;
         let hash = config::file::hash(plan.new_text.as_bytes());
@@ -240,6 +242,7 @@ impl Runner {
             let policy = policies.remove(&id);
             let group = match (running.get(&id), policy) {
                 (Some(group), policy) => {
+                    self.listeners.follow(group, &wanted.settings);
                     if before.get(&id) != Some(&wanted) || is_new_here {
                         group.apply(wanted.settings.clone(), wanted.servers.clone(), policy, &registered, &removed);
                     }

@@ -34,6 +34,8 @@ pub enum EndReason {
     IdleTimeout,
     /// One side had finished and the other was silent for `half_close_timeout`.
     HalfCloseTimeout,
+    /// It had reached its part of `max_session_age`.
+    MaxAge,
     /// No server was open to this client: none is online, or all that are were full.
     NoServer,
     /// Every server that was tried refused or did not answer.
@@ -52,6 +54,8 @@ pub enum EndReason {
     HeaderTimeout,
     /// An operator ended it, by itself or with its group. or closed its group with its sessions.
     Killed,
+    /// Its server has gone, and the group or an operator wants the sessions of such a server ended.
+    ServerDown,
     /// The drain lasted longer than `drain_timeout`.
     Drained,
     /// The process stopped without waiting for it.
@@ -60,13 +64,14 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, in the order in which they count.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::ClientClosed,
         Self::ServerClosed,
         Self::ClientReset,
         Self::ServerReset,
         Self::IdleTimeout,
         Self::HalfCloseTimeout,
+        Self::MaxAge,
         Self::NoServer,
         Self::ConnectFailed,
         Self::PolicyFailed,
@@ -76,6 +81,7 @@ impl EndReason {
         Self::BadHeader,
         Self::HeaderTimeout,
         Self::Killed,
+        Self::ServerDown,
         Self::Drained,
         Self::Shutdown,
     ];
@@ -89,6 +95,7 @@ impl EndReason {
             Self::ServerReset => "server_reset",
             Self::IdleTimeout => "idle_timeout",
             Self::HalfCloseTimeout => "half_close_timeout",
+            Self::MaxAge => "max_age",
             Self::NoServer => "no_server",
             Self::ConnectFailed => "connect_failed",
             Self::PolicyFailed => "policy_failed",
@@ -98,9 +105,15 @@ impl EndReason {
             Self::BadHeader => "bad_header",
             Self::HeaderTimeout => "header_timeout",
             Self::Killed => "killed",
+            Self::ServerDown => "server_down",
             Self::Drained => "drained",
             Self::Shutdown => "shutdown",
         }
+    }
+
+    /// True when what is on its way to the client goes out before the session ends.
+    pub fn delivers_first(self) -> bool {
+        matches!(self, Self::ServerDown | Self::MaxAge)
     }
 
     /// True when the client was turned away: it never had a server.
@@ -147,6 +160,8 @@ pub struct GroupCounters {
     pub bytes_down: AtomicU64,
     /// Attempts to connect to a server that failed.
     pub connect_errors: AtomicU64,
+    /// Those of them for which this machine had no free port, or not the address to connect from.
+    pub connects_without_port: AtomicU64,
     /// Attempts that followed a failed one.
     pub connect_retries: AtomicU64,
     /// How long the attempts took that succeeded, in microseconds.
@@ -209,6 +224,7 @@ impl Default for GroupCounters {
             bytes_up: AtomicU64::default(),
             bytes_down: AtomicU64::default(),
             connect_errors: AtomicU64::default(),
+            connects_without_port: AtomicU64::default(),
             connect_retries: AtomicU64::default(),
             connect_time: Histogram::new(&CONNECT_BOUNDS),
             session_time: Histogram::new(&SESSION_BOUNDS),

@@ -11,8 +11,8 @@ use crate::data::listener::{Accepted, Listener};
 use crate::data::poll::{Reactor, Token};
 use crate::data::sessions::Sessions;
 use crate::events::{self, Event, GroupChange};
-use crate::group::Group;
-use crate::net::BACKLOG;
+use crate::group::{Group, Liveness};
+use crate::net::{BACKLOG, set_liveness};
 
 /// The most clients of a listener that are accepted before the sessions of this thread are served.
 pub(super) const ACCEPTS_MAX: usize = 64;
@@ -67,6 +67,12 @@ impl Listeners {
         let listener = Listener { socket, group };
         let key = self.all.insert(Accepting { number, listener, at_once: 1, full_times: 0 });
         self.watch(key, sessions);
+    }
+
+    /// Those who are accepted from now on are gone when `liveness` says so.
+    pub(super) fn set_liveness(&self, number: u64, liveness: &Liveness) {
+        let own = self.all.iter().filter(|(_, accepting)| accepting.number == number);
+        own.for_each(|(_, accepting)| set_liveness(&accepting.listener.socket, liveness));
     }
 
     /// Accepts some of those who wait; those who are left come with the next event.

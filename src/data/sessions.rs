@@ -118,10 +118,7 @@ impl Sessions {
     }
 
     fn end(&mut self, key: SessionKey, reason: EndReason) {
-        self.with_session(key, |session, workspace| {
-            session.end(reason, workspace);
-            None
-        });
+        self.with_session(key, |session, workspace| session.end(reason, workspace));
     }
 
     /// Lets a session do something, if it is still there, and keeps it if it goes on.
@@ -191,6 +188,7 @@ impl Sessions {
                 self.look_at(session.key());
             }
         }
+        self.workspace.forget_windows();
         if self.held > 0 {
             self.scan_at_ms = self.workspace.now_ms + SCAN_INTERVAL_MS;
         } else {

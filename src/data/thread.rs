@@ -18,7 +18,7 @@ use crate::data::listeners::Listeners;
 use crate::data::poll::{Events, Source, Waker};
 use crate::data::session::{ProxySessionService, Side};
 use crate::data::sessions::Sessions;
-use crate::group::Group;
+use crate::group::{Group, Liveness};
 
 /// The coarse clock is behind by so much at most: a wait that is longer by this never ends before its deadline.
 const CLOCK_LAG_MS: u64 = 4;
@@ -28,6 +28,8 @@ const CLOCK_LAG_MS: u64 = 4;
 pub(crate) enum Command {
     /// Accept clients.
     Open { number: u64, socket: OwnedFd, group: Arc<Group> },
+    /// Those who are accepted from now on are gone when this says so.
+    SetLiveness { number: u64, liveness: Liveness },
     /// Accept those whom the kernel has queued, then close the socket and say so.
     Close { number: u64, done: oneshot::Sender<()> },
 }
@@ -132,6 +134,7 @@ impl DataThread {
                 Ok(Command::Open { number, socket, group }) => {
                     self.listeners.open(number, socket, group, &self.sessions);
                 }
+                Ok(Command::SetLiveness { number, liveness }) => self.listeners.set_liveness(number, &liveness),
                 Ok(Command::Close { number, done }) => {
                     self.listeners.begin_to_close(number, done, &self.sessions.workspace.reactor);
                 }

@@ -22,7 +22,7 @@ use crate::data::poll::Waker;
 use crate::data::session::ProxySessionService;
 use crate::data::thread::{Command, DataThread};
 use crate::events::{self, Event, ProcessEvent};
-use crate::group::Group;
+use crate::group::{Group, Liveness};
 use crate::net::admin_connections_max;
 
 /// Commands that may wait for one thread; who has more waits until there is room.
@@ -131,6 +131,13 @@ impl DataThreads {
             thread.send(Command::Open { number: id, socket, group: Arc::clone(group) });
         }
         ListenerId(id)
+    }
+
+    /// Sets when those clients are gone whom a listener accepts from now on.
+    pub(crate) fn set_liveness(&self, listener: &ListenerId, liveness: Liveness) {
+        for thread in &self.threads {
+            thread.send(Command::SetLiveness { number: listener.0, liveness });
+        }
     }
 
     /// Stops accepting; done when every socket is closed, so that the port may be opened again.

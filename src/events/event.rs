@@ -64,6 +64,13 @@ kinds! {
             "cause" cause: Box<str>,
         }
 
+        /// Its sessions are to end.
+        DEBUG "sessions of the server are closed"
+        Lost {
+            /// The word of the cause in `on_down`, or `removed` when an operator said so.
+            "cause" cause: &'static str,
+        }
+
         /// Its name has no address.
         WARN "name not resolved"
         NotResolved {

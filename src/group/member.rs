@@ -6,7 +6,7 @@
 
 mod checking;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::claim::{Claim, Claims, Standing};
 use super::ejection::faults_text;
 use super::lease::Lease;
 use super::offline::Offline;
+use super::on_down::{Loss, OnDown};
 use super::said::{Caller, Said, SaidKeeper, Verdict};
 use super::settings::GroupSettings;
 use super::view::ServerView;
@@ -40,6 +41,9 @@ pub(super) struct Common {
     pub(super) check: Option<GroupCheck>,
     /// The group accepts clients.
     pub(super) is_open: bool,
+    pub(super) on_down: OnDown,
+    /// From which address servers are reached.
+    pub(super) source: Option<IpAddr>,
 }
 
 /// The shortest pause between two tries of a server whose lease is kept.
@@ -50,6 +54,8 @@ const TRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 pub struct Target {
     /// Its addresses, those last that have failed; or those alone, see `is_partial`.
     pub addresses: Vec<SocketAddr>,
+    /// From where to connect; `None` for the address that the system picks.
+    pub source: Option<IpAddr>,
     /// How long all of them together may take.
     pub timeout: Duration,
     /// The longest pause until it is to be tried again.
@@ -76,6 +82,10 @@ pub(super) struct Member {
     is_told_shown: bool,
     /// Whoever checks has been told to.
     is_told_checked: bool,
+    /// Why it has gone as far as its sessions are concerned, as of the last change.
+    loss: Option<Loss>,
+    /// Its sessions go on when it is taken out of the group, whatever `on_down` says.
+    keeps_sessions: bool,
     /// Made when a heartbeat first says more than that the server is there.
     said: Option<Box<SaidKeeper>>,
 }
@@ -96,6 +106,8 @@ impl Member {
             check: None,
             is_told_shown: false,
             is_told_checked: false,
+            loss: None,
+            keeps_sessions: false,
             said: None,
         }
     }
@@ -147,19 +159,46 @@ impl Member {
     /// have. All such events are published here.
     pub(super) fn tell_change(&mut self, common: &Common) -> bool {
         self.follow_check(common);
+        self.server.live.set_source(common.source);
         let hidden = self.hidden();
         let changed = hidden.is_none() != self.is_told_shown;
         if changed {
             self.is_told_shown = hidden.is_none();
             self.tell(common, self.change_to(hidden.as_ref()));
         }
+        self.follow_loss(common, hidden.as_ref());
         changed
+    }
+
+    /// Has its sessions end when it has gone for another cause than before, if such a cause ends them.
+    fn follow_loss(&mut self, common: &Common, hidden: Option<&Offline>) {
+        let loss = hidden.and_then(Offline::loss);
+        if let Some(loss) = loss
+            && self.loss != Some(loss)
+            && common.on_down.closes(loss)
+        {
+            self.tell(common, ServerChange::Lost { cause: loss.as_str() });
+        }
+        self.loss = loss;
+    }
+
+    /// True while its sessions are to end.
+    pub(super) fn is_lost(&self, common: &Common) -> bool {
+        self.hidden().and_then(|hidden| hidden.loss()).is_some_and(|loss| common.on_down.closes(loss))
+    }
+
+    /// Its sessions go on when it is taken out of the group.
+    pub(super) fn set_keeps_sessions(&mut self, keeps_sessions: bool) {
+        self.keeps_sessions = keeps_sessions;
     }
 
     /// Publishes that the server has left the group, if policies saw it; true when they did.
     pub(super) fn tell_removed(&self, common: &Common) -> bool {
         if self.is_told_shown {
             self.tell(common, self.change_to(Some(&Offline::Removed)));
+        }
+        if common.on_down.closes(Loss::Removed) && !self.keeps_sessions {
+            self.tell(common, ServerChange::Lost { cause: Loss::Removed.as_str() });
         }
         self.is_told_shown
     }
@@ -296,6 +335,7 @@ impl Member {
         let timeout = settings.connect_timeout;
         (!is_partial || !addresses.is_empty()).then_some(Target {
             addresses,
+            source: settings.server_tcp.source,
             timeout,
             pause_max,
             is_suspect,

@@ -15,6 +15,7 @@ use super::claim::{Claim, Standing};
 use super::lease::{Keeper, Lease, LeaseCheck};
 use super::member::{Checked, Common, Member, Target};
 use super::offline::Offline;
+use super::on_down::OnDown;
 use super::said::{Caller, Said, SaidKeeper, Verdict};
 use super::settings::GroupSettings;
 use super::snapshot::{Snapshot, Tier};
@@ -43,7 +44,7 @@ impl std::fmt::Debug for Members {
 impl Members {
     pub(super) fn new(label: GroupLabel, policy: Arc<dyn IBalancePolicy>) -> Self {
         Self {
-            common: Common { label, check: None, is_open: false },
+            common: Common { label, check: None, is_open: false, on_down: OnDown::default(), source: None },
             list: Vec::new(),
             by_addr: HashMap::new(),
             policy,
@@ -57,6 +58,8 @@ impl Members {
     pub(super) fn set_common(&mut self, settings: &GroupSettings) {
         self.common.check = settings.check.as_ref().map(GroupCheck::new);
         self.common.is_open = settings.open;
+        self.common.on_down = settings.on_down;
+        self.common.source = settings.server_tcp.source;
     }
 
     /// Takes another policy.

@@ -15,13 +15,16 @@ pub mod ejection;
 mod explain;
 mod id;
 mod lease;
+mod lost;
 mod member;
 mod members;
 mod offline;
+mod on_down;
 mod outcome;
 mod said;
 mod settings;
 mod snapshot;
+mod tcp;
 mod trying;
 #[cfg(test)]
 mod tests;
@@ -51,11 +54,13 @@ pub use id::{GroupId, Listen, NAME_LEN_MAX, is_name};
 pub use lease::{Lease, LeaseCheck};
 pub(crate) use member::CHECK_LINES;
 pub use member::Target;
+pub use on_down::{Fate, Loss, OnDown};
 pub use outcome::Outcome;
 pub use said::{Caller, Said};
 pub use settings::{AcceptProxy, GroupSettings};
 use snapshot::Question;
 pub use snapshot::{PickError, ServerSlot, Snapshot};
+pub use tcp::{ClientTcp, KEEPALIVE_PROBES, Liveness, ServerTcp, probe_interval};
 
 /// The groups by id.
 pub type Groups = BTreeMap<GroupId, Arc<Group>>;

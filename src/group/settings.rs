@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use super::check::CheckSettings;
 use super::ejection::EjectSettings;
 use super::id::{GroupId, Listen};
+use super::on_down::OnDown;
+use super::tcp::{ClientTcp, ServerTcp};
 use crate::base::label::GroupLabel;
 use crate::limits::{AddressList, ClientLimits, Rate};
 use crate::policy::spec::PolicySpec;
@@ -41,6 +43,8 @@ pub struct GroupSettings {
     pub connect_attempts: u32,
     /// How long one attempt to connect may take.
     pub connect_timeout: Duration,
+    /// How long a client is held while every server refuses; zero for not at all.
+    pub connect_wait: Duration,
     /// Who sends PROXY headers; `None` when nobody does.
     pub accept_proxy: Option<Arc<AcceptProxy>>,
     /// Where it listens.
@@ -57,10 +61,21 @@ pub struct GroupSettings {
     pub recheck_max: Duration,
     /// A session ends when neither side has sent anything for so long; zero for never.
     pub idle_timeout: Duration,
-    /// A session ends when one side has finished and the other has been silent for so long; zero for never.
-    pub half_close_timeout: Duration,
+    /// A session ends when one side has finished and the other has been silent for so long; zero for never, `None` for as
+    /// long as `idle_timeout`.
+    pub half_close_timeout: Option<Duration>,
+    /// A session ends at this age, or up to a tenth before; zero for never.
+    pub max_session_age: Duration,
+    /// What is set on the clients' connections.
+    pub client_tcp: ClientTcp,
+    /// What is set on the connections to servers.
+    pub server_tcp: ServerTcp,
     /// The lease of a server that registered itself.
     pub heartbeat_timeout: Duration,
+    /// What becomes of the sessions of a server that goes.
+    pub on_down: OnDown,
+    /// The time over which many sessions are closed that end together.
+    pub close_spread: Duration,
     /// A server that registered itself is taken out after so long a silence; zero for never.
     pub forget_after: Duration,
     /// How servers are checked; `None` when they are not.
@@ -87,6 +102,11 @@ impl GroupSettings {
     /// The group's id.
     pub fn id(&self) -> GroupId {
         self.name.as_deref().map_or_else(|| GroupId::from(self.listen.port()), GroupId::named)
+    }
+
+    /// How long one side may be silent when the other has finished; zero for as long as it likes.
+    pub fn half_close_timeout(&self) -> Duration {
+        self.half_close_timeout.unwrap_or(self.idle_timeout)
     }
 
     /// The label under which the group is shown.

@@ -50,7 +50,7 @@ pub(super) async fn check(server: Arc<Server>, settings: Arc<CheckSettings>, hea
         let says_nothing = Result::is_err(&outcome) && is_void(started.elapsed(), timeout);
         (!says_nothing).then(|| CheckResult { outcome, micros: elapsed_us(), connect_us: None })
     };
-    let mut stream = match connect(&addresses(&server, settings.port), timeout).await {
+    let mut stream = match connect(&addresses(&server, settings.port), server.live.source(), timeout).await {
         None => return Attempt { result: None, end: None },
         Some(Err(why)) => return Attempt { result: result(Err(why)), end: None },
         Some(Ok(stream)) => stream,

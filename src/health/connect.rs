@@ -1,27 +1,32 @@
 //! One connect of the proxy's own to a server.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::base::failure::{is_ours, worded};
+use crate::net::source;
 
 /// How long a server may still send after we have finished, and how much.
 const END_WAIT: Duration = Duration::from_secs(1);
 const END_BYTES_MAX: u64 = 16 * 1_024;
 
-/// Connects to the first of `addresses` that answers; each has an equal part of `timeout`.
+/// Connects to the first of `addresses` that answers, from `source` if it is given; each has an equal part of `timeout`.
 ///
 /// `None` when the attempt told nothing of the server: there is no address, or this machine has no free port or
 /// descriptor. Otherwise the connection, or why there is none, for people.
-pub(crate) async fn connect(addresses: &[SocketAddr], timeout: Duration) -> Option<Result<TcpStream, String>> {
+pub(crate) async fn connect(
+    addresses: &[SocketAddr],
+    source: Option<IpAddr>,
+    timeout: Duration,
+) -> Option<Result<TcpStream, String>> {
     let part = timeout / u32::try_from(addresses.len()).ok().filter(|count| *count > 0)?;
     let mut last = None;
     for addr in addresses {
-        let error = match tokio::time::timeout(part, TcpStream::connect(addr)).await {
+        let error = match tokio::time::timeout(part, connect_from(source, *addr)).await {
             Ok(Ok(stream)) if !reached_itself(&stream) => return Some(Ok(stream)),
             Ok(Ok(_)) => io::ErrorKind::ConnectionRefused.to_string(),
             Ok(Err(error)) if is_ours(&error) => return None,
@@ -31,6 +36,21 @@ pub(crate) async fn connect(addresses: &[SocketAddr], timeout: Duration) -> Opti
         last = Some(error);
     }
     last.map(Err)
+}
+
+/// Connects from `source`, or from where the system likes.
+async fn connect_from(source: Option<IpAddr>, addr: SocketAddr) -> io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect(addr).await };
+    for _ in 0..source::TRIES_MAX {
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        source::bind(&socket, source, addr)?;
+        match socket.connect(addr).await {
+            // The port has a connection to this address already.
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
+            connected => return connected,
+        }
+    }
+    Err(io::ErrorKind::AddrNotAvailable.into())
 }
 
 /// Ends a connection so that the server sees no reset, whatever it was about to send. Answers what that was.
@@ -72,14 +92,18 @@ mod tests {
     async fn a_server_answers_when_one_of_its_addresses_does() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let open = listener.local_addr().unwrap();
-        let stream = connect(&[closed_port(), open], TIMEOUT).await.unwrap().unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), open);
+        let stream = connect(&[closed_port(), open], Some([127, 9, 8, 6].into()), TIMEOUT).await.unwrap().unwrap();
+        assert_eq!((stream.peer_addr().unwrap(), stream.local_addr().unwrap().ip()), (open, [127, 9, 8, 6].into()));
+        assert!(
+            connect(&[open], Some([192, 0, 2, 1].into()), TIMEOUT).await.is_none(),
+            "it says nothing of the server"
+        );
     }
 
     #[tokio::test]
     async fn a_refusal_is_told_in_plain_words_and_no_address_tells_nothing() {
-        assert_eq!(connect(&[closed_port()], TIMEOUT).await.unwrap().unwrap_err(), "connection refused");
-        assert!(connect(&[], TIMEOUT).await.is_none());
+        assert_eq!(connect(&[closed_port()], None, TIMEOUT).await.unwrap().unwrap_err(), "connection refused");
+        assert!(connect(&[], None, TIMEOUT).await.is_none());
     }
 
     #[tokio::test]
@@ -91,7 +115,7 @@ mod tests {
             server.write_all(b"220 ready\r\n").await.unwrap();
             server.read(&mut [0; 16]).await
         });
-        let stream = connect(&[addr], TIMEOUT).await.unwrap().unwrap();
+        let stream = connect(&[addr], None, TIMEOUT).await.unwrap().unwrap();
         stream.readable().await.unwrap();
         end_in_order(stream).await;
         assert_eq!(served.await.unwrap().unwrap(), 0);

@@ -6,7 +6,7 @@
 //! them, every group is asked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,11 +164,11 @@ impl Prober {
         };
         let timeout = targets.iter().map(|target| target.timeout).min().unwrap_or_default();
         probe.due = None;
-        let (addresses, is_partial) = (first.addresses.clone(), first.is_partial);
+        let (addresses, source, is_partial) = (first.addresses.clone(), first.source, first.is_partial);
         let groups_addresses = targets.iter().flat_map(|target| target.addresses.iter().copied());
         match is_partial {
-            true => drop(self.connects.spawn(try_each(addr, groups_addresses.collect(), timeout))),
-            false => drop(self.connects.spawn(try_whole(addr, addresses, timeout))),
+            true => drop(self.connects.spawn(try_each(addr, groups_addresses.collect(), source, timeout))),
+            false => drop(self.connects.spawn(try_whole(addr, addresses, source, timeout))),
         }
     }
 
@@ -212,9 +212,9 @@ impl Prober {
 }
 
 /// Tries whether a server answers at one of these addresses.
-async fn try_whole(addr: ServerAddr, addresses: Vec<SocketAddr>, timeout: Duration) -> Tried {
+async fn try_whole(addr: ServerAddr, addresses: Vec<SocketAddr>, source: Option<IpAddr>, timeout: Duration) -> Tried {
     let since_us = clock::precise_us();
-    let outcome = connect(&addresses, timeout).await;
+    let outcome = connect(&addresses, source, timeout).await;
     let micros = clock::precise_us().saturating_sub(since_us);
     let (told, streams) = match outcome {
         Some(Ok(stream)) => (Some(Ok(micros)), vec![stream]),
@@ -225,11 +225,16 @@ async fn try_whole(addr: ServerAddr, addresses: Vec<SocketAddr>, timeout: Durati
 }
 
 /// Tries at which of these addresses a server answers that does so at others.
-async fn try_each(addr: ServerAddr, addresses: BTreeSet<SocketAddr>, timeout: Duration) -> Tried {
+async fn try_each(
+    addr: ServerAddr,
+    addresses: BTreeSet<SocketAddr>,
+    source: Option<IpAddr>,
+    timeout: Duration,
+) -> Tried {
     let since_ms = clock::coarse_ms();
     let mut streams = Vec::new();
     for address in addresses {
-        streams.extend(connect(&[address], timeout).await.and_then(Result::ok));
+        streams.extend(connect(&[address], source, timeout).await.and_then(Result::ok));
     }
     Tried { addr, since_ms, outcome: None, streams }
 }

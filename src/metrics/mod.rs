@@ -201,6 +201,9 @@ impl Scrape {
     fn connects(&self, families: &mut Families<'_>) -> fmt::Result {
         let errors = self.loaded(|group| &group.connect_errors);
         families.counter("connect_errors", "Attempts to connect to a server that failed", errors)?;
+        let without_port = self.loaded(|group| &group.connects_without_port);
+        let help = "Attempts to connect for which this machine had no free port, or not the source address";
+        families.counter("connects_without_port", help, without_port)?;
         let retries = self.loaded(|group| &group.connect_retries);
         families.counter("connect_retries", "Attempts to connect that followed a failed one", retries)?;
         let time = self.groups().map(|(id, group)| (vec![("group", id)], &group.counters.connect_time));

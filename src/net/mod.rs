@@ -1,10 +1,15 @@
-//! Listening sockets, as the data threads and the admin port need them, and what proxies say in front of a connection.
+//! Sockets, as the data threads, the checks and the admin port need them, and what proxies say in front of a connection.
 
 mod descriptors;
 mod foreign;
 mod listen;
+mod liveness;
 mod overlap;
 pub(crate) mod proxy_header;
+pub(crate) mod source;
+mod window;
 
 pub(crate) use descriptors::admin_connections_max;
 pub(crate) use listen::{BACKLOG, bind};
+pub(crate) use liveness::{set_liveness, set_user_timeout};
+pub(crate) use window::Windows;

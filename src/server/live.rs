@@ -1,14 +1,16 @@
 //! The live figures of a server, in atomics that all threads share.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::addresses::Addresses;
 use super::itself;
+use super::last_session::LastSession;
 use super::outage::Outage;
 use super::trouble::{Ejection, Trouble};
 use crate::base::clock;
@@ -38,6 +40,8 @@ mod flag {
     pub(super) const IS_JUDGED: u8 = 32;
     /// It has had a fault since its last good session.
     pub(super) const HAS_FAULTS: u8 = 64;
+    /// Somebody has waited for the end of its last session.
+    pub(super) const AWAITED: u8 = 128;
 }
 
 /// Counts, suspicion and addresses of one backend.
@@ -54,9 +58,18 @@ pub struct Live {
     connect_latency_us: AtomicU32,
     /// The low bits of the time in milliseconds at which a connect succeeded last; 0 before the first.
     answered_at: AtomicU32,
+    addresses: ArcSwap<Addresses>,
+    rare: Box<Rare>,
+}
+
+/// What few sessions need, kept off the cache line of the rest.
+#[derive(Debug, Default)]
+struct Rare {
     /// What is wrong with it; `None` when nothing ever was.
     trouble: ArcSwapOption<Trouble>,
-    addresses: ArcSwap<Addresses>,
+    last_session: LastSession,
+    /// From which address of this machine it is reached; `None` for the one that the system picks.
+    source: ArcSwapOption<IpAddr>,
 }
 
 /// Servers that a pick passes over.
@@ -109,8 +122,8 @@ impl Live {
             connect_errors: AtomicU64::new(0),
             connect_latency_us: AtomicU32::new(0),
             answered_at: AtomicU32::new(0),
-            trouble: ArcSwapOption::empty(),
             addresses: ArcSwap::from_pointee(Addresses::new(addresses)),
+            rare: Box::default(),
         }
     }
 
@@ -130,7 +143,16 @@ impl Live {
 
     /// Gives back the place of one [`Live::try_acquire`].
     pub fn release(&self) {
-        self.sessions.fetch_sub(1, Relaxed);
+        // Ordered against `all_ended`: one of the two sees what the other has done.
+        if self.sessions.fetch_sub(1, SeqCst) == 1 && self.flags.load(SeqCst) & flag::AWAITED != 0 {
+            self.rare.last_session.has_ended();
+        }
+    }
+
+    /// Waits until it has no session.
+    pub async fn all_ended(&self) {
+        self.flags.fetch_or(flag::AWAITED, SeqCst);
+        self.rare.last_session.wait(|| self.sessions.load(SeqCst) == 0).await;
     }
 
     /// Sessions that ever reached it.
@@ -223,12 +245,12 @@ impl Live {
 
     /// What has failed since the last connect that succeeded.
     pub fn outage(&self) -> Option<Arc<Outage>> {
-        self.trouble.load().as_ref()?.outage.clone()
+        self.rare.trouble.load().as_ref()?.outage.clone()
     }
 
     /// Changes what is wrong with it.
     fn change_trouble(&self, change: impl Fn(&mut Trouble)) {
-        self.trouble.rcu(|trouble| {
+        self.rare.trouble.rcu(|trouble| {
             let mut trouble = trouble.as_deref().cloned().unwrap_or_default();
             change(&mut trouble);
             Some(Arc::new(trouble))
@@ -268,7 +290,7 @@ impl Live {
 
     /// Its ejections, past and present.
     pub fn ejection(&self) -> Ejection {
-        self.trouble.load().as_ref().map(|trouble| trouble.ejection.clone()).unwrap_or_default()
+        self.rare.trouble.load().as_ref().map(|trouble| trouble.ejection.clone()).unwrap_or_default()
     }
 
     /// Is kept out from now on. False when it is already.
@@ -342,6 +364,18 @@ impl Live {
     /// Where to connect to; empty for a name that is not resolved.
     pub fn addresses(&self) -> Arc<Addresses> {
         self.addresses.load_full()
+    }
+
+    /// From which address of this machine it is reached; `None` for the one that the system picks.
+    pub fn source(&self) -> Option<IpAddr> {
+        self.rare.source.load().as_deref().copied()
+    }
+
+    /// It is reached from this address from now on.
+    pub fn set_source(&self, source: Option<IpAddr>) {
+        if self.source() != source {
+            self.rare.source.store(source.map(Arc::new));
+        }
     }
 
     /// True when one of its addresses is this machine's own.

@@ -8,6 +8,7 @@
 mod addr;
 mod addresses;
 mod itself;
+mod last_session;
 mod live;
 mod outage;
 mod trouble;

@@ -17,7 +17,7 @@ fn a_client_is_closed_at_once_when_the_group_has_no_server() {
 #[test]
 fn a_client_is_closed_at_once_when_every_server_refuses() {
     let servers = [FakeServer::refusing(), FakeServer::refusing()];
-    let proxy = TestProxy::start(Group::new("round_robin", &[&servers[0], &servers[1]]));
+    let proxy = TestProxy::start(Group::new("round_robin", &[&servers[0], &servers[1]]).with("connect_wait", "0s"));
     assert_eq!(proxy.connect().receive_all(), (Vec::new(), Ended::InOrder));
     let line = proxy.log.wait_for_end("connect_failed");
     assert_eq!(line["attempts"], 2);

@@ -243,7 +243,7 @@ fn a_server_known_by_name_is_reached_at_whichever_of_its_addresses_answers() {
 #[test]
 fn no_more_servers_are_tried_for_a_client_than_connect_attempts() {
     let servers = [0; 5].map(|_| FakeServer::refusing());
-    let group = Group::new("ha", &servers.each_ref()).with("connect_attempts", 2);
+    let group = Group::new("ha", &servers.each_ref()).with("connect_attempts", 2).with("connect_wait", "0s");
     let proxy = TestProxy::start(group);
     assert_eq!(proxy.connect().receive_all(), (Vec::new(), Ended::InOrder));
     assert_eq!(proxy.log.wait_for_end("connect_failed")["attempts"], 2);

@@ -123,3 +123,19 @@ fn connecting_is_not_silence() {
     client.echo(b"at last");
     assert_eq!(proxy.log.wait_for_end("idle_timeout")["attempts"], 2);
 }
+
+#[test]
+fn a_half_closed_session_may_be_silent_as_long_as_any_other_unless_the_file_says_less() {
+    let (server, kept) = FakeServer::keeping();
+    let usual = Group::new("round_robin", &[&server]).with("idle_timeout", "2s");
+    let soon = Group::new("round_robin", &[&server]).with("idle_timeout", "200ms");
+    let proxy = Setup::default().group(usual).group(soon).start();
+    let mut client = proxy.connect();
+    client.finish();
+    while_others_time_out(&proxy, 1, 3, || {});
+    assert!(!proxy.log.ends().iter().any(|end| end == "half_close_timeout"));
+    assert_eq!(client.receive_all(), (Vec::new(), Ended::InOrder));
+    let line = proxy.log.wait_for_end("half_close_timeout");
+    assert!(line["elapsed_ms"].as_u64().unwrap() >= 1_990, "{line}");
+    kept.lock().unwrap().clear();
+}

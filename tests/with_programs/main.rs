@@ -11,6 +11,7 @@ mod support;
 mod checks;
 mod migrate;
 mod proxy_protocol;
+mod vanished;
 mod walkthrough;
 mod workers;
 

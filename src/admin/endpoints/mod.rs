@@ -34,14 +34,17 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         "`list` names the servers that are online, `servers` shows all servers of the group; `cause` says why a \
          server is not online, `lease_ms` how much of its lease is left."),
     endpoint!(Change Both "worker-remove.do" servers::remove { servers::Remove }
-        "Takes a server out of its group. Its sessions go on. With the register token only a server that registered \
-         itself can be taken out."),
+        "Takes a server out of its group. With `sessions=close` its sessions end with `server_down`, with `sessions=keep` \
+         they go on. `sessions` is how many it has left. With the register token only a server that registered itself can \
+         be taken out."),
     endpoint!(Change Operators "worker-check.do" servers::check { servers::CheckNow }
         "Checks a server now, waits for the result and counts it like any other. `ok` is true when that was done; `check` says \
          what came of it."),
     endpoint!(Change Operators "worker-state.do" servers::set_state { servers::SetState }
         "Sets what an operator wants of a server: with `drain` and `maint` it gets no new sessions, and those that it \
-         has go on."),
+         has go on, unless the group's `on_down` closes those of a server in `maint`. With `wait` the answer comes when the \
+         server has no session left, or when that time is over: `sessions` is how many are left. The state stays set \
+         when the caller hangs up."),
     endpoint!(Change Operators "group-open.do" groups::open { groups::Open }
         "Opens the port of a group. A port that no group has makes a new group, on `0.0.0.0`."),
     endpoint!(Change Operators "group-close.do" groups::close { groups::Close }
@@ -57,7 +60,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
          bits count, `sessions` how many it has, `refused` how often it was turned away since it is known. `tracked` is how \
          many clients of all groups are known."),
     endpoint!(Change Operators "session-close.do" sessions::close { sessions::Close }
-        "Ends a session."),
+        "Ends a session, or all sessions of a server, with the reason `killed`. `sessions` is how many."),
     endpoint!(Read Operators "policy-list.do" policies::list { NoParams }
         "The policies, built in and modules, with the groups that use each. What a built-in has no use for is null. A \
          module is `loaded`, `quarantined` (it failed too often in a row; its fallback serves), `refused` (its file \

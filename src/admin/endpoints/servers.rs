@@ -6,16 +6,16 @@ use serde::Serialize;
 use warp::http::StatusCode;
 
 use super::endpoint::Call;
-use super::values::{Load, Server, Wanted, Weight, Zone};
+use super::values::{Load, Server, Sessions, Wait, Wanted, Weight, Zone};
 use crate::admin::guard::Rights;
 use crate::admin::params::params;
-use crate::admin::reply::{Answer, Nothing, Refusal, Routine, granted};
+use crate::admin::reply::{Answer, Refusal, Routine, granted};
 use crate::base::text::echo;
 use crate::control::{ChangeError, GroupParam, KeepaliveOutcome};
 use crate::group::Said;
 use crate::group::check::LastCheck;
 use crate::group::view::ServerView;
-use crate::server::{Origin, State};
+use crate::server::{Live, Origin, State};
 use crate::sources::heartbeat;
 
 /// How long a check may take that was asked for, with its place in the queue.
@@ -51,6 +51,10 @@ params! {
         group: GroupParam,
         /// The server.
         server: Server,
+        /// What becomes of its sessions; without it, what `on_down` of the group says.
+        sessions: Option<Sessions>,
+        /// How long to wait until it has no session left.
+        wait: Option<Wait>,
     }
 }
 
@@ -62,6 +66,8 @@ params! {
         server: Server,
         /// What is wanted of it.
         state: Wanted,
+        /// How long to wait until it has no session left.
+        wait: Option<Wait>,
     }
 }
 
@@ -138,8 +144,18 @@ pub(super) async fn remove(call: Call, params: Remove) -> Answer {
         );
         return Err(Refusal::new(StatusCode::FORBIDDEN, "token_not_enough", msg));
     }
-    control.remove_server(group.id(), &params.server.0).await?;
-    Ok(granted("removed; its sessions go on", Nothing {}))
+    let live = control.remove_server(group.id(), &params.server.0, params.sessions.map(Sessions::are_closed)).await?;
+    let sessions = left(&live, params.wait).await;
+    Ok(granted(&format!("removed; its sessions: {sessions}"), SessionsOf { sessions }))
+}
+
+/// The sessions that a server has left when it has none, or after this time.
+async fn left(live: &Live, wait: Option<Wait>) -> u32 {
+    if let Some(Wait(time)) = wait {
+        // Its end is no error: the answer says what is left.
+        let _ = tokio::time::timeout(time, live.all_ended()).await;
+    }
+    live.sessions()
 }
 
 pub(super) async fn check(call: Call, params: CheckNow) -> Answer {
@@ -168,6 +184,12 @@ pub(super) async fn check(call: Call, params: CheckNow) -> Answer {
 pub(super) async fn set_state(call: Call, params: SetState) -> Answer {
     let control = call.control();
     let group = control.group(&params.group)?;
-    let view = control.set_server_state(group.id(), &params.server.0, params.state.0).await?;
-    Ok(granted(&format!("state is {}", view.state), SessionsOf { sessions: view.sessions }))
+    let addr = &params.server.0;
+    let live = group.live(addr);
+    let view = control.set_server_state(group.id(), addr, params.state.0).await?;
+    let sessions = match live {
+        Some(live) => left(&live, params.wait).await,
+        None => view.sessions,
+    };
+    Ok(granted(&format!("state is {}", view.state), SessionsOf { sessions }))
 }

@@ -4,9 +4,11 @@
 //! read and refuse it alike.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use crate::admin::params::{Value, deserialize_values, number, word};
 use crate::base::text::echo;
+use crate::config::flags;
 use crate::control::GroupParam;
 use crate::policy::spec::PolicySpec;
 use crate::server::{AddrError, ServerAddr, State, WEIGHT_RANGE};
@@ -45,13 +47,17 @@ pub(super) struct Zone(pub(super) String);
 #[derive(Debug)]
 pub(super) struct Policy(pub(super) PolicySpec);
 
-/// What becomes of the sessions of a group that is closed.
+/// What becomes of the sessions of a group that is closed, or of a server that is taken out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Sessions {
     #[default]
     Keep,
     Close,
 }
+
+/// How long to wait for sessions to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wait(pub(super) Duration);
 
 /// The number of a session.
 #[derive(Debug)]
@@ -61,7 +67,7 @@ pub(super) struct Id(pub(super) u64);
 #[derive(Debug)]
 pub(super) struct Client(pub(super) SocketAddr);
 
-deserialize_values!(GroupParam, Server, Servers, Wanted, Weight, Load, Zone, Policy, Sessions, Id, Client);
+deserialize_values!(GroupParam, Server, Servers, Wanted, Weight, Load, Zone, Policy, Sessions, Wait, Id, Client);
 
 impl Value for GroupParam {
     const EXPECTED: &'static str = GroupParam::EXPECTED;
@@ -154,6 +160,21 @@ impl Value for Sessions {
     }
 }
 
+impl Sessions {
+    /// True when they are ended.
+    pub(super) fn are_closed(self) -> bool {
+        self == Self::Close
+    }
+}
+
+impl Value for Wait {
+    const EXPECTED: &'static str = "0s, or a time of 1ms to 10m";
+
+    fn read(text: &str) -> Result<Self, String> {
+        flags::wait(&echo(text)).map(Self)
+    }
+}
+
 impl Value for Id {
     const EXPECTED: &'static str = "a number that session-list.do shows";
 
@@ -207,6 +228,9 @@ mod tests {
         assert!(Load::read("101").is_err());
         assert!(Wanted::read("READY").is_err());
         assert!(Sessions::read("kill").is_err());
+        assert_eq!(Wait::read("10m").unwrap().0, Duration::from_secs(600));
+        assert_eq!(Wait::read("601s").unwrap_err(), "\"601s\" is out of range; expected 0s, or 1ms to 10m");
+        assert!(Wait::read("30").unwrap_err().contains("has no unit"));
         assert!(Id::read("18446744073709551616").is_err());
         assert!(Zone::read("\0").is_err());
         assert!(Zone::read(&"z".repeat(ZONE_MAX)).is_ok() && Zone::read(&"z".repeat(ZONE_MAX + 1)).is_err());

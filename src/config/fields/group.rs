@@ -8,6 +8,7 @@ use jsonc_parser::common::Ranged;
 use serde_json::json;
 
 use super::check::{check_check, check_eject, is_check_key};
+use super::on_down::OnDownKind;
 use super::server::server_text;
 use super::{MINUTE_MS, YEAR_MS};
 use crate::config::declare::{Fields, settings};
@@ -19,7 +20,7 @@ use crate::config::kinds::{
 use crate::config::object::Object;
 use crate::config::problem::Place;
 use crate::config::reader::{Listens, Named, Reader, Serves};
-use crate::group::{AcceptProxy, GroupSettings, Listen};
+use crate::group::{AcceptProxy, ClientTcp, GroupSettings, Listen, OnDown, ServerTcp};
 use crate::limits::{AddressList, ClientLimits};
 use crate::policy::spec::PolicySpec;
 use crate::server::{Origin, SendProxy, ServerSettings};
@@ -56,6 +57,9 @@ settings! {
         connect_timeout as time(1, 10 * MINUTE_MS) => Duration::from_secs(2), NewSessions;
         /// How many servers are tried for one client.
         connect_attempts as whole::<u32>(1, 100) => 3, NewSessions;
+        /// When every server that was asked refuses the connection and none is left, the client is held for so long, and they are
+        /// asked again every 250 ms: a server that restarts turns nobody away. 0s: it is not held.
+        connect_wait as time_or_zero(1, MINUTE_MS) => Duration::from_secs(1), NewSessions;
         /// A server that failed to answer is tried by the proxy itself, first after 250 ms and then less and less often,
         /// but at least this often, until it answers; clients are sent elsewhere meanwhile.
         recheck_max as time(250, MINUTE_MS) => Duration::from_secs(2), AtOnce;
@@ -65,10 +69,24 @@ settings! {
         fail_open as switch() => true, NewSessions;
         /// Keeps servers out for a while that fail the sessions they get; null for never.
         eject as optional(section_with(check_eject)), AtOnce;
+        /// What becomes of the sessions of a server that goes: keep (they go on) or close. A server that is drained or suspect
+        /// keeps its sessions in any case.
+        on_down as OnDownKind => OnDown::default(), AtOnce;
+        /// The time over which the sessions of a server are closed, evenly, when on_down closes them. Those that are left when the
+        /// server is back go on.
+        close_spread as time_or_zero(1, 60 * MINUTE_MS) => Duration::ZERO, AtOnce;
         /// A session ends when neither side has sent anything for so long; 0s for never.
         idle_timeout as IDLE_TIMEOUT => Duration::from_secs(600), AtOnce;
-        /// A session ends when one side has finished and the other is silent for so long; 0s for never.
-        half_close_timeout as time_or_zero(1, YEAR_MS) => Duration::from_secs(30), AtOnce;
+        /// A session ends when one side has finished and the other is silent for so long; 0s for never, null for as long as
+        /// idle_timeout.
+        half_close_timeout as optional(time_or_zero(1, YEAR_MS)), AtOnce;
+        /// A session ends at this age, so that clients which stay connected come to new servers; 0s for never. Each one gets 90
+        /// to 100 % of it, so that they do not all come back at once.
+        max_session_age as time_or_zero(1_000, 30 * 24 * 60 * MINUTE_MS) => Duration::ZERO, AtOnce;
+        /// What is set on the clients' connections.
+        client_tcp as section::<ClientTcp>(), NewSessions;
+        /// What is set on the connections to servers.
+        server_tcp as section::<ServerTcp>(), NewSessions;
         /// How long a server that registered itself stays online after its last heartbeat.
         heartbeat_timeout as HEARTBEAT_TIMEOUT => Duration::from_secs(5), AtOnce;
         /// A server that registered itself and has not been heard of for so long is taken out of the group and of this file,

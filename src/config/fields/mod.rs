@@ -9,9 +9,11 @@ mod group;
 mod limits;
 mod log;
 mod module;
+mod on_down;
 mod proxy;
 mod root;
 mod server;
+mod tcp;
 
 pub use admin::AdminSettings;
 pub use group::{GROUPS_MAX, GroupConfig, SERVERS_MAX};

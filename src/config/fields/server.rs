@@ -32,7 +32,7 @@ settings! {
         max_sessions as whole::<u32>(0, u32::MAX as u64) => PLAIN.max_sessions, NewSessions;
         /// The header of the PROXY protocol that this server gets; null: that of its group.
         send_proxy as optional(word::<SendProxy>()), NewSessions;
-        /// ready: gets new sessions; drain and maint: gets none, and those it has go on.
+        /// ready: gets new sessions; drain and maint: gets none. Those it has go on, unless on_down closes them in maint.
         state as word::<State>() => PLAIN.state, NewSessions;
         /// false: never checked; {"port": 9100}: checked as its group says, at this port; null: as its group says.
         check as ServerCheckKind => PLAIN.check, AtOnce;

@@ -57,6 +57,40 @@ impl Kind for Socket {
     }
 }
 
+/// An address of this machine.
+pub(in crate::config) struct Ip;
+
+pub(in crate::config) const fn ip() -> Ip {
+    Ip
+}
+
+impl Describe for Ip {
+    fn schema(&self) -> serde_json::Value {
+        json!({ "type": "string", "pattern": "^[0-9a-fA-F.:]+$" })
+    }
+
+    fn expected(&self) -> String {
+        "an IP address".to_owned()
+    }
+}
+
+impl Kind for Ip {
+    type Value = IpAddr;
+
+    fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<IpAddr> {
+        let expected = "an IP address of this machine, such as \"10.0.0.2\"";
+        let usable = |ip: &IpAddr| !(ip.is_unspecified() || ip.is_multicast());
+        let read = text_of(value, expected).and_then(|text| {
+            text.parse().ok().filter(usable).ok_or_else(|| format!("cannot use {}; expected {expected}", shown(value)))
+        });
+        report(reader, place, value, read)
+    }
+
+    fn write(&self, value: &IpAddr, _: &Style) -> String {
+        quoted(&value.to_string())
+    }
+}
+
 /// One `ip:port` or a list of them.
 pub(in crate::config) struct Sockets;
 

@@ -15,7 +15,7 @@ mod section;
 mod text;
 
 pub use address::AdminListen;
-pub(super) use address::{network_list, server_address, socket, socket_or_unix, sockets, some_networks};
+pub(super) use address::{ip, network_list, server_address, socket, socket_or_unix, sockets, some_networks};
 pub(super) use exchange::{bytes, matching};
 pub use module::MODULE_CONFIG_LEN_MAX;
 pub(super) use module::{free, module_name, policy, policy_name, sha256};

@@ -96,6 +96,14 @@ impl Word for crate::group::check::CheckStart {
     }
 }
 
+impl Word for crate::group::Fate {
+    const ALL: &'static [Self] = &[Self::Keep, Self::Close];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
 impl Word for crate::server::SendProxy {
     const ALL: &'static [Self] = &[Self::None, Self::V1, Self::V2];
 

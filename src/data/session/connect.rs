@@ -1,7 +1,7 @@
 //! One connect to one address, with the first bytes for the server.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use super::stream::{Stream, TcpSocket, send_both};
 use crate::data::poll::{Reactor, Token};
+use crate::net::source;
 
 /// What a server is sent at once.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,8 @@ pub(super) enum Step {
     Connected(Stream, usize),
     /// Under way, with so much of the greeting sent.
     Connecting(Stream, usize),
+    /// All servers refuse; they are to be asked again.
+    Held,
 }
 
 /// Begins a connect. On loopback and in fast networks it is over at once, and the bytes are on their way.
@@ -35,21 +38,26 @@ pub(super) enum Step {
 /// Refused, unreachable, or no descriptor or port is left.
 pub(super) fn connect(
     addr: SocketAddr,
+    source: Option<IpAddr>,
     may_meet_itself: bool,
     greeting: Greeting<'_>,
     token: Token,
     reactor: &Reactor,
 ) -> io::Result<Step> {
-    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    let fd = socket(addr)?;
     let Greeting { header, first_bytes } = greeting;
     if !first_bytes.is_empty() {
         // The reply to the first bytes carries the acknowledgement: saves two segments of twenty. Never when
         // the server speaks first, which it may do after the header. A kernel that refuses only sends more segments.
         let _ = sockopt::set_tcp_quickack(&fd, false);
     }
-    let connected = rustix::net::connect(&fd, &addr);
+    let (fd, connected) = match source {
+        None => {
+            let connected = rustix::net::connect(&fd, &addr);
+            (fd, connected)
+        }
+        Some(source) => connect_from(source, fd, addr)?,
+    };
     if may_meet_itself && has_met_itself(&fd, addr) {
         // Nobody listens there. An orderly end would keep the port from the server for a while.
         let _ = sockopt::set_socket_linger(&fd, Some(Duration::ZERO));
@@ -70,6 +78,27 @@ pub(super) fn connect(
         },
         Err(error) => Err(error.into()),
     }
+}
+
+/// Connects `fd`, or another socket, from `source`: a port that has a connection to this address already is no use.
+fn connect_from(source: IpAddr, mut fd: OwnedFd, addr: SocketAddr) -> io::Result<(OwnedFd, Result<(), Errno>)> {
+    for _ in 0..source::TRIES_MAX {
+        source::bind(&fd, source, addr)?;
+        match rustix::net::connect(&fd, &addr) {
+            Err(Errno::ADDRNOTAVAIL) => {
+                // Without what was set on it for the first bytes: that saves segments only.
+                fd = socket(addr)?;
+            }
+            connected => return Ok((fd, connected)),
+        }
+    }
+    Err(Errno::ADDRNOTAVAIL.into())
+}
+
+fn socket(addr: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?)
 }
 
 /// True when the socket has become its own peer.
@@ -115,11 +144,13 @@ mod tests {
         let greeting = Greeting { header: b"", first_bytes: b"hello" };
         let connects = |may_meet_itself| match connect(
             addr,
+            None,
             may_meet_itself,
             greeting,
             Token::server(SessionKey::new(0, 1)),
             &workspace.reactor,
         ) {
+            Ok(Step::Held) => unreachable!("only a search is held"),
             Ok(Step::Connected(server, _) | Step::Connecting(server, _)) => {
                 server.reset_on_close();
                 true

@@ -1,17 +1,20 @@
 //! Finding a server for a client: pick, dial, and on failure pick again.
 
+mod slow;
+
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::attempt::{Attempt, Finder};
+use super::attempt::Attempt;
 use super::connect::{Greeting, Step, connect, is_out_of_descriptors, unresolved};
 use super::greeting::header_for;
+use super::hold::Hold;
 use super::opening::{NotConnected, Opened};
 use super::passage::{Passage, PassageGuard, Passages};
-use super::record::{SessionRecord, short_silence_ms};
+use super::record::SessionRecord;
 use super::relay::Socket;
 use super::stream::Stream;
 use crate::base::clock;
@@ -21,7 +24,7 @@ use crate::data::deadlines::NEVER;
 use crate::data::poll::{Reactor, Ready, Token};
 use crate::group::{Group, GroupSettings, Outcome, PickError, ServerSlot};
 use crate::net::proxy_header::Written;
-use crate::server::{Patience, SendProxy, ServerId};
+use crate::server::{SendProxy, ServerId};
 
 /// A server that was reached.
 #[derive(Debug)]
@@ -68,9 +71,9 @@ pub(super) enum Dial {
 #[derive(Debug)]
 pub(super) struct Dialling {
     dialer: Dialer,
-    /// Only empty once a server was reached, or the search has failed.
+    /// Empty once a server was reached, or the search has failed, and while the client is held.
     server: Option<Stream>,
-    /// Until when this connect may take.
+    /// Until when this connect may take, or the client is held.
     until_ms: u64,
     /// When it is slow; [`NEVER`] when that has been looked at.
     slow_ms: u64,
@@ -105,14 +108,14 @@ pub(super) fn start(opened: Opened<'_>, settings: &GroupSettings, context: Conte
                 unsent: first_bytes[sent..].to_vec(),
                 sent,
                 client_has_finished: has_finished,
-                look_at_ms: dialer.look_at_ms(context),
+                look_at_ms: context.record.look_at_ms(settings, context.now_ms),
             }))
         }
-        Step::Connecting(server, sent) => {
-            let (until_ms, slow_ms) = (dialer.address_until_ms(), dialer.slow_ms());
-            let first_bytes = first_bytes.to_vec();
-            let (server, client_has_finished) = (Some(server), has_finished);
-            let dialling = Dialling { dialer, server, until_ms, slow_ms, first_bytes, sent, client_has_finished };
+        step => {
+            let (first_bytes, client_has_finished, server) = (first_bytes.to_vec(), has_finished, None);
+            let (until_ms, slow_ms, sent) = (NEVER, NEVER, 0);
+            let mut dialling = Dialling { dialer, server, until_ms, slow_ms, first_bytes, sent, client_has_finished };
+            dialling.wait_for(step);
             Ok(Dial::UnderWay(Box::new(dialling)))
         }
     }
@@ -138,6 +141,12 @@ impl Dialling {
     ///
     /// As [`start`].
     pub(super) fn advance(&mut self, context: Context<'_>) -> Result<Option<Connected>, NotConnected> {
+        if self.is_held() && self.until_ms <= clock::coarse_ms() {
+            self.dialer.tried.clear();
+            if let Some(connected) = self.ask(context)? {
+                return Ok(Some(connected));
+            }
+        }
         while let Some(mut server) = self.server.take() {
             let sent = if server.is_writable() {
                 self.send_rest(&mut server)
@@ -163,20 +172,44 @@ impl Dialling {
                 // On to the next address.
                 Err(error) => {
                     self.dialer.address_failed(error, context.record)?;
-                    match self.dialer.start(&self.first_bytes, context)? {
-                        Step::Connected(server, sent) => {
-                            self.sent = sent;
-                            return Ok(Some(self.connected(server, context)));
-                        }
-                        Step::Connecting(server, sent) => {
-                            (self.server, self.sent) = (Some(server), sent);
-                            (self.until_ms, self.slow_ms) = (self.dialer.address_until_ms(), self.dialer.slow_ms());
-                        }
+                    if let Some(connected) = self.ask(context)? {
+                        return Ok(Some(connected));
                     }
                 }
             }
         }
         Ok(None)
+    }
+
+    /// True while all servers refuse, and are to be asked again.
+    pub(super) fn is_held(&self) -> bool {
+        self.server.is_none()
+    }
+
+    /// Dials the next server.
+    fn ask(&mut self, context: Context<'_>) -> Result<Option<Connected>, NotConnected> {
+        match self.dialer.start(&self.first_bytes, context)? {
+            Step::Connected(server, sent) => {
+                self.sent = sent;
+                Ok(Some(self.connected(server, context)))
+            }
+            step => {
+                self.wait_for(step);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Waits for the connect that has begun, or for the time to ask again.
+    fn wait_for(&mut self, step: Step) {
+        match step {
+            Step::Connected(..) => unreachable!("nothing is left to wait for"),
+            Step::Connecting(server, sent) => {
+                (self.server, self.sent) = (Some(server), sent);
+                (self.until_ms, self.slow_ms) = (self.dialer.address_until_ms(), self.dialer.slow_ms());
+            }
+            Step::Held => (self.until_ms, self.slow_ms) = (self.dialer.hold.ask_at_ms(), NEVER),
+        }
     }
 
     /// Sends what is left of the header, and the first bytes.
@@ -208,7 +241,7 @@ impl Dialling {
             unsent: self.first_bytes.split_off(sent),
             sent,
             client_has_finished: self.client_has_finished,
-            look_at_ms: self.dialer.look_at_ms(context),
+            look_at_ms: context.record.look_at_ms(&context.record.group().snapshot().settings, context.now_ms),
         }
     }
 }
@@ -231,11 +264,13 @@ struct Dialer {
     attempts: u32,
     attempts_max: u32,
     timeout_ms: u64,
-    /// How soon the session's silence may be too long.
-    short_silence_ms: u64,
+    /// From which address servers are reached.
+    source: Option<IpAddr>,
     /// No server is left any more because it is slow.
     is_patient: bool,
     attempt: Option<Attempt>,
+    /// Whether the client is held when no server is left.
+    hold: Hold,
     last: Option<io::Error>,
 }
 
@@ -251,9 +286,10 @@ impl Dialer {
             attempts: 0,
             attempts_max: settings.connect_attempts,
             timeout_ms: clock::as_ms(settings.connect_timeout),
-            short_silence_ms: short_silence_ms(settings),
+            source: settings.server_tcp.source,
             is_patient: false,
             attempt: None,
+            hold: Hold::new(clock::as_ms(settings.connect_wait)),
             last: None,
         }
     }
@@ -262,7 +298,7 @@ impl Dialer {
     fn start(&mut self, first_bytes: &[u8], context: Context<'_>) -> Result<Step, NotConnected> {
         loop {
             if self.attempt.is_none() {
-                let attempt = self.next_attempt(context.record)?;
+                let Some(attempt) = self.next_attempt(context.record)? else { return Ok(Step::Held) };
                 self.header = match attempt.slot.server.settings.send_proxy.unwrap_or(self.send_proxy) {
                     SendProxy::None => None,
                     version => header_for(version, context.record, context.client),
@@ -271,12 +307,12 @@ impl Dialer {
             }
             let greeting = Greeting { header: self.header(), first_bytes };
             let attempt = self.attempt.as_ref().expect("set a line ago");
-            let live = &attempt.slot.server.live;
+            let (live, source) = (&attempt.slot.server.live, self.source);
             let (may_meet_itself, is_here) = (live.may_meet_itself(), live.is_here());
             let dialled = attempt.address().ok_or_else(unresolved);
-            match dialled
-                .and_then(|addr| Ok((addr, connect(addr, may_meet_itself, greeting, context.token, context.reactor)?)))
-            {
+            match dialled.and_then(|addr| {
+                Ok((addr, connect(addr, source, may_meet_itself, greeting, context.token, context.reactor)?))
+            }) {
                 Ok((addr, step)) if is_here && context.passages.is_listening(addr.port()) => {
                     let word = leave_word(&step, self.passage.as_ref(), context);
                     self.attempt.as_mut().expect("it is under way").word = word;
@@ -310,6 +346,10 @@ impl Dialer {
                 }
                 _ => (worded(&error), now_ms),
             };
+            self.hold.failed(&error);
+            if error.kind() == io::ErrorKind::AddrNotAvailable {
+                record.group().counters.connects_without_port.fetch_add(1, Relaxed);
+            }
             let outcome = Outcome::Failed { why: &why, is_servers: !is_ours(&error), since_ms };
             record.group().report(&attempt.slot.server, attempt.slot.epoch, outcome, now_ms);
             self.last = Some(error);
@@ -317,7 +357,8 @@ impl Dialer {
         Ok(())
     }
 
-    fn next_attempt(&mut self, record: &SessionRecord) -> Result<Attempt, NotConnected> {
+    /// The next server to be tried; `None` when all of them refuse and are to be asked again.
+    fn next_attempt(&mut self, record: &SessionRecord) -> Result<Option<Attempt>, NotConnected> {
         let group = record.group();
         // One look at the clock for all that begins now.
         let started_us = clock::precise_us();
@@ -331,6 +372,7 @@ impl Dialer {
                 Ok(slot) => break slot,
                 // Nobody else is left: back to those that were slow.
                 Err(PickError::NoServer) if self.forget_left() => {}
+                Err(PickError::NoServer) if self.hold.goes_on(now_ms) => return Ok(None),
                 Err(PickError::NoServer) => return Err(self.give_up()),
                 Err(PickError::NamedNobody | PickError::BadAnswer) => {
                     return Err(NotConnected::because(EndReason::PolicyFailed));
@@ -342,7 +384,8 @@ impl Dialer {
         }
         self.attempts += 1;
         record.set_attempts(self.attempts);
-        Ok(Attempt::new(slot, started_us, self.timeout_ms))
+        self.hold.begin(now_ms);
+        Ok(Some(Attempt::new(slot, started_us, self.timeout_ms)))
     }
 
     fn give_up(&mut self) -> NotConnected {
@@ -352,56 +395,8 @@ impl Dialer {
         }
     }
 
-    /// Takes the servers that were left for being slow into account again. False when there are none.
-    fn forget_left(&mut self) -> bool {
-        let Self { tried, left, .. } = self;
-        let is_any = !left.is_empty();
-        tried.retain(|id| !left.contains(id));
-        // From now on none is left: the time-out decides.
-        self.is_patient |= is_any;
-        left.clear();
-        is_any
-    }
-
-    /// True when the session leaves the server, whose connect is slow, for another one, or its address for another.
-    fn leaves(&mut self, group: &Group, now_ms: u64) -> bool {
-        let attempt = self.attempt.as_mut().expect("a connect under way is an attempt");
-        if attempt.leaves_address() {
-            return true;
-        }
-        let server = &attempt.slot.server;
-        match group.slow_connect(server, attempt.address_since_ms(), now_ms) {
-            Patience::Wait => return false,
-            Patience::FindOut { .. } => {
-                attempt.finder = Some(Finder(Arc::clone(server)));
-                return false;
-            }
-            Patience::Leave => {}
-        }
-        let leaves = group.snapshot().is_another_open(self.client, &self.tried, server.id);
-        if leaves {
-            self.left.push(server.id);
-            attempt.skip_addresses();
-        }
-        leaves
-    }
-
-    /// When the connect under way is slow; [`NEVER`] when it may take as long as it takes.
-    fn slow_ms(&self) -> u64 {
-        let attempt = self.attempt.as_ref().expect("a connect under way is an attempt");
-        match self.is_patient || attempt.finder.is_some() {
-            true => NEVER,
-            false => attempt.address_since_ms() + attempt.slot.server.live.slow_connect_ms(),
-        }
-    }
-
     fn address_until_ms(&self) -> u64 {
         self.attempt.as_ref().expect("a connect under way is an attempt").address_until_ms()
-    }
-
-    /// When the session has to be looked at, should it be silent from now on.
-    fn look_at_ms(&self, context: Context<'_>) -> u64 {
-        context.now_ms.saturating_add(self.short_silence_ms)
     }
 
     fn succeeded(&mut self, context: Context<'_>) -> (ServerSlot, Option<Box<PassageGuard>>) {
@@ -419,7 +414,7 @@ impl Dialer {
 
 /// Leaves word for our own listener, to which this connection leads, of the groups that it has come through.
 fn leave_word(step: &Step, before: Option<&Arc<Passage>>, context: Context<'_>) -> Option<Box<PassageGuard>> {
-    let (Step::Connected(server, _) | Step::Connecting(server, _)) = step;
+    let (Step::Connected(server, _) | Step::Connecting(server, _)) = step else { return None };
     let passage = Passage::new(context.record.group(), before.map(Arc::clone));
     Some(Box::new(context.passages.insert(server.own_addr()?, passage)))
 }

@@ -7,14 +7,17 @@
 //! them.
 
 mod attempt;
+mod closing;
 mod connect;
 mod dial;
 mod greeting;
 mod header;
+mod hold;
 mod opening;
 mod passage;
 mod record;
 mod relay;
+mod relaying;
 mod service;
 mod stages;
 mod stream;
@@ -25,7 +28,7 @@ pub use record::{SessionList, SessionRecord, SessionView};
 use relay::RelayEnd;
 pub(crate) use relay::{Pause, Side, Workspace};
 pub use service::ProxySessionService;
-pub(crate) use service::SessionGuard;
+pub(crate) use service::{SessionGuard, SessionRef};
 use stages::Stage;
 use stream::Stream;
 
@@ -101,9 +104,9 @@ impl TcpProxySession {
         match &mut self.stage {
             Stage::Relaying(relaying) => {
                 if let Err(end) = relaying.look(record, now_ms) {
-                    self.close(end, workspace);
-                    return None;
+                    return self.end_with(end, workspace);
                 }
+                relaying.look_after_peers(&mut self.client, record, workspace);
             }
             stage if stage.due_ms() <= now_ms => return self.advance(workspace),
             _ => {}
@@ -116,9 +119,24 @@ impl TcpProxySession {
         self.guard.key()
     }
 
-    /// Ends the session because somebody said so.
-    pub(crate) fn end(self: Box<Self>, reason: EndReason, workspace: &mut Workspace) {
-        self.close(RelayEnd { reason, reset: None, error: None }, workspace);
+    /// Ends the session because somebody said so. `None` when it is over; one whose bytes are still to be delivered is over
+    /// a moment later.
+    pub(crate) fn end(self: Box<Self>, reason: EndReason, workspace: &mut Workspace) -> Option<(Box<Self>, Pause)> {
+        self.end_with(RelayEnd { reason, reset: None, error: None }, workspace)
+    }
+
+    fn end_with(mut self: Box<Self>, end: RelayEnd, workspace: &mut Workspace) -> Option<(Box<Self>, Pause)> {
+        if end.reason.delivers_first() && matches!(self.stage, Stage::Relaying(_)) {
+            let Self { client, stage, guard, has_yielded } = *self;
+            let stage = stage.into_closing(end.reason, workspace.now_ms);
+            *self = Self { client, stage, guard, has_yielded };
+            return self.advance(workspace);
+        }
+        if !(end.reason.delivers_first() && matches!(self.stage, Stage::Closing(_))) {
+            self.close(end, workspace);
+            return None;
+        }
+        Some((self, Pause::UntilEvent))
     }
 
     /// Closes both sockets the way the session ended, and then tells everybody that it did.

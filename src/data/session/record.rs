@@ -9,13 +9,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::base::clock;
+use crate::base::failure::worded;
+use crate::base::random::{SplitMix64, below};
 use crate::counters::{EndReason, HeaderResult, Limit};
 use crate::data::deadlines::NEVER;
 use crate::events::{self, Proxied, SessionEvent};
 use crate::group::{Group, GroupSettings, Outcome};
 use crate::limits::ProcessLimits;
 use crate::policy::Epoch;
-use crate::server::Server;
+use crate::server::{Live, Server, ServerAddr};
 
 /// A time-out below this is kept to the millisecond; longer ones are found by the scan of all sessions, up to a second
 /// late.
@@ -50,7 +52,7 @@ pub struct SessionRecord {
     limit: AtomicU8,
 }
 
-/// What is to be said of a session's silence.
+/// What is to be said of a session's silence and age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Silence {
     /// It has lasted too long.
@@ -191,7 +193,7 @@ impl SessionRecord {
             bytes_down,
             connect_us: NonZeroU32::new(connect_us),
             elapsed_ms,
-            error: error.map(|error| error.to_string().into()),
+            error: error.map(|error| worded(error).into()),
         });
     }
 
@@ -250,6 +252,36 @@ impl SessionRecord {
         self.proxied.get().map(|proxied| &**proxied)
     }
 
+    /// True when its client was accepted at this time or before.
+    pub(crate) fn has_begun_by(&self, at_ms: u64) -> bool {
+        self.accepted_ms <= at_ms
+    }
+
+    /// For how long it has lasted.
+    pub(super) fn age_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.accepted_ms)
+    }
+
+    /// For how long neither side has sent anything.
+    pub(super) fn idle_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.active_ms.load(Relaxed))
+    }
+
+    /// True when it has reached the server at this address; true for any session without an address.
+    pub(crate) fn is_of(&self, addr: Option<&ServerAddr>) -> bool {
+        addr.is_none_or(|addr| self.server_addr() == Some(addr))
+    }
+
+    /// The live figures of the server that it has reached.
+    pub(crate) fn live(&self) -> Option<Arc<Live>> {
+        self.server.get().map(|server| Arc::clone(&server.live))
+    }
+
+    /// The server that it has reached.
+    pub(crate) fn server_addr(&self) -> Option<&ServerAddr> {
+        self.server.get().map(|server| &server.settings.addr)
+    }
+
     /// `bytes` went from the client to the server. Only the session's own thread writes.
     pub(crate) fn add_up(&self, bytes: u64, now_ms: u64) {
         self.bytes_up.store(self.bytes_up.load(Relaxed) + bytes, Relaxed);
@@ -304,7 +336,8 @@ impl SessionRecord {
         let active_ms = self.active_ms.load(Relaxed);
         let silent_ms = now_ms.saturating_sub(active_ms);
         let snapshot = self.group.snapshot();
-        let GroupSettings { idle_timeout, half_close_timeout, .. } = snapshot.settings;
+        let settings = &snapshot.settings;
+        let (idle_timeout, half_close_timeout) = (settings.idle_timeout, settings.half_close_timeout());
         let is_half_closed = self.is_half_closed.load(Relaxed);
         let is_over = |limit: Duration| !limit.is_zero() && silent_ms >= clock::as_ms(limit);
         if is_half_closed && is_over(half_close_timeout) {
@@ -313,10 +346,34 @@ impl SessionRecord {
         if is_over(idle_timeout) {
             return Silence::TooLong(EndReason::IdleTimeout);
         }
+        let old_ms = self.old_ms(settings);
+        if old_ms <= now_ms {
+            return Silence::TooLong(EndReason::MaxAge);
+        }
         // A side may finish at any moment, and is silent from then on at the earliest.
         let half_closed_ms = if is_half_closed { active_ms } else { now_ms };
         let at_ms = |since_ms: u64, limit: Duration| since_ms.saturating_add(short_ms(limit));
-        Silence::Allowed { look_at_ms: at_ms(active_ms, idle_timeout).min(at_ms(half_closed_ms, half_close_timeout)) }
+        let silent_ms = at_ms(active_ms, idle_timeout).min(at_ms(half_closed_ms, half_close_timeout));
+        let old_ms = if settings.max_session_age < SHORT_TIMEOUT { old_ms } else { NEVER };
+        Silence::Allowed { look_at_ms: silent_ms.min(old_ms) }
+    }
+
+    /// When it has reached its part of `max_session_age`: 90 to 100 %, which follows from its id. [`NEVER`] without a limit.
+    fn old_ms(&self, settings: &GroupSettings) -> u64 {
+        let age_ms = clock::as_ms(settings.max_session_age);
+        if age_ms == 0 {
+            return NEVER;
+        }
+        let (earlier_ms, _) = below(SplitMix64::new(self.id).draw(), age_ms / 10 + 1);
+        self.accepted_ms.saturating_add(age_ms - earlier_ms)
+    }
+
+    /// When to look at a session, should nothing happen to it from now on; [`NEVER`] where the scan of all sessions comes
+    /// often enough.
+    pub(super) fn look_at_ms(&self, settings: &GroupSettings, now_ms: u64) -> u64 {
+        let old_ms = if settings.max_session_age < SHORT_TIMEOUT { self.old_ms(settings) } else { NEVER };
+        let silent_ms = short_ms(settings.idle_timeout).min(short_ms(settings.half_close_timeout()));
+        now_ms.saturating_add(silent_ms).min(old_ms)
     }
 
     /// Adds what moved since the last call to the group's counts. Only the session's own thread calls it.
@@ -343,8 +400,8 @@ impl SessionRecord {
             client: self.client(),
             via: self.proxied().and_then(|proxied| proxied.source).map(|_| self.peer),
             server: self.server.get().map(|server| server.settings.addr.to_string()),
-            age_ms: now_ms.saturating_sub(self.accepted_ms),
-            idle_ms: now_ms.saturating_sub(self.active_ms.load(Relaxed)),
+            age_ms: self.age_ms(now_ms),
+            idle_ms: self.idle_ms(now_ms),
             bytes_up: self.bytes_up.load(Relaxed),
             bytes_down: self.bytes_down.load(Relaxed),
         }
@@ -360,12 +417,6 @@ fn header_result(end: EndReason) -> Option<HeaderResult> {
         EndReason::ClientClosed | EndReason::ClientReset => Some(HeaderResult::Closed),
         _ => None,
     }
-}
-
-/// The shortest time in which silence may end a session of this group, in milliseconds; [`NEVER`] where the scan of all
-/// sessions comes often enough to find it.
-pub(super) fn short_silence_ms(settings: &GroupSettings) -> u64 {
-    short_ms(settings.idle_timeout).min(short_ms(settings.half_close_timeout))
 }
 
 fn short_ms(timeout: Duration) -> u64 {

@@ -20,6 +20,10 @@ use crate::data::poll::{SessionKey, Waker};
 use crate::events::{self, Event, ProcessEvent};
 use crate::group::{Group, GroupId, Snapshot};
 use crate::limits::{self, ClientKey, ProcessLimits, Rate, Refusal};
+use crate::server::ServerAddr;
+
+/// Sessions that are looked at while a data thread that wants to register one has to wait.
+const SHOWN_AT_ONCE: usize = 1_024;
 
 /// Knows every session of the process. The name is given.
 #[derive(Debug)]
@@ -55,6 +59,13 @@ struct Shard {
 pub(crate) struct Ending {
     pub(crate) key: SessionKey,
     pub(crate) reason: EndReason,
+}
+
+/// A session, wherever it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionRef {
+    shard: usize,
+    key: SessionKey,
 }
 
 /// A registered session. Dropping it un-registers, on whatever path that happens.
@@ -160,12 +171,17 @@ impl ProxySessionService {
 
     /// The newest `limit` sessions, of one group or of all.
     pub fn list(&self, group: Option<&GroupId>, limit: usize) -> SessionList {
+        self.list_of(group, None, limit)
+    }
+
+    /// The same, or only those that have reached the server at this address.
+    pub fn list_of(&self, group: Option<&GroupId>, server: Option<&ServerAddr>, limit: usize) -> SessionList {
         let mut records = Vec::new();
-        for shard in &self.shards {
-            let all = shard.records();
-            let wanted = all.iter().filter(|(_, record)| group.is_none_or(|group| record.group().id() == group));
-            records.extend(wanted.map(|(_, record)| Arc::clone(record)));
-        }
+        self.each(|_, _, record| {
+            if group.is_none_or(|group| record.group().id() == group) && record.is_of(server) {
+                records.push(Arc::clone(record));
+            }
+        });
         let total = records.len();
         records.sort_unstable_by_key(|record| std::cmp::Reverse(record.id()));
         records.truncate(limit);
@@ -193,24 +209,57 @@ impl ProxySessionService {
         self.end(reason, |record| group.is_none_or(|group| Arc::ptr_eq(record.group(), group)))
     }
 
+    /// Ends every session of a group that has reached the server at this address, with the reason `killed`.
+    pub fn close_all_of(&self, group: &GroupId, server: &ServerAddr) -> usize {
+        self.end(EndReason::Killed, |record| record.group().id() == group && record.is_of(Some(server)))
+    }
+
     /// Tells the threads to end sessions. How many that are.
     fn end(&self, reason: EndReason, is_meant: impl Fn(&SessionRecord) -> bool) -> usize {
-        let mut count = 0;
-        for shard in &self.shards {
-            let records = shard.records();
-            let meant = records.iter().filter(|(_, record)| is_meant(record));
-            let ends: Vec<_> =
-                meant.map(|(key, record)| Ending { key: SessionKey::new(key, record.id()), reason }).collect();
-            drop(records);
-            if !ends.is_empty() {
-                count += ends.len();
-                shard.ends().extend(ends);
-                if let Some(waker) = shard.waker.get() {
-                    waker.wake();
+        let found = self.find(|record| is_meant(record).then_some(()));
+        self.end_these(reason, found.iter().map(|(session, ())| *session));
+        found.len()
+    }
+
+    /// The sessions for which `pick` tells something, and that.
+    pub(crate) fn find<T>(&self, pick: impl Fn(&SessionRecord) -> Option<T>) -> Vec<(SessionRef, T)> {
+        let mut found = Vec::new();
+        self.each(|shard, key, record| {
+            if let Some(picked) = pick(record) {
+                found.push((SessionRef { shard, key: SessionKey::new(key, record.id()) }, picked));
+            }
+        });
+        found
+    }
+
+    /// Tells the threads to end these sessions; those that have ended since may be among them.
+    pub(crate) fn end_these(&self, reason: EndReason, sessions: impl Iterator<Item = SessionRef>) {
+        let mut ends: Vec<Vec<Ending>> = self.shards.iter().map(|_| Vec::new()).collect();
+        sessions.for_each(|SessionRef { shard, key }| ends[shard].push(Ending { key, reason }));
+        for (shard, ends) in self.shards.iter().zip(ends).filter(|(_, ends)| !ends.is_empty()) {
+            shard.ends().extend(ends);
+            if let Some(waker) = shard.waker.get() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Shows every session with its shard and its place there. No data thread waits for all of them.
+    fn each(&self, mut show: impl FnMut(usize, usize, &Arc<SessionRecord>)) {
+        for (index, shard) in self.shards.iter().enumerate() {
+            let mut next = 0;
+            loop {
+                let records = shard.records();
+                let until = (next + SHOWN_AT_ONCE).min(records.capacity());
+                (next..until)
+                    .filter_map(|key| Some((key, records.get(key)?)))
+                    .for_each(|(key, it)| show(index, key, it));
+                next = until;
+                if next >= records.capacity() {
+                    break;
                 }
             }
         }
-        count
     }
 
     /// Has `waker` called when data thread `shard` has sessions to end.

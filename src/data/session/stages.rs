@@ -4,16 +4,18 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::closing::Closing;
 use super::dial::{self, Connected, Context, Dial, Dialling};
 use super::header::{self, Begun, Opening};
 use super::opening::{self, NotConnected, Opened};
-use super::passage::PassageGuard;
-use super::record::{SessionRecord, Silence};
+use super::relay::Socket;
 use super::relay::{Pause, Relay, RelayEnd, Side, Workspace};
+use super::relaying::Relaying;
 use super::service::SessionGuard;
 use super::stream::{Stream, TcpSocket, reset_on_close};
+use crate::counters::EndReason;
 use crate::data::poll::{Reactor, Ready, Token};
-use crate::group::{GroupSettings, ServerSlot};
+use crate::group::GroupSettings;
 
 /// What a session is doing.
 #[derive(Debug)]
@@ -24,19 +26,8 @@ pub(super) enum Stage {
     Dialling(Box<Dialling>),
     /// Bytes are moved.
     Relaying(Relaying),
-}
-
-/// A session that has its server.
-#[derive(Debug)]
-pub(super) struct Relaying {
-    server: Stream,
-    relay: Relay,
-    /// When to look at the session if nothing has happened to it until then.
-    look_at_ms: u64,
-    /// Its place on the server.
-    _slot: ServerSlot,
-    /// What our own listener has to know, if the connection leads there.
-    _word: Option<Box<PassageGuard>>,
+    /// It ends; what is on its way to the client goes out first.
+    Closing(Box<Closing>),
 }
 
 impl Stage {
@@ -84,6 +75,15 @@ impl Stage {
             Self::Opening(_) => {}
             Self::Dialling(dialling) => dialling.on_ready(ready),
             Self::Relaying(relaying) => relaying.server.on_ready(ready),
+            Self::Closing(closing) => closing.relaying.server.on_ready(ready),
+        }
+    }
+
+    /// What becomes of it when the session is to end for this reason, and need not do so at once.
+    pub(super) fn into_closing(self, reason: EndReason, now_ms: u64) -> Self {
+        match self {
+            Self::Relaying(relaying) => Self::Closing(Box::new(Closing::new(relaying, reason, now_ms))),
+            other => other,
         }
     }
 
@@ -108,9 +108,15 @@ impl Stage {
             *self = next;
         }
         if let Self::Dialling(dialling) = self {
+            if dialling.is_held() && client.has_failed() {
+                return Err(opening::client_reset(client.take_error()).into());
+            }
             let context = context(guard, client.as_fd(), workspace.now_ms, &workspace.reactor);
             let Some(connected) = dialling.advance(context)? else { return Ok(Pause::UntilEvent) };
             *self = Self::relaying(connected, context);
+        }
+        if let Self::Closing(closing) = self {
+            return closing.advance(client, guard, workspace);
         }
         let Self::Relaying(relaying) = self else { unreachable!("it has become so above") };
         let Relaying { server, relay, look_at_ms, .. } = relaying;
@@ -128,16 +134,23 @@ impl Stage {
             Self::Opening(opening) => opening.until_ms(),
             Self::Dialling(dialling) => dialling.due_ms(),
             Self::Relaying(relaying) => relaying.look_at_ms,
+            Self::Closing(closing) => closing.until_ms,
         }
     }
 
     /// Prepares both sides for being closed the way the session ended.
     pub(super) fn before_close(&mut self, client: &Stream, reset: Option<Side>, workspace: &mut Workspace) {
-        let Self::Relaying(Relaying { server, relay, .. }) = self else { return };
-        let (resets_client, resets_server) = match reset {
-            Some(side) => (side == Side::Client, side == Side::Server),
+        let (resets_client, resets_server) = match (reset, &*self) {
+            (Some(side), _) => (side == Side::Client, side == Side::Server),
             // Ended by somebody else, it may have been in the middle of something.
-            None => relay.is_cut(client, server),
+            (None, Self::Relaying(Relaying { server, relay, .. })) => relay.is_cut(client, server),
+            (None, Self::Closing(closing)) => closing.is_cut(client, workspace),
+            (None, Self::Opening(_) | Self::Dialling(_)) => return,
+        };
+        let Relaying { server, relay, .. } = match self {
+            Self::Relaying(relaying) => relaying,
+            Self::Closing(closing) => &mut closing.relaying,
+            Self::Opening(_) | Self::Dialling(_) => return,
         };
         relay.release(workspace);
         if resets_client {
@@ -172,7 +185,7 @@ impl Stage {
 
     /// The stage of a session in which nothing will ever happen.
     #[cfg(test)]
-    pub(super) fn idle_for_tests(server: Stream, slot: ServerSlot) -> Self {
+    pub(super) fn idle_for_tests(server: Stream, slot: crate::group::ServerSlot) -> Self {
         let look_at_ms = crate::data::deadlines::NEVER;
         Self::Relaying(Relaying { server, relay: Relay::default(), look_at_ms, _slot: slot, _word: None })
     }
@@ -182,30 +195,6 @@ impl Stage {
 fn context<'a>(guard: &'a SessionGuard, client: BorrowedFd<'a>, now_ms: u64, reactor: &'a Reactor) -> Context<'a> {
     let passages = guard.passages();
     Context { record: guard.record(), client, passages, token: Token::server(guard.key()), reactor, now_ms }
-}
-
-impl Relaying {
-    /// How a session ends to which nothing has happened for too long.
-    ///
-    /// # Errors
-    ///
-    /// It ends now.
-    pub(super) fn look(&mut self, record: &SessionRecord, now_ms: u64) -> Result<(), RelayEnd> {
-        if let Some(end) = self.relay.overdue(&mut self.server, record, now_ms) {
-            return Err(end);
-        }
-        match record.silence(now_ms) {
-            Silence::TooLong(reason) => Err(RelayEnd { reason, reset: None, error: None }),
-            Silence::Allowed { look_at_ms } => {
-                let look_at_ms = look_at_ms.min(self.relay.due_ms(record));
-                // A deadline that it has already is early enough, and is put off when it is reached.
-                if self.look_at_ms <= now_ms || look_at_ms < self.look_at_ms {
-                    self.look_at_ms = look_at_ms;
-                }
-                Ok(())
-            }
-        }
-    }
 }
 
 impl From<NotConnected> for RelayEnd {

@@ -10,7 +10,10 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 use rustix::pipe::{SpliceFlags, splice};
 
 use super::relay::Socket;
+use crate::base::clock;
 use crate::data::poll::{Reactor, Ready, Token};
+use crate::group::Liveness;
+use crate::net::{Windows, set_liveness, set_user_timeout};
 
 /// One end of a session. Whatever is carried over TCP in another way gets a variant, which the relay needs not know.
 #[derive(Debug)]
@@ -52,6 +55,46 @@ impl Stream {
     pub(super) fn own_addr(&self) -> Option<SocketAddr> {
         let own = each!(self, socket => rustix::net::getsockname(&socket.fd));
         own.ok().and_then(|own| SocketAddr::try_from(own).ok())
+    }
+
+    /// True once the system finds out that the peer is gone; for a client it does from the beginning.
+    pub(super) fn is_watched(&self) -> bool {
+        each!(self, socket => socket.watch != Watch::No)
+    }
+
+    /// The system finds out from now on that the peer is gone.
+    pub(super) fn watch_peer(&mut self, liveness: &Liveness) {
+        each!(self, socket => {
+            set_liveness(&socket.fd, liveness);
+            socket.watch = Watch::Strict;
+        })
+    }
+
+    /// Lets a peer that answers take nothing for as long as it likes, which a derived user time-out does not. Asks for it
+    /// only when the socket cannot send, or when `is_its_turn`.
+    pub(super) fn be_patient(&mut self, user_timeout: Duration, windows: &Windows, is_its_turn: bool) {
+        each!(self, socket => {
+            if !(is_its_turn || !socket.is_writable || socket.watch == Watch::Patient) {
+                return;
+            }
+            let watch = if windows.is_closed(&socket.fd) { Watch::Patient } else { Watch::Strict };
+            if socket.watch != watch {
+                socket.watch = watch;
+                set_user_timeout(&socket.fd, if watch == Watch::Patient { 0 } else { clock::as_ms(user_timeout) });
+            }
+        })
+    }
+
+    /// Bytes that have arrived and were not read.
+    pub(super) fn unread(&self) -> u64 {
+        // A socket that cannot tell has been reset: there is nothing to read.
+        each!(self, socket => rustix::io::ioctl_fionread(&socket.fd).unwrap_or(0))
+    }
+
+    /// Throws away what has arrived, as far as `scratch` holds it.
+    pub(super) fn discard_unread(&self, scratch: &mut [u8]) {
+        // Whatever is in the way, the socket is about to be closed.
+        each!(self, socket => drop(rustix::net::recv(&socket.fd, scratch, RecvFlags::DONTWAIT)))
     }
 
     /// Closes with a reset instead of an orderly end.
@@ -140,6 +183,17 @@ pub(super) struct TcpSocket {
     write_interest: WriteInterest,
     /// Writes until `TCP_NODELAY` has to be set; 0 when it is.
     nodelay_in: u8,
+    watch: Watch,
+}
+
+/// Whether the system finds out that the peer is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watch {
+    No,
+    /// It does, as the group wants it.
+    Strict,
+    /// The same, but the peer is there and takes nothing, which it may.
+    Patient,
 }
 
 /// Whether the reactor tells when the socket becomes writable.
@@ -161,9 +215,10 @@ pub(super) fn send_both(fd: &OwnedFd, first: &[u8], second: &[u8]) -> Result<usi
 }
 
 impl TcpSocket {
-    /// An accepted socket, which inherited `TCP_NODELAY` from its listener.
+    /// An accepted socket, which inherited `TCP_NODELAY`, and when its peer is gone, from its listener.
     pub(super) fn accepted(fd: OwnedFd, token: Token, reactor: &Reactor) -> io::Result<Self> {
-        Self::watched(fd, token, reactor, WriteInterest::None, 0)
+        let socket = Self::watched(fd, token, reactor, WriteInterest::None, 0)?;
+        Ok(Self { watch: Watch::Strict, ..socket })
     }
 
     /// A connected socket to which something has been written or not. `TCP_NODELAY` is set at the second
@@ -219,6 +274,7 @@ impl TcpSocket {
             has_failed: false,
             write_interest,
             nodelay_in,
+            watch: Watch::No,
         })
     }
 

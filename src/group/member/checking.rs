@@ -91,6 +91,7 @@ impl Member {
             self.is_told_shown = hidden.is_none();
             self.tell_checked(common, self.change_to(hidden.as_ref()), now_ms);
         }
+        self.follow_loss(common, hidden.as_ref());
         Some(Checked { pause, has_changed })
     }
 

@@ -19,7 +19,7 @@ pub(crate) struct LogLines {
 }
 
 impl LogLines {
-    pub(super) fn gather(pipe: impl Read + Send + 'static) -> Self {
+    pub(crate) fn gather(pipe: impl Read + Send + 'static) -> Self {
         let gathered = Self::default();
         let (lines, is_complete) = (Arc::clone(&gathered.lines), Arc::clone(&gathered.is_complete));
         spawn(move || {

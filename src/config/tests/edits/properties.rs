@@ -123,7 +123,7 @@ proptest! {
         for group in &mut config.groups {
             let settings = &mut group.settings;
             (settings.connect_timeout, settings.connect_attempts, settings.idle_timeout) = (time(2), sizes[2] % 100 + 1, time(3));
-            (settings.half_close_timeout, settings.heartbeat_timeout, settings.max_sessions) = (time(4), time(5), sizes[0]);
+            (settings.half_close_timeout, settings.heartbeat_timeout, settings.max_sessions) = (Some(time(4)), time(5), sizes[0]);
             (settings.forget_after, settings.bind_retry) = (time(1), switches[3]);
             let from = vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
             settings.accept_proxy = switches[2].then(|| Arc::new(AcceptProxy { from, timeout: Duration::from_millis(sizes[1].into()) + Duration::from_millis(100) }));

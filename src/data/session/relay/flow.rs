@@ -101,6 +101,12 @@ impl Flow {
         self.pending.is_some() || self.in_pipe > 0
     }
 
+    /// Bytes that have been read and that the sink has not taken.
+    pub(super) fn held(&self) -> u64 {
+        let pending = self.pending.as_ref().map_or(0, |pending| pending.bytes.len() - pending.at);
+        pending as u64 + u64::from(self.in_pipe)
+    }
+
     /// Nothing will move in this direction any more.
     pub(super) fn close(&mut self) {
         // What the sink did not take would be sent to it again.

@@ -169,6 +169,16 @@ impl Relay {
         })
     }
 
+    /// The bytes that will have gone to the client when it has all that was read of the server, and so many more.
+    pub(super) fn bytes_down_with(&self, unread: u64) -> u64 {
+        self.down.bytes + self.down.held() + unread
+    }
+
+    /// True when so many bytes have gone to the client, or no more will.
+    pub(super) fn has_delivered(&self, bytes_down: u64) -> bool {
+        self.down.is_over() || self.down.bytes >= bytes_down
+    }
+
     /// To which sides bytes are under way, which an orderly end would cut without a trace.
     pub(super) fn is_cut<C: Socket, S: Socket>(&self, client: &C, server: &S) -> (bool, bool) {
         let cut = |flow: &Flow, has_unread: &dyn Fn() -> bool| flow.is_moving() && (flow.is_blocked() || has_unread());

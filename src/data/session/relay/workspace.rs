@@ -5,6 +5,7 @@ use std::io;
 use super::pipe::PipePool;
 use crate::base::clock;
 use crate::data::poll::Reactor;
+use crate::net::Windows;
 
 /// Bytes of the scratch buffer that all sessions of a thread share.
 pub(crate) const SCRATCH_SIZE: usize = 256 << 10;
@@ -17,6 +18,7 @@ pub(crate) struct Workspace {
     pub(crate) now_ms: u64,
     pub(in super::super) scratch: Box<[u8]>,
     pub(super) pipes: PipePool,
+    pub(in super::super) windows: Windows,
 }
 
 impl Workspace {
@@ -25,7 +27,13 @@ impl Workspace {
     /// No descriptor is left for the reactor.
     pub(crate) fn new() -> io::Result<Self> {
         let scratch = vec![0; SCRATCH_SIZE].into_boxed_slice();
-        Ok(Self { reactor: Reactor::new()?, now_ms: clock::coarse_ms(), scratch, pipes: PipePool::default() })
+        let (reactor, now_ms) = (Reactor::new()?, clock::coarse_ms());
+        Ok(Self { reactor, now_ms, scratch, pipes: PipePool::default(), windows: Windows::default() })
+    }
+
+    /// Gives back the descriptor that asking for windows takes, until somebody asks again.
+    pub(crate) fn forget_windows(&mut self) {
+        self.windows = Windows::default();
     }
 }
 
