@@ -167,6 +167,7 @@ fn a_reload_that_changes_something_else_sends_no_check_and_loses_no_state() {
     let (up, down) = (FakeServer::echo(), FakeServer::refusing());
     let check = json!({ "kind": "tcp", "interval": "1h", "timeout": "1s", "start": "checked" });
     let proxy = TestProxy::start(checked("ha", &[&up, &down], check));
+    eventually("the server has noticed its check", || up.accepted() == 1);
     let before = up.accepted();
     for round in 0..50 {
         let text = proxy.file().replacen("\"ha\"", if round % 2 == 0 { "\"round_robin\"" } else { "\"ha\"" }, 1);
