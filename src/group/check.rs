@@ -300,4 +300,4 @@ fn cut(why: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

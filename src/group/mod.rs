@@ -18,6 +18,8 @@ mod lease;
 mod lost;
 mod member;
 mod members;
+#[cfg(test)]
+mod model;
 mod offline;
 mod on_down;
 mod outcome;
