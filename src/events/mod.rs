@@ -18,6 +18,7 @@ mod limits;
 mod limit;
 mod policy;
 mod queue;
+mod server;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,7 @@ pub use admin::AdminEvent;
 pub(crate) use bus::Bus;
 pub use bus::{CHANGES_MAX, Published, Received, SESSIONS_MAX, Subscription};
 pub use config::ConfigEvent;
-pub use event::{Event, GroupChange, ProcessEvent, ServerChange};
+pub use event::{Event, GroupChange, ProcessEvent};
 pub use fields::{Value, Visitor};
 pub use limit::LineLimit;
 pub use limits::LimitEvent;
@@ -39,6 +40,7 @@ pub use policy::PolicyEvent;
 #[cfg(test)]
 pub(crate) use queue::SHARD_ENTRIES_MAX;
 pub(crate) use queue::{Entry, PAUSE, QUEUE, Queue, What, shrink};
+pub use server::ServerChange;
 pub use session::{Proxied, SessionEvent};
 
 /// Publishes what management has done or found. Subscribers have it when this returns, the log writes it soon after.

@@ -12,6 +12,7 @@ use super::addresses::Addresses;
 use super::itself;
 use super::last_session::LastSession;
 use super::outage::Outage;
+use super::standing::{Avoided, Patience, Recovery, flag};
 use super::trouble::{Ejection, Trouble};
 use crate::base::clock;
 
@@ -23,26 +24,6 @@ pub const SLOW_CONNECT: Duration = Duration::from_millis(250);
 
 /// How many times the usual time a connect has to take to be slow.
 const SLOW_FACTOR: u64 = 4;
-
-/// Facts of which each has a bit.
-mod flag {
-    /// The last connect failed.
-    pub(super) const SUSPECT: u8 = 1;
-    /// No connect has succeeded so far.
-    pub(super) const UNTRIED: u8 = 2;
-    /// A connect to one of the addresses may connect a socket to itself.
-    pub(super) const MAY_MEET_ITSELF: u8 = 4;
-    /// One of the addresses is this machine's own.
-    pub(super) const IS_HERE: u8 = 8;
-    /// It is kept out for a while, as it failed too many sessions.
-    pub(super) const EJECTED: u8 = 16;
-    /// Its sessions' faults are counted.
-    pub(super) const IS_JUDGED: u8 = 32;
-    /// It has had a fault since its last good session.
-    pub(super) const HAS_FAULTS: u8 = 64;
-    /// Somebody has waited for the end of its last session.
-    pub(super) const AWAITED: u8 = 128;
-}
 
 /// Counts, suspicion and addresses of one backend.
 ///
@@ -70,45 +51,6 @@ struct Rare {
     last_session: LastSession,
     /// From which address of this machine it is reached; `None` for the one that the system picks.
     source: ArcSwapOption<IpAddr>,
-}
-
-/// Servers that a pick passes over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Avoided(u8);
-
-impl Avoided {
-    /// Those that are suspect, and those that are ejected.
-    pub const DOUBTFUL: Self = Self(flag::SUSPECT | flag::EJECTED);
-    /// Those that are suspect.
-    pub const SUSPECT: Self = Self(flag::SUSPECT);
-    /// Those that are ejected.
-    pub const EJECTED: Self = Self(flag::EJECTED);
-    /// None.
-    pub const NONE: Self = Self(0);
-}
-
-/// What a connect that succeeded has shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recovery {
-    /// It is the first that ever succeeded.
-    pub is_first: bool,
-    /// For how long the server had been suspect; `None` when it was not.
-    pub suspect_for: Option<Duration>,
-}
-
-/// What a session does whose connect is slow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// The server has answered others since the connect began, so only this connect is lost: TCP tries again by itself.
-    Wait,
-    /// As `Wait`, and this session is one of the few that find out whether the server answers at all; it tells
-    /// [`Live::stop_waiting`] when its connect is over.
-    FindOut {
-        /// Nobody has had an answer for so long that the server is suspect from now on.
-        is_suspect_now: bool,
-    },
-    /// Enough others find out: better take another server.
-    Leave,
 }
 
 impl Live {
@@ -324,7 +266,7 @@ impl Live {
 
     /// True when a pick that avoids such servers passes it over.
     pub fn is_avoided(&self, avoided: Avoided) -> bool {
-        self.has_flag(avoided.0)
+        self.has_flag(avoided.flags())
     }
 
     /// How long a connect may take before it is slow, in milliseconds.

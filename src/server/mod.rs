@@ -11,6 +11,7 @@ mod itself;
 mod last_session;
 mod live;
 mod outage;
+mod standing;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -19,8 +20,9 @@ use std::sync::Arc;
 
 pub use addr::{ADDR_LEN_MAX, AddrError, ServerAddr};
 pub use addresses::Addresses;
-pub use live::{Avoided, Live, Patience, Recovery, SLOW_CONNECT};
+pub use live::{Live, SLOW_CONNECT};
 pub use outage::Outage;
+pub use standing::{Avoided, Patience, Recovery};
 pub use trouble::Ejection;
 
 /// Smallest and largest weight a server may have, as in HAProxy; no traffic at all is `state: drain`.

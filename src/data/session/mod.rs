@@ -21,16 +21,18 @@ mod relaying;
 mod service;
 mod stages;
 mod stream;
+mod view;
 
 use std::os::fd::OwnedFd;
 
-pub use record::{SessionList, SessionRecord, SessionView};
+pub use record::SessionRecord;
 use relay::RelayEnd;
 pub(crate) use relay::{Pause, Side, Workspace};
 pub use service::ProxySessionService;
 pub(crate) use service::{SessionGuard, SessionRef};
 use stages::Stage;
 use stream::Stream;
+pub use view::{SessionList, SessionView};
 
 use crate::counters::EndReason;
 use crate::data::poll::{Ready, SessionKey};

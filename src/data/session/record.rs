@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::view::{SessionView, Silence};
 use crate::base::clock;
 use crate::base::failure::worded;
 use crate::base::random::{SplitMix64, below};
@@ -50,51 +51,6 @@ pub struct SessionRecord {
     is_told: AtomicBool,
     /// One more than the place in [`Limit::ALL`] of the limit that it was over; 0 for none.
     limit: AtomicU8,
-}
-
-/// What is to be said of a session's silence and age.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Silence {
-    /// It has lasted too long.
-    TooLong(EndReason),
-    /// It may go on, and may be too long from then on; [`NEVER`] where the scan of all sessions finds it in time.
-    Allowed { look_at_ms: u64 },
-}
-
-/// A session as `session-list.do` shows it.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct SessionView {
-    /// Unique for the life of the process; grows.
-    pub id: u64,
-    /// The group's port.
-    pub group: u16,
-    /// The group's name, where it has one.
-    #[serde(skip_serializing_if = "Option::is_none", rename = "group_name")]
-    pub name: Option<String>,
-    /// The client.
-    pub client: SocketAddr,
-    /// The proxy whose PROXY header has told the client's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub via: Option<SocketAddr>,
-    /// The server; `None` while none is connected.
-    pub server: Option<String>,
-    /// Since the client was accepted.
-    pub age_ms: u64,
-    /// Since either side last sent something.
-    pub idle_ms: u64,
-    /// Bytes client → server.
-    pub bytes_up: u64,
-    /// Bytes server → client.
-    pub bytes_down: u64,
-}
-
-/// Some of the sessions, and how many there are.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct SessionList {
-    /// Newest first, at most as many as were asked for.
-    pub sessions: Vec<SessionView>,
-    /// All of them.
-    pub total: usize,
 }
 
 impl SessionRecord {

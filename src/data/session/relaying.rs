@@ -1,9 +1,10 @@
 //! A session that has its server.
 
 use super::passage::PassageGuard;
-use super::record::{SessionRecord, Silence};
+use super::record::SessionRecord;
 use super::relay::{Relay, RelayEnd, Workspace};
 use super::stream::Stream;
+use super::view::Silence;
 use crate::base::clock;
 use crate::group::{Liveness, ServerSlot};
 

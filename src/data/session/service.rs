@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use slab::Slab;
 
 use super::passage::Passages;
-use super::record::{SessionList, SessionRecord};
+use super::record::SessionRecord;
+use super::view::SessionList;
 use crate::base::clock;
 use crate::counters::{EndReason, Limit};
 use crate::data::poll::{SessionKey, Waker};
