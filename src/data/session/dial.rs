@@ -1,5 +1,6 @@
 //! Finding a server for a client: pick, dial, and on failure pick again.
 
+mod held;
 mod slow;
 
 use std::io;
@@ -179,37 +180,6 @@ impl Dialling {
             }
         }
         Ok(None)
-    }
-
-    /// True while all servers refuse, and are to be asked again.
-    pub(super) fn is_held(&self) -> bool {
-        self.server.is_none()
-    }
-
-    /// Dials the next server.
-    fn ask(&mut self, context: Context<'_>) -> Result<Option<Connected>, NotConnected> {
-        match self.dialer.start(&self.first_bytes, context)? {
-            Step::Connected(server, sent) => {
-                self.sent = sent;
-                Ok(Some(self.connected(server, context)))
-            }
-            step => {
-                self.wait_for(step);
-                Ok(None)
-            }
-        }
-    }
-
-    /// Waits for the connect that has begun, or for the time to ask again.
-    fn wait_for(&mut self, step: Step) {
-        match step {
-            Step::Connected(..) => unreachable!("nothing is left to wait for"),
-            Step::Connecting(server, sent) => {
-                (self.server, self.sent) = (Some(server), sent);
-                (self.until_ms, self.slow_ms) = (self.dialer.address_until_ms(), self.dialer.slow_ms());
-            }
-            Step::Held => (self.until_ms, self.slow_ms) = (self.dialer.hold.ask_at_ms(), NEVER),
-        }
     }
 
     /// Sends what is left of the header, and the first bytes.

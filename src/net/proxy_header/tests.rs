@@ -350,7 +350,7 @@ fn by_proxy_header(bytes: &[u8]) -> Accepted {
 
 /// What both others accept and we refuse, because the specification says so.
 fn is_known_fault(flaw: Flaw) -> bool {
-    matches!(flaw, Flaw::Datagrams | Flaw::Crc | Flaw::TooLong(_) | Flaw::Transport(_))
+    matches!(flaw, Flaw::Datagrams | Flaw::Crc | Flaw::TooLong(_) | Flaw::Transport(_) | Flaw::BareLf)
 }
 
 fn ours(ends: (SocketAddr, SocketAddr)) -> Ends {
