@@ -281,8 +281,9 @@ fn a_rate_lets_through_what_it_says_and_no_more() {
     let allowed = f64::from(rate) * (1.0 + elapsed);
     println!("{served} of {offered} served in {elapsed:.3} s; {allowed:.0} allowed with the burst");
     assert!(served as f64 <= allowed + 1.0);
-    // On a machine that is too busy to offer as much, nothing can be said.
-    assert!(served as f64 >= 0.99 * allowed || offered < 2 * served, "{served} of {offered}");
+    // A busy machine pauses clients for longer than a token waits; only a quiet one can be held to all of it.
+    let share = if is_full() { 0.99 } else { 0.5 };
+    assert!(served as f64 >= share * allowed || offered < 2 * served, "{served} of {offered}");
     becomes(|| limited(&proxy, "group_rate") as usize, offered - served);
 }
 
