@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::passage::PassageGuard;
 use crate::base::clock;
@@ -41,7 +42,7 @@ pub(super) struct Attempt {
     pub(super) started_us: u64,
     /// When the address under way was first tried.
     address_since_ms: u64,
-    until_ms: u64,
+    timeout: Duration,
     /// The session is one of those that find out whether the server answers at all.
     pub(super) finder: Option<Finder>,
     /// For our own listener, if the connection leads there.
@@ -51,7 +52,7 @@ pub(super) struct Attempt {
 impl Attempt {
     /// An attempt that begins now and may take so long.
     #[inline]
-    pub(super) fn new(slot: ServerSlot, started_us: u64, timeout_ms: u64) -> Self {
+    pub(super) fn new(slot: ServerSlot, started_us: u64, timeout: Duration) -> Self {
         let addresses = match slot.server.settings.addr.literal() {
             Some(addr) => Addresses::Literal(addr),
             None => Addresses::Resolved(slot.server.live.addresses()),
@@ -61,9 +62,13 @@ impl Attempt {
             Addresses::Resolved(addresses) => addresses.take_turn(),
         };
         let since_ms = started_us / 1_000;
-        let until_ms = since_ms + timeout_ms;
         let address_since_ms = since_ms;
-        Self { slot, addresses, at, tried: 0, started_us, address_since_ms, until_ms, finder: None, word: None }
+        Self { slot, addresses, at, tried: 0, started_us, address_since_ms, timeout, finder: None, word: None }
+    }
+
+    /// Until when all of its addresses together may take.
+    fn until_ms(&self) -> u64 {
+        self.started_ms() + clock::as_ms(self.timeout)
     }
 
     pub(super) fn started_ms(&self) -> u64 {
@@ -79,7 +84,7 @@ impl Attempt {
     pub(super) fn address_until_ms(&self) -> u64 {
         let now_ms = clock::coarse_ms();
         let addresses_left = self.addresses.all().len().saturating_sub(self.tried.count_ones() as usize).max(1) as u64;
-        now_ms + self.until_ms.saturating_sub(now_ms) / addresses_left
+        now_ms + self.until_ms().saturating_sub(now_ms) / addresses_left
     }
 
     /// No other address of this server is tried.
@@ -99,7 +104,7 @@ impl Attempt {
         }
         self.tried |= 1 << self.at;
         let now_ms = clock::coarse_ms();
-        let Some(next) = addresses.next(self.tried).filter(|_| now_ms < self.until_ms) else { return false };
+        let Some(next) = addresses.next(self.tried).filter(|_| now_ms < self.until_ms()) else { return false };
         (self.at, self.address_since_ms) = (next, now_ms);
         true
     }

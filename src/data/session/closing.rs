@@ -37,6 +37,8 @@ impl Closing {
     /// # Errors
     ///
     /// The session is over.
+    #[cold]
+    #[inline(never)]
     pub(super) fn advance(
         &mut self,
         client: &mut Stream,

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use super::attempt::Attempt;
 use super::connect::{Greeting, Step, connect, is_out_of_descriptors, unresolved};
@@ -233,12 +234,14 @@ struct Dialer {
     /// The number of attempts so far.
     attempts: u32,
     attempts_max: u32,
-    timeout_ms: u64,
+    timeout: Duration,
     /// From which address servers are reached.
     source: Option<IpAddr>,
     /// No server is left any more because it is slow.
     is_patient: bool,
     attempt: Option<Attempt>,
+    /// When it began, on the precise clock.
+    started_us: u64,
     /// Whether the client is held when no server is left.
     hold: Hold,
     last: Option<io::Error>,
@@ -255,11 +258,12 @@ impl Dialer {
             left: Vec::new(),
             attempts: 0,
             attempts_max: settings.connect_attempts,
-            timeout_ms: clock::as_ms(settings.connect_timeout),
+            timeout: settings.connect_timeout,
             source: settings.server_tcp.source,
             is_patient: false,
             attempt: None,
-            hold: Hold::new(clock::as_ms(settings.connect_wait)),
+            started_us: 0,
+            hold: Hold::new(settings.connect_wait),
             last: None,
         }
     }
@@ -268,12 +272,12 @@ impl Dialer {
     fn start(&mut self, first_bytes: &[u8], context: Context<'_>) -> Result<Step, NotConnected> {
         loop {
             if self.attempt.is_none() {
-                let Some(attempt) = self.next_attempt(context.record)? else { return Ok(Step::Held) };
-                self.header = match attempt.slot.server.settings.send_proxy.unwrap_or(self.send_proxy) {
+                let Some(slot) = self.next_server(context.record)? else { return Ok(Step::Held) };
+                self.header = match slot.server.settings.send_proxy.unwrap_or(self.send_proxy) {
                     SendProxy::None => None,
                     version => header_for(version, context.record, context.client),
                 };
-                self.attempt = Some(attempt);
+                self.attempt = Some(Attempt::new(slot, self.started_us, self.timeout));
             }
             let greeting = Greeting { header: self.header(), first_bytes };
             let attempt = self.attempt.as_ref().expect("set a line ago");
@@ -327,12 +331,13 @@ impl Dialer {
         Ok(())
     }
 
-    /// The next server to be tried; `None` when all of them refuse and are to be asked again.
-    fn next_attempt(&mut self, record: &SessionRecord) -> Result<Option<Attempt>, NotConnected> {
+    /// A place on the next server to be tried; `None` when all of them refuse and are to be asked again.
+    #[inline]
+    fn next_server(&mut self, record: &SessionRecord) -> Result<Option<ServerSlot>, NotConnected> {
         let group = record.group();
         // One look at the clock for all that begins now.
-        let started_us = clock::precise_us();
-        let now_ms = started_us / 1_000;
+        self.started_us = clock::precise_us();
+        let now_ms = self.started_us / 1_000;
         let slot = loop {
             let picked = match self.tried.len() as u32 >= self.attempts_max {
                 true => Err(PickError::NoServer),
@@ -355,7 +360,7 @@ impl Dialer {
         self.attempts += 1;
         record.set_attempts(self.attempts);
         self.hold.begin(now_ms);
-        Ok(Some(Attempt::new(slot, started_us, self.timeout_ms)))
+        Ok(Some(slot))
     }
 
     fn give_up(&mut self) -> NotConnected {

@@ -72,6 +72,9 @@ impl Relay {
     /// # Errors
     ///
     /// The session is over, well or badly.
+    // Sessions that are about to end use it, too, and would else cost every wake-up of all others a call.
+    #[allow(clippy::inline_always, reason = "tests/guard counts what it is worth")]
+    #[inline(always)]
     pub(super) fn advance<C: Socket, S: Socket>(
         &mut self,
         client: &mut C,
