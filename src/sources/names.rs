@@ -452,6 +452,7 @@ mod tests {
         // Its name says the same as before, at first.
         group.tried(&addr, Err("connection refused"), clock::coarse_ms());
         eventually("it is looked up anew", || asked.load(Relaxed) == 2).await;
+        // Measures that nothing happens, for longer than the pause between two lookups of a name that fails.
         tokio::time::sleep(Duration::from_millis(1_200)).await;
         assert_eq!(asked.load(Relaxed), 2, "no connect has failed since");
         let start = Instant::now();
