@@ -155,7 +155,9 @@ impl Snapshot {
             return Err(PickError::NoServer);
         }
         for avoided in [Avoided::SUSPECT, Avoided::NONE] {
-            for tier in self.tiers.iter().chain(self.last_resort.iter().flat_map(|tiers| tiers.iter())) {
+            let tiers = self.tiers.iter().chain(self.last_resort.iter().flat_map(|tiers| tiers.iter()));
+            // Asking for nobody would cost a turn.
+            for tier in tiers.filter(|tier| !tier.set.servers.is_empty()) {
                 let request = self.request(tier, question, avoided);
                 if let Some(taken) = tier.pick(&request, &take, |policy| policy.pick(&request))? {
                     return Ok(taken);

@@ -102,6 +102,14 @@ fn a_suspect_server_is_picked_only_when_nobody_else_is_left() {
 }
 
 #[test]
+fn a_client_for_whom_there_is_nobody_costs_no_turn() {
+    let group = Group::for_tests(settings("round_robin"), Vec::new());
+    assert_eq!(picked(&group, &[]), None);
+    group.apply(settings("round_robin"), file(&["10.0.0.1:1", "10.0.0.2:1"]), None, &[], &[]);
+    assert_eq!(picked(&group, &[]).as_deref(), Some("10.0.0.1:1"));
+}
+
+#[test]
 fn a_backup_is_picked_before_a_suspect_server_and_after_every_other() {
     let mut servers = file(&["10.0.0.9:1", "10.0.0.1:1"]);
     servers[0].backup = true;

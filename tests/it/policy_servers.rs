@@ -315,7 +315,7 @@ fn explaining_a_bad_module_tells_what_its_fallback_does_and_is_no_fault_of_it() 
 fn what_cannot_be_rehearsed_is_told_as_such() {
     // Takes its configuration until a moment that comes soon.
     let now = clock_gettime(ClockId::Monotonic);
-    let until = (now.tv_sec as u64 + 6) * 1_000_000_000;
+    let until = (now.tv_sec as u64 + 15) * 1_000_000_000;
     let configure = format!(
         "(i32.store8 (i32.const 16) (i64.gt_u (call $now) (i64.const {until})))
         (i32.store (i32.const 20) (i32.const 64)) (i32.store (i32.const 24) (i32.const 5)) (i32.const 16)"
