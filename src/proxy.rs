@@ -48,6 +48,8 @@ pub struct Proxy {
     stop: CancellationToken,
     /// Ends checks and probes.
     stop_checks: CancellationToken,
+    /// Ends the streams of the admin port.
+    draining: CancellationToken,
     /// Ends the admin port.
     stop_admin: CancellationToken,
     /// Cancelled when something that must not end has ended.
@@ -101,6 +103,7 @@ impl Proxy {
             runner: spawn_runner(runner, &failed),
             stop: CancellationToken::new(),
             stop_checks: CancellationToken::new(),
+            draining: CancellationToken::new(),
             stop_admin: CancellationToken::new(),
             failed,
         };
@@ -141,6 +144,7 @@ impl Proxy {
         self.control.drain().await;
         let sessions = self.control.sessions().active();
         tell(ProcessEvent::Draining { sessions, limit });
+        self.draining.cancel();
         if !self.wait_for_sessions(limit.unwrap_or(Duration::MAX)).await {
             let ended = self.control.sessions().end_all(None, EndReason::Drained);
             tell(ProcessEvent::DrainOver { sessions: ended });
@@ -156,6 +160,7 @@ impl Proxy {
             self.wait_for_sessions(END_TIME_MAX).await;
         }
         self.stop.cancel();
+        self.draining.cancel();
         self.stop_admin.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -193,9 +198,9 @@ impl Proxy {
         self.spawn("limits", stop, look_after_limits(control.clone(), stop.clone()));
         self.spawn("policies", stop, policies(control.clone(), stop.clone()));
         self.spawn("status", stop, write_status(control.clone(), stop.clone()));
-        let (asked, stop_admin) = (control.clone(), self.stop_admin.clone());
+        let (asked, draining, stop_admin) = (control.clone(), self.draining.clone(), self.stop_admin.clone());
         let served = async move {
-            if let Err(error) = admin.run(asked, stop_admin).await {
+            if let Err(error) = admin.run(asked, draining, stop_admin).await {
                 events::publish(Event::Admin(AdminEvent::NotServed { error: error.to_string().into() }));
             }
         };

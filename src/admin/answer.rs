@@ -119,6 +119,7 @@ fn tell(method: &Method, path: &str, peer: Option<SocketAddr>, status: StatusCod
             code: note.code.unwrap_or("ok"),
             elapsed_ms: clock::as_ms(elapsed),
             is_routine,
+            is_change: note.is_change,
         })
     };
     if is_routine { events::log_only(Level::DEBUG, event) } else { events::publish(event()) }

@@ -4,6 +4,7 @@ use tokio_util::task::TaskTracker;
 use warp::http::StatusCode;
 
 use super::reply::{Answer, Refusal};
+use super::stream::Streams;
 use crate::control::Control;
 use crate::events::{self, AdminEvent, Event};
 
@@ -17,6 +18,8 @@ pub(super) struct App {
     pub(super) control: Control,
     /// Changes under way; they outlive the connection that asked for them.
     pub(super) changes: TaskTracker,
+    /// Answers that go on.
+    pub(super) streams: Streams,
 }
 
 impl App {

@@ -15,7 +15,7 @@ use warp::http::{HeaderMap, Method, StatusCode};
 
 use super::app::App;
 use super::endpoints::{Call, Endpoint, Kind};
-use super::guard::Rights;
+use super::guard::{Audience, Rights};
 use super::params::Pairs;
 use super::reply::{Answer, More, Note, Refusal, Response, Routine};
 use super::server::Peer;
@@ -63,6 +63,8 @@ struct Request {
 async fn respond(app: Arc<App>, endpoint: &Endpoint, admitted: &Admitted, request: Request) -> Response {
     let mut note = Note::default();
     let answer = answer(app, endpoint, admitted, request, &mut note).await;
+    // Workers come and go by themselves, which is told of the server.
+    note.is_change = endpoint.kind == Kind::Change && endpoint.audience != Audience::Workers && answer.is_ok();
     note.code = answer.as_ref().err().map(|refusal| refusal.code);
     let mut response = answer.unwrap_or_else(Refusal::into_response);
     note.is_routine = response.extensions_mut().remove::<Routine>().is_some();

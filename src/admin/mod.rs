@@ -20,6 +20,7 @@ mod profile;
 mod reference;
 mod reply;
 mod server;
+mod stream;
 
 use std::io;
 use std::net::SocketAddr;
@@ -42,6 +43,7 @@ use endpoints::Serves;
 pub use reference::{EndpointReference, ParamReference, reference};
 use server::listen::Bound;
 use server::{Body, Caller, LIMITS, Limits};
+use stream::Streams;
 
 /// The admin port, bound and not yet serving.
 pub struct AdminServer {
@@ -74,13 +76,18 @@ impl AdminServer {
     }
 
     /// Serves until `shutdown` is cancelled; then takes no new connection, gives requests and changes under
-    /// way a second, and removes the unix socket. Dropping the future ends every connection at once.
+    /// way a second, and removes the unix socket. Streams of events end when `draining` is cancelled. Dropping the future ends every connection at once.
     ///
     /// # Errors
     ///
     /// The runtime cannot take over a bound socket; nothing is served then.
-    pub async fn run(self, control: Control, shutdown: CancellationToken) -> io::Result<()> {
-        let app = Arc::new(App { control, changes: TaskTracker::new() });
+    pub async fn run(
+        self,
+        control: Control,
+        draining: CancellationToken,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        let app = Arc::new(App { control, changes: TaskTracker::new(), streams: Streams::new(draining) });
         match self.pprof {
             Some(pprof) => {
                 let main = serve_on(Serves::AllButProfiles, self.main, &app, shutdown.clone());

@@ -52,6 +52,8 @@ pub(super) struct Note {
     pub(super) server: Option<Box<str>>,
     /// It changed nothing and comes by the thousand.
     pub(super) is_routine: bool,
+    /// An operator has changed something.
+    pub(super) is_change: bool,
 }
 
 /// Goes with an answer to a request that changed nothing and comes by the thousand.

@@ -1,10 +1,10 @@
-//! One cheap monotonic clock for the data path.
+//! One cheap monotonic clock for the data path, and the form in which times of day are shown.
 //!
 //! The kernel's coarse clock costs a few nanoseconds and no system call; it advances every 1–4 ms,
-//! which is finer than any time-out of a session. All functions count from the same arbitrary start,
+//! which is finer than any time-out of a session. All functions but the last count from the same arbitrary start,
 //! so their answers may be compared with each other but mean nothing outside this process.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -29,4 +29,10 @@ pub fn precise_ns() -> u64 {
 /// `duration` in whole milliseconds, saturating: the unit of [`coarse_ms`].
 pub fn as_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A time of day as the log and the events show it: RFC 3339 in UTC with milliseconds.
+pub fn stamp(at: SystemTime) -> String {
+    let at = jiff::Timestamp::try_from(at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{at:.3}")
 }

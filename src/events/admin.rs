@@ -18,7 +18,7 @@ kinds! {
         }
 
         /// A request was answered.
-        INFO "admin request"
+        INFO "admin request" => "admin_change"
         Request {
             /// By which method.
             "method" method: Box<str>,
@@ -38,6 +38,8 @@ kinds! {
             "elapsed_ms" elapsed_ms: u64,
             /// It changed nothing and comes by the thousand: a heartbeat. For the log only, at *debug*.
             is_routine: bool,
+            /// An operator has changed something. Of all requests, viewers are told of these only.
+            is_change: bool,
         }
 
         /// All its places are taken by requests under way.

@@ -11,24 +11,14 @@ use std::time::SystemTime;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::broadcast::{Receiver, Sender};
 
-use super::event::Event;
+use super::event::{Event, Published};
+use super::history::{HISTORY, History};
 
 /// Changes that a subscriber may be behind.
 pub const CHANGES_MAX: usize = 1_024;
 
 /// Sessions' events that a subscriber may be behind: a busy proxy has as many in 20 ms.
 pub const SESSIONS_MAX: usize = 8_192;
-
-/// An event as it was published.
-#[derive(Debug)]
-pub struct Published {
-    /// Grows with every event of the process.
-    pub number: u64,
-    /// When it happened.
-    pub at: SystemTime,
-    /// What happened.
-    pub event: Event,
-}
 
 /// What a subscriber finds.
 #[derive(Clone, Debug)]
@@ -48,20 +38,22 @@ pub struct Subscription {
 /// One channel and the numbers of its events.
 pub(crate) struct Bus {
     sender: Sender<Arc<Published>>,
+    /// What has a name is kept here.
+    history: Option<&'static LazyLock<History>>,
 }
 
 /// Numbers go through both channels, so that a reader of both can put them in order.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// What changes: servers, groups, the configuration, policies; and requests of the admin port.
-pub(super) static CHANGES: LazyLock<Bus> = LazyLock::new(|| Bus::new(CHANGES_MAX));
+pub(super) static CHANGES: LazyLock<Bus> = LazyLock::new(|| Bus { history: Some(&HISTORY), ..Bus::new(CHANGES_MAX) });
 
 /// What sessions do.
 pub(super) static SESSIONS: LazyLock<Bus> = LazyLock::new(|| Bus::new(SESSIONS_MAX));
 
 impl Bus {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { sender: Sender::new(capacity) }
+        Self { sender: Sender::new(capacity), history: None }
     }
 
     pub(crate) fn subscribe(&self) -> Subscription {
@@ -73,7 +65,11 @@ impl Bus {
     }
 
     pub(crate) fn send(&self, event: Event, at: SystemTime) -> Arc<Published> {
-        let published = Arc::new(Published { number: LAST_NUMBER.fetch_add(1, Relaxed) + 1, at, event });
+        let number = LAST_NUMBER.fetch_add(1, Relaxed) + 1;
+        let published = match self.history.filter(|_| event.name().is_some()) {
+            Some(history) => history.keep(|id| Published { number, id: Some(id), at, event }),
+            None => Arc::new(Published { number, id: None, at, event }),
+        };
         // Fails when there is no subscriber: then nobody wants to know.
         let _ = self.sender.send(Arc::clone(&published));
         published

@@ -13,7 +13,7 @@ kinds! {
         Applied
 
         /// A reload has changed something: the groups and settings by name.
-        INFO "proxy.json reloaded"
+        INFO "proxy.json reloaded" => "reload"
         Reloaded {
             /// Groups that were opened.
             "opened" opened: Box<str>,
@@ -26,14 +26,14 @@ kinds! {
         }
 
         /// A changed key takes effect at the next start.
-        WARN "changed in proxy.json; takes effect at the next start"
+        WARN "changed in proxy.json; takes effect at the next start" => "reload"
         AtRestart {
             /// The key.
             "setting" setting: Box<str>,
         }
 
         /// The mistakes were taken back.
-        INFO "proxy.json is in order again: nothing to do"
+        INFO "proxy.json is in order again: nothing to do" => "reload"
         InOrderAgain
 
         /// The file names others now.
@@ -67,14 +67,14 @@ kinds! {
         Unchanged
 
         /// The file was not taken.
-        WARN "proxy.json refused: what runs stays as it is"
+        WARN "proxy.json refused: what runs stays as it is" => "reload_failed"
         Refused {
             /// Why.
             "error" error: Box<str>,
         }
 
         /// One mistake of a file that was not taken.
-        WARN "mistake in proxy.json"
+        WARN "mistake in proxy.json" => "reload_failed"
         Mistake {
             /// `FILE:LINE:COL: …`
             "problem" problem: Box<str>,
@@ -108,7 +108,7 @@ kinds! {
         }
 
         /// The file cannot be found.
-        WARN "file gone; what was read from it stays in force"
+        WARN "file gone; what was read from it stays in force" => "reload_failed"
         FileGone {
             /// The file.
             "path" path: Box<str>,

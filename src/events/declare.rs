@@ -1,7 +1,8 @@
 //! How the kinds of events are declared: what each is called, how much it matters, what it says, and its fields.
 //!
 //! One declaration makes the type, the level and the line of each kind, and the list of messages that `docs/logs.md` is
-//! held to. A field without a name in quotes is for subscribers and is not shown.
+//! held to. A field without a name in quotes is for subscribers and is not shown. A kind with a name after `=>` is also
+//! told to viewers of `/events`, under that name and with the same fields.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -93,14 +94,14 @@ impl<T: Field> Field for Option<T> {
     }
 }
 
-/// Declares an enum of events. Each kind is `LEVEL "message" Name { "name" field: Type, … }`.
+/// Declares an enum of events. Each kind is `LEVEL "message" => "name for viewers" Name { "name" field: Type, … }`.
 macro_rules! kinds {
     (
         $(#[$doc:meta])*
         $name:ident {
             $(
                 $(#[$kind_doc:meta])*
-                $level:ident $message:literal
+                $level:ident $message:literal $(=> $told:literal)?
                 $kind:ident $({ $( $(#[$field_doc:meta])* $($shown:literal)? $field:ident: $type:ty ),+ $(,)? })?
             )+
         }
@@ -114,6 +115,16 @@ macro_rules! kinds {
         impl $name {
             /// The level and the message of each kind.
             pub(super) const MESSAGES: &[(Level, &str)] = &[$( (Level::$level, $message) ),+];
+
+            /// The name for viewers and the message of each kind that they are told of.
+            pub(super) const NAMES: &[(&str, &str)] = &[$( $( ($told, $message), )? )+];
+
+            /// The name for viewers; `None` for what is for the log and for subscribers only.
+            pub(super) fn name(&self) -> Option<&'static str> {
+                match self {
+                    $( Self::$kind { .. } => [$($told)?].first().copied(), )+
+                }
+            }
 
             pub(super) fn level(&self) -> Level {
                 match self {

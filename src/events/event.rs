@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tracing::Level;
 
@@ -15,6 +15,9 @@ use super::policy::PolicyEvent;
 use super::server::ServerChange;
 use super::session::SessionEvent;
 use crate::base::label::GroupLabel;
+
+/// The name of what viewers find in place of events that they have missed.
+pub const GAP: &str = "gap";
 
 /// Something that has happened.
 #[derive(Clone, Debug)]
@@ -51,11 +54,24 @@ pub enum Event {
     Lost(u64),
 }
 
+/// An event as it was published.
+#[derive(Debug)]
+pub struct Published {
+    /// Grows with every event of the process.
+    pub number: u64,
+    /// Its place in the history, for those that viewers of `/events` are told.
+    pub id: Option<u64>,
+    /// When it happened.
+    pub at: SystemTime,
+    /// What happened.
+    pub event: Event,
+}
+
 kinds! {
     /// What may become of a group.
     GroupChange {
         /// It accepts clients.
-        INFO "group open"
+        INFO "group open" => "group_open"
         Opened {
             /// Where.
             "listen" listen: SocketAddr,
@@ -73,7 +89,7 @@ kinds! {
         }
 
         /// It accepts no more clients.
-        INFO "group closed"
+        INFO "group closed" => "group_close"
         Closed
 
         /// It accepts no more clients at one of its addresses.
@@ -84,7 +100,7 @@ kinds! {
         }
 
         /// So many leases ran out at once that they are kept.
-        WARN "leases kept: most servers fell silent at once; those that answer a connect stay online"
+        WARN "leases kept: most servers fell silent at once; those that answer a connect stay online" => "self_preservation"
         LeasesKept {
             /// Servers that have fallen silent.
             "silent" silent: usize,
@@ -93,18 +109,18 @@ kinds! {
         }
 
         /// Leases run out again.
-        INFO "leases run out again"
+        INFO "leases run out again" => "self_preservation_over"
         LeasesNormal {
             /// What shows that heartbeats arrive.
             "reason" reason: &'static str,
         }
 
         /// No server is left but those that checks or ejections keep out.
-        WARN "fail open: trying servers that only checks keep out"
+        WARN "fail open: trying servers that only checks keep out" => "fail_open"
         FailOpen
 
         /// Another server may be picked again.
-        INFO "fail open ended"
+        INFO "fail open ended" => "fail_open_over"
         FailOpenEnded
 
         /// A server speaks MySQL, which locks out who only connects.
@@ -157,14 +173,14 @@ kinds! {
         }
 
         /// It is to stop, and still accepts clients.
-        INFO "shutting down: clients are still taken while /ready says no"
+        INFO "shutting down: clients are still taken while /ready says no" => "shutdown"
         ShuttingDown {
             /// For how long.
             "delay_ms" delay: Duration,
         }
 
         /// It accepts nobody and waits for its sessions.
-        INFO "draining"
+        INFO "draining" => "shutdown"
         Draining {
             /// Sessions that are left.
             "sessions" sessions: u64,
@@ -241,6 +257,22 @@ impl Event {
         }
     }
 
+    /// The name under which viewers of `/events` are told of it; `None` for what they are not told.
+    pub fn name(&self) -> Option<&'static str> {
+        match self {
+            Self::Session(_) => None,
+            Self::Server { change, .. } => change.name(),
+            Self::Group { change, .. } => change.name(),
+            Self::Config(event) => event.name(),
+            Self::Policy(event) => event.name(),
+            Self::Admin(AdminEvent::Request { is_change: false, .. }) => None,
+            Self::Admin(event) => event.name(),
+            Self::Limits(event) => event.name(),
+            Self::Process(event) => event.name(),
+            Self::Lost(_) => Some(GAP),
+        }
+    }
+
     /// Shows every field, in the order of a log line, and says what has happened in words that never change.
     pub fn show(&self, to: &mut Visitor<'_>) -> &'static str {
         match self {
@@ -276,6 +308,20 @@ impl Event {
             LimitEvent::MESSAGES,
             AdminEvent::MESSAGES,
             ProcessEvent::MESSAGES,
+        ];
+        all.into_iter().flatten().copied()
+    }
+
+    /// The name and the message of everything that viewers are told.
+    pub fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
+        let all = [
+            ServerChange::NAMES,
+            GroupChange::NAMES,
+            ConfigEvent::NAMES,
+            PolicyEvent::NAMES,
+            LimitEvent::NAMES,
+            AdminEvent::NAMES,
+            ProcessEvent::NAMES,
         ];
         all.into_iter().flatten().copied()
     }

@@ -3,6 +3,7 @@
 //! The one list of an event's fields: log lines as text and as JSON, and whatever else shows events, walk through
 //! it, so that a field is named in one place.
 
+use std::io::Write;
 use std::net::SocketAddr;
 
 use crate::base::label::GroupLabel;
@@ -18,6 +19,23 @@ pub enum Value<'a> {
     Text(&'a str),
     /// The address of a client or a server.
     Addr(SocketAddr),
+}
+
+impl Value<'_> {
+    /// Appends the value as JSON.
+    pub fn write_json(self, out: &mut Vec<u8>) {
+        // Writing into memory cannot fail.
+        let _infallible = match self {
+            Self::Number(number) => serde_json::to_writer(out, &number),
+            Self::Fraction(number) => serde_json::to_writer(out, &number),
+            Self::Text(text) => serde_json::to_writer(out, text),
+            Self::Addr(addr) => {
+                // It has no character that JSON would have escaped.
+                let _infallible = write!(out, r#""{addr}""#);
+                Ok(())
+            }
+        };
+    }
 }
 
 /// Takes an event's fields, one after the other.

@@ -14,6 +14,7 @@ mod config;
 mod declare;
 mod event;
 mod fields;
+mod history;
 mod limits;
 mod limit;
 mod policy;
@@ -30,10 +31,11 @@ use tracing::Level;
 pub use admin::AdminEvent;
 #[cfg(test)]
 pub(crate) use bus::Bus;
-pub use bus::{CHANGES_MAX, Published, Received, SESSIONS_MAX, Subscription};
+pub use bus::{CHANGES_MAX, Received, SESSIONS_MAX, Subscription};
 pub use config::ConfigEvent;
-pub use event::{Event, GroupChange, ProcessEvent};
+pub use event::{Event, GAP, GroupChange, ProcessEvent, Published};
 pub use fields::{Value, Visitor};
+pub use history::{Batch, HISTORY_MAX, Reader};
 pub use limit::LineLimit;
 pub use limits::LimitEvent;
 pub use policy::PolicyEvent;
@@ -88,6 +90,12 @@ pub fn session(event: impl FnOnce() -> SessionEvent) {
 /// Subscribes to everything but what sessions do.
 pub fn subscribe() -> Subscription {
     bus::CHANGES.subscribe()
+}
+
+/// Reads what viewers are told: what has happened after the event `after` and is still kept, then what comes. Without
+/// `after`, what comes from now on.
+pub fn reader(after: Option<u64>) -> Reader {
+    history::HISTORY.reader(after)
 }
 
 /// Subscribes to what sessions do. Until the subscription is dropped, and some events longer, data threads publish it.

@@ -17,7 +17,7 @@ kinds! {
         FilesChanged
 
         /// Its first version is at work.
-        INFO "policy loaded"
+        INFO "policy loaded" => "policy_loaded"
         Loaded {
             /// The module.
             "policy" policy: Arc<str>,
@@ -30,7 +30,7 @@ kinds! {
         }
 
         /// Another version has taken over.
-        INFO "policy swapped"
+        INFO "policy swapped" => "policy_loaded"
         Swapped {
             /// The module.
             "policy" policy: Arc<str>,
@@ -43,7 +43,7 @@ kinds! {
         }
 
         /// The version named no server, and the one before it has taken over again. The refusal of its file follows.
-        INFO "policy returned to its former version"
+        INFO "policy returned to its former version" => "policy_loaded"
         Returned {
             /// The module.
             "policy" policy: Arc<str>,
@@ -56,7 +56,7 @@ kinds! {
         }
 
         /// The version named no server, and the one before it cannot take over.
-        WARN "the former version of the policy cannot return"
+        WARN "the former version of the policy cannot return" => "policy_refused"
         CannotReturn {
             /// The module.
             "policy" policy: Arc<str>,
@@ -65,7 +65,7 @@ kinds! {
         }
 
         /// Its file as it is cannot be used; the version that was loaded before serves.
-        WARN "policy file refused: the loaded version stays"
+        WARN "policy file refused: the loaded version stays" => "policy_refused"
         Refused {
             /// The module.
             "policy" policy: Arc<str>,
@@ -76,7 +76,7 @@ kinds! {
         }
 
         /// Its file as it is cannot be used, and no version was loaded before.
-        WARN "policy file refused: the fallback serves"
+        WARN "policy file refused: the fallback serves" => "policy_refused"
         NotLoaded {
             /// The module.
             "policy" policy: Arc<str>,
@@ -85,14 +85,14 @@ kinds! {
         }
 
         /// A file that was refused was taken back.
-        INFO "the policy's file is the one that is loaded again"
+        INFO "the policy's file is the one that is loaded again" => "policy_loaded"
         FileInOrderAgain {
             /// The module.
             "policy" policy: Arc<str>,
         }
 
         /// A group is served by the fallback until the module's file has become another.
-        ERROR "policy cannot be used: its fallback serves"
+        ERROR "policy cannot be used: its fallback serves" => "policy_refused"
         Unusable {
             /// Who is served.
             "group" group: GroupLabel,
@@ -105,7 +105,7 @@ kinds! {
         }
 
         /// A group is served by the fallback for good.
-        ERROR "policy cannot be made: its fallback serves"
+        ERROR "policy cannot be made: its fallback serves" => "policy_refused"
         NotMade {
             /// Who is served.
             "group" group: GroupLabel,
@@ -118,7 +118,7 @@ kinds! {
         }
 
         /// One call has failed.
-        WARN "policy failed: its fallback answers"
+        WARN "policy failed: its fallback answers" => "policy_fault"
         Failed {
             /// The module.
             "policy" policy: Arc<str>,
@@ -131,7 +131,7 @@ kinds! {
         }
 
         /// Calls have failed so often that the module is not asked for a while.
-        WARN "policy failed too often: its fallback serves"
+        WARN "policy failed too often: its fallback serves" => "policy_quarantined"
         SetAside {
             /// The module.
             "policy" policy: Arc<str>,
@@ -155,7 +155,7 @@ kinds! {
         }
 
         /// A module that failed has answered many times.
-        INFO "policy works again"
+        INFO "policy works again" => "policy_recovered"
         WorksAgain {
             /// The module.
             "policy" policy: Arc<str>,
@@ -164,7 +164,7 @@ kinds! {
         }
 
         /// It named none of the servers to a client, which is refused. Told once for each version.
-        WARN "policy named no server though one is open: the client is refused"
+        WARN "policy named no server though one is open: the client is refused" => "policy_fault"
         NamesNobody {
             /// The module.
             "policy" policy: Arc<str>,
@@ -173,7 +173,7 @@ kinds! {
         }
 
         /// It has named nobody yet, so the fallback answers. Told once for each version.
-        WARN "policy named no server though one is open: its fallback answers"
+        WARN "policy named no server though one is open: its fallback answers" => "policy_fault"
         NamesNobodyYet {
             /// The module.
             "policy" policy: Arc<str>,

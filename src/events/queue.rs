@@ -13,8 +13,7 @@ use std::time::{Duration, SystemTime};
 use tracing::Level;
 
 use super::SessionEvent;
-use super::bus::Published;
-use super::event::Event;
+use super::event::{Event, Published};
 
 /// Entries one shard holds; what comes after them is dropped.
 pub(crate) const SHARD_ENTRIES_MAX: usize = 16_384;

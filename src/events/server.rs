@@ -12,11 +12,11 @@ kinds! {
     /// What may become of a server.
     ServerChange {
         /// It may be picked from now on.
-        INFO "server online"
+        INFO "server online" => "server_online"
         Online
 
         /// It may not be picked any more.
-        INFO "server offline"
+        INFO "server offline" => "server_offline"
         Offline {
             /// Why.
             "cause" cause: Box<str>,
@@ -37,11 +37,11 @@ kinds! {
         }
 
         /// It may be picked from now on, and nobody has reached it so far.
-        INFO "server untried"
+        INFO "server untried" => "server_online"
         Untried
 
         /// It failed to answer a connect, and is passed over while others are left.
-        WARN "server suspect"
+        WARN "server suspect" => "server_state"
         Suspect {
             /// How.
             "error" error: Box<str>,
@@ -64,7 +64,7 @@ kinds! {
         }
 
         /// It failed too many sessions, and is passed over for a while.
-        WARN "server ejected"
+        WARN "server ejected" => "server_state"
         Ejected {
             /// For how long.
             "eject_ms" eject_for: Duration,
@@ -73,11 +73,11 @@ kinds! {
         }
 
         /// It is passed over no longer.
-        INFO "ejection over"
+        INFO "ejection over" => "server_state"
         EjectionOver
 
         /// It answered a connect again.
-        INFO "server recovered"
+        INFO "server recovered" => "server_state"
         Recovered {
             /// How long it had been suspect.
             "suspect_ms" suspect_for: Duration,
@@ -114,7 +114,7 @@ kinds! {
         }
 
         /// Checks find it down and up again too often.
-        WARN "server is flapping"
+        WARN "server is flapping" => "server_state"
         Flapping {
             /// How often within a minute.
             "transitions" transitions: usize,
@@ -129,7 +129,7 @@ kinds! {
         CheckAsked
 
         /// It has been silent for so long that it is taken out.
-        INFO "server forgotten"
+        INFO "server forgotten" => "server_state"
         Forgotten {
             /// For how long.
             "silent_ms" silent_for: Duration,

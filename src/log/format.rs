@@ -1,7 +1,5 @@
 //! How a log line looks, and which lines there are.
 
-use std::time::SystemTime;
-
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -51,10 +49,4 @@ impl From<LogLevel> for tracing::Level {
             LogLevel::Trace => Self::TRACE,
         }
     }
-}
-
-/// RFC 3339 in UTC with milliseconds.
-pub(super) fn stamp(at: SystemTime) -> String {
-    let at = jiff::Timestamp::try_from(at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    format!("{at:.3}")
 }

@@ -9,8 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::Level;
 
-use super::format::{LogFormat, stamp};
+use super::format::LogFormat;
 use super::logfmt;
+use crate::base::clock::stamp;
 use crate::events::{Event, SessionEvent, Value, Visitor};
 
 /// Makes lines, and remembers the last time stamp: many events happen in the same millisecond.
@@ -75,16 +76,7 @@ impl EventLines {
 /// Writing into memory cannot fail.
 fn json_field(out: &mut Vec<u8>, name: &str, value: Value<'_>) {
     let _infallible = write!(out, r#","{name}":"#);
-    let _infallible = match value {
-        Value::Number(number) => serde_json::to_writer(&mut *out, &number),
-        Value::Fraction(number) => serde_json::to_writer(&mut *out, &number),
-        Value::Text(text) => serde_json::to_writer(&mut *out, text),
-        Value::Addr(addr) => {
-            // It has no character that JSON would have escaped.
-            let _infallible = write!(out, r#""{addr}""#);
-            Ok(())
-        }
-    };
+    value.write_json(out);
 }
 
 fn text_field(out: &mut Vec<u8>, has_color: bool, name: &str, value: Value<'_>) {

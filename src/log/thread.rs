@@ -9,8 +9,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
-use super::format::stamp;
 use super::lines::EventLines;
+use crate::base::clock::stamp;
 use crate::base::vital;
 use crate::events::{self, Entry, Event, PAUSE, Queue, SessionEvent, What};
 

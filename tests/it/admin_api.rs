@@ -6,7 +6,7 @@ use std::path::Path;
 use goproxy::admin::{CODES, EndpointReference, reference};
 use serde_json::{Value, json};
 
-use crate::support::{TestProxy, Visitor, named_echo, ports};
+use crate::support::{TestProxy, Told, Visitor, named_echo, ports};
 
 /// What is asked of each endpoint, with the ports of the document.
 const EXAMPLES: &[(&str, &str)] = &[
@@ -28,6 +28,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("/live", ""),
     ("/ready", ""),
     ("/metrics", ""),
+    ("/events", "group=8081&since=0&follow=no"),
     ("/debug/pprof", ""),
     ("/debug/pprof/heap", ""),
     ("/debug/pprof/profile", "seconds=1"),
@@ -131,6 +132,15 @@ fn shown(path: &str, body: &[u8], ports: &Ports) -> String {
             |line: &&str| line.contains("goproxy_sessions_active") || line.contains("goproxy_sessions_total");
         let lines: Vec<&str> = text.lines().filter(of_sessions).collect();
         return format!("{}\n…", ports.to_document(&lines.join("\n")));
+    }
+    if path == "/events" {
+        let first: Vec<Told> = Told::all(&text).into_iter().take(2).collect();
+        let mut out = String::new();
+        for (number, mut told) in (1_796_046_000_000_001_u64..).zip(first) {
+            told.data["at"] = json!("2026-11-30T13:40:00.337Z");
+            write!(out, "id: {number}\nevent: {}\ndata: {}\n\n", told.event, told.data).unwrap();
+        }
+        return format!("{}…", ports.to_document(&out));
     }
     let mut json: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}"));
     normalise(&mut json);

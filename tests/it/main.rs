@@ -24,6 +24,7 @@ mod descriptors;
 mod documents;
 mod drain;
 mod ends;
+mod events;
 mod finding_a_server;
 mod group_names;
 mod half_close;

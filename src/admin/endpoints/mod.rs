@@ -6,6 +6,7 @@
 
 mod clients;
 mod endpoint;
+mod events;
 mod groups;
 mod policies;
 mod process;
@@ -77,6 +78,9 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         "Answers 200 while every open group listens and the proxy is not stopping, 503 otherwise. Needs no token."),
     endpoint!(Read Operators "metrics" process::metrics { NoParams }
         "All metrics: the Prometheus text format 0.0.4, or OpenMetrics 1.0 for those whose `Accept` asks for it."),
+    endpoint!(Read Operators "events" events::watch { events::Watch }
+        "What happens, as server-sent events; [events.md](events.md) lists them. The answer goes on until the caller leaves or \
+         the proxy drains. At most 32 callers at a time watch."),
     endpoint!(Read Operators "debug/pprof" process::profiles { NoParams }
         "Which profiles there are."),
     endpoint!(Read Operators "debug/pprof/heap" process::heap_profile { NoParams }

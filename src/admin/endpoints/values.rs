@@ -63,11 +63,24 @@ pub(super) struct Wait(pub(super) Duration);
 #[derive(Debug)]
 pub(super) struct Id(pub(super) u64);
 
+/// The number of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EventId(pub(super) u64);
+
+/// Whether an answer goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Follow {
+    Yes,
+    No,
+}
+
 /// A client: an IP, or one with a port as in the log; the port is 0 without.
 #[derive(Debug)]
 pub(super) struct Client(pub(super) SocketAddr);
 
-deserialize_values!(GroupParam, Server, Servers, Wanted, Weight, Load, Zone, Policy, Sessions, Wait, Id, Client);
+deserialize_values!(
+    GroupParam, Server, Servers, Wanted, Weight, Load, Zone, Policy, Sessions, Wait, Id, EventId, Follow, Client,
+);
 
 impl Value for GroupParam {
     const EXPECTED: &'static str = GroupParam::EXPECTED;
@@ -180,6 +193,26 @@ impl Value for Id {
 
     fn read(text: &str) -> Result<Self, String> {
         number(text, 0, u64::MAX, Self::EXPECTED).map(Self)
+    }
+}
+
+impl Value for EventId {
+    const EXPECTED: &'static str = "the id of an event, or 0";
+
+    fn read(text: &str) -> Result<Self, String> {
+        number(text, 0, u64::MAX, Self::EXPECTED).map(Self)
+    }
+}
+
+impl Value for Follow {
+    const EXPECTED: &'static str = "yes or no";
+
+    fn read(text: &str) -> Result<Self, String> {
+        word(text, Self::EXPECTED, |text| match text {
+            "yes" => Some(Self::Yes),
+            "no" => Some(Self::No),
+            _ => None,
+        })
     }
 }
 

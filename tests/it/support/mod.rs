@@ -15,6 +15,7 @@ mod group;
 mod http;
 mod log_lines;
 mod proxy;
+mod stream;
 
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -28,6 +29,7 @@ pub(crate) use group::Group;
 pub(crate) use http::{Http, Reply, is_refusal};
 pub(crate) use log_lines::LogLines;
 pub(crate) use proxy::{Setup, TestProxy, check, goproxy, output, replace, run};
+pub(crate) use stream::{Told, Watching};
 
 /// How long anything may take that should happen soon, on a machine that is busy with other tests.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
