@@ -29,6 +29,7 @@ mod health;
 pub mod control;
 
 pub mod metrics;
+pub mod frames;
 pub mod admin;
 pub mod status;
 

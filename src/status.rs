@@ -138,6 +138,7 @@ mod tests {
             state: State::Ready,
             online,
             cause: None,
+            since_ms: 0,
             origin: Origin::File,
             weight: 1,
             backup: false,

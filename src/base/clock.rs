@@ -1,10 +1,10 @@
 //! One cheap monotonic clock for the data path, and the form in which times of day are shown.
 //!
 //! The kernel's coarse clock costs a few nanoseconds and no system call; it advances every 1–4 ms,
-//! which is finer than any time-out of a session. All functions but the last count from the same arbitrary start,
-//! so their answers may be compared with each other but mean nothing outside this process.
+//! which is finer than any time-out of a session. All functions but [`wall_ms`] and [`stamp`] count from the same
+//! arbitrary start, so their answers may be compared with each other but mean nothing outside this process.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -24,6 +24,11 @@ pub fn precise_us() -> u64 {
 pub fn precise_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// The time of day in milliseconds since 1970, which may jump: to be shown only.
+pub fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, as_ms)
 }
 
 /// `duration` in whole milliseconds, saturating: the unit of [`coarse_ms`].

@@ -307,8 +307,9 @@ impl Runner {
                 }
             }
             Err(error) => {
-                self.shared.counters.reload_failed();
-                tell(ConfigEvent::Refused { error: error.to_string().into() });
+                let why = error.to_string();
+                self.shared.counters.reload_failed(&why);
+                tell(ConfigEvent::Refused { error: why.into() });
                 if let ChangeError::FileInvalid { problems, .. } = error {
                     for problem in problems.iter().take(MISTAKES_TOLD_MAX) {
                         tell(ConfigEvent::Mistake { problem: problem.in_file(&self.path).to_string().into() });

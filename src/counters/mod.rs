@@ -12,8 +12,9 @@ mod module;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::base::clock;
 pub use header::HeaderResult;
 pub use histogram::{BOUNDS, Bounds, CONNECT_BOUNDS, Histogram, PICK_BOUNDS, SESSION_BOUNDS, Unit};
 pub use limit::Limit;
@@ -209,6 +210,11 @@ impl GroupCounters {
         self.limited[limit as usize].load(Relaxed)
     }
 
+    /// Clients that were turned away without a server.
+    pub fn refused(&self) -> u64 {
+        EndReason::ALL.into_iter().filter(|reason| reason.is_refusal()).map(|reason| self.ended(reason)).sum()
+    }
+
     /// Sessions that ended for this reason.
     pub fn ended(&self, reason: EndReason) -> u64 {
         self.ended[reason as usize].load(Relaxed)
@@ -244,6 +250,8 @@ pub struct ProcessCounters {
     reloads: AtomicU64,
     reload_errors: AtomicU64,
     is_last_reload_good: AtomicBool,
+    /// Guards why the last reload changed nothing; `None` when it went well.
+    last_reload_error: Mutex<Option<Arc<str>>>,
     reload_good_ms: AtomicU64,
     config_generation: AtomicU64,
     /// The checks of servers.
@@ -266,16 +274,26 @@ impl ProcessCounters {
     pub fn reload_succeeded(&self, generation: u64) {
         self.reloads.fetch_add(1, Relaxed);
         self.is_last_reload_good.store(true, Relaxed);
+        self.set_reload_error(None);
         self.config_generation.store(generation, Relaxed);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.reload_good_ms.store(now.as_millis() as u64, Relaxed);
+        self.reload_good_ms.store(clock::wall_ms(), Relaxed);
     }
 
-    /// The file could not be read or applied; what ran before still runs.
-    pub fn reload_failed(&self) {
+    /// The file could not be read or applied, for this reason; what ran before still runs.
+    pub fn reload_failed(&self, why: &str) {
         self.reloads.fetch_add(1, Relaxed);
         self.reload_errors.fetch_add(1, Relaxed);
         self.is_last_reload_good.store(false, Relaxed);
+        self.set_reload_error(Some(why.into()));
+    }
+
+    fn set_reload_error(&self, error: Option<Arc<str>>) {
+        *self.last_reload_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    /// Why the last reload changed nothing; `None` when it went well.
+    pub fn last_reload_error(&self) -> Option<Arc<str>> {
+        self.last_reload_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reloads, good or not.
@@ -346,9 +364,12 @@ mod tests {
         process.reload_succeeded(7);
         let loaded = process.reload_good_ms();
         assert!(process.is_last_reload_good() && loaded > 0);
-        process.reload_failed();
+        process.reload_failed("a mistake");
         assert!(!process.is_last_reload_good());
+        assert_eq!(process.last_reload_error().as_deref(), Some("a mistake"));
         assert_eq!((process.config_generation(), process.reload_good_ms()), (7, loaded));
         assert_eq!((process.reloads(), process.reload_errors()), (2, 1));
+        process.reload_succeeded(8);
+        assert_eq!(process.last_reload_error(), None);
     }
 }

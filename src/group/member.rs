@@ -80,6 +80,8 @@ pub(super) struct Member {
     check: Option<Box<CheckState>>,
     /// Policies have been told that they see it.
     is_told_shown: bool,
+    /// When they began or ceased to see it, in milliseconds since 1970.
+    turned_ms: u64,
     /// Whoever checks has been told to.
     is_told_checked: bool,
     /// Why it has gone as far as its sessions are concerned, as of the last change.
@@ -105,6 +107,7 @@ impl Member {
             here_since_ms: now_ms,
             check: None,
             is_told_shown: false,
+            turned_ms: clock::wall_ms(),
             is_told_checked: false,
             loss: None,
             keeps_sessions: false,
@@ -164,6 +167,7 @@ impl Member {
         let changed = hidden.is_none() != self.is_told_shown;
         if changed {
             self.is_told_shown = hidden.is_none();
+            self.turned_ms = clock::wall_ms();
             self.tell(common, self.change_to(hidden.as_ref()));
         }
         self.follow_loss(common, hidden.as_ref());
@@ -365,6 +369,7 @@ impl Member {
             addr: settings.addr.to_string(),
             state: settings.state,
             online: offline.is_none(),
+            since_ms: offline.as_ref().and_then(Offline::since_ms).unwrap_or(self.turned_ms),
             cause: offline.map(|cause| cause.to_string()),
             origin: settings.origin,
             weight: settings.weight,

@@ -37,6 +37,14 @@ impl Offline {
     pub(super) fn hides(&self) -> bool {
         !matches!(self, Self::Ejected(..) | Self::Suspect(_) | Self::Full(_))
     }
+
+    /// Since when it holds, in milliseconds since 1970, where it has a time of its own: policies are not told of a suspect.
+    pub(super) fn since_ms(&self) -> Option<u64> {
+        match self {
+            Self::Suspect(outage) | Self::Unanswered(outage) => Some(outage.since_ms()),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Offline {

@@ -18,6 +18,8 @@ pub struct ServerView {
     pub online: bool,
     /// Why it is not online.
     pub cause: Option<String>,
+    /// Since when that is so, in milliseconds since 1970.
+    pub since_ms: u64,
     /// How it came into the group.
     pub origin: Origin,
     /// Share of new sessions.

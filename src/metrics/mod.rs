@@ -30,6 +30,11 @@ use families::{Families, Labels, single};
 pub use format::Format;
 use process::ProcessFigures;
 
+/// When the process started, in seconds since 1970, where the system tells.
+pub(crate) fn start_time_seconds() -> Option<f64> {
+    ProcessFigures::read().start_time_seconds
+}
+
 /// One group as it is at the scrape.
 #[derive(Debug)]
 struct GroupSample {

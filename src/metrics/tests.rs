@@ -9,6 +9,7 @@ fn server(addr: &str) -> ServerView {
         state: State::Drain,
         online: false,
         cause: Some("drained".into()),
+        since_ms: 0,
         origin: Origin::Heartbeat,
         weight: 1,
         backup: false,
@@ -46,7 +47,7 @@ fn rendered(groups: Vec<GroupSample>) -> String {
 fn rendered_with(groups: Vec<GroupSample>, modules: Vec<ModuleView>) -> String {
     let process = ProcessCounters::default();
     process.reload_succeeded(9);
-    process.reload_failed();
+    process.reload_failed("a mistake");
     render(groups, modules, Arc::new(process), ClientSample { tracked: 11, untracked: 12 })
 }
 

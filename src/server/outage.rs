@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 
+use crate::base::clock;
 use crate::base::text::one_line;
 
 /// The longest reason that is kept, in characters.
@@ -38,6 +39,11 @@ impl Outage {
     /// Why the last connect failed.
     pub fn why(&self) -> &str {
         &self.why
+    }
+
+    /// When the first connect failed, in milliseconds since 1970.
+    pub fn since_ms(&self) -> u64 {
+        self.since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, clock::as_ms)
     }
 
     /// The time from the first failure.
