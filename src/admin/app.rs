@@ -7,6 +7,7 @@ use super::reply::{Answer, Refusal};
 use super::stream::Streams;
 use crate::control::Control;
 use crate::events::{self, AdminEvent, Event};
+use crate::frames::Frames;
 
 /// Changes under way at a time: more than there are connections, because a caller may hang up and ask again.
 const CHANGES_MAX: usize = 16_384;
@@ -20,6 +21,8 @@ pub(super) struct App {
     pub(super) changes: TaskTracker,
     /// Answers that go on.
     pub(super) streams: Streams,
+    /// What the dashboard is shown.
+    pub(super) frames: Frames,
 }
 
 impl App {

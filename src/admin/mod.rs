@@ -36,6 +36,7 @@ use warp::http::Request;
 use crate::config::AdminListen;
 use crate::control::Control;
 use crate::events::{self, AdminEvent, Event};
+use crate::frames::Frames;
 use crate::net::admin_connections_max;
 use app::App;
 pub use codes::CODES;
@@ -87,15 +88,20 @@ impl AdminServer {
         draining: CancellationToken,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
-        let app = Arc::new(App { control, changes: TaskTracker::new(), streams: Streams::new(draining) });
-        match self.pprof {
-            Some(pprof) => {
-                let main = serve_on(Serves::AllButProfiles, self.main, &app, shutdown.clone());
-                let (main, pprof) = tokio::join!(main, serve_on(Serves::Profiles, pprof, &app, shutdown));
-                main.and(pprof)?;
+        let (changes, streams, frames) = (TaskTracker::new(), Streams::new(draining), Frames::default());
+        let app = Arc::new(App { control: control.clone(), changes, streams, frames });
+        let serving = async {
+            match self.pprof {
+                Some(pprof) => {
+                    let main = serve_on(Serves::AllButProfiles, self.main, &app, shutdown.clone());
+                    let (main, pprof) = tokio::join!(main, serve_on(Serves::Profiles, pprof, &app, shutdown.clone()));
+                    main.and(pprof)
+                }
+                None => serve_on(Serves::All, self.main, &app, shutdown.clone()).await,
             }
-            None => serve_on(Serves::All, self.main, &app, shutdown).await?,
-        }
+        };
+        // When the port cannot be served, nobody waits for frames.
+        tokio::try_join!(serving, async { Ok(app.frames.run(control, shutdown.clone()).await) })?;
         app.changes.close();
         if timeout(LIMITS.shutdown_time, app.changes.wait()).await.is_err() {
             events::publish(Event::Admin(AdminEvent::Unfinished { changes: app.changes.len() }));

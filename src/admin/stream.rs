@@ -1,7 +1,7 @@
 //! Answers that go on: server-sent events, until the viewer leaves or the process drains.
 //!
-//! A viewer that takes nothing costs what hyper keeps for its connection, 64 KiB at most, and delays nobody: its next
-//! frame is asked for only when there is room for it. When it has taken nothing for the time that any answer has, its
+//! A viewer that takes nothing costs what hyper keeps for its connection, 64 KiB at most and the rest of a frame that all
+//! viewers share, and delays nobody: its next frame is asked for only when there is room for it. When it has taken nothing for the time that any answer has, its
 //! connection is closed. A stream that is silent says so every [`KEEP_ALIVE`], so that whoever stands between keeps the
 //! connection, and a viewer that is gone is noticed. What is told is the feed's business.
 
@@ -29,12 +29,15 @@ const VIEWERS_MAX: usize = 32;
 /// How long a stream may be silent.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// As much of a frame as hyper is given at a time: it takes whatever it is given.
+const PIECE_MAX: usize = 16 * 1024;
+
 /// What a silent stream says: a comment.
 const ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// Where frames come from.
 pub(super) trait Feed: Send + Sync + 'static {
-    /// The next frame, of a few KiB at most: whole events. `None` ends the stream. Dropping the future loses nothing.
+    /// The next frame: whole events. `None` ends the stream. Dropping the future loses nothing.
     fn next(&mut self) -> impl Future<Output = Option<Bytes>> + Send + Sync;
 }
 
@@ -48,6 +51,8 @@ pub(super) struct Streams {
 /// One viewer's stream; its place is free again when this is dropped.
 struct Stream<F> {
     feed: F,
+    /// What is left of the frame under way.
+    rest: Bytes,
     draining: CancellationToken,
     keep_alive: Duration,
     _place: OwnedSemaphorePermit,
@@ -74,7 +79,7 @@ impl Streams {
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_viewers", msg));
         };
         let (draining, keep_alive) = (self.draining.clone(), self.keep_alive);
-        let stream = Stream { feed, draining, keep_alive, _place: place };
+        let stream = Stream { feed, rest: Bytes::new(), draining, keep_alive, _place: place };
         let frames = unfold(stream, |mut stream| async move {
             let frame = stream.next().await?;
             Some((Ok::<_, Infallible>(frame), stream))
@@ -90,6 +95,13 @@ impl Streams {
 
 impl<F: Feed> Stream<F> {
     async fn next(&mut self) -> Option<Bytes> {
+        if self.rest.is_empty() {
+            self.rest = self.frame().await?;
+        }
+        Some(self.rest.split_to(self.rest.len().min(PIECE_MAX)))
+    }
+
+    async fn frame(&mut self) -> Option<Bytes> {
         tokio::select! {
             // What is there is told, also at the end.
             biased;
@@ -140,6 +152,24 @@ mod tests {
         assert_eq!(frame(&mut response).await.unwrap(), "last", "what was there before the drain");
         assert_eq!(frame(&mut response).await, None);
         assert_eq!(open(&streams).1.unwrap_err().code, "stopping");
+    }
+
+    #[tokio::test]
+    async fn a_long_frame_goes_in_pieces_and_is_told_to_its_end() {
+        let draining = CancellationToken::new();
+        let streams = Streams::new(draining.clone());
+        let (sender, answer) = open(&streams);
+        let mut response = answer.unwrap();
+        let long: Bytes = (0..2 * PIECE_MAX + 7).map(|at| at as u8).collect();
+        sender.send(long.clone()).await.unwrap();
+        let mut told = frame(&mut response).await.unwrap().to_vec();
+        assert_eq!(told.len(), PIECE_MAX);
+        draining.cancel();
+        while let Some(piece) = frame(&mut response).await {
+            assert!(piece.len() <= PIECE_MAX);
+            told.extend_from_slice(&piece);
+        }
+        assert_eq!(told, long);
     }
 
     #[tokio::test]

@@ -77,6 +77,11 @@ impl History {
         Reader { history: self, after, news }
     }
 
+    pub(super) fn reader_of_last(&'static self, count: u64) -> Reader {
+        let last = *self.last.borrow();
+        self.reader(Some(last.saturating_sub(count).max(self.start)))
+    }
+
     fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Published>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -154,6 +159,8 @@ mod tests {
         assert_eq!(read(&mut history.reader(Some(5_040))), (0, false, vec![]));
         assert_eq!(read(&mut history.reader(None)), (0, false, vec![]));
         assert_eq!(read(&mut history.reader(Some(0))).2, (5_001..=5_040).collect::<Vec<_>>());
+        assert_eq!(read(&mut history.reader_of_last(2)), (0, false, vec![5_039, 5_040]));
+        assert_eq!(read(&mut history.reader_of_last(100)).2.len(), 40);
         let mut late = history.reader(None);
         add(history, 1);
         assert_eq!(read(&mut late), (0, false, vec![5_041]));

@@ -98,6 +98,11 @@ pub fn reader(after: Option<u64>) -> Reader {
     history::HISTORY.reader(after)
 }
 
+/// Reads like [`reader`], and the last `count` events first.
+pub fn reader_of_last(count: u64) -> Reader {
+    history::HISTORY.reader_of_last(count)
+}
+
 /// Subscribes to what sessions do. Until the subscription is dropped, and some events longer, data threads publish it.
 pub fn subscribe_to_sessions() -> Subscription {
     let subscription = bus::SESSIONS.subscribe();

@@ -19,6 +19,7 @@ mod config_reload;
 mod config_secrets;
 mod config_untouched;
 mod connect_wait;
+mod dashboard;
 mod demo;
 mod descriptors;
 mod documents;

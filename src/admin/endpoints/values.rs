@@ -74,12 +74,18 @@ pub(super) enum Follow {
     No,
 }
 
+/// What a viewer is shown instead of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    Ui,
+}
+
 /// A client: an IP, or one with a port as in the log; the port is 0 without.
 #[derive(Debug)]
 pub(super) struct Client(pub(super) SocketAddr);
 
 deserialize_values!(
-    GroupParam, Server, Servers, Wanted, Weight, Load, Zone, Policy, Sessions, Wait, Id, EventId, Follow, Client,
+    GroupParam, Server, Servers, Wanted, Weight, Load, Zone, Policy, Sessions, Wait, Id, EventId, Follow, View, Client,
 );
 
 impl Value for GroupParam {
@@ -213,6 +219,14 @@ impl Value for Follow {
             "no" => Some(Self::No),
             _ => None,
         })
+    }
+}
+
+impl Value for View {
+    const EXPECTED: &'static str = "ui";
+
+    fn read(text: &str) -> Result<Self, String> {
+        word(text, Self::EXPECTED, |text| (text == "ui").then_some(Self::Ui))
     }
 }
 

@@ -12,7 +12,7 @@ use super::DEADLINE;
 pub(crate) struct Watching {
     stream: BufReader<TcpStream>,
     /// What has come and is no whole event yet.
-    text: String,
+    bytes: Vec<u8>,
 }
 
 /// One server-sent event.
@@ -32,7 +32,7 @@ impl Watching {
         stream
             .write_all(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n").as_bytes())
             .expect("sent");
-        let mut watching = Self { stream: BufReader::new(stream), text: String::new() };
+        let mut watching = Self { stream: BufReader::new(stream), bytes: Vec::new() };
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             assert!(watching.stream.read_line(&mut head).expect("an answer") > 0, "closed after {head:?}");
@@ -45,10 +45,10 @@ impl Watching {
     #[track_caller]
     pub(crate) fn next(&mut self) -> Option<Told> {
         loop {
-            if let Some((event, rest)) = self.text.split_once("\n\n") {
-                let told = Told::read(event);
-                self.text = rest.to_owned();
-                match told {
+            if let Some(len) = self.bytes.windows(2).position(|end| end == b"\n\n") {
+                let event: Vec<u8> = self.bytes.drain(..len + 2).collect();
+                let event = std::str::from_utf8(&event[..len]).expect("UTF-8");
+                match Told::read(event) {
                     Some(told) => return Some(told),
                     None => continue,
                 }
@@ -59,10 +59,10 @@ impl Watching {
             let mut chunk = vec![0; length + 2];
             self.stream.read_exact(&mut chunk).expect("a whole chunk");
             if length == 0 {
-                assert_eq!(self.text, "", "a stream ends between two events");
+                assert!(self.bytes.is_empty(), "a stream ends between two events");
                 return None;
             }
-            self.text.push_str(std::str::from_utf8(&chunk[..length]).expect("whole characters"));
+            self.bytes.extend_from_slice(&chunk[..length]);
         }
     }
 
