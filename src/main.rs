@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Parser;
 use goproxy::base::terminal::Style;
 use goproxy::base::vital;
-use goproxy::cli::{self, Cli, Command, FileArgs, Loaded};
+use goproxy::cli::{self, Cli, Command, Failure, FileArgs, Loaded};
 use goproxy::config;
 use goproxy::demo;
 use goproxy::log;
@@ -46,8 +46,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         None if cli.test => cli::check(&cli.file, cli::Dump::None, false).map(|()| ExitCode::SUCCESS),
-        None => run(&cli.file),
-        Some(Command::Run { file }) => run(&file),
+        None => Ok(run(&cli.file)),
+        Some(Command::Run { file }) => Ok(run(&file)),
         Some(Command::Check { file, dump, secrets, strict }) => {
             cli::check(&file, cli::Dump::new(dump, secrets), strict).map(|()| ExitCode::SUCCESS)
         }
@@ -63,10 +63,20 @@ fn main() -> ExitCode {
     })
 }
 
-fn run(file: &FileArgs) -> anyhow::Result<ExitCode> {
-    let loaded = cli::load(file)?;
+fn run(file: &FileArgs) -> ExitCode {
+    let done = cli::load(file).and_then(|loaded| {
+        let format = loaded.config.log.format;
+        run_loaded(loaded).map_err(|error| Failure::new(format, error))
+    });
+    done.unwrap_or_else(|failure| {
+        failure.say();
+        ExitCode::from(EXIT_FAILED)
+    })
+}
+
+fn run_loaded(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let log = &loaded.config.log;
-    let _flushed_last = log::init(log.format, log.level, Style::of_stderr().is_colored);
+    let _flushed_last = log::init(log.format, log.level, log.sessions, Style::of_stderr().is_colored);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let done = runtime.block_on(serve(loaded));
@@ -81,10 +91,11 @@ fn run(file: &FileArgs) -> anyhow::Result<ExitCode> {
 async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("cannot watch for signals")?;
     let Loaded { path, text, config } = loaded;
-    if config.is_legacy {
+    let is_legacy = config.is_legacy;
+    let proxy = Proxy::start(path, &text, config).await?;
+    if is_legacy {
         tracing::warn!("{}", config::LEGACY_NOTE);
     }
-    let proxy = Proxy::start(path, &text, config).await?;
     notify(&[NotifyState::Ready]);
     let is_limited = loop {
         tokio::select! {

@@ -90,7 +90,8 @@ impl Proxy {
         let config_path = path.display().to_string().into();
         let allowed = Some(u64::from(config.max_sessions)).filter(|max| *max > 0);
         let told = sessions_max.min(allowed.unwrap_or(u64::MAX));
-        tell(ProcessEvent::Starting { threads, sessions_max: told, config: config_path });
+        let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+        tell(ProcessEvent::Starting { version, pid, threads, sessions_max: told, config: config_path });
         let service = Arc::new(ProxySessionService::new(threads, sessions_max));
         let data = DataThreads::start(threads, config.pin_threads, &service, descriptors);
         let data = Arc::new(data.map_err(StartError::Threads)?);
@@ -191,7 +192,7 @@ impl Proxy {
         let reload = move || {
             let control = reloading.clone();
             // `control` logs what comes of it.
-            async move { drop(control.reload().await) }
+            async move { drop(control.look_again().await) }
         };
         self.spawn("watch", stop, watch::watch_file(path, control.last_read(), reload, stop.clone()));
         self.spawn("other files", stop, other_files(control.clone(), stop.clone()));
@@ -240,7 +241,7 @@ async fn other_files(control: Control, stop: CancellationToken) {
     let reload = || async {
         if !control.other_files().is_empty() {
             // `control` logs what comes of it.
-            drop(control.reload().await);
+            drop(control.look_again().await);
         }
     };
     let is_meant = |event: &Event| matches!(event, Event::Config(ConfigEvent::OtherFilesChanged));
@@ -256,7 +257,7 @@ async fn policies(control: Control, stop: CancellationToken) {
         modules.look().await;
         // A file that names a module that was not there yet: now it may be. `control` logs what comes of it.
         if !control.counters().is_last_reload_good() {
-            drop(control.reload().await);
+            drop(control.look_again().await);
         }
     };
     let is_meant = |event: &Event| matches!(event, Event::Policy(PolicyEvent::FilesChanged));
@@ -267,7 +268,7 @@ async fn policies(control: Control, stop: CancellationToken) {
 /// Writes the status line, at the interval that is in force, until `stop`.
 async fn write_status(control: Control, stop: CancellationToken) {
     let interval = || control.config().log.status_interval;
-    status::run(events::subscribe(), interval, || online(&control), stop).await;
+    status::run(events::subscribe(), interval, || status::write(|| online(&control)), stop).await;
 }
 
 fn tell(event: ProcessEvent) {

@@ -4,15 +4,16 @@
 //! built from the same views as the admin API, off the data path, and only when *info* is on. Where
 //! the views and the interval come from is the caller's business; nothing here can fail.
 
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
 use crate::base::label::GroupLabel;
 use crate::data::session::SessionList;
-use crate::events::{ConfigEvent, Event, Subscription};
+use crate::events::{self, ConfigEvent, Event, ProcessEvent, Subscription};
 use crate::group::view::{GroupView, ServerView};
 
 /// How many addresses, and how many groups, one line names.
@@ -27,60 +28,46 @@ pub struct Online {
     pub sessions: SessionList,
 }
 
-/// The fields of the status line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Sessions in all groups.
-    pub clients: usize,
-    /// Servers that may be picked, in all groups.
-    pub servers: usize,
-    /// `8081 clients=3 servers=2/3`, comma-separated: online servers of all servers.
-    pub groups: String,
-    /// The newest clients.
-    pub client_addrs: String,
-    /// The first servers that are online.
-    pub server_addrs: String,
-}
-
-impl Status {
-    /// Sums `online` up.
-    pub fn new(online: &Online) -> Self {
-        let servers = || online.groups.iter().flat_map(|(_, servers)| servers).filter(|server| server.online);
-        let servers_online = online.groups.iter().map(|(group, _)| group.servers_online).sum();
-        let groups = online.groups.iter().map(|(group, _)| {
+impl Online {
+    /// Sums it up, as the fields of the status line.
+    fn sum_up(&self) -> ProcessEvent {
+        let servers = || self.groups.iter().flat_map(|(_, servers)| servers).filter(|server| server.online);
+        let servers_online = self.groups.iter().map(|(group, _)| group.servers_online).sum();
+        let groups = self.groups.iter().map(|(group, _)| {
             let GroupView { group, name, sessions, servers_online, servers_total, .. } = group;
             let group = GroupLabel::new(*group, name.as_deref());
             format!("{group} clients={sessions} servers={servers_online}/{servers_total}")
         });
-        Self {
-            clients: online.sessions.total,
+        let (groups, groups_more) = first(groups, self.groups.len());
+        let clients = self.sessions.sessions.iter().map(|session| session.client);
+        let (client_addrs, client_addrs_more) = first(clients, self.sessions.total);
+        let (server_addrs, server_addrs_more) = first(servers().map(|server| &server.addr), servers().count());
+        ProcessEvent::Online {
+            clients: self.sessions.total,
             servers: servers_online,
-            groups: first(groups, online.groups.len()),
-            client_addrs: first(online.sessions.sessions.iter().map(|session| session.client), online.sessions.total),
-            server_addrs: first(servers().map(|server| &server.addr), servers().count()),
+            groups,
+            groups_more,
+            client_addrs,
+            client_addrs_more,
+            server_addrs,
+            server_addrs_more,
         }
     }
+}
 
-    fn log(&self) {
-        tracing::info!(
-            clients = self.clients,
-            servers = self.servers,
-            groups = self.groups,
-            client.addrs = self.client_addrs,
-            server.addrs = self.server_addrs,
-            "online"
-        );
-    }
+/// Writes the line. `online` is asked only when the log takes it. It comes every few seconds, and who wants to know what
+/// runs asks: it is for the log alone.
+pub fn write(online: impl FnOnce() -> Online) {
+    events::log_only(Level::INFO, || Event::Process(online().sum_up()));
 }
 
 /// Writes the line at every interval until `shutdown` is cancelled; never while the interval is zero.
 ///
-/// `interval` is asked again when the configuration `changes`, and another one counts from that moment. `online` is asked
-/// once per line.
+/// `interval` is asked again when the configuration `changes`, and another one counts from that moment.
 pub async fn run(
     mut changes: Subscription,
     interval: impl Fn() -> Duration,
-    online: impl Fn() -> Online,
+    write_line: impl Fn(),
     shutdown: CancellationToken,
 ) {
     let mut every = interval();
@@ -96,9 +83,7 @@ pub async fn run(
                 }
             }
             () = sleep_until(next), if !every.is_zero() => {
-                if tracing::enabled!(tracing::Level::INFO) {
-                    Status::new(&online()).log();
-                }
+                write_line();
                 next = Instant::now() + every;
             }
         }
@@ -106,19 +91,10 @@ pub async fn run(
 }
 
 /// The first [`NAMED_MAX`] of `total` items, and how many more there are.
-fn first(items: impl Iterator<Item = impl Display>, total: usize) -> String {
-    let mut text = String::new();
-    let mut named = 0;
-    for item in items.take(NAMED_MAX) {
-        let separator = if named == 0 { "" } else { ", " };
-        // Writing into a String cannot fail.
-        let _ = write!(text, "{separator}{item}");
-        named += 1;
-    }
-    if total > named {
-        let _ = write!(text, "{}{} more", if named == 0 { "" } else { ", and " }, total - named);
-    }
-    text
+fn first(items: impl Iterator<Item = impl Display>, total: usize) -> (Box<[Box<str>]>, Option<usize>) {
+    let named: Box<[Box<str>]> = items.take(NAMED_MAX).map(|item| item.to_string().into()).collect();
+    let more = total.saturating_sub(named.len());
+    (named, (more > 0).then_some(more))
 }
 
 #[cfg(test)]
@@ -128,7 +104,7 @@ mod tests {
 
     use super::*;
     use crate::data::session::SessionView;
-    use crate::events;
+    use crate::events::Visitor;
     use crate::group::view::LimitsView;
     use crate::server::{Origin, State};
 
@@ -200,33 +176,47 @@ mod tests {
             ],
             sessions: sessions(2),
         };
-        let expected = Status {
-            clients: 2,
-            servers: 3,
-            groups: "8081 clients=2 servers=2/3, 8082 clients=0 servers=1/1, 8083 clients=0 servers=0/0".into(),
-            client_addrs: "10.1.0.1:1, 10.1.0.1:2".into(),
-            server_addrs: "10.0.0.1:9000, 10.0.0.3:9000, 10.0.0.4:9000".into(),
-        };
-        assert_eq!(Status::new(&online), expected);
+        let fields = fields(&online);
+        let expected = [
+            ("clients", "2".to_owned()),
+            ("servers", "3".to_owned()),
+            (
+                "groups",
+                r#"["8081 clients=2 servers=2/3","8082 clients=0 servers=1/1","8083 clients=0 servers=0/0"]"#
+                    .to_owned(),
+            ),
+            ("client.addrs", r#"["10.1.0.1:1","10.1.0.1:2"]"#.to_owned()),
+            ("server.addrs", r#"["10.0.0.1:9000","10.0.0.3:9000","10.0.0.4:9000"]"#.to_owned()),
+        ];
+        assert_eq!(fields, expected);
     }
 
     #[test]
     fn at_most_twenty_are_named_and_the_rest_is_counted() {
         let groups = (0..30).map(|n| group(8000 + n, 0, vec![server(1, true)])).collect();
-        let status = Status::new(&Online { groups, sessions: sessions(21) });
-        assert_eq!((status.clients, status.servers), (21, 30));
-        assert!(status.groups.ends_with("8019 clients=0 servers=1/1, and 10 more"), "{}", status.groups);
-        assert!(status.client_addrs.ends_with("10.1.0.1:20, and 1 more"), "{}", status.client_addrs);
-        assert_eq!(status.server_addrs.matches("10.0.0.1:9000").count(), 20);
-        assert!(status.server_addrs.ends_with(", and 10 more"));
-        let nobody = Status::new(&Online { groups: vec![], sessions: sessions(0) });
-        assert_eq!((nobody.groups.as_str(), nobody.client_addrs.as_str()), ("", ""));
+        let fields = fields(&Online { groups, sessions: sessions(21) });
+        let field = |name: &str| fields.iter().find(|(field, _)| *field == name).unwrap().1.as_str();
+        assert_eq!((field("clients"), field("servers")), ("21", "30"));
+        assert!(field("groups").ends_with(r#""8019 clients=0 servers=1/1"]"#), "{}", field("groups"));
+        assert!(field("client.addrs").ends_with(r#""10.1.0.1:20"]"#), "{}", field("client.addrs"));
+        assert_eq!(field("server.addrs").matches("10.0.0.1:9000").count(), 20);
+        assert_eq!((field("groups.more"), field("client.addrs.more"), field("server.addrs.more")), ("10", "1", "10"));
+    }
+
+    /// The fields of the line, as JSON.
+    fn fields(online: &Online) -> Vec<(&'static str, String)> {
+        let mut fields = Vec::new();
+        let event = Event::Process(online.sum_up());
+        event.show(&mut Visitor::new(&mut |name, value| {
+            let mut json = Vec::new();
+            value.write_json(&mut json);
+            fields.push((name, String::from_utf8(json).unwrap()));
+        }));
+        fields
     }
 
     #[tokio::test]
     async fn the_interval_follows_its_owner_and_zero_is_never() {
-        let subscriber = tracing_subscriber::fmt().with_writer(std::io::sink).finish();
-        let _scope = tracing::subscriber::set_default(subscriber);
         let lines = Cell::new(0);
         let shutdown = CancellationToken::new();
         let every = Cell::new(Duration::ZERO);
@@ -234,16 +224,15 @@ mod tests {
             every.set(interval);
             events::publish(Event::Config(ConfigEvent::Applied));
         };
-        let online = || {
+        let write_line = || {
             lines.set(lines.get() + 1);
             match lines.get() {
                 1 => set(Duration::from_millis(1)),
                 3 => shutdown.cancel(),
                 _ => {}
             }
-            Online { groups: vec![], sessions: sessions(0) }
         };
-        let task = run(events::subscribe(), || every.get(), online, shutdown.clone());
+        let task = run(events::subscribe(), || every.get(), write_line, shutdown.clone());
         let set = async {
             assert_eq!(lines.get(), 0);
             set(Duration::from_millis(2));

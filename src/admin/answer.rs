@@ -22,7 +22,7 @@ use super::server::Caller;
 use crate::base::clock;
 use crate::base::text::echo;
 use crate::config::AdminSettings;
-use crate::events::{self, AdminEvent, Event};
+use crate::events::{self, AdminEvent, Event, RequestLines};
 
 /// The largest request body, in bytes.
 const BODY_MAX: usize = 64 * 1024;
@@ -30,12 +30,21 @@ const BODY_MAX: usize = 64 * 1024;
 /// How long a request body may take.
 const BODY_TIME: Duration = Duration::from_secs(5);
 
+/// What holds for a request, whatever it asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules<'a> {
+    pub(super) settings: &'a AdminSettings,
+    /// Which requests the log writes.
+    pub(super) lines: RequestLines,
+    /// What is served where the request came in.
+    pub(super) serves: Serves,
+}
+
 /// Answers one request by `filter`, or refuses it before it gets there.
 pub(super) async fn answer<B>(
     request: Request<B>,
     caller: Caller,
-    settings: &AdminSettings,
-    serves: Serves,
+    rules: Rules<'_>,
     filter: BoxedFilter<(Response,)>,
 ) -> Response
 where
@@ -46,10 +55,10 @@ where
     let peer = caller.peer;
     let (mut head, body) = request.into_parts();
     let (method, path) = (head.method.clone(), echo(head.uri.path()));
-    let endpoint = endpoints::find(head.uri.path(), serves);
+    let endpoint = endpoints::find(head.uri.path(), rules.serves);
     let audience = endpoint.map_or(Audience::Operators, |endpoint| endpoint.audience);
     let is_probe = endpoint.is_some_and(|endpoint| endpoint.kind == Kind::Probe);
-    let admitted = match guard::check(&head, peer.is_none(), audience, settings) {
+    let admitted = match guard::check(&head, peer.is_none(), audience, rules.settings) {
         Ok(_) if caller.is_spare && !is_probe => Err(busy()),
         Ok(rights) => {
             head.extensions.insert(Admitted { endpoint, rights, peer });
@@ -68,7 +77,12 @@ where
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let note = response.extensions_mut().remove::<Note>().unwrap_or_default();
+    let mut note = response.extensions_mut().remove::<Note>().unwrap_or_default();
+    if rules.lines == RequestLines::Changes {
+        // A probe that is refused is no attempt at anything.
+        let looks = endpoint.is_some_and(|endpoint| endpoint.kind == Kind::Read && note.code.is_none());
+        note.is_routine |= looks || is_probe;
+    }
     tell(&method, &path, peer, response.status(), note, started.elapsed());
     response
 }

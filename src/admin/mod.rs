@@ -38,6 +38,7 @@ use crate::control::Control;
 use crate::events::{self, AdminEvent, Event};
 use crate::frames::Frames;
 use crate::net::admin_connections_max;
+use answer::Rules;
 use app::App;
 pub use codes::CODES;
 use endpoints::Serves;
@@ -116,7 +117,10 @@ async fn serve_on(serves: Serves, bound: Bound, app: &Arc<App>, shutdown: Cancel
     let (control, filter) = (app.control.clone(), filter::filter(app));
     let handler = move |caller: Caller, request: Request<Body>| {
         let (config, filter) = (control.config(), filter.clone());
-        async move { answer::answer(request, caller, &config.admin, serves, filter).await }
+        async move {
+            let rules = Rules { settings: &config.admin, lines: config.log.requests, serves };
+            answer::answer(request, caller, rules, filter).await
+        }
     };
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let connections = usize::try_from(admin_connections_max(descriptors)).unwrap_or(usize::MAX);

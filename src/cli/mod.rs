@@ -1,6 +1,7 @@
 //! The command line: its flags, and the commands that need no running proxy.
 
 mod output;
+mod failure;
 mod file;
 mod check;
 mod policy;
@@ -8,6 +9,7 @@ mod policy;
 use clap::{Parser, Subcommand};
 
 pub use check::{Dump, check};
+pub use failure::Failure;
 pub use file::{FileArgs, Loaded, load};
 pub use output::{error_text, print};
 pub use policy::{PolicyCommand, policy};

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::failure::Failure;
 use super::file::{FileArgs, Loaded, load};
 use super::output::{print, print_error};
 use crate::base::terminal::Style;
@@ -141,7 +142,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn list(file: &FileArgs, json: bool) -> anyhow::Result<ExitCode> {
-    let Loaded { config, .. } = load(file)?;
+    let Loaded { config, .. } = load(file).map_err(Failure::told)?;
     let listing = lab::list(&config);
     print(&if json { format!("{}\n", listing.json()) } else { listing.text(Style::of_stdout()) })?;
     Ok(ExitCode::SUCCESS)

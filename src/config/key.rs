@@ -3,6 +3,9 @@
 use super::problem::Place;
 use super::reader::Reader;
 
+/// Longer values are not shown when they change.
+const SHOWN_LEN_MAX: usize = 60;
+
 /// When a change of a key takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -108,7 +111,8 @@ pub(super) trait Kind: Describe {
     /// Adds each key that differs, with its path and effect.
     fn changes(&self, key: (&str, Effect), old: &Self::Value, new: &Self::Value, found: &mut Vec<Change>) {
         if old != new {
-            found.push(Change { path: key.0.to_owned(), effect: key.1 });
+            let (was, is) = (self.write(old, &Style::default()), self.write(new, &Style::default()));
+            found.push(Change { path: key.0.to_owned(), effect: key.1, words: from_to(&was, &is) });
         }
     }
 }
@@ -120,6 +124,19 @@ pub struct Change {
     pub path: String,
     /// When that takes effect.
     pub effect: Effect,
+    /// From what to what: `info → debug`.
+    pub words: String,
+}
+
+/// Says how a value has changed that is written as `was` and as `is`: `10m → 1h`. What is long, or a secret, is only said to
+/// be another.
+pub(super) fn from_to(was: &str, is: &str) -> String {
+    let plain = |text: &str| text.trim_matches('"').to_owned();
+    let is_short = |text: &str| text.chars().count() <= SHOWN_LEN_MAX && !text.contains('\n');
+    match was != is && is_short(was) && is_short(is) {
+        true => format!("{} → {}", plain(was), plain(is)),
+        false => "changed".to_owned(),
+    }
 }
 
 /// How values are written.

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use crate::config::{Change, Config, Effect, GroupConfig};
 use crate::group::GroupId;
 
+/// Groups of which it is said how they have changed.
+const GROUPS_TOLD_MAX: usize = 20;
+
 /// What a change did to the groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Difference {
@@ -18,6 +21,8 @@ pub struct Difference {
     pub settings: Vec<String>,
     /// Settings that were changed in the file and take effect at the next start.
     pub at_restart: Vec<String>,
+    /// What has changed, from what to what: `group 8081: policy round_robin → ha; servers +1 −0`.
+    pub changes: Vec<String>,
 }
 
 impl Difference {
@@ -25,7 +30,10 @@ impl Difference {
     pub(super) fn between(old: &Config, new: &Config) -> Self {
         let (before, after) = (by_id(old), by_id(new));
         let mut difference = Self::default();
-        for Change { path, effect } in new.changes_since(old) {
+        for Change { path, effect, words } in new.changes_since(old) {
+            if effect != Effect::Nothing {
+                difference.changes.push(format!("{path} {words}"));
+            }
             match effect {
                 Effect::AtOnce | Effect::NewSessions => difference.settings.push(path),
                 Effect::NextStart => difference.at_restart.push(path),
@@ -43,6 +51,10 @@ impl Difference {
         }
         difference.closed.extend(before.keys().filter(|id| !after.contains_key(id)).cloned());
         difference.closed.sort_unstable();
+        let told = difference.changed.iter().take(GROUPS_TOLD_MAX);
+        let told =
+            told.filter_map(|id| Some(format!("group {id}: {}", after[id].words_since(before.get(id)?).join("; "))));
+        difference.changes.extend(told.collect::<Vec<_>>());
         difference
     }
 

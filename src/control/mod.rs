@@ -80,7 +80,11 @@ struct Shared {
 #[derive(Debug)]
 enum Job {
     Change(Change, oneshot::Sender<Result<(), ChangeError>>),
-    Reload(oneshot::Sender<Result<Difference, ChangeError>>),
+    /// `is_asked`: by an operator, who is told also when there is nothing to do.
+    Reload {
+        is_asked: bool,
+        reply: oneshot::Sender<Result<Difference, ChangeError>>,
+    },
     Drain(oneshot::Sender<()>),
 }
 
@@ -335,8 +339,21 @@ impl Control {
     ///
     /// The file cannot be read, has mistakes, or names a port that cannot be opened.
     pub async fn reload(&self) -> Result<Difference, ChangeError> {
+        self.reload_for(true).await
+    }
+
+    /// The same, because a file may have changed: says nothing where there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::reload`].
+    pub(crate) async fn look_again(&self) -> Result<Difference, ChangeError> {
+        self.reload_for(false).await
+    }
+
+    async fn reload_for(&self, is_asked: bool) -> Result<Difference, ChangeError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Job::Reload(reply), answer).await?
+        self.send(Job::Reload { is_asked, reply }, answer).await?
     }
 
     /// Closes every listener and refuses changes from now on; heartbeats are still taken.

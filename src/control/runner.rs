@@ -129,9 +129,9 @@ impl Runner {
     async fn run_one(&mut self, job: Job) {
         match job {
             Job::Change(change, reply) => self.change(vec![(change, reply)]).await,
-            Job::Reload(reply) => {
+            Job::Reload { is_asked, reply } => {
                 let outcome = self.reload().await;
-                self.tell(&outcome);
+                self.tell(&outcome, is_asked);
                 // Whoever asked may be gone.
                 let _ = reply.send(outcome);
             }
@@ -262,7 +262,7 @@ impl Runner {
     }
 
     fn publish(&mut self, groups: Groups, config: Config, in_force: u64, is_other: bool) {
-        log::set_level(config.log.level);
+        log::set_lines(config.log.level, config.log.sessions);
         self.shared.sessions.set_limits(config.max_sessions, config.session_rate.as_ref());
         let old = self.shared.running.config.load_full();
         self.shared.running.publish(groups, config);
@@ -281,7 +281,7 @@ impl Runner {
     }
 
     /// Counts and tells what came of a reload.
-    fn tell(&self, outcome: &Result<Difference, ChangeError>) {
+    fn tell(&self, outcome: &Result<Difference, ChangeError>, is_asked: bool) {
         let tell = |event| events::publish(Event::Config(event));
         match outcome {
             Ok(difference) if difference.is_empty() => {
@@ -291,16 +291,17 @@ impl Runner {
                     counters.reload_succeeded(counters.config_generation());
                     tell(ConfigEvent::InOrderAgain);
                 } else {
-                    tell(ConfigEvent::Unchanged);
+                    tell(if is_asked { ConfigEvent::NothingToDo } else { ConfigEvent::Unchanged });
                 }
             }
             Ok(difference) => {
-                let Difference { opened, closed, changed, settings, .. } = difference;
+                let Difference { opened, closed, changed, settings, changes, .. } = difference;
                 tell(ConfigEvent::Reloaded {
-                    opened: format!("{opened:?}").into(),
-                    closed: format!("{closed:?}").into(),
-                    changed: format!("{changed:?}").into(),
-                    settings: format!("[{}]", settings.join(", ")).into(),
+                    opened: texts(opened),
+                    closed: texts(closed),
+                    changed: texts(changed),
+                    settings: texts(settings),
+                    changes: texts(changes),
                 });
                 for setting in &difference.at_restart {
                     tell(ConfigEvent::AtRestart { setting: setting.as_str().into() });
@@ -318,6 +319,10 @@ impl Runner {
             }
         }
     }
+}
+
+fn texts(items: &[impl ToString]) -> Box<[Box<str>]> {
+    items.iter().map(|item| item.to_string().into()).collect()
 }
 
 /// Changes of servers only: they need no port and may be saved together.

@@ -16,13 +16,15 @@ kinds! {
         INFO "proxy.json reloaded" => "reload"
         Reloaded {
             /// Groups that were opened.
-            "opened" opened: Box<str>,
+            "opened" opened: Box<[Box<str>]>,
             /// Groups that were closed.
-            "closed" closed: Box<str>,
+            "closed" closed: Box<[Box<str>]>,
             /// Groups that were changed.
-            "changed" changed: Box<str>,
+            "changed" changed: Box<[Box<str>]>,
             /// Other keys that were changed.
-            "settings" settings: Box<str>,
+            "settings" settings: Box<[Box<str>]>,
+            /// What has changed, from what to what.
+            "changes" changes: Box<[Box<str>]>,
         }
 
         /// A changed key takes effect at the next start.
@@ -65,6 +67,10 @@ kinds! {
         /// The file says what is in force already.
         DEBUG "proxy.json read again: nothing to do"
         Unchanged
+
+        /// The same, and an operator had asked for it.
+        INFO "reload: nothing to do"
+        NothingToDo
 
         /// The file was not taken.
         WARN "proxy.json refused: what runs stays as it is" => "reload_failed"

@@ -72,6 +72,12 @@ impl Field for Arc<str> {
     }
 }
 
+impl Field for Box<[Box<str>]> {
+    fn show(&self, name: &'static str, to: &mut Visitor<'_>) {
+        to.list(name, self);
+    }
+}
+
 impl Field for SocketAddr {
     fn show(&self, name: &'static str, to: &mut Visitor<'_>) {
         to.addr(name, *self);
@@ -130,6 +136,12 @@ macro_rules! kinds {
                 match self {
                     $( Self::$kind { .. } => Level::$level, )+
                 }
+            }
+
+            /// One of each kind.
+            #[cfg(test)]
+            pub(super) fn samples(seed: &$crate::events::sample::Seed) -> Vec<Self> {
+                vec![$( Self::$kind $({ $($field: $crate::events::sample::Sample::sample(seed)),+ })? ),+]
             }
 
             /// Shows every field in the order of the declaration, and says what has happened.

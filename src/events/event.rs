@@ -157,12 +157,37 @@ kinds! {
         /// It begins to serve.
         INFO "goproxy starts"
         Starting {
+            /// Of the program.
+            "version" version: &'static str,
+            /// Of the process.
+            "pid" pid: u32,
             /// Data threads.
             "threads" threads: usize,
             /// Sessions that fit into its descriptors.
             "sessions_max" sessions_max: u64,
             /// The file.
             "config" config: Box<str>,
+        }
+
+        /// Who is online, from time to time.
+        INFO "online"
+        Online {
+            /// Sessions in all groups.
+            "clients" clients: usize,
+            /// Servers that may be picked, in all groups.
+            "servers" servers: usize,
+            /// `8081 clients=3 servers=2/3`: online servers of all servers.
+            "groups" groups: Box<[Box<str>]>,
+            /// So many groups are not named.
+            "groups.more" groups_more: Option<usize>,
+            /// The newest clients.
+            "client.addrs" client_addrs: Box<[Box<str>]>,
+            /// So many clients are not named.
+            "client.addrs.more" client_addrs_more: Option<usize>,
+            /// The first servers that are online.
+            "server.addrs" server_addrs: Box<[Box<str>]>,
+            /// So many servers are not named.
+            "server.addrs.more" server_addrs_more: Option<usize>,
         }
 
         /// Checks have found more than the log has lines for.

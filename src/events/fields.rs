@@ -19,6 +19,8 @@ pub enum Value<'a> {
     Text(&'a str),
     /// The address of a client or a server.
     Addr(SocketAddr),
+    /// Words or short texts; a list in JSON, one text with commas between them in text.
+    List(&'a [Box<str>]),
 }
 
 impl Value<'_> {
@@ -29,6 +31,7 @@ impl Value<'_> {
             Self::Number(number) => serde_json::to_writer(out, &number),
             Self::Fraction(number) => serde_json::to_writer(out, &number),
             Self::Text(text) => serde_json::to_writer(out, text),
+            Self::List(list) => serde_json::to_writer(out, list),
             Self::Addr(addr) => {
                 // It has no character that JSON would have escaped.
                 let _infallible = write!(out, r#""{addr}""#);
@@ -57,6 +60,10 @@ impl<'a> Visitor<'a> {
 
     pub(super) fn text(&mut self, name: &'static str, text: &str) -> &mut Self {
         self.add(name, Value::Text(text))
+    }
+
+    pub(super) fn list(&mut self, name: &'static str, list: &[Box<str>]) -> &mut Self {
+        self.add(name, Value::List(list))
     }
 
     pub(super) fn addr(&mut self, name: &'static str, addr: SocketAddr) -> &mut Self {

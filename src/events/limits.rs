@@ -8,7 +8,7 @@ use super::fields::Visitor;
 kinds! {
     /// What limits did that is not told of each client.
     LimitEvent {
-        /// Clients were turned away and not named one by one.
+        /// Clients got no server and were not named one by one.
         WARN "refused more clients"
         Refused {
             /// So many.
@@ -17,6 +17,8 @@ kinds! {
             "denied" denied: Option<u64>,
             /// Whose PROXY header was bad or late.
             "headers" headers: Option<u64>,
+            /// For whom no server was found.
+            "no_server" no_server: Option<u64>,
             /// Over `client.sessions`.
             "client_sessions" client_sessions: Option<u64>,
             /// Over `client.rate`.

@@ -17,10 +17,13 @@ mod fields;
 mod history;
 mod limits;
 mod limit;
+mod lines;
 mod policy;
 mod queue;
 mod server;
 mod session;
+#[cfg(test)]
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 
@@ -38,12 +41,13 @@ pub use fields::{Value, Visitor};
 pub use history::{Batch, HISTORY_MAX, Reader};
 pub use limit::LineLimit;
 pub use limits::LimitEvent;
+pub use lines::{RequestLines, SessionLines};
 pub use policy::PolicyEvent;
 #[cfg(test)]
 pub(crate) use queue::SHARD_ENTRIES_MAX;
 pub(crate) use queue::{Entry, PAUSE, QUEUE, Queue, What, shrink};
 pub use server::ServerChange;
-pub use session::{Proxied, SessionEvent};
+pub use session::{Proxied, SessionEvent, Step};
 
 /// Publishes what management has done or found. Subscribers have it when this returns, the log writes it soon after.
 pub fn publish(event: Event) {
@@ -82,9 +86,15 @@ pub fn log_only(level: Level, event: impl FnOnce() -> Event) {
     }
 }
 
-/// Publishes what a session did. `event` is not called, and nothing but one atomic read happens, when nobody wants to know.
-pub fn session(event: impl FnOnce() -> SessionEvent) {
-    QUEUE.push_session(event);
+/// Publishes what a session did. `event` is not called, and nothing but one atomic read happens, when nobody wants to know
+/// of this `step`.
+pub fn session(step: Step, event: impl FnOnce() -> SessionEvent) {
+    QUEUE.push_session(step, event);
+}
+
+/// True when somebody wants to know of this step of sessions.
+pub fn wants(step: Step) -> bool {
+    QUEUE.wants(step)
 }
 
 /// Subscribes to everything but what sessions do.

@@ -12,8 +12,9 @@ use std::time::{Duration, SystemTime};
 
 use tracing::Level;
 
-use super::SessionEvent;
 use super::event::{Event, Published};
+use super::lines::SessionLines;
+use super::session::{SessionEvent, Step};
 
 /// Entries one shard holds; what comes after them is dropped.
 pub(crate) const SHARD_ENTRIES_MAX: usize = 16_384;
@@ -55,11 +56,8 @@ pub(crate) enum What {
     Logged(Box<Event>),
 }
 
-/// The log writes what sessions do.
-const SESSIONS_LOGGED: u8 = 1;
-
-/// Somebody has subscribed to what sessions do.
-const SESSIONS_SUBSCRIBED: u8 = 2;
+/// Somebody has subscribed to what sessions do. The other bits are [`Step`]s that the log writes.
+const SUBSCRIBED: u8 = 0x80;
 
 /// The queue of the process.
 pub(crate) static QUEUE: Queue = Queue::new();
@@ -71,7 +69,7 @@ struct Shard(Mutex<Vec<Entry>>);
 /// The queue, and how its two ends tell each other about flushing and stopping.
 pub(crate) struct Queue {
     shards: [Shard; SHARDS],
-    /// Who wants to know what sessions do: [`SESSIONS_LOGGED`], [`SESSIONS_SUBSCRIBED`].
+    /// What somebody wants to know of what sessions do.
     sessions_wanted: AtomicU8,
     /// The least important level that the log writes; 0 while there is no log.
     level: AtomicU8,
@@ -107,10 +105,21 @@ impl Queue {
 
     // Inlined, as is the rest of the way: an entry is built where it stays.
     #[inline]
-    pub(crate) fn push_session(&self, event: impl FnOnce() -> SessionEvent) {
-        if self.sessions_wanted.load(Relaxed) != 0 {
+    pub(crate) fn push_session(&self, step: Step, event: impl FnOnce() -> SessionEvent) {
+        if self.wants(step) {
             self.push(What::Session(event()));
         }
+    }
+
+    /// True when the log or a subscriber wants to know of this step of sessions.
+    #[inline]
+    pub(crate) fn wants(&self, step: Step) -> bool {
+        self.sessions_wanted.load(Relaxed) & (step as u8 | SUBSCRIBED) != 0
+    }
+
+    /// True when the log writes this step of sessions.
+    pub(crate) fn logs(&self, step: Step) -> bool {
+        self.sessions_wanted.load(Relaxed) & step as u8 != 0
     }
 
     /// Never waits longer than another thread takes to move one entry.
@@ -136,10 +145,26 @@ impl Queue {
         }
     }
 
-    /// The log writes what is at least as important as this from now on.
-    pub(crate) fn set_level(&self, level: Level) {
+    /// From now on the log writes what is at least as important as this, and of sessions these steps.
+    pub(crate) fn set_lines(&self, level: Level, sessions: SessionLines) {
         self.level.store(rank(level), Relaxed);
-        self.want_sessions(SESSIONS_LOGGED, level >= Level::INFO);
+        let (connect, close, refuse) = (Step::Connect as u8, Step::Close as u8, Step::Refuse as u8);
+        let steps = match sessions {
+            SessionLines::All => connect | close | refuse,
+            SessionLines::Closed => close | refuse,
+            SessionLines::Refused => refuse,
+            SessionLines::None => 0,
+        };
+        // Those that got no server are told at *warn*, the others at *info* and below.
+        let of_level = match level {
+            Level::ERROR => 0,
+            Level::WARN => refuse,
+            _ => connect | close | refuse,
+        };
+        let steps = steps & of_level;
+        // One after the other: a subscriber may come in between.
+        self.sessions_wanted.fetch_or(steps, Relaxed);
+        self.sessions_wanted.fetch_and(steps | SUBSCRIBED, Relaxed);
     }
 
     /// True when the log writes events of this level.
@@ -149,13 +174,9 @@ impl Queue {
 
     /// Somebody has subscribed to what sessions do, or nobody has any more.
     pub(crate) fn set_subscribed(&self, is_subscribed: bool) {
-        self.want_sessions(SESSIONS_SUBSCRIBED, is_subscribed);
-    }
-
-    fn want_sessions(&self, whose: u8, is_wanted: bool) {
-        match is_wanted {
-            true => self.sessions_wanted.fetch_or(whose, Relaxed),
-            false => self.sessions_wanted.fetch_and(!whose, Relaxed),
+        match is_subscribed {
+            true => self.sessions_wanted.fetch_or(SUBSCRIBED, Relaxed),
+            false => self.sessions_wanted.fetch_and(!SUBSCRIBED, Relaxed),
         };
     }
 

@@ -43,6 +43,25 @@ impl Proxied {
     }
 }
 
+/// What somebody may want to know of sessions. Each is a bit of what is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Step {
+    /// A client or a server has connected.
+    Connect = 1,
+    /// A session is over that had a server, or whose client left before it could get one.
+    Close = 2,
+    /// A client got no server.
+    Refuse = 4,
+}
+
+impl Step {
+    /// That a session is over, for this reason.
+    pub fn of_end(end: EndReason) -> Self {
+        if end.is_refusal() { Self::Refuse } else { Self::Close }
+    }
+}
+
 /// One step of a session's life. Built on a data thread, shown elsewhere.
 #[derive(Clone, Debug)]
 pub enum SessionEvent {
@@ -129,6 +148,15 @@ impl SessionEvent {
         (Level::INFO, "session closed"),
     ];
 
+    /// Which step it is.
+    pub fn step(&self) -> Step {
+        match self {
+            Self::ClientConnected { .. } | Self::ServerConnected { .. } => Step::Connect,
+            Self::ClientLeft { .. } => Step::Close,
+            Self::SessionClosed { end, .. } => Step::of_end(*end),
+        }
+    }
+
     /// How much it matters. A proxy before us that checks once a second whether we are there would be most of the log.
     pub fn level(&self) -> Level {
         let is_check = |proxied: &Option<Arc<Proxied>>| proxied.as_ref().is_some_and(|proxied| proxied.is_local);
@@ -138,7 +166,11 @@ impl SessionEvent {
             Self::ServerConnected { is_check, .. } => *is_check,
             Self::SessionClosed { proxied, bytes_up, .. } => is_check(proxied) && *bytes_up == 0,
         };
-        if is_routine { Level::DEBUG } else { Level::INFO }
+        match self.step() {
+            _ if is_routine => Level::DEBUG,
+            Step::Refuse => Level::WARN,
+            Step::Connect | Step::Close => Level::INFO,
+        }
     }
 
     /// Shows every field that is known, in the order of a log line, and says what has happened.

@@ -66,17 +66,17 @@ async fn whoever_waits_for_an_event_is_woken_by_a_gap_as_well() {
 #[test]
 fn what_sessions_do_is_built_for_subscribers_only_while_there_are_some() {
     let queue = Queue::new();
-    queue.push_session(|| panic!("built for nobody"));
+    queue.push_session(Step::Connect, || panic!("built for nobody"));
     queue.set_subscribed(true);
     let mut is_built = false;
     let client = "10.0.0.7:51234".parse().unwrap();
-    queue.push_session(|| {
+    queue.push_session(Step::Connect, || {
         is_built = true;
         SessionEvent::ClientConnected { id: 1, group: GroupLabel::new(1, None), client, proxied: None }
     });
     assert!(is_built);
     queue.set_subscribed(false);
-    queue.push_session(|| panic!("built for nobody"));
+    queue.push_session(Step::Connect, || panic!("built for nobody"));
 }
 
 #[test]

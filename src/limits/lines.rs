@@ -1,4 +1,4 @@
-//! How many clients that are turned away the log names, so that a flood of them cannot fill the disk.
+//! How many clients that get no server the log names, so that a flood of them cannot fill the disk.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -9,15 +9,16 @@ use crate::counters::{EndReason, Limit};
 /// Lines a second, and as many at once beside them: never more than a hundred in any second.
 const LINES: u32 = 50;
 
-/// Says of each client that is turned away whether the log may name it, and counts the others.
+/// Says of each client that gets no server whether the log may name it, and counts the others.
 #[derive(Debug)]
 pub(super) struct RefusedLines {
     bucket: Bucket,
-    /// By limit; then those who were denied, and those whose PROXY header was bad or late.
-    unsaid: [AtomicU64; Limit::ALL.len() + 2],
+    /// By limit; then those who were denied, those whose PROXY header was bad or late, and those for whom there was no
+    /// server.
+    unsaid: [AtomicU64; Limit::ALL.len() + 3],
 }
 
-/// Clients that were turned away and that the log has not named.
+/// Clients that got no server and that the log has not named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unsaid {
     /// All of them.
@@ -26,6 +27,8 @@ pub struct Unsaid {
     pub denied: u64,
     /// Those whose PROXY header was bad or late.
     pub headers: u64,
+    /// Those who were let in and for whom no server was found.
+    pub no_server: u64,
     /// Those who were over each limit, in the order of [`Limit::ALL`].
     pub limited: [u64; Limit::ALL.len()],
 }
@@ -38,7 +41,7 @@ impl Default for RefusedLines {
 }
 
 impl RefusedLines {
-    /// True when the log may name a client that was turned away with this `end`, because it was over `limit` if there
+    /// True when the log may name a client that got no server and has this `end`, because it was over `limit` if there
     /// is one.
     pub(super) fn may_name(&self, end: EndReason, limit: Option<Limit>, now_ns: u64) -> bool {
         let may = self.bucket.take(now_ns);
@@ -46,7 +49,8 @@ impl RefusedLines {
             let cause = match (limit, end) {
                 (Some(limit), _) => limit as usize,
                 (None, EndReason::Denied) => Limit::ALL.len(),
-                (None, _) => Limit::ALL.len() + 1,
+                (None, EndReason::BadHeader | EndReason::HeaderTimeout) => Limit::ALL.len() + 1,
+                (None, _) => Limit::ALL.len() + 2,
             };
             self.unsaid[cause].fetch_add(1, Relaxed);
         }
@@ -56,7 +60,7 @@ impl RefusedLines {
     /// Those whom the log has not named since the last call.
     pub(super) fn take_unsaid(&self) -> Unsaid {
         let mut unsaid = Unsaid::default();
-        let causes = unsaid.limited.iter_mut().chain([&mut unsaid.denied, &mut unsaid.headers]);
+        let causes = unsaid.limited.iter_mut().chain([&mut unsaid.denied, &mut unsaid.headers, &mut unsaid.no_server]);
         for (counted, taken) in self.unsaid.iter().zip(causes) {
             *taken = counted.swap(0, Relaxed);
             unsaid.clients += *taken;
@@ -76,9 +80,12 @@ mod tests {
         let lines = RefusedLines::default();
         let (mut named, step) = (Vec::new(), SECOND_NS / 20_000);
         for number in 0..60_000 {
-            let (end, limit) =
-                [(EndReason::Denied, None), (EndReason::Limit, Some(Limit::ClientRate)), (EndReason::BadHeader, None)]
-                    [number % 3];
+            let (end, limit) = [
+                (EndReason::Denied, None),
+                (EndReason::Limit, Some(Limit::ClientRate)),
+                (EndReason::BadHeader, None),
+                (EndReason::NoServer, None),
+            ][number % 4];
             let now = SECOND_NS + number as u64 * step;
             if lines.may_name(end, limit, now) {
                 named.push(now);
@@ -89,10 +96,11 @@ mod tests {
         assert!(named.len() >= 190, "{}", named.len());
         let unsaid = lines.take_unsaid();
         assert_eq!(unsaid.clients + named.len() as u64, 60_000);
-        assert_eq!(unsaid.clients, unsaid.denied + unsaid.headers + unsaid.limited.iter().sum::<u64>());
-        assert!(
-            unsaid.denied > 19_000 && unsaid.headers > 19_000 && unsaid.limited[Limit::ClientRate as usize] > 19_000
-        );
-        assert_eq!((unsaid.limited[Limit::GroupRate as usize], lines.take_unsaid()), (0, Unsaid::default()));
+        let Unsaid { denied, headers, no_server, limited, .. } = unsaid;
+        assert_eq!(unsaid.clients, denied + headers + no_server + limited.iter().sum::<u64>());
+        for count in [denied, headers, no_server, limited[Limit::ClientRate as usize]] {
+            assert!(count > 14_000, "{count}");
+        }
+        assert_eq!((limited[Limit::GroupRate as usize], lines.take_unsaid()), (0, Unsaid::default()));
     }
 }

@@ -24,7 +24,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::base::vital;
-use crate::events::{QUEUE, Queue};
+use crate::events::{QUEUE, Queue, SessionLines};
 pub use format::{LogFormat, LogLevel};
 use lines::EventLines;
 use thread::{Lines, LogThread, Stamps};
@@ -48,8 +48,9 @@ pub struct LogGuard {
 /// # Panics
 ///
 /// When it is called twice, or when the system cannot start a thread: nothing has begun by then.
-pub fn init(format: LogFormat, level: LogLevel, color: bool) -> LogGuard {
+pub fn init(format: LogFormat, level: LogLevel, sessions: SessionLines, color: bool) -> LogGuard {
     let (dispatch, filter) = subscriber(&QUEUE, format, level, color);
+    QUEUE.set_lines(level.into(), sessions);
     tracing::dispatcher::set_global_default(dispatch).expect("logging is started once");
     FILTER.set(filter).ok().expect("logging is started once");
     let log = LogThread::new(&QUEUE, EventLines::new(format, color), std::io::stderr());
@@ -59,9 +60,9 @@ pub fn init(format: LogFormat, level: LogLevel, color: bool) -> LogGuard {
 }
 
 /// Changes which lines are written from now on. Without effect before [`init`].
-pub fn set_level(level: LogLevel) {
+pub fn set_lines(level: LogLevel, sessions: SessionLines) {
     if let Some(filter) = FILTER.get() {
-        filter.set(&QUEUE, level);
+        filter.set(&QUEUE, level, sessions);
     }
 }
 
@@ -84,8 +85,8 @@ impl Drop for LogGuard {
 struct Filter(reload::Handle<Targets, Registry>);
 
 impl Filter {
-    fn set(&self, queue: &Queue, level: LogLevel) {
-        queue.set_level(level.into());
+    fn set(&self, queue: &Queue, level: LogLevel, sessions: SessionLines) {
+        queue.set_lines(level.into(), sessions);
         // Fails only when the subscriber is gone, and it lives as long as the process.
         let _ = self.0.reload(targets(level));
     }
@@ -109,7 +110,6 @@ fn subscriber(queue: &'static Queue, format: LogFormat, level: LogLevel, color: 
         LogFormat::Text => lines.fmt_fields(logfmt::TextFields).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
-    queue.set_level(level.into());
     (Dispatch::new(tracing_subscriber::registry().with(filter).with(lines)), Filter(handle))
 }
 

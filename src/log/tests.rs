@@ -1,4 +1,5 @@
 use std::io::{self, Write};
+use std::net::Ipv6Addr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -9,7 +10,8 @@ use serde_json::Value;
 use super::*;
 use crate::base::label::GroupLabel;
 use crate::counters::{EndReason, Limit};
-use crate::events::{Entry, Event, SHARD_ENTRIES_MAX, ServerChange, SessionEvent, What};
+use crate::events::{self, Visitor};
+use crate::events::{Entry, Event, SHARD_ENTRIES_MAX, ServerChange, SessionEvent, SessionLines, Step, What, sample};
 
 /// Far above anything that happens here, for machines that are busy with something else.
 const GENEROUS: Duration = Duration::from_secs(120);
@@ -78,6 +80,7 @@ impl TestLog {
         let queue: &'static Queue = Box::leak(Box::new(Queue::new()));
         let sink = FakeSink::default();
         let (dispatch, filter) = subscriber(queue, format, level, false);
+        queue.set_lines(level.into(), SessionLines::All);
         let log = LogThread::new(queue, EventLines::new(format, false), sink.clone());
         let scope = dispatch.clone();
         let thread = std::thread::spawn(move || tracing::dispatcher::with_default(&scope, || log.run()));
@@ -131,8 +134,8 @@ fn closed() -> SessionEvent {
 #[test]
 fn a_session_is_three_lines_of_text_with_the_names_of_the_handbook() {
     let log = TestLog::start(LogFormat::Text, LogLevel::Info);
-    log.queue.push_session(|| connected(1042));
-    log.queue.push_session(|| SessionEvent::ServerConnected {
+    log.queue.push_session(Step::Connect, || connected(1042));
+    log.queue.push_session(Step::Connect, || SessionEvent::ServerConnected {
         id: 1042,
         group: GroupLabel::new(8081, None),
         client: "10.0.0.7:51234".parse().unwrap(),
@@ -141,7 +144,7 @@ fn a_session_is_three_lines_of_text_with_the_names_of_the_handbook() {
         connect_us: 2_500,
         is_check: false,
     });
-    log.queue.push_session(closed);
+    log.queue.push_session(Step::Close, closed);
     let text = log.flushed();
     let lines: Vec<&str> = text.lines().map(|line| line.split_once("  INFO ").unwrap().1).collect();
     assert_eq!(
@@ -160,8 +163,8 @@ fn a_session_is_three_lines_of_text_with_the_names_of_the_handbook() {
 #[test]
 fn json_lines_parse_and_leave_out_what_is_not_known() {
     let log = TestLog::start(LogFormat::Json, LogLevel::Info);
-    log.queue.push_session(closed);
-    log.queue.push_session(|| {
+    log.queue.push_session(Step::Close, closed);
+    log.queue.push_session(Step::Close, || {
         let mut event = closed();
         if let SessionEvent::SessionClosed { server, connect_us, error, .. } = &mut event {
             (*server, *connect_us, *error) = (None, None, None);
@@ -207,7 +210,7 @@ fn a_blocked_sink_costs_nobody_time_and_what_is_lost_is_counted_and_reported() {
     log.block();
     // Whoever waited for the sink would wait for ever.
     for id in 0..(SHARD_ENTRIES_MAX + EXTRA) as u64 {
-        log.queue.push_session(|| connected(id));
+        log.queue.push_session(Step::Connect, || connected(id));
     }
     assert_eq!(log.queue.dropped_total(), EXTRA as u64);
     assert!(!log.queue.flush(Duration::from_millis(1)), "nothing can be flushed into a blocked sink");
@@ -235,11 +238,11 @@ fn a_broken_sink_ends_nothing_and_is_reported_when_it_works_again() {
 #[test]
 fn a_level_takes_effect_at_once_and_below_info_no_event_is_built() {
     let log = TestLog::start(LogFormat::Text, LogLevel::Warn);
-    log.queue.push_session(|| panic!("built for nobody"));
+    log.queue.push_session(Step::Connect, || panic!("built for nobody"));
     log.in_scope(|| tracing::info!("too low"));
     // In scope, because `tracing` asks the subscriber of the thread that sets the level.
-    log.in_scope(|| log.filter.set(log.queue, LogLevel::Debug));
-    log.queue.push_session(|| connected(1));
+    log.in_scope(|| log.filter.set(log.queue, LogLevel::Debug, SessionLines::All));
+    log.queue.push_session(Step::Connect, || connected(1));
     log.in_scope(|| {
         tracing::debug!("low enough");
         tracing::info!(target: "some_library", "chatter");
@@ -261,7 +264,7 @@ fn an_idle_log_thread_is_woken_by_the_next_entry() {
         assert!(Instant::now() < deadline);
         std::thread::yield_now();
     }
-    log.queue.push_session(|| connected(7));
+    log.queue.push_session(Step::Connect, || connected(7));
     log.sink.wait_until(|sink| !sink.written.is_empty());
 }
 
@@ -330,6 +333,145 @@ proptest! {
             let written = String::from_utf8(written).unwrap();
             prop_assert_eq!(without_stamps(format, &written), without_stamps(format, &log.flushed()));
         }
+    }
+}
+
+/// What a program makes of a line of text: the level, the message, and the fields in order.
+fn parsed(line: &str) -> (String, String, Vec<(String, String)>) {
+    let (_stamp, rest) = line.split_once(' ').unwrap();
+    let (level, mut rest) = rest.trim_start().split_once(' ').unwrap();
+    let mut message = Vec::new();
+    let is_name = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || "._".contains(c));
+    while !rest.is_empty() {
+        let word = rest.split(' ').next().unwrap();
+        if word.split_once('=').is_some_and(|(name, _)| is_name(name)) {
+            break;
+        }
+        message.push(word);
+        rest = rest[word.len()..].strip_prefix(' ').unwrap_or_default();
+    }
+    let mut fields = Vec::new();
+    while !rest.is_empty() {
+        let (name, after) = rest.split_once('=').unwrap();
+        let (value, after) = match after.strip_prefix('"') {
+            Some(quoted) => unquoted(quoted),
+            None => {
+                let value = after.split(' ').next().unwrap();
+                (value.to_owned(), &after[value.len()..])
+            }
+        };
+        fields.push((name.to_owned(), value));
+        rest = after.strip_prefix(' ').unwrap_or_else(|| {
+            assert_eq!(after, "", "a value ends with its line, or a space follows");
+            after
+        });
+    }
+    (level.to_owned(), message.join(" "), fields)
+}
+
+/// The text before the closing quote, and what follows that.
+fn unquoted(quoted: &str) -> (String, &str) {
+    let mut text = String::new();
+    let mut chars = quoted.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return (text, &quoted[at + 1..]),
+            '\\' => match chars.next().unwrap().1 {
+                'n' => text.push('\n'),
+                'r' => text.push('\r'),
+                't' => text.push('\t'),
+                '0' => text.push('\0'),
+                'u' => {
+                    let digits: String =
+                        chars.by_ref().map(|(_, c)| c).skip_while(|c| *c == '{').take_while(|c| *c != '}').collect();
+                    text.push(char::from_u32(u32::from_str_radix(&digits, 16).unwrap()).unwrap());
+                }
+                escaped => text.push(escaped),
+            },
+            c => text.push(c),
+        }
+    }
+    panic!("no closing quote: {quoted}");
+}
+
+/// The fields as they were given, as text.
+fn given(event: &Event) -> (String, Vec<(String, String)>) {
+    let mut fields = Vec::new();
+    let message = event.show(&mut Visitor::new(&mut |name, value| {
+        let text = match value {
+            events::Value::Number(number) => number.to_string(),
+            events::Value::Fraction(number) => format!("{number:?}"),
+            events::Value::Text(text) => text.to_owned(),
+            events::Value::Addr(addr) => addr.to_string(),
+            events::Value::List(list) => list.join(", "),
+        };
+        fields.push((name.to_owned(), text));
+    }));
+    (message.to_owned(), fields)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn every_kind_of_line_reads_back_as_what_it_was_made_of(
+        session in event(),
+        text in prop_oneof!["[a-z=\" \\\\]{0,12}", any::<String>(), Just("Connection refused (os error 111)".to_owned())],
+        numbers in (any::<u64>(), any::<u16>(), any::<bool>()),
+    ) {
+        let (number, port, is_full) = numbers;
+        let seed = sample::Seed { text, number, addr: (Ipv6Addr::LOCALHOST, port).into(), is_full };
+        let mut lines = EventLines::new(LogFormat::Text, false);
+        let mut as_json = EventLines::new(LogFormat::Json, false);
+        for event in sample::samples(&seed).into_iter().chain([Event::Session(session)]) {
+            let mut line = Vec::new();
+            lines.write(&event, SystemTime::UNIX_EPOCH, &mut line);
+            let line = String::from_utf8(line).unwrap();
+            let line = line.strip_suffix('\n').unwrap();
+            prop_assert!(!line.contains(['\n', '\r', '\x1b']), "{line:?}");
+            let (level, message, fields) = parsed(line);
+            prop_assert_eq!(level, event.level().to_string());
+            prop_assert_eq!((message, fields), given(&event), "{}", line);
+            // The same in JSON, with lists as arrays.
+            let mut line = Vec::new();
+            as_json.write(&event, SystemTime::UNIX_EPOCH, &mut line);
+            let json: Value = serde_json::from_slice(&line).unwrap();
+            event.show(&mut Visitor::new(&mut |name, value| match value {
+                events::Value::List(list) => assert_eq!(json[name], serde_json::json!(list)),
+                events::Value::Text(text) => assert_eq!(json[name], text),
+                _ => assert!(!json[name].is_null(), "{name}"),
+            }));
+        }
+    }
+}
+
+#[test]
+fn what_is_written_of_sessions_follows_the_level_and_the_key() {
+    let refused = || {
+        let mut event = closed();
+        if let SessionEvent::SessionClosed { end, .. } = &mut event {
+            *end = EndReason::NoServer;
+        }
+        event
+    };
+    for (level, sessions, expected) in [
+        (LogLevel::Info, SessionLines::All, "client connected,session closed,session closed"),
+        (LogLevel::Info, SessionLines::Closed, "session closed,session closed"),
+        (LogLevel::Debug, SessionLines::Refused, "session closed"),
+        (LogLevel::Info, SessionLines::None, ""),
+        (LogLevel::Warn, SessionLines::All, "session closed"),
+        (LogLevel::Warn, SessionLines::None, ""),
+        (LogLevel::Error, SessionLines::All, ""),
+    ] {
+        let log = TestLog::start(LogFormat::Text, LogLevel::Error);
+        log.in_scope(|| log.filter.set(log.queue, level, sessions));
+        log.queue.push_session(Step::Connect, || connected(1));
+        log.queue.push_session(Step::Close, closed);
+        log.queue.push_session(Step::Refuse, refused);
+        let text = log.flushed();
+        let messages: Vec<String> = text.lines().map(|line| parsed(line).1).collect();
+        assert_eq!(messages.join(","), expected, "{level:?} {sessions:?}");
+        assert_eq!(text.contains(" WARN session closed"), expected.ends_with("session closed"));
     }
 }
 

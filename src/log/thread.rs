@@ -163,7 +163,7 @@ impl<W: Write> LogThread<W> {
 
     /// Writes what a session did and hands it to whoever has subscribed. The level may have changed since.
     fn take_session(&mut self, event: SessionEvent, at: SystemTime) {
-        if self.queue.takes(event.level()) {
+        if self.queue.takes(event.level()) && self.queue.logs(event.step()) {
             with_out(|out| {
                 self.lines.write_session(&event, at, &mut out.bytes);
                 out.lines += 1;

@@ -284,7 +284,7 @@ fn a_reload_of_settings_beside_the_groups_is_told_and_in_force() {
         .replace("\"0s\"", "\"1h\", \"level\": \"debug\"")
         .replace("\"groups\"", "\"drain_timeout\": \"1s\", \"threads\": 7, \"pin_threads\": true, \"groups\"");
     fs::write(proxy.path(), edited).unwrap();
-    let settings = "settings=\"[admin.allow_get_changes, log.level, log.status_interval, drain_timeout]\"";
+    let settings = "settings=\"admin.allow_get_changes, log.level, log.status_interval, drain_timeout\"";
     eventually("the reload is logged", || proxy.log.count(settings) == 1);
     eventually("what needs a restart is told", || proxy.log.count("takes effect at the next start") == 3);
     proxy.refused("/config-reload.do", 405, "method_not_allowed");

@@ -33,6 +33,7 @@ mod kept_leases;
 mod layers;
 mod limits;
 mod listening;
+mod log_keys;
 mod memory;
 mod persist_changes;
 mod persist_kill;

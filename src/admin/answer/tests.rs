@@ -12,6 +12,10 @@ fn settings() -> AdminSettings {
     AdminSettings::for_tests()
 }
 
+fn rules(settings: &AdminSettings) -> Rules<'_> {
+    Rules { settings, lines: RequestLines::All, serves: Serves::All }
+}
+
 /// Repeats how many bytes the body had.
 fn echo() -> BoxedFilter<(Response,)> {
     warp::body::bytes().map(|body: Bytes| reply::granted(&body.len().to_string(), reply::Nothing {})).boxed()
@@ -24,8 +28,7 @@ where
 {
     let request = Request::post("/x").header("host", host).body(body).unwrap();
     let response =
-        answer(request, Caller { peer: "127.0.0.1:9".parse().ok(), is_spare: false }, &settings(), Serves::All, echo())
-            .await;
+        answer(request, Caller { peer: "127.0.0.1:9".parse().ok(), is_spare: false }, rules(&settings()), echo()).await;
     let (head, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     (head.status, serde_json::from_slice(&body).unwrap(), head.headers)

@@ -35,8 +35,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a connection too many is told.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
-    x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\ncontent-length: 100\r\n\r\n\
-    {\"ok\":false,\"code\":\"too_many_connections\",\"msg\":\"the admin port has no place left; try again later\"}";
+    x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\ncontent-length: 101\r\n\r\n\
+    {\"ok\":false,\"code\":\"too_many_connections\",\"msg\":\"the admin port has no place left; try again later\"}\n";
 
 /// The body of a request.
 pub(super) type Body = Tracked<Incoming>;

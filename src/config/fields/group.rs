@@ -1,5 +1,6 @@
 //! The keys of a group, and of `defaults`, which takes those that groups can share.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::on_down::OnDownKind;
 use super::server::server_text;
 use super::{MINUTE_MS, YEAR_MS};
 use crate::config::declare::{Fields, settings};
-use crate::config::key::{Change, Describe, Effect, Kind, Style, Table, keys};
+use crate::config::key::{Change, Describe, Effect, Kind, Style, Table, from_to, keys};
 use crate::config::kinds::{
     Time, allow_list, deny_list, elements, key_schema, name, object_schema, object_text, optional, policy, rate,
     section, section_with, server_address, shared, sockets, switch, time, time_or_zero, whole, word, wrong,
@@ -23,7 +24,7 @@ use crate::config::reader::{Listens, Named, Reader, Serves};
 use crate::group::{AcceptProxy, ClientTcp, GroupSettings, Listen, OnDown, ServerTcp};
 use crate::limits::{AddressList, ClientLimits};
 use crate::policy::spec::PolicySpec;
-use crate::server::{Origin, SendProxy, ServerSettings};
+use crate::server::{Origin, SendProxy, ServerAddr, ServerSettings};
 
 /// Most groups in a file.
 pub const GROUPS_MAX: usize = 4_096;
@@ -145,6 +146,33 @@ impl GroupConfig {
         let policy = if object.says("policy") { own() } else { reader.default_policy.clone() };
         reader.policies.push(policy);
         Some(Self { settings, servers })
+    }
+
+    /// What has changed since `old`, in words: `policy round_robin → ha`, `servers +1 −0`.
+    pub fn words_since(&self, old: &Self) -> Vec<String> {
+        let style = Style::default();
+        let (is, was) =
+            (self.settings.differing(&old.settings, &style), old.settings.differing(&self.settings, &style));
+        let keys = was.iter().zip(&is).map(|((name, was), (_, is))| format!("{name} {}", from_to(was, is)));
+        keys.chain(self.server_words(old)).collect()
+    }
+
+    fn server_words(&self, old: &Self) -> Option<String> {
+        let by_addr = |group: &Self| -> HashMap<ServerAddr, ServerSettings> {
+            group.servers.iter().map(|server| (server.addr.clone(), server.clone())).collect()
+        };
+        let (before, after) = (by_addr(old), by_addr(self));
+        let added = after.keys().filter(|addr| !before.contains_key(*addr)).count();
+        let removed = before.keys().filter(|addr| !after.contains_key(*addr)).count();
+        let changed = after.iter().filter(|(addr, server)| before.get(*addr).is_some_and(|old| old != *server)).count();
+        let mut words = Vec::new();
+        if added + removed > 0 {
+            words.push(format!("+{added} −{removed}"));
+        }
+        if changed > 0 {
+            words.push(format!("{changed} changed"));
+        }
+        (!words.is_empty()).then(|| format!("servers {}", words.join(", ")))
     }
 
     fn text(&self, style: &Style) -> String {

@@ -48,6 +48,22 @@ impl Word for crate::log::LogLevel {
     }
 }
 
+impl Word for crate::events::SessionLines {
+    const ALL: &'static [Self] = &[Self::All, Self::Closed, Self::Refused, Self::None];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Word for crate::events::RequestLines {
+    const ALL: &'static [Self] = &[Self::All, Self::Changes];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
 impl Word for crate::server::State {
     const ALL: &'static [Self] = &[Self::Ready, Self::Drain, Self::Maint];
 

@@ -48,7 +48,8 @@ fn one_declaration_is_read_dumped_compared_and_documented() {
     let mut changes = Vec::new();
     said.changes(&unsaid, "trial.", &mut changes);
     said.changes(&said, "trial.", &mut changes);
-    assert_eq!(changes, [Change { path: "trial.pause".to_owned(), effect: Effect::NewSessions }]);
+    let (path, words) = ("trial.pause".to_owned(), "2s → 3s".to_owned());
+    assert_eq!(changes, [Change { path, effect: Effect::NewSessions, words }]);
 
     let schema = object_schema(Trial::TABLE, false);
     assert_eq!(schema["properties"]["pause"]["default"], "2s");

@@ -14,7 +14,7 @@ use crate::base::failure::worded;
 use crate::base::random::{SplitMix64, below};
 use crate::counters::{EndReason, HeaderResult, Limit};
 use crate::data::deadlines::NEVER;
-use crate::events::{self, Proxied, SessionEvent};
+use crate::events::{self, Proxied, SessionEvent, Step};
 use crate::group::{Group, GroupSettings, Outcome};
 use crate::limits::ProcessLimits;
 use crate::policy::Epoch;
@@ -89,7 +89,7 @@ impl SessionRecord {
     #[inline]
     pub(super) fn tell_connected(&self) {
         self.is_told.store(true, Relaxed);
-        events::session(|| SessionEvent::ClientConnected {
+        events::session(Step::Connect, || SessionEvent::ClientConnected {
             id: self.id,
             group: self.group.label().clone(),
             client: self.client(),
@@ -132,10 +132,11 @@ impl SessionRecord {
             }
         }
         let connect_us = self.connect_us.load(Relaxed);
-        if end.is_turned_away() && !limits.may_name(end, limit) {
+        let step = Step::of_end(end);
+        if step == Step::Refuse && !(events::wants(step) && limits.may_name(end, limit)) {
             return;
         }
-        events::session(|| SessionEvent::SessionClosed {
+        events::session(step, || SessionEvent::SessionClosed {
             id: self.id,
             group: self.group.label().clone(),
             policy: self.group.snapshot().settings.policy.shared_name(),
@@ -156,7 +157,7 @@ impl SessionRecord {
     /// Tells of a client that ended before its PROXY header was complete: probes of the port are no news.
     #[cold]
     fn tell_left(&self, end: EndReason, elapsed_ms: u64) {
-        events::session(|| SessionEvent::ClientLeft {
+        events::session(Step::Close, || SessionEvent::ClientLeft {
             id: self.id,
             group: self.group.label().clone(),
             client: self.peer,
@@ -276,7 +277,7 @@ impl SessionRecord {
         // The relay, and with it the idle time, starts now.
         self.active_ms.store(now_ms, Relaxed);
         let _ = self.server.set(Arc::clone(server));
-        events::session(|| SessionEvent::ServerConnected {
+        events::session(Step::Connect, || SessionEvent::ServerConnected {
             id: self.id,
             group: self.group.label().clone(),
             client: self.client(),
