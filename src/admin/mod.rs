@@ -15,6 +15,7 @@ mod codes;
 mod endpoints;
 mod filter;
 mod guard;
+mod gzip;
 mod params;
 mod profile;
 mod reference;

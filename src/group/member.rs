@@ -5,6 +5,7 @@
 //! weighs them.
 
 mod checking;
+mod shown;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,7 +19,6 @@ use super::offline::Offline;
 use super::on_down::{Loss, OnDown};
 use super::said::{Caller, Said, SaidKeeper, Verdict};
 use super::settings::GroupSettings;
-use super::view::ServerView;
 use crate::base::clock;
 use crate::base::label::GroupLabel;
 use crate::base::text::one_line;
@@ -164,13 +164,23 @@ impl Member {
         self.follow_check(common);
         self.server.live.set_source(common.source);
         let hidden = self.hidden();
+        let changed = self.turn(hidden.as_ref());
+        if changed {
+            self.tell(common, self.change_to(hidden.as_ref()));
+        }
+        self.follow_loss(common, hidden.as_ref());
+        changed
+    }
+
+    /// Notes whether policies see the server from now on; true when that has changed.
+    fn turn(&mut self, hidden: Option<&Offline>) -> bool {
+        let is_unwanted = hidden.is_some_and(Offline::is_by_operator);
+        self.server.live.set_hidden(hidden.is_some() && !is_unwanted, is_unwanted, clock::coarse_ms());
         let changed = hidden.is_none() != self.is_told_shown;
         if changed {
             self.is_told_shown = hidden.is_none();
             self.turned_ms = clock::wall_ms();
-            self.tell(common, self.change_to(hidden.as_ref()));
         }
-        self.follow_loss(common, hidden.as_ref());
         changed
     }
 
@@ -358,37 +368,6 @@ impl Member {
     /// True while the server has a lease that has not ended.
     pub(super) fn has_live_lease(&self) -> bool {
         self.claims.lease().is_some_and(Lease::is_live)
-    }
-
-    pub(super) fn view(&self, now_ms: u64) -> ServerView {
-        let Server { settings, live, .. } = &*self.server;
-        let offline = self.offline();
-        let lease = self.claims.lease();
-        let is_leased = lease.is_some() || self.claims.is_remembered();
-        ServerView {
-            addr: settings.addr.to_string(),
-            state: settings.state,
-            online: offline.is_none(),
-            since_ms: offline.as_ref().and_then(Offline::since_ms).unwrap_or(self.turned_ms),
-            cause: offline.map(|cause| cause.to_string()),
-            origin: settings.origin,
-            weight: settings.weight,
-            backup: settings.backup,
-            max_sessions: settings.max_sessions,
-            labels: settings.labels.clone(),
-            sessions: live.sessions(),
-            sessions_total: live.sessions_total(),
-            connect_errors: live.connect_errors(),
-            connect_latency_us: live.connect_latency_us(),
-            suspect: live.is_suspect(),
-            ejected_ms: live.is_ejected().then(|| live.ejection().until_ms.saturating_sub(now_ms)),
-            ejections: live.is_judged().then(|| live.ejection()).map(|ejection| (ejection.count, ejection.spared)),
-            untried: live.is_untried(),
-            lease_ms: is_leased.then(|| lease.map_or(0, |lease| lease.left_ms(now_ms))),
-            load: lease.and_then(|lease| lease.load),
-            last_check: self.check.as_ref().and_then(|check| check.view(now_ms)),
-            check: self.check.as_ref().map(|check| check.figures()),
-        }
     }
 }
 

@@ -38,6 +38,11 @@ impl Offline {
         !matches!(self, Self::Ejected(..) | Self::Suspect(_) | Self::Full(_))
     }
 
+    /// True when an operator wants the server out.
+    pub(super) fn is_by_operator(&self) -> bool {
+        matches!(self, Self::Removed | Self::Drained | Self::Maintained)
+    }
+
     /// Since when it holds, in milliseconds since 1970, where it has a time of its own: policies are not told of a suspect.
     pub(super) fn since_ms(&self) -> Option<u64> {
         match self {

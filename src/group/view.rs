@@ -34,6 +34,10 @@ pub struct ServerView {
     pub sessions: u32,
     /// Sessions that ever reached it.
     pub sessions_total: u64,
+    /// Bytes that ever went to it; those of a running session are counted once a second.
+    pub bytes_up: u64,
+    /// Bytes that ever came from it.
+    pub bytes_down: u64,
     /// Connects to it that failed.
     pub connect_errors: u64,
     /// Smoothed time to connect in microseconds; 0 when not yet known.
@@ -48,6 +52,9 @@ pub struct ServerView {
     pub ejections: Option<(u64, u64)>,
     /// True when no connect has succeeded so far.
     pub untried: bool,
+    /// For how long, in all, it could not be picked because something was wrong with it; what an operator wants and a full
+    /// server do not count.
+    pub down_ms: u64,
     /// What is left of its lease; only for a server that registered itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_ms: Option<u64>,

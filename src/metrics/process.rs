@@ -1,68 +1,88 @@
-//! What the system knows of this process, from `/proc`.
+//! The metrics of what there is once: limits, checks, configuration, log, and the process itself.
 
-use std::fs;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-use rustix::param::{clock_ticks_per_second, page_size};
-use rustix::process::{Resource, getrlimit};
+use super::families::{Families, single};
+use super::figures::ProcessFigures;
+use crate::control::Control;
+use crate::counters::{CheckCounters, ProcessCounters};
+use crate::policy::wasm::view::ModuleView;
 
-/// Each is `None` where the system does not tell.
-#[derive(Debug, Default)]
-pub(super) struct ProcessFigures {
-    pub(super) cpu_seconds: Option<f64>,
-    pub(super) resident_bytes: Option<u64>,
-    pub(super) open_fds: Option<u64>,
-    pub(super) max_fds: Option<u64>,
-    /// Since 1970.
-    pub(super) start_time_seconds: Option<f64>,
+/// What there is once, at the scrape.
+#[derive(Debug)]
+pub(super) struct ProcessSample {
+    pub(super) modules: Vec<ModuleView>,
+    pub(super) counters: Arc<ProcessCounters>,
+    pub(super) clients_tracked: u64,
+    pub(super) clients_untracked: u64,
+    pub(super) sessions_max: u64,
+    pub(super) figures: ProcessFigures,
 }
 
-impl ProcessFigures {
-    pub(super) fn read() -> Self {
-        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        // The second field is the program's name in parentheses, and may hold anything.
-        let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-        // Fields count from 1 in proc(5), and the first of ours is the third.
-        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-        let seconds = |ticks: u64| ticks as f64 / clock_ticks_per_second() as f64;
+impl ProcessSample {
+    pub(super) fn of(control: &Control) -> Self {
+        let (sessions, limits) = (control.sessions(), control.sessions().limits());
         Self {
-            cpu_seconds: field(14).zip(field(15)).map(|(user, system)| seconds(user + system)),
-            resident_bytes: field(24).map(|pages| pages * page_size() as u64),
-            open_fds: open_fds(),
-            max_fds: getrlimit(Resource::Nofile).current,
-            start_time_seconds: field(22).zip(boot_seconds()).map(|(ticks, boot)| boot as f64 + seconds(ticks)),
+            modules: control.policies().modules().views(),
+            counters: Arc::clone(control.counters()),
+            clients_tracked: limits.tracked(),
+            clients_untracked: limits.untracked(),
+            sessions_max: sessions.sessions_max(),
+            figures: ProcessFigures::read(),
         }
     }
-}
 
-/// Linux tells the number as the folder's size since 6.2; before, they must be counted.
-fn open_fds() -> Option<u64> {
-    let folder = "/proc/self/fd";
-    match fs::metadata(folder).ok()?.len() {
-        0 => Some(fs::read_dir(folder).ok()?.count() as u64),
-        open => Some(open),
+    pub(super) fn write(&self, families: &mut Families<'_>) -> fmt::Result {
+        families.gauge("sessions_max", "Sessions that the process takes at a time", single(self.sessions_max))?;
+        families.gauge("clients_tracked", "Clients whose sessions are counted", single(self.clients_tracked))?;
+        let untracked = single(self.clients_untracked);
+        families.counter("clients_untracked", "Clients let in without being counted", untracked)?;
+        let CheckCounters { in_flight, late_us, delayed } = &self.counters.checks;
+        families.gauge("checks_in_flight", "Checks under way", single(in_flight.load(Relaxed)))?;
+        let late = late_us.load(Relaxed) as f64 / 1e6;
+        families.gauge("checks_late_seconds", "How much too late the last check began", single(late))?;
+        families.counter("checks_delayed", "Checks that waited for a place", single(delayed.load(Relaxed)))?;
+        self.config(families)?;
+        self.process(families)
     }
-}
 
-fn boot_seconds() -> Option<u64> {
-    let stat = fs::read_to_string("/proc/stat").ok()?;
-    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
-}
+    fn config(&self, families: &mut Families<'_>) -> fmt::Result {
+        let counters = &self.counters;
+        families.counter("config_reloads", "Configurations read, good or not", single(counters.reloads()))?;
+        families.counter("config_reload_errors", "Reloads that changed nothing", single(counters.reload_errors()))?;
+        let is_good = u64::from(counters.is_last_reload_good());
+        families.gauge("config_reload_success", "1 when the last reload went well", single(is_good))?;
+        let loaded = (counters.reload_good_ms() > 0).then(|| counters.reload_good_ms() as f64 / 1e3);
+        families.gauge(
+            "config_reload_success_timestamp_seconds",
+            "When the configuration in force was loaded",
+            loaded.into_iter().flat_map(single),
+        )?;
+        let generation = single(counters.config_generation());
+        families.gauge("config_generation", "Grows with every configuration put in force", generation)
+    }
 
-#[cfg(test)]
-mod tests {
-    use std::time::{SystemTime, UNIX_EPOCH};
-
-    use super::*;
-
-    #[test]
-    fn the_figures_are_of_this_process() {
-        let figures = ProcessFigures::read();
-        assert!(figures.cpu_seconds.is_some_and(|seconds| seconds >= 0.0));
-        assert!(figures.resident_bytes.is_some_and(|bytes| (1 << 20..1 << 40).contains(&bytes)));
-        let (open, max) = (figures.open_fds.unwrap(), figures.max_fds.unwrap_or(u64::MAX));
-        assert!(open >= 3 && open <= max, "{open} of {max}");
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-        let age = now - figures.start_time_seconds.unwrap();
-        assert!((-5.0..86_400.0).contains(&age), "started {age} s ago");
+    fn process(&self, families: &mut Families<'_>) -> fmt::Result {
+        families.counter("log_dropped_lines", "Log lines lost", single(crate::log::dropped_total()))?;
+        families.info("build", "What was built", [vec![("version", env!("CARGO_PKG_VERSION"))]])?;
+        let figures = &self.figures;
+        if let Some(seconds) = figures.cpu_seconds {
+            families.counter("process_cpu_seconds", "Processor time used", single(seconds))?;
+        }
+        if let Some(bytes) = figures.resident_bytes {
+            families.gauge("process_resident_memory_bytes", "Memory in use", single(bytes))?;
+        }
+        if let Some(open) = figures.open_fds {
+            families.gauge("process_open_fds", "Open file descriptors", single(open))?;
+        }
+        if let Some(max) = figures.max_fds {
+            families.gauge("process_max_fds", "Limit of open file descriptors", single(max))?;
+        }
+        if let Some(seconds) = figures.start_time_seconds {
+            families.gauge("process_start_time_seconds", "When the process started", single(seconds))?;
+        }
+        Ok(())
     }
 }

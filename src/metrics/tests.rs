@@ -1,7 +1,15 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use super::*;
-use crate::server::Origin;
+use crate::counters::{EndReason, FaultKind, HeaderResult, Limit, ModuleCounters, ProcessCounters};
+use crate::group::view::ServerView;
+use crate::group::{AcceptProxy, GroupSettings};
+use crate::limits::{ClientLimits, Rate};
+use crate::policy::wasm::view::{ModuleState, ModuleView};
+use crate::server::{Origin, State};
 
 fn server(addr: &str) -> ServerView {
     ServerView {
@@ -17,12 +25,15 @@ fn server(addr: &str) -> ServerView {
         labels: BTreeMap::new(),
         sessions: 3,
         sessions_total: 40,
+        bytes_up: 70,
+        bytes_down: 80,
         connect_errors: 5,
         connect_latency_us: 100,
         suspect: true,
         ejected_ms: None,
         ejections: None,
         untried: false,
+        down_ms: 1500,
         lease_ms: Some(2_500),
         load: None,
         last_check: None,
@@ -31,7 +42,21 @@ fn server(addr: &str) -> ServerView {
 }
 
 fn group(port: u16, servers: Vec<ServerView>) -> GroupSample {
-    GroupSample { id: port.into(), policy: "ha".into(), accepts_proxy: true, counters: Arc::default(), servers }
+    let settings = GroupSettings::for_tests("ha");
+    GroupSample { id: port.into(), settings, counters: Arc::default(), servers }
+}
+
+/// Settings that limit whatever can be limited.
+fn strict() -> GroupSettings {
+    let rate = || Some(Rate { per: Duration::from_secs(1), sessions: 100, burst: None });
+    GroupSettings {
+        accept_proxy: Some(Arc::new(AcceptProxy { from: Vec::new(), timeout: Duration::from_secs(5) })),
+        max_sessions: 1,
+        max_session_age: Duration::from_secs(1),
+        session_rate: rate(),
+        client: Some(ClientLimits { sessions: 1, rate: rate(), ipv4: 32, ipv6: 64 }),
+        ..GroupSettings::for_tests("ha")
+    }
 }
 
 fn module(name: &str, state: ModuleState) -> ModuleView {
@@ -48,7 +73,15 @@ fn rendered_with(groups: Vec<GroupSample>, modules: Vec<ModuleView>) -> String {
     let process = ProcessCounters::default();
     process.reload_succeeded(9);
     process.reload_failed("a mistake");
-    render(groups, modules, Arc::new(process), ClientSample { tracked: 11, untracked: 12 })
+    let process = ProcessSample {
+        modules,
+        counters: Arc::new(process),
+        clients_tracked: 11,
+        clients_untracked: 12,
+        sessions_max: 13,
+        figures: ProcessFigures::read(),
+    };
+    render(Scrape { groups, process_has_rate: false, process: Some(process) })
 }
 
 /// One line of a family.
@@ -174,7 +207,7 @@ fn the_text_keeps_the_rules_of_the_format() {
 
 #[test]
 fn every_count_is_shown_under_its_name() {
-    let sample = group(8081, vec![server("10.0.0.1:9000")]);
+    let sample = GroupSample { settings: strict(), ..group(8081, vec![server("10.0.0.1:9000")]) };
     let counters = Arc::clone(&sample.counters);
     counters.sessions_active.store(1, Relaxed);
     counters.sessions_total.store(2, Relaxed);
@@ -207,6 +240,9 @@ fn every_count_is_shown_under_its_name() {
         ("goproxy_server_sessions_active", 3.0),
         ("goproxy_server_sessions_total", 40.0),
         ("goproxy_server_connect_errors_total", 5.0),
+        ("goproxy_server_bytes_up_total", 70.0),
+        ("goproxy_server_bytes_down_total", 80.0),
+        ("goproxy_server_down_seconds_total", 1.5),
         ("goproxy_server_lease_seconds", 2.5),
     ] {
         assert_eq!(value(&samples, name, &[group]), expected, "{name}");
@@ -226,6 +262,7 @@ fn every_count_is_shown_under_its_name() {
         ("goproxy_config_generation", 9.0),
         ("goproxy_clients_tracked", 11.0),
         ("goproxy_clients_untracked_total", 12.0),
+        ("goproxy_sessions_max", 13.0),
     ] {
         assert_eq!(value(&samples, name, &[]), expected, "{name}");
     }
@@ -260,6 +297,68 @@ fn nothing_is_left_of_a_server_or_a_group_that_is_gone() {
     assert!(samples.iter().all(|sample| !sample.labels.contains(&("server", "10.0.0.2:9000"))));
     assert!(samples.iter().all(|sample| !sample.labels.contains(&("group", "8082"))));
     assert_eq!(value(&samples, "goproxy_server_up", &[("server", "10.0.0.1:9000")]), 0.0);
+}
+
+#[test]
+fn what_the_settings_rule_out_is_shown_when_it_has_happened_all_the_same() {
+    let words = |sample: GroupSample, label: &str| -> BTreeSet<String> {
+        let text = rendered(vec![sample]);
+        let samples = parse(&text);
+        let labels = samples.iter().flat_map(|sample| &sample.labels);
+        labels.filter(|(name, _)| *name == label).map(|(_, word)| (*word).to_owned()).collect()
+    };
+    let is = |left_out: &[&str], all: &[&'static str]| -> BTreeSet<String> {
+        all.iter().filter(|word| !left_out.contains(word)).map(|word| (*word).to_owned()).collect()
+    };
+    let limits = Limit::ALL.map(Limit::as_str);
+    let rated = ["client_sessions", "client_rate", "group_sessions", "group_rate", "process_rate"];
+    assert_eq!(words(group(8081, vec![]), "limit"), is(&rated, &limits));
+    assert_eq!(
+        words(GroupSample { settings: strict(), ..group(8081, vec![]) }, "limit"),
+        is(&["process_rate"], &limits)
+    );
+    let ends = EndReason::ALL.map(EndReason::as_str);
+    let plain = group(8081, vec![]);
+    assert_eq!(words(plain, "reason"), is(&["max_age", "denied", "bad_header", "header_timeout"], &ends));
+    assert_eq!(words(GroupSample { settings: strict(), ..group(8081, vec![]) }, "reason"), is(&["denied"], &ends));
+    let formerly_strict = group(8081, vec![]);
+    EndReason::ALL.into_iter().for_each(|end| formerly_strict.counters.session_ended(end, 1));
+    Limit::ALL.into_iter().for_each(|limit| formerly_strict.counters.client_limited(limit));
+    let counters = Arc::clone(&formerly_strict.counters);
+    assert_eq!(words(formerly_strict, "reason"), is(&[], &ends));
+    assert_eq!(words(GroupSample { counters, ..group(8081, vec![]) }, "limit"), is(&[], &limits));
+}
+
+#[test]
+fn one_group_is_shown_without_what_there_is_once() {
+    let groups = vec![group(8081, vec![server("10.0.0.1:9000")])];
+    let text = render(Scrape { groups, process_has_rate: true, process: None });
+    let samples = parse(&text);
+    assert!(samples.len() > 30 && samples.iter().all(|sample| sample.labels.contains(&("group", "8081"))), "{text}");
+}
+
+/// A thousand groups of ten servers are to be less than 8 MiB, as long as there is nothing to be said of them but that they
+/// are there. Sessions add two histograms to a group, checks six lines to a server.
+#[test]
+fn many_groups_and_servers_take_little_room() {
+    let servers = |of: u16| -> Vec<ServerView> {
+        let addrs = (0..10).map(|number| format!("10.100.{}.{number}:19000", of % 250));
+        addrs.map(|addr| ServerView { suspect: false, lease_ms: None, ..server(&addr) }).collect()
+    };
+    let text = rendered((0..100).map(|number| group(20_000 + number, servers(number))).collect());
+    let classic = format::to_classic(&text);
+    for text in [&text, &classic] {
+        assert!(text.len() * 10 < 8 << 20, "{} bytes for a hundred groups", text.len());
+    }
+}
+
+#[test]
+fn a_histogram_without_a_count_and_a_server_without_suspicion_have_no_series() {
+    let sample = group(8081, vec![ServerView { suspect: false, ..server("10.0.0.1:9000") }]);
+    sample.counters.connect_time.observe(1);
+    let text = rendered(vec![sample]);
+    assert!(text.contains("goproxy_connect_duration_seconds_bucket{"));
+    assert!(!text.contains("goproxy_session_duration_seconds_bucket{") && !text.contains("goproxy_server_suspect{"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::addresses::Addresses;
+use super::downtime::Reason;
 use super::itself;
 use super::last_session::LastSession;
 use super::outage::Outage;
@@ -43,9 +44,13 @@ pub struct Live {
     rare: Box<Rare>,
 }
 
-/// What few sessions need, kept off the cache line of the rest.
+/// What no session needs before its end, kept off the cache line of the rest.
 #[derive(Debug, Default)]
 struct Rare {
+    /// Bytes client → server.
+    bytes_up: AtomicU64,
+    /// Bytes server → client.
+    bytes_down: AtomicU64,
     /// What is wrong with it; `None` when nothing ever was.
     trouble: ArcSwapOption<Trouble>,
     last_session: LastSession,
@@ -102,6 +107,33 @@ impl Live {
         self.sessions_total.load(Relaxed)
     }
 
+    /// So many bytes more went to it and came from it.
+    pub fn count_bytes(&self, up: u64, down: u64) {
+        self.rare.bytes_up.fetch_add(up, Relaxed);
+        self.rare.bytes_down.fetch_add(down, Relaxed);
+    }
+
+    /// Bytes that ever went from clients to it, and from it to clients; those of a running session to the second.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.rare.bytes_up.load(Relaxed), self.rare.bytes_down.load(Relaxed))
+    }
+
+    /// For how long it could not be picked because something was wrong with it, in milliseconds.
+    pub fn down_ms(&self, now_ms: u64) -> u64 {
+        self.rare.trouble.load().as_ref().map_or(0, |trouble| trouble.downtime.total_ms(now_ms))
+    }
+
+    /// Its group hides it from policies, because something is wrong with it or an operator wants it so, or does not.
+    pub fn set_hidden(&self, is_faulty: bool, is_unwanted: bool, now_ms: u64) {
+        let downtime = self.rare.trouble.load().as_ref().map(|trouble| trouble.downtime).unwrap_or_default();
+        if (downtime.has(Reason::Hidden), downtime.has(Reason::Unwanted)) != (is_faulty, is_unwanted) {
+            self.change_trouble(|trouble| {
+                trouble.downtime.set(Reason::Hidden, is_faulty, now_ms);
+                trouble.downtime.set(Reason::Unwanted, is_unwanted, now_ms);
+            });
+        }
+    }
+
     /// Sessions' connects that failed.
     pub fn connect_errors(&self) -> u64 {
         self.connect_errors.load(Relaxed)
@@ -147,7 +179,10 @@ impl Live {
     fn recovered(&self, now_ms: u64) -> Option<Recovery> {
         let before = self.flags.fetch_and(!(flag::SUSPECT | flag::UNTRIED), Relaxed);
         let outage = self.outage();
-        self.change_trouble(|trouble| trouble.outage = None);
+        self.change_trouble(|trouble| {
+            trouble.outage = None;
+            trouble.downtime.set(Reason::Suspect, false, now_ms);
+        });
         let recovery = Recovery {
             is_first: before & flag::UNTRIED != 0,
             suspect_for: outage.filter(|_| before & flag::SUSPECT != 0).map(|outage| outage.lasted(now_ms)),
@@ -171,6 +206,7 @@ impl Live {
     fn suspect(&self, why: &str, now_ms: u64) -> bool {
         self.change_trouble(|trouble| {
             trouble.outage = Some(Arc::new(Outage::more(trouble.outage.as_deref(), why, now_ms)));
+            trouble.downtime.set(Reason::Suspect, true, now_ms);
         });
         self.flags.fetch_or(flag::SUSPECT, Relaxed) & flag::SUSPECT == 0
     }
@@ -240,7 +276,10 @@ impl Live {
         if self.flags.fetch_or(flag::EJECTED, Relaxed) & flag::EJECTED != 0 {
             return false;
         }
-        self.change_trouble(|trouble| trouble.ejection = ejection.clone());
+        self.change_trouble(|trouble| {
+            trouble.ejection = ejection.clone();
+            trouble.downtime.set(Reason::Ejected, true, clock::coarse_ms());
+        });
         true
     }
 
@@ -255,7 +294,10 @@ impl Live {
     /// Is no longer kept out; faults are counted anew. False when it was not kept out.
     pub fn end_ejection(&self) -> bool {
         let before = self.flags.fetch_and(!(flag::EJECTED | flag::HAS_FAULTS), Relaxed);
-        self.change_trouble(|trouble| trouble.ejection.faults = 0);
+        self.change_trouble(|trouble| {
+            trouble.ejection.faults = 0;
+            trouble.downtime.set(Reason::Ejected, false, clock::coarse_ms());
+        });
         before & flag::EJECTED != 0
     }
 
@@ -376,6 +418,7 @@ mod tests {
         let suspect_for = Some(Duration::from_secs(1));
         assert_eq!(live.answered(10, 71_000), Some(Recovery { is_first: false, suspect_for }));
         assert_eq!((live.sessions_total(), live.connect_errors()), (2, 3));
+        assert_eq!(live.down_ms(80_000), 60_000, "59 s, and 1 s");
     }
 
     #[test]

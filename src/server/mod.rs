@@ -7,6 +7,7 @@
 
 mod addr;
 mod addresses;
+mod downtime;
 mod itself;
 mod last_session;
 mod live;

@@ -1,8 +1,9 @@
-//! What is wrong with a server: the failures since its last connect that succeeded, and its ejections. Kept apart from
+//! What is wrong with a server: the failures since its last connect that succeeded, its ejections, and how long it was down. Kept apart from
 //! the live figures, as most servers never have any.
 
 use std::sync::Arc;
 
+use super::downtime::Downtime;
 use super::outage::Outage;
 
 /// What is wrong with a server, or was lately.
@@ -10,6 +11,7 @@ use super::outage::Outage;
 pub(super) struct Trouble {
     pub(super) outage: Option<Arc<Outage>>,
     pub(super) ejection: Ejection,
+    pub(super) downtime: Downtime,
 }
 
 /// How often a server has failed its sessions, and when it was kept out for that.

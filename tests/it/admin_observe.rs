@@ -115,6 +115,8 @@ fn metrics_are_well_formed_move_with_what_happens_and_go_with_their_server() {
             && is("session_duration_seconds_count", "", 1.0)
             && is("connect_duration_seconds_count", "", 1.0)
             && now[&of_server("server_sessions_total", &server)] == 1.0
+            && now[&of_server("server_bytes_up_total", &server)] == 1_000.0
+            && now[&of_server("server_bytes_down_total", &server)] == 1_000.0 + server.len() as f64 + 1.0
     });
 
     let beating = "127.0.0.1:1";
@@ -125,6 +127,7 @@ fn metrics_are_well_formed_move_with_what_happens_and_go_with_their_server() {
     assert_eq!(now.get(&of_server("server_lease_seconds", &server)), None, "a server of the file has no lease");
     proxy.ok(&format!("/worker-remove.do?group={group}&server={beating}"));
     assert!(scrape(&proxy).keys().all(|series| !series.contains(beating)), "its series are gone");
+    assert_eq!(scrape(&proxy)[&of_server("server_down_seconds_total", &server)], 0.0);
 
     proxy.ok(&format!("/worker-state.do?group={group}&server={server}&state=drain"));
     assert!(Visitor::try_connect(group).is_err());
@@ -138,6 +141,85 @@ fn metrics_are_well_formed_move_with_what_happens_and_go_with_their_server() {
     }
     let generation = before["goproxy_config_generation"];
     assert_eq!(scrape(&proxy)["goproxy_config_generation"], generation + 3.0, "a registration, a removal, a state");
+}
+
+#[test]
+fn the_time_for_which_something_is_wrong_with_a_server_is_counted_and_maintenance_is_not() {
+    let [admin, group] = ports();
+    let echo = named_echo();
+    let [gone] = ports();
+    let servers = format!("\"{}\", \"127.0.0.1:{gone}\"", echo.addr);
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "0s", &servers));
+    let down = |server: &str| {
+        scrape(&proxy)[&format!("goproxy_server_down_seconds_total{{group=\"{group}\",server=\"{server}\"}}")]
+    };
+    let (good, bad) = (echo.addr.to_string(), format!("127.0.0.1:{gone}"));
+    assert_eq!((down(&good), down(&bad)), (0.0, 0.0));
+    // One of them meets the server that refuses.
+    (0..2).for_each(|_| drop(Visitor::connect(group)));
+    eventually("its time is counted while it lasts", || down(&bad) > 0.3);
+    let set = |server: &str, state: &str| {
+        proxy.ok(&format!("/worker-state.do?group={group}&server={server}&state={state}"));
+    };
+    ["drain", "maint"].into_iter().for_each(|state| set(&good, state));
+    set(&bad, "maint");
+    let before = down(&bad);
+    let_pass(Duration::from_millis(300), "time in maintenance, which must not count");
+    assert_eq!((down(&bad), down(&good)), (before, 0.0));
+    set(&bad, "ready");
+    eventually("it goes on when the server is still gone", || down(&bad) > before);
+}
+
+#[test]
+fn the_metrics_of_one_group_are_asked_for_by_its_name_or_port() {
+    let [admin, group, other] = ports();
+    let text = format!(
+        r#"{{ "admin": {{ "listen": "127.0.0.1:{admin}" }}, "log": {{ "status_interval": "0s" }}, "groups": [
+            {{ "listen": "127.0.0.1:{group}", "name": "web", "servers": ["127.0.0.1:1"] }},
+            {{ "listen": "127.0.0.1:{other}", "servers": ["127.0.0.1:2"] }} ] }}"#
+    );
+    let proxy = TestProxy::with_file(admin, &text);
+    for (asked, shown, server) in [
+        ("web".to_owned(), "web".to_owned(), 1),
+        (group.to_string(), "web".to_owned(), 1),
+        (other.to_string(), other.to_string(), 2),
+    ] {
+        let text = proxy.get(&format!("/metrics?group={asked}")).text();
+        let mut samples = text.lines().filter(|line| !line.starts_with('#'));
+        assert!(samples.all(|line| line.contains(&format!("{{group=\"{shown}\""))), "{text}");
+        assert!(
+            text.contains(&format!("\ngoproxy_server_up{{group=\"{shown}\",server=\"127.0.0.1:{server}\"}} 1\n")),
+            "{text}"
+        );
+    }
+    assert!(proxy.get("/metrics").text().contains("\ngoproxy_sessions_max "));
+    proxy.refused("/metrics?group=nobody", 404, "group_not_found");
+    proxy.refused("/metrics?group=Web", 400, "bad_parameter");
+}
+
+#[test]
+fn metrics_are_packed_for_whoever_can_unpack_them() {
+    let [admin, group] = ports();
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "0s", "\"127.0.0.1:1\""));
+    let ask = |headers: &str| proxy.request("GET", "/metrics", headers, b"");
+    let plain = ask("");
+    assert_eq!((plain.header("content-encoding"), plain.header("vary").is_some()), (None, true));
+    for (headers, kind) in [
+        ("Accept-Encoding: gzip\r\n", "text/plain; version=0.0.4; charset=utf-8"),
+        (
+            "Accept: application/openmetrics-text\r\nAccept-Encoding: deflate, gzip;q=0.5\r\n",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ),
+    ] {
+        let packed = ask(headers);
+        assert_eq!(packed.header("content-encoding"), Some("gzip"));
+        assert_eq!(packed.header("content-type"), Some(kind));
+        let mut text = String::new();
+        GzDecoder::new(&packed.body[..]).read_to_string(&mut text).expect("it is gzipped");
+        assert!(text.contains(&format!("goproxy_server_up{{group=\"{group}\",server=\"127.0.0.1:1\"}} 1\n")), "{text}");
+        assert!(packed.body.len() * 3 < text.len(), "{} of {}", packed.body.len(), text.len());
+    }
+    assert_eq!(ask("Accept-Encoding: gzip;q=0, identity\r\n").header("content-encoding"), None);
 }
 
 #[test]

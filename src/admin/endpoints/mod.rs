@@ -76,8 +76,9 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         "Answers as long as the process does. Needs no token."),
     endpoint!(Probe Everyone "ready" process::ready { NoParams }
         "Answers 200 while every open group listens and the proxy is not stopping, 503 otherwise. Needs no token."),
-    endpoint!(Read Operators "metrics" process::metrics { NoParams }
-        "All metrics: the Prometheus text format 0.0.4, or OpenMetrics 1.0 for those whose `Accept` asks for it."),
+    endpoint!(Read Operators "metrics" process::metrics { process::Scrape }
+        "All metrics: the Prometheus text format 0.0.4, or OpenMetrics 1.0 for those whose `Accept` asks for it; packed with gzip \
+         for those whose `Accept-Encoding` does. With `group`, those of one group and its servers, without what there is once."),
     endpoint!(Read Operators "events" events::watch { events::Watch }
         "What happens, as server-sent events; [events.md](events.md) lists them. The answer goes on until the caller leaves or \
          the proxy drains. At most 32 callers at a time watch."),

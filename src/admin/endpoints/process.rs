@@ -1,14 +1,17 @@
 //! The process: its file, its health, its metrics and its profiles.
 
 use serde::Serialize;
+use warp::http::HeaderValue;
 use warp::http::StatusCode;
-use warp::http::header::ACCEPT;
+use warp::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, VARY};
 
 use super::endpoint::Call;
 use crate::admin::blocking::blocking;
+use crate::admin::gzip;
 use crate::admin::params::{NoParams, Value, deserialize_values, number, params};
 use crate::admin::profile;
 use crate::admin::reply::{self, Answer, Nothing, Refusal, granted};
+use crate::control::GroupParam;
 use crate::metrics::{self, Format};
 
 /// How long a CPU profile takes.
@@ -29,6 +32,13 @@ params! {
     struct CpuProfile {
         /// For how long samples are taken; 30 when it is left out.
         seconds: Option<Seconds>,
+    }
+}
+
+params! {
+    struct Scrape {
+        /// Only what is counted of this group and of its servers.
+        group: Option<GroupParam>,
     }
 }
 
@@ -65,12 +75,26 @@ pub(super) async fn ready(call: Call, _: NoParams) -> Answer {
     Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", msg))
 }
 
-/// Written on the blocking pool: with thousands of servers the text has megabytes.
-pub(super) async fn metrics(call: Call, _: NoParams) -> Answer {
+/// Written and packed on the blocking pool: with thousands of servers the text has megabytes.
+pub(super) async fn metrics(call: Call, params: Scrape) -> Answer {
     let accept: Vec<&str> = call.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let (control, format) = (call.control().clone(), Format::for_accept(&accept.join(",")));
-    let text = blocking("metrics_failed", "the metrics", move || metrics::of(&control, format)).await?;
-    Ok(reply::bytes(format.content_type(), text.into_bytes()))
+    let only = params.group.map(|group| control.group(&group)).transpose()?;
+    let is_packed = gzip::is_accepted(&call.headers);
+    let write = move || {
+        let text = metrics::of(&control, only.as_deref(), format).into_bytes();
+        if is_packed { gzip::pack(&text) } else { text }
+    };
+    let body = blocking("metrics_failed", "the metrics", write).await?;
+    let mut response = reply::bytes(format.content_type(), body);
+    if is_packed {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    // The answer depends on both.
+    for header in [ACCEPT, ACCEPT_ENCODING] {
+        response.headers_mut().append(VARY, HeaderValue::from(header));
+    }
+    Ok(response)
 }
 
 pub(super) async fn profiles(_: Call, _: NoParams) -> Answer {

@@ -333,19 +333,26 @@ impl SessionRecord {
         now_ms.saturating_add(silent_ms).min(old_ms)
     }
 
-    /// Adds what moved since the last call to the group's counts. Only the session's own thread calls it.
+    /// Adds what moved since the last call to the counts of the group and of the server. Only the session's own thread calls
+    /// it.
     pub(crate) fn count_bytes(&self) {
-        let counters = &self.group.counters;
-        for (bytes, counted, total) in [
-            (&self.bytes_up, &self.counted_up, &counters.bytes_up),
-            (&self.bytes_down, &self.counted_down, &counters.bytes_down),
-        ] {
+        let news = |bytes: &AtomicU64, counted: &AtomicU64| {
             let now = bytes.load(Relaxed);
             let before = counted.load(Relaxed);
-            if now != before {
-                counted.store(now, Relaxed);
-                total.fetch_add(now - before, Relaxed);
-            }
+            counted.store(now, Relaxed);
+            now - before
+        };
+        let up = news(&self.bytes_up, &self.counted_up);
+        let down = news(&self.bytes_down, &self.counted_down);
+        if up + down == 0 {
+            return;
+        }
+        let counters = &self.group.counters;
+        counters.bytes_up.fetch_add(up, Relaxed);
+        counters.bytes_down.fetch_add(down, Relaxed);
+        // Bytes move when there is a server, and not before.
+        if let Some(server) = self.server.get() {
+            server.live.count_bytes(up, down);
         }
     }
 

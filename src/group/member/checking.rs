@@ -86,9 +86,8 @@ impl Member {
             self.tell(common, ServerChange::Flapping { transitions });
         }
         let hidden = self.hidden();
-        let has_changed = hidden.is_none() != self.is_told_shown;
+        let has_changed = self.turn(hidden.as_ref());
         if has_changed {
-            self.is_told_shown = hidden.is_none();
             self.tell_checked(common, self.change_to(hidden.as_ref()), now_ms);
         }
         self.follow_loss(common, hidden.as_ref());
