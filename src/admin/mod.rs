@@ -102,8 +102,12 @@ impl AdminServer {
                 None => serve_on(Serves::All, self.main, &app, shutdown.clone()).await,
             }
         };
+        let frames = async {
+            app.frames.run(control, shutdown.clone()).await;
+            Ok(())
+        };
         // When the port cannot be served, nobody waits for frames.
-        tokio::try_join!(serving, async { Ok(app.frames.run(control, shutdown.clone()).await) })?;
+        tokio::try_join!(serving, frames)?;
         app.changes.close();
         if timeout(LIMITS.shutdown_time, app.changes.wait()).await.is_err() {
             events::publish(Event::Admin(AdminEvent::Unfinished { changes: app.changes.len() }));
