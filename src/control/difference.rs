@@ -51,11 +51,19 @@ impl Difference {
         }
         difference.closed.extend(before.keys().filter(|id| !after.contains_key(id)).cloned());
         difference.closed.sort_unstable();
-        let told = difference.changed.iter().take(GROUPS_TOLD_MAX);
-        let told =
-            told.filter_map(|id| Some(format!("group {id}: {}", after[id].words_since(before.get(id)?).join("; "))));
-        difference.changes.extend(told.collect::<Vec<_>>());
         difference
+    }
+
+    /// Adds how the groups that go on have changed. Only for a reload: a change over HTTP says itself what it does, and
+    /// thousands of servers that register make thousands of them.
+    pub(super) fn add_words(&mut self, old: &Config, new: &Config) {
+        let (before, after) = (by_id(old), by_id(new));
+        let told = self.changed.iter().take(GROUPS_TOLD_MAX);
+        let words = told.filter_map(|id| {
+            let words = after.get(id)?.words_since(before.get(id)?);
+            Some(format!("group {id}: {}", words.join("; ")))
+        });
+        self.changes.extend(words);
     }
 
     /// True when nothing was to be done.

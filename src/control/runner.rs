@@ -229,7 +229,10 @@ impl Runner {
         done: &[&Change],
     ) -> (Difference, Vec<ListenerId>) {
         let old = self.shared.running.config.load_full();
-        let difference = Difference::between(&old, &config);
+        let mut difference = Difference::between(&old, &config);
+        if done.is_empty() {
+            difference.add_words(&old, &config);
+        }
         let before = by_id(&old);
         let running = self.shared.running.groups.load_full();
         let known = silence_of_gone(&running, &config);

@@ -85,6 +85,7 @@ fn the_first_line_names_the_program_and_lists_are_arrays() {
     let server = FakeServer::echo();
     let log = json!({ "format": "json", "status_interval": "100ms" });
     let proxy = Setup::default().group(Group::new("ha", &[&server])).with("log", log).start();
+    proxy.log.wait_for("the first line", |_| true);
     let first = proxy.log.all()[0].clone();
     assert_eq!(first["message"], "goproxy starts", "{first}");
     assert_eq!((&first["version"], &first["pid"]), (&env!("CARGO_PKG_VERSION").into(), &proxy.pid().into()));

@@ -158,10 +158,7 @@ impl GroupConfig {
     }
 
     fn server_words(&self, old: &Self) -> Option<String> {
-        let by_addr = |group: &Self| -> HashMap<ServerAddr, ServerSettings> {
-            group.servers.iter().map(|server| (server.addr.clone(), server.clone())).collect()
-        };
-        let (before, after) = (by_addr(old), by_addr(self));
+        let (before, after) = (by_addr(&old.servers), by_addr(&self.servers));
         let added = after.keys().filter(|addr| !before.contains_key(*addr)).count();
         let removed = before.keys().filter(|addr| !after.contains_key(*addr)).count();
         let changed = after.iter().filter(|(addr, server)| before.get(*addr).is_some_and(|old| old != *server)).count();
@@ -180,6 +177,10 @@ impl GroupConfig {
         values.push(("servers", Servers.write(&self.servers, &style.deeper())));
         object_text(&values, style)
     }
+}
+
+fn by_addr(servers: &[ServerSettings]) -> HashMap<&ServerAddr, &ServerSettings> {
+    servers.iter().map(|server| (&server.addr, server)).collect()
 }
 
 /// Notes what a group is called and where it listens.
