@@ -1,5 +1,5 @@
-//! The proxy between programs that people use: curl, Python's web server, Redis, PostgreSQL, MariaDB, nginx, iperf3, Go's
-//! pprof, and the HTTP clients of Go, Java, Python and Node.
+//! The proxy between programs that people use: curl, Python's web server, Redis, PostgreSQL, MariaDB, nginx, iperf3,
+//! Prometheus, Go's pprof, and the HTTP clients of Go, Java, Python and Node.
 //!
 //! `cargo test` leaves this out, because it needs more than Rust. Run it by name, with
 //! `cargo test --test with_programs`; it fails, and never skips, where a program is missing.
@@ -10,6 +10,7 @@ mod support;
 
 mod checks;
 mod migrate;
+mod prometheus;
 mod proxy_protocol;
 mod vanished;
 mod walkthrough;
