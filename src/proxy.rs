@@ -78,7 +78,7 @@ impl Proxy {
     ///
     /// A port cannot be opened or the system refuses a thread; nothing is left running.
     pub async fn start(path: PathBuf, text: &str, config: Config) -> Result<Self, StartError> {
-        let admin = AdminServer::bind(&config.admin.listen, config.admin.pprof_listen).map_err(StartError::Admin)?;
+        let admin = AdminServer::bind(&config.admin).map_err(StartError::Admin)?;
         let threads = thread_count(config.threads);
         let open_groups = config.groups.iter().filter(|group| group.settings.open).count();
         let descriptors = raise_descriptors();

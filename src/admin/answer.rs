@@ -38,6 +38,8 @@ pub(super) struct Rules<'a> {
     pub(super) lines: RequestLines,
     /// What is served where the request came in.
     pub(super) serves: Serves,
+    /// Nobody needs a token there.
+    pub(super) is_public: bool,
 }
 
 /// Answers one request by `filter`, or refuses it before it gets there.
@@ -58,7 +60,11 @@ where
     let endpoint = endpoints::find(head.uri.path(), rules.serves);
     let audience = endpoint.map_or(Audience::Operators, |endpoint| endpoint.audience);
     let is_probe = endpoint.is_some_and(|endpoint| endpoint.kind == Kind::Probe);
-    let admitted = match guard::check(&head, peer.is_none(), audience, rules.settings) {
+    let checked = match rules.is_public {
+        true => guard::check_public(&head),
+        false => guard::check(&head, peer.is_none(), audience, rules.settings),
+    };
+    let admitted = match checked {
         Ok(_) if caller.is_spare && !is_probe => Err(busy()),
         Ok(rights) => {
             head.extensions.insert(Admitted { endpoint, rights, peer });

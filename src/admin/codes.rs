@@ -16,7 +16,7 @@ pub const CODES: &[(u16, &str, &str)] = &[
     (400, "bad_body", "the body broke off or is badly framed"),
     (400, "bad_host", "`Host` is missing or was sent twice"),
     (401, "unauthorized", "the token is missing or wrong"),
-    (403, "token_not_enough", "the register token does not allow this"),
+    (403, "token_not_enough", "the register token, or the read token, does not allow this"),
     (403, "foreign_host", "`Host` is a name that is not known to mean this machine, and no token is configured"),
     (403, "cross_site", "a web page of another site asks"),
     (403, "server_refused", "this address may not register"),

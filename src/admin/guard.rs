@@ -27,6 +27,8 @@ pub(super) enum Audience {
     Workers,
     /// Needs the token, if one is configured; then the register token will do, with the rights of a worker.
     Both,
+    /// Needs the token or the read token.
+    Readers,
     /// Needs the token.
     Operators,
 }
@@ -36,8 +38,20 @@ pub(super) enum Audience {
 pub(super) enum Rights {
     /// Everything: it has the token, or none is configured for this.
     Operator,
+    /// It has only the read token.
+    Reader,
     /// It has only the register token: it may speak of servers that registered themselves.
     Worker,
+}
+
+/// Checks a request as [`check`] does, at a place where everybody may ask and any name may lead.
+///
+/// # Errors
+///
+/// A web page sent it, or it has not one `Host`.
+pub(super) fn check_public(head: &Parts) -> Result<Rights, Refusal> {
+    check_origin(&head.headers, host(head)?)?;
+    Ok(Rights::Reader)
 }
 
 /// Checks a request's `Host`, `Origin`, `Sec-Fetch-Site` and `Authorization`, in this order.
@@ -119,7 +133,7 @@ fn is_same_origin(origin: &str, host: Option<&str>) -> bool {
     matches!((site, host), (Some(site), Some(host)) if site.eq_ignore_ascii_case(host))
 }
 
-/// The token opens everything, the register token what is for workers.
+/// The token opens everything, the register token what is for workers, the read token what only looks.
 ///
 /// A register token alone guards heartbeats and leaves the rest open, as it is without any token.
 fn authorize(head: &Parts, audience: Audience, settings: &AdminSettings) -> Result<Rights, Refusal> {
@@ -135,15 +149,19 @@ fn authorize(head: &Parts, audience: Audience, settings: &AdminSettings) -> Resu
         _ => Choice::from(0),
     };
     let (is_admin, is_worker) = (is(&settings.token), is(&settings.register_token));
+    let is_reader = is(&settings.read_token);
     if bool::from(is_admin) {
         return Ok(Rights::Operator);
     }
+    let not_enough = |which: &str| {
+        let msg = format!("Authorization: the {which} token is not enough here; expected the admin token");
+        Err(Refusal::new(StatusCode::FORBIDDEN, "token_not_enough", msg))
+    };
     if bool::from(is_worker) {
-        if is_for_workers {
-            return Ok(Rights::Worker);
-        }
-        let msg = "Authorization: the register token is not enough here; expected the admin token";
-        return Err(Refusal::new(StatusCode::FORBIDDEN, "token_not_enough", msg));
+        return if is_for_workers { Ok(Rights::Worker) } else { not_enough("register") };
+    }
+    if bool::from(is_reader) {
+        return if audience == Audience::Readers { Ok(Rights::Reader) } else { not_enough("read") };
     }
     let wrong = if sent.is_some() { "wrong token" } else { "no token" };
     let msg = format!("Authorization: {wrong}; expected \"Bearer …\" with the configured token");

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use warp::http::Request;
 
-use crate::config::AdminListen;
+use crate::config::{AdminListen, AdminSettings};
 use crate::control::Control;
 use crate::events::{self, AdminEvent, Event};
 use crate::frames::Frames;
@@ -52,10 +52,11 @@ use stream::Streams;
 pub struct AdminServer {
     main: Bound,
     pprof: Option<Bound>,
+    metrics: Option<Bound>,
 }
 
 impl AdminServer {
-    /// Binds the admin port and, when it has a place of its own, `/debug/pprof/`.
+    /// Binds the admin port and, where they have a place of their own, `/debug/pprof/` and metrics.
     ///
     /// Needs no runtime, so that a busy port is known before anything else is started.
     ///
@@ -63,9 +64,10 @@ impl AdminServer {
     ///
     /// An address cannot be bound; the text says which and why. A unix socket that another process answers
     /// on is an error, a stale one is replaced.
-    pub fn bind(listen: &AdminListen, pprof: Option<SocketAddr>) -> io::Result<Self> {
-        let pprof = pprof.map(|addr| Bound::new(&AdminListen::Tcp(addr))).transpose()?;
-        Ok(Self { main: Bound::new(listen)?, pprof })
+    pub fn bind(settings: &AdminSettings) -> io::Result<Self> {
+        let bind = |addr: Option<SocketAddr>| addr.map(|addr| Bound::new(&AdminListen::Tcp(addr))).transpose();
+        let (pprof, metrics) = (bind(settings.pprof_listen)?, bind(settings.metrics_listen)?);
+        Ok(Self { main: Bound::new(&settings.listen)?, pprof, metrics })
     }
 
     /// Where the admin port listens; `None` for a unix socket.
@@ -92,22 +94,24 @@ impl AdminServer {
     ) -> io::Result<()> {
         let (changes, streams, frames) = (TaskTracker::new(), Streams::new(draining), Frames::default());
         let app = Arc::new(App { control: control.clone(), changes, streams, frames });
-        let serving = async {
-            match self.pprof {
-                Some(pprof) => {
-                    let main = serve_on(Serves::AllButProfiles, self.main, &app, shutdown.clone());
-                    let (main, pprof) = tokio::join!(main, serve_on(Serves::Profiles, pprof, &app, shutdown.clone()));
-                    main.and(pprof)
+        let on_main = if self.pprof.is_some() { Serves::AllButProfiles } else { Serves::All };
+        let serve = |serves, bound: Option<Bound>| {
+            let (app, shutdown) = (&app, shutdown.clone());
+            async move {
+                match bound {
+                    Some(bound) => serve_on(serves, bound, app, shutdown).await,
+                    None => Ok(()),
                 }
-                None => serve_on(Serves::All, self.main, &app, shutdown.clone()).await,
             }
         };
+        let (main, pprof) = (serve(on_main, Some(self.main)), serve(Serves::Profiles, self.pprof));
+        let metrics = serve(Serves::Metrics, self.metrics);
         let frames = async {
             app.frames.run(control, shutdown.clone()).await;
             Ok(())
         };
-        // When the port cannot be served, nobody waits for frames.
-        tokio::try_join!(serving, frames)?;
+        // When a port cannot be served, nobody waits for the others, nor for frames.
+        tokio::try_join!(main, pprof, metrics, frames)?;
         app.changes.close();
         if timeout(LIMITS.shutdown_time, app.changes.wait()).await.is_err() {
             events::publish(Event::Admin(AdminEvent::Unfinished { changes: app.changes.len() }));
@@ -117,13 +121,22 @@ impl AdminServer {
 }
 
 async fn serve_on(serves: Serves, bound: Bound, app: &Arc<App>, shutdown: CancellationToken) -> io::Result<()> {
-    let name = if serves == Serves::Profiles { "pprof" } else { "admin" };
+    let name = match serves {
+        Serves::All | Serves::AllButProfiles => "admin",
+        Serves::Profiles => "pprof",
+        Serves::Metrics => "metrics",
+    };
+    let is_loopback = bound.local_addr().is_some_and(|addr| addr.ip().to_canonical().is_loopback());
     events::publish(Event::Admin(AdminEvent::Listens { listen: bound.to_string().into(), serves: name }));
     let (control, filter) = (app.control.clone(), filter::filter(app));
     let handler = move |caller: Caller, request: Request<Body>| {
         let (config, filter) = (control.config(), filter.clone());
         async move {
-            let rules = Rules { settings: &config.admin, lines: config.log.requests, serves };
+            let settings = &config.admin;
+            // Without any token the guard lets in who asks by an address, and keeps out pages that rebind a name.
+            let is_public =
+                serves == Serves::Metrics && (settings.metrics_public || (is_loopback && settings.token.is_some()));
+            let rules = Rules { settings, lines: config.log.requests, serves, is_public };
             answer::answer(request, caller, rules, filter).await
         }
     };

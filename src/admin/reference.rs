@@ -42,6 +42,7 @@ pub fn reference() -> Vec<EndpointReference> {
         audience: match endpoint.audience {
             Audience::Everyone => "everyone",
             Audience::Workers | Audience::Both => "token or register token",
+            Audience::Readers => "token or read token",
             Audience::Operators => "token",
         },
         params: endpoint.params.iter().map(param).collect(),

@@ -129,7 +129,7 @@ pub(super) fn admin_sockets(admin: &AdminSettings) -> impl Iterator<Item = Socke
         AdminListen::Tcp(addr) => Some(addr),
         AdminListen::Unix(_) => None,
     };
-    admin_listen.into_iter().chain(admin.pprof_listen)
+    admin_listen.into_iter().chain(admin.pprof_listen).chain(admin.metrics_listen)
 }
 
 /// Checks the address of a server of this group. A server that is the group itself would make every session open

@@ -13,7 +13,7 @@ kinds! {
         Listens {
             /// Where: `ip:port` or `unix:PATH`.
             "listen" listen: Box<str>,
-            /// What is answered there: `admin` or `pprof`.
+            /// What is answered there: `admin`, `pprof` or `metrics`.
             "serves" serves: &'static str,
         }
 

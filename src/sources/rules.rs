@@ -29,6 +29,7 @@ pub(super) fn check(addr: SocketAddr, admin: &AdminSettings, groups: &Groups) ->
         .map(|listen| (listen, "a listener of this proxy"))
         .chain(admin_listen.map(|listen| (listen, "its admin port")))
         .chain(admin.pprof_listen.map(|listen| (listen, "its pprof port")))
+        .chain(admin.metrics_listen.map(|listen| (listen, "its metrics port")))
     {
         if own.port() == addr.port() && is_reached_by(own.ip(), ip) {
             return Err(format!("{addr} is {what}"));
@@ -70,6 +71,7 @@ mod tests {
         AdminSettings {
             register_allow: allow.map(|nets| nets.iter().map(|net| net.parse().unwrap()).collect()),
             pprof_listen: Some("0.0.0.0:8082".parse().unwrap()),
+            metrics_listen: Some("127.0.0.1:8083".parse().unwrap()),
             ..AdminSettings::for_tests()
         }
     }

@@ -106,6 +106,96 @@ fn a_token_opens_what_it_is_for_and_nothing_is_open_without() {
 }
 
 #[test]
+fn the_read_token_shows_everything_and_changes_nothing() {
+    let [admin, group] = ports();
+    let tokens = r#", "token": "s3cret", "register_token": "beat-only", "read_token": "look-only""#;
+    let text = config(admin, group, tokens, "\"127.0.0.1:1\"");
+    let mut proxy = TestProxy::with_file(admin, &text);
+    // It does not list them without the token.
+    proxy.may_leave_sessions();
+    let ask =
+        |target: &str, token: &str| proxy.request("POST", target, &format!("Authorization: Bearer {token}\r\n"), b"");
+    let query = format!("?group={group}&client=10.0.0.7&server=127.0.0.1:1&state=drain&follow=no");
+    for path in READS.iter().chain(&["/events", "/client-list.do", "/debug/pprof"]) {
+        let taken: &[&str] = match *path {
+            "/policy-explain.do" => &["group", "client"],
+            "/worker-list.do" | "/session-list.do" | "/client-list.do" => &["group"],
+            "/events" => &["follow"],
+            _ => &[],
+        };
+        let pairs: Vec<&str> =
+            query[1..].split('&').filter(|pair| taken.iter().any(|it| pair.starts_with(it))).collect();
+        let reply = ask(&format!("{path}?{}", pairs.join("&")), "look-only");
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+    }
+    for path in CHANGES {
+        is_refusal(&ask(&format!("{path}{query}"), "look-only"), 403, "token_not_enough", path);
+    }
+    assert_eq!(proxy.file(), text);
+    for path in READS.iter().filter(|path| !["/live", "/ready"].contains(path)) {
+        is_refusal(&ask(path, "look-only2"), 401, "unauthorized", path);
+    }
+    assert!(!proxy.log.text().contains("look-only"), "a token is never logged");
+}
+
+#[test]
+fn the_metrics_port_answers_monitoring_without_a_token_and_nothing_else() {
+    for (is_public, token) in [(false, "s3cret"), (true, "s3cret"), (false, "")] {
+        let [admin, group, metrics] = ports();
+        let token = if token.is_empty() { String::new() } else { format!(r#", "token": "{token}""#) };
+        let more = format!(r#"{token}, "metrics_listen": "127.0.0.1:{metrics}", "metrics_public": {is_public}"#);
+        let mut proxy = TestProxy::with_file(admin, &config(admin, group, &more, ""));
+        proxy.may_leave_sessions();
+        let ask = |target: &str, head: &str| {
+            let mut http = Http::connect(metrics);
+            http.send(format!("POST {target} HTTP/1.1\r\n{head}\r\n").as_bytes()).unwrap();
+            http.reply(false).unwrap()
+        };
+        for path in ["/metrics", "/live", "/ready"] {
+            assert_eq!(ask(path, "Host: 127.0.0.1\r\n").status, 200, "{path}");
+            is_refusal(
+                &ask(path, "Host: a\r\nOrigin: http://evil.example\r\n"),
+                403,
+                if token.is_empty() { "foreign_host" } else { "cross_site" },
+                path,
+            );
+        }
+        assert!(ask("/metrics", "Host: localhost\r\n").text().contains("goproxy_sessions_active"));
+        for path in READS.iter().chain(&CHANGES).filter(|path| !["/metrics", "/live", "/ready"].contains(path)) {
+            is_refusal(&ask(path, "Host: 127.0.0.1\r\nAuthorization: Bearer s3cret\r\n"), 404, "unknown_path", path);
+        }
+        // By whatever name Prometheus knows it.
+        let status = ask("/metrics", "Host: proxy.internal\r\n").status;
+        assert_eq!(status, if token.is_empty() { 403 } else { 200 });
+        proxy.log.wait_for("it is said", |line| line.as_str().is_some_and(|line| line.contains("serves=metrics")));
+    }
+}
+
+#[test]
+fn a_metrics_port_that_others_can_reach_needs_the_token_unless_it_is_public() {
+    let [admin, group, metrics] = ports();
+    let text = |public: bool| {
+        let more = format!(
+            r#", "token": "s3cret", "read_token": "look-only", "metrics_listen": "0.0.0.0:{metrics}", "metrics_public": {public}"#
+        );
+        config(admin, group, &more, "")
+    };
+    let mut proxy = TestProxy::with_file(admin, &text(false));
+    proxy.may_leave_sessions();
+    let ask = |head: &str| {
+        let mut http = Http::connect(metrics);
+        http.send(format!("GET /metrics HTTP/1.1\r\nHost: proxy.internal\r\n{head}\r\n").as_bytes()).unwrap();
+        http.reply(false).unwrap()
+    };
+    is_refusal(&ask(""), 401, "unauthorized", "without");
+    for token in ["s3cret", "look-only"] {
+        assert_eq!(ask(&format!("Authorization: Bearer {token}\r\n")).status, 200);
+    }
+    std::fs::write(proxy.path(), text(true)).unwrap();
+    eventually("it is public at once", || ask("").status == 200);
+}
+
+#[test]
 fn bytes_that_are_no_request_are_refused_and_harm_nobody() {
     let [admin, group] = ports();
     let proxy = TestProxy::with_file(admin, &config(admin, group, "", ""));

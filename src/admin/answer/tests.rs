@@ -13,7 +13,7 @@ fn settings() -> AdminSettings {
 }
 
 fn rules(settings: &AdminSettings) -> Rules<'_> {
-    Rules { settings, lines: RequestLines::All, serves: Serves::All }
+    Rules { settings, lines: RequestLines::All, serves: Serves::All, is_public: false }
 }
 
 /// Repeats how many bytes the body had.

@@ -31,7 +31,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint!(Change Workers "worker-keepalive.do" servers::keepalive { servers::Keepalive }
         "A server says that it is there: registers it, or renews its lease. A weight, a state or a zone that has \
          changed is written to the file. `ttl_ms` is how long the server is believed without another heartbeat."),
-    endpoint!(Read Operators "worker-list.do" servers::list { servers::List }
+    endpoint!(Read Readers "worker-list.do" servers::list { servers::List }
         "`list` names the servers that are online, `servers` shows all servers of the group; `cause` says why a \
          server is not online, `lease_ms` how much of its lease is left."),
     endpoint!(Change Both "worker-remove.do" servers::remove { servers::Remove }
@@ -50,23 +50,23 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         "Opens the port of a group. A port that no group has makes a new group, on `0.0.0.0`."),
     endpoint!(Change Operators "group-close.do" groups::close { groups::Close }
         "Closes the port of a group. Its sessions go on unless `sessions=close` ends them; `sessions` is how many it had."),
-    endpoint!(Read Operators "group-list.do" groups::list { NoParams }
+    endpoint!(Read Readers "group-list.do" groups::list { NoParams }
         "All groups."),
     endpoint!(Change Operators "group-policy.do" groups::set_policy { groups::SetPolicy }
         "Gives a group another policy. No session is touched."),
-    endpoint!(Read Operators "session-list.do" sessions::list { sessions::List }
+    endpoint!(Read Readers "session-list.do" sessions::list { sessions::List }
         "The newest 1,000 sessions; `total` says how many there are. `via` is the proxy whose PROXY header told the client, if one did."),
-    endpoint!(Read Operators "client-list.do" clients::list { clients::List }
+    endpoint!(Read Readers "client-list.do" clients::list { clients::List }
         "The 100 clients with most sessions, of groups that say `client`: `client` is an address and `prefix` how many of its \
          bits count, `sessions` how many it has, `refused` how often it was turned away since it is known. `tracked` is how \
          many clients of all groups are known."),
     endpoint!(Change Operators "session-close.do" sessions::close { sessions::Close }
         "Ends a session, or all sessions of a server, with the reason `killed`. `sessions` is how many."),
-    endpoint!(Read Operators "policy-list.do" policies::list { NoParams }
+    endpoint!(Read Readers "policy-list.do" policies::list { NoParams }
         "The policies, built in and modules, with the groups that use each. What a built-in has no use for is null. A \
          module is `loaded`, `quarantined` (it failed too often in a row; its fallback serves), `refused` (its file \
          cannot be used; its fallback serves) or `available` (no group names it)."),
-    endpoint!(Read Operators "policy-explain.do" policies::explain { policies::Explain }
+    endpoint!(Read Readers "policy-explain.do" policies::explain { policies::Explain }
         "Which server this client would get now, and why not each of the others. Changes nothing: the policy is asked \
          as for a client, with counters of its own. With `tried` it says which server comes next when these have not \
          answered; `note` says what the answer cannot tell."),
@@ -76,17 +76,17 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         "Answers as long as the process does. Needs no token."),
     endpoint!(Probe Everyone "ready" process::ready { NoParams }
         "Answers 200 while every open group listens and the proxy is not stopping, 503 otherwise. Needs no token."),
-    endpoint!(Read Operators "metrics" process::metrics { process::Scrape }
+    endpoint!(Read Readers "metrics" process::metrics { process::Scrape }
         "All metrics: the Prometheus text format 0.0.4, or OpenMetrics 1.0 for those whose `Accept` asks for it; packed with gzip \
          for those whose `Accept-Encoding` does. With `group`, those of one group and its servers, without what there is once."),
-    endpoint!(Read Operators "events" events::watch { events::Watch }
+    endpoint!(Read Readers "events" events::watch { events::Watch }
         "What happens, as server-sent events; [events.md](events.md) lists them. The answer goes on until the caller leaves or \
          the proxy drains. At most 32 callers at a time watch."),
-    endpoint!(Read Operators "debug/pprof" process::profiles { NoParams }
+    endpoint!(Read Readers "debug/pprof" process::profiles { NoParams }
         "Which profiles there are."),
-    endpoint!(Read Operators "debug/pprof/heap" process::heap_profile { NoParams }
+    endpoint!(Read Readers "debug/pprof/heap" process::heap_profile { NoParams }
         "What the heap holds, for `go tool pprof`."),
-    endpoint!(Read Operators "debug/pprof/profile" process::cpu_profile { process::CpuProfile }
+    endpoint!(Read Readers "debug/pprof/profile" process::cpu_profile { process::CpuProfile }
         "Where CPU time goes, for `go tool pprof`. Answers when the time is over."),
 ];
 
@@ -96,7 +96,12 @@ pub(super) enum Serves {
     All,
     Profiles,
     AllButProfiles,
+    /// What is for monitoring: metrics and probes.
+    Metrics,
 }
+
+/// What is served with [`Serves::Metrics`].
+const METRICS: [&str; 3] = ["metrics", "live", "ready"];
 
 /// The endpoint at this path of a request, if it is served here.
 pub(super) fn find(path: &str, serves: Serves) -> Option<&'static Endpoint> {
@@ -107,6 +112,7 @@ pub(super) fn find(path: &str, serves: Serves) -> Option<&'static Endpoint> {
         Serves::All => true,
         Serves::Profiles => is_profile,
         Serves::AllButProfiles => !is_profile,
+        Serves::Metrics => METRICS.contains(&path),
     };
     ENDPOINTS.iter().find(|endpoint| is_served && endpoint.path == path)
 }
@@ -133,6 +139,17 @@ mod tests {
             assert_eq!(find(path, Serves::Profiles).is_some(), is_profile, "{path}");
             assert_eq!(find(path, Serves::AllButProfiles).is_some(), !is_profile, "{path}");
         }
+    }
+
+    #[test]
+    fn what_only_looks_is_for_readers_and_nothing_else_is() {
+        for endpoint in ENDPOINTS {
+            assert_eq!(endpoint.audience == Audience::Readers, endpoint.kind == Kind::Read, "{}", endpoint.path);
+        }
+        let monitored: Vec<&str> = ENDPOINTS.iter().map(|endpoint| endpoint.path).collect();
+        let monitored: Vec<&str> =
+            monitored.into_iter().filter(|path| find(&format!("/{path}"), Serves::Metrics).is_some()).collect();
+        assert_eq!(monitored, ["live", "ready", "metrics"]);
     }
 
     #[test]

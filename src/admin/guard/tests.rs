@@ -22,6 +22,7 @@ fn audience(path: &str) -> Audience {
         "/live" | "/ready" => Audience::Everyone,
         "/worker-keepalive.do" => Audience::Workers,
         "/worker-remove.do" => Audience::Both,
+        "/worker-list.do" | "/metrics" | "/events" => Audience::Readers,
         _ => Audience::Operators,
     }
 }
@@ -186,6 +187,30 @@ fn the_register_token_allows_what_is_for_workers_only() {
         let anybody = head(path, &[("host", "localhost")]);
         assert_eq!(check(&anybody, false, audience(path), &only_register), Ok(Rights::Operator), "{path}");
     }
+}
+
+#[test]
+fn the_read_token_allows_what_only_looks() {
+    let mut all = settings(Some("secret"), Some("worker"));
+    all.read_token = Some(Secret::new("look".to_owned()));
+    let with = |path: &str| judge(path, &[("host", "x"), ("authorization", "Bearer look")], &all);
+    for path in ["/worker-list.do", "/metrics", "/events", "/live"] {
+        assert_eq!(with(path), "ok", "{path}");
+    }
+    for path in ["/worker-keepalive.do", "/worker-remove.do", "/worker-state.do", "/config-reload.do", "/nowhere"] {
+        assert_eq!(with(path), "token_not_enough", "{path}");
+    }
+    assert_eq!(judge("/metrics", &[("host", "x"), ("authorization", "Bearer looks")], &all), "unauthorized");
+}
+
+#[test]
+fn a_public_place_lets_everybody_in_but_web_pages() {
+    let judge = |headers: &[(&str, &str)]| check_public(&head("/metrics", headers)).map_err(|refusal| refusal.code);
+    for name in ["10.0.0.7:8083", "proxy.internal:8083"] {
+        assert_eq!(judge(&[("host", name)]), Ok(Rights::Reader));
+    }
+    assert_eq!(judge(&[("host", "p"), ("origin", "http://evil.example")]), Err("cross_site"));
+    assert_eq!(judge(&[]), Err("bad_host"));
 }
 
 proptest::proptest! {

@@ -21,12 +21,19 @@ settings! {
         token: Option<Secret> as optional(secret()), AtOnce;
         /// A second token, which allows worker-keepalive.do, and worker-remove.do for a server that registered itself; written as token is.
         register_token: Option<Secret> as optional(secret()), AtOnce;
+        /// A third token, which allows everything that only looks, /metrics and /events included, and nothing that changes;
+        /// written as token is.
+        read_token: Option<Secret> as optional(secret()), AtOnce;
         /// Networks whose addresses may register as servers; null for all that are not refused anyway.
         register_allow: Option<Vec<IpNet>> as optional(network_list()), AtOnce;
         /// False: a request that changes something needs POST.
         allow_get_changes: bool as switch() => true, AtOnce;
         /// Serves /debug/pprof/ at this ip:port instead of on the admin port.
         pprof_listen: Option<SocketAddr> as optional(socket()), NextStart;
+        /// Serves /metrics, /live and /ready at this ip:port as well. On a loopback address no token is needed there.
+        metrics_listen: Option<SocketAddr> as optional(socket()), NextStart;
+        /// True: nobody needs a token at metrics_listen, whatever its address is.
+        metrics_public: bool as switch() => false, AtOnce;
     }
 }
 
@@ -37,11 +44,16 @@ pub(super) fn check_admin(reader: &mut Reader, object: &Object, admin: &AdminSet
         AdminListen::Tcp(addr) => Some(("listen", addr)),
         AdminListen::Unix(_) => None,
     };
-    for (name, addr) in listen.into_iter().chain(admin.pprof_listen.map(|addr| ("pprof_listen", addr))) {
+    let pprof = admin.pprof_listen.map(|addr| ("pprof_listen", addr));
+    let metrics = admin.metrics_listen.map(|addr| ("metrics_listen", addr));
+    for (name, addr) in listen.into_iter().chain(pprof).chain(metrics) {
         let place = Place::Key(object.place, name);
-        if !addr.ip().to_canonical().is_loopback() && !object.says("token") {
-            let message =
-                format!("\"{addr}\" can be reached from other machines; expected a loopback address or admin.token");
+        let is_public = name == "metrics_listen" && admin.metrics_public;
+        if !addr.ip().to_canonical().is_loopback() && !object.says("token") && !is_public {
+            let public = if name == "metrics_listen" { ", \"metrics_public\": true" } else { "" };
+            let message = format!(
+                "\"{addr}\" can be reached from other machines; expected a loopback address{public} or admin.token"
+            );
             reader.problems.add(object.offset(name), place, message);
         }
         let (offset, path) = (object.offset(name), place.to_string());
@@ -50,17 +62,24 @@ pub(super) fn check_admin(reader: &mut Reader, object: &Object, admin: &AdminSet
 }
 
 fn check_tokens(reader: &mut Reader, object: &Object, admin: &AdminSettings) {
-    let message = match (&admin.token, &admin.register_token) {
-        _ if object.says("register_token") && !object.says("token") => {
-            "a register_token without a token protects nothing; expected admin.token too"
-        }
-        // A dump hides both alike.
-        (Some(token), Some(register)) if token.expose() == register.expose() && token.expose() != HIDDEN => {
-            "the register_token is the token, which allows everything; expected another one"
-        }
-        _ => return,
+    let others = [("register_token", &admin.register_token), ("read_token", &admin.read_token)];
+    // A dump hides all of them alike.
+    let is_same = |one: &Option<Secret>, other: &Option<Secret>| {
+        let secrets = one.as_ref().zip(other.as_ref());
+        secrets.is_some_and(|(one, other)| one.expose() == other.expose() && one.expose() != HIDDEN)
     };
-    reader.problems.add(object.offset("register_token"), Place::Key(object.place, "register_token"), message);
+    for (name, secret) in others {
+        let message = if object.says(name) && !object.says("token") {
+            format!("a {name} without a token protects nothing; expected admin.token too")
+        } else if is_same(&admin.token, secret) {
+            format!("the {name} is the token, which allows everything; expected another one")
+        } else if name == "read_token" && is_same(&admin.register_token, secret) {
+            "the read_token is the register_token; expected another one".to_owned()
+        } else {
+            continue;
+        };
+        reader.problems.add(object.offset(name), Place::Key(object.place, name), message);
+    }
 }
 
 #[cfg(test)]

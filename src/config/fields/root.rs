@@ -67,7 +67,7 @@ impl Config {
     pub(in crate::config) fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let groups = self.groups.iter().map(|group| &group.settings).chain([&self.defaults]);
         let passwords = groups.filter_map(|settings| settings.check.as_ref()?.password.as_ref());
-        let tokens = [&self.admin.token, &self.admin.register_token];
+        let tokens = [&self.admin.token, &self.admin.register_token, &self.admin.read_token];
         tokens.into_iter().flatten().chain(passwords)
     }
 

@@ -117,6 +117,8 @@ proptest! {
         admin.listen = if switches[1] { AdminListen::Unix("/run/a b.sock".into()) } else { AdminListen::Tcp("0.0.0.0:9".parse().unwrap()) };
         admin.token = Some(Secret::new("t\"\\".to_owned()));
         admin.register_token = switches[2].then(|| Secret::new("r".to_owned()));
+        admin.read_token = switches[3].then(|| Secret::new("o".to_owned()));
+        (admin.metrics_listen, admin.metrics_public) = (switches[0].then(|| "[::1]:7".parse().unwrap()), switches[1]);
         admin.register_allow = switches[3].then(|| vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
         admin.allow_get_changes = switches[0];
         admin.pprof_listen = switches[2].then(|| "[::1]:8".parse().unwrap());
