@@ -140,16 +140,12 @@ fn a_group_takes_4096_servers_and_not_one_more() {
     let [admin, group] = ports();
     let text = config(admin, &[("127.0.0.1", group)], "").replace("\"1m\"", "\"1h\"");
     let proxy = TestProxy::with_file(admin, &text);
-    let started = Instant::now();
     // More than fit, all at once.
     let callers: Vec<_> = (0..CONNECTIONS)
         .map(|caller| spawn(move || register(admin, group, (caller..MAX + 200).step_by(CONNECTIONS))))
         .collect();
     let taken: usize = callers.into_iter().map(|caller| caller.join().unwrap()).sum();
-    let elapsed = started.elapsed();
-    println!("{taken} registrations in {elapsed:?}");
     assert_eq!(taken, MAX);
-    assert!(elapsed.as_secs() < 30, "{elapsed:?}");
     assert_eq!(proxy.servers(group).len(), MAX);
     let file = proxy.file();
     assert_eq!(file.matches("\"origin\": \"heartbeat\"").count(), MAX);
