@@ -36,5 +36,6 @@ pub mod status;
 pub mod proxy;
 
 pub mod lab;
+pub mod admin_client;
 pub mod cli;
 pub mod demo;

@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         Some(Command::Check { file, dump, secrets, strict }) => {
             cli::check(&file, cli::Dump::new(dump, secrets), strict).map(|()| ExitCode::SUCCESS)
         }
+        Some(Command::Events(args)) => cli::events(&args),
         Some(Command::Policy { command }) => cli::policy(&command),
         Some(Command::Demo { keep }) => demo::run(keep),
         Some(Command::Schema) => cli::print(&config::schema()).map(|()| ExitCode::SUCCESS),

@@ -44,6 +44,16 @@ impl Style {
         self.colored("31", text)
     }
 
+    /// What deserves a look.
+    pub fn yellow(self, text: &str) -> String {
+        self.colored("33", text)
+    }
+
+    /// What is less important.
+    pub fn dim(self, text: &str) -> String {
+        self.colored("2", text)
+    }
+
     /// What a user may type.
     pub fn cyan(self, text: &str) -> String {
         self.colored("36", text)

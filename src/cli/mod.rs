@@ -1,14 +1,18 @@
-//! The command line: its flags, and the commands that need no running proxy.
+//! The command line: its flags, the commands that need no running proxy, and those that ask one.
 
 mod output;
 mod failure;
 mod file;
 mod check;
 mod policy;
+mod admin;
+mod events;
 
 use clap::{Parser, Subcommand};
 
+pub use admin::AdminArgs;
 pub use check::{Dump, check};
+pub use events::{EventsArgs, events};
 pub use failure::Failure;
 pub use file::{FileArgs, Loaded, load};
 pub use output::{error_text, print};
@@ -61,6 +65,8 @@ pub enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Print what happens in a running proxy: servers that come and go, reloads, changes
+    Events(EventsArgs),
     /// Check, list and create balancing policies; needs no running proxy
     Policy {
         /// What to do with them.

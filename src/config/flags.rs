@@ -13,11 +13,12 @@ use jsonc_parser::ast::Value;
 use super::declare::Fields;
 use super::fields::{COMPILE_BUDGET, Config, DEADLINE, MEMORY, POLICY_MAX_BYTES};
 use super::key::{Kind, keys};
-use super::kinds::{Time, free, time_or_zero};
+use super::kinds::{Time, free, time_or_zero, token_of};
 use super::problem::{Place, Problem};
 use super::reader::Reader;
 use super::syntax::syntax;
 use super::units::quoted;
+use crate::base::secret::Secret;
 use crate::policy::spec::ModuleSpec;
 
 /// What `wait` of a request may be.
@@ -96,6 +97,15 @@ pub fn wait(text: &str) -> Result<Duration, String> {
     flag(text, |value| WAIT.parse(value))
 }
 
+/// A token of the admin port: the token itself, `env:NAME` or `file:PATH`.
+///
+/// # Errors
+///
+/// It cannot be read, or no header can carry it.
+pub fn token(text: &str) -> Result<Secret, String> {
+    token_of(text)
+}
+
 fn flag<T>(text: &str, read: impl Fn(&Value) -> Result<T, String>) -> Result<T, String> {
     read(&syntax(&quoted(text)).expect("a quoted text is JSON"))
 }
@@ -112,6 +122,19 @@ mod tests {
         assert!(module_deadline("1h").unwrap_err().contains("out of range"));
         assert!(module_memory("1\u{1}").unwrap_err().contains("expected a whole number with a unit"));
         assert!(policy_max_bytes("1B").unwrap_err().contains("out of range"));
+    }
+
+    #[test]
+    fn a_token_is_written_as_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "from-a-file\n").unwrap();
+        let exposed = |text: &str| token(text).map(|secret| secret.expose().to_owned());
+        assert_eq!(exposed("plain").as_deref(), Ok("plain"));
+        assert_eq!(exposed(&format!("file:{}", path.display())).as_deref(), Ok("from-a-file"));
+        for text in ["", "two words", "file:/nowhere/token", "env:GOPROXY_NO_SUCH_VARIABLE"] {
+            assert!(exposed(text).is_err(), "{text}");
+        }
     }
 
     #[test]

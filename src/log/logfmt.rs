@@ -11,13 +11,13 @@ use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
 
 /// A field's name and what follows it.
-pub(super) struct Name<'a> {
-    pub(super) name: &'a str,
-    pub(super) has_color: bool,
+pub(crate) struct Name<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) has_color: bool,
 }
 
 /// A field's value.
-pub(super) struct Value<'a>(pub(super) &'a str);
+pub(crate) struct Value<'a>(pub(crate) &'a str);
 
 impl Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -42,7 +42,7 @@ fn needs_quotes(value: &str) -> bool {
 }
 
 /// Formats the fields of `tracing`.
-pub(super) struct TextFields;
+pub(crate) struct TextFields;
 
 impl<'w> FormatFields<'w> for TextFields {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
@@ -80,7 +80,7 @@ impl Visit for Line<'_> {
 }
 
 /// A message of a library, which may repeat what comes from outside.
-struct Message<'a>(&'a str);
+pub(crate) struct Message<'a>(pub(crate) &'a str);
 
 impl Display for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

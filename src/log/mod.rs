@@ -10,7 +10,7 @@
 
 mod format;
 mod lines;
-mod logfmt;
+pub(crate) mod logfmt;
 mod thread;
 
 use std::panic::PanicHookInfo;

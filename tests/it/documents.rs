@@ -284,13 +284,25 @@ fn every_message_of_the_log_is_documented_and_no_other() {
 }
 
 #[test]
+fn every_event_is_documented_and_no_other() {
+    let told: BTreeSet<(&str, &str)> = Event::names().collect();
+    assert!(told.len() > 20, "{told:?}");
+    let document = read("docs/events.md");
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |")?.split_once("` | "));
+    let documented: BTreeSet<(&str, &str)> =
+        rows.flat_map(|(name, messages)| messages.split(" · ").map(move |message| (name, message))).collect();
+    assert_eq!(documented, told);
+}
+
+#[test]
 fn every_flag_is_documented() {
     let document = read("docs/cli.md");
-    let commands: [&[&str]; 7] = [
+    let commands: [&[&str]; 8] = [
         &["--help"],
         &["run", "--help"],
         &["check", "--help"],
         &["demo", "--help"],
+        &["events", "--help"],
         &["policy", "check", "--help"],
         &["policy", "list", "--help"],
         &["policy", "new", "--help"],

@@ -26,6 +26,7 @@ mod documents;
 mod drain;
 mod ends;
 mod events;
+mod events_command;
 mod finding_a_server;
 mod group_names;
 mod half_close;

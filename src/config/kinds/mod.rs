@@ -24,7 +24,7 @@ pub(super) use plain::{Size, Time, number_or_text, optional, shared, size, switc
 pub(super) use rate::{RATE_MAX, rate};
 pub(super) use request::{http_headers, http_host, http_path, http_status};
 pub use secret::SECRET_LEN_MAX;
-pub(super) use secret::{HIDDEN, password, secret};
+pub(super) use secret::{HIDDEN, password, secret, token_of};
 pub(super) use section::{elements, key_schema, list, object_schema, object_text, section, section_with};
 pub use text::{LABEL_LEN_MAX, LABELS_MAX};
 pub(super) use text::{check_labels, folder, labels, name, text, word, words};

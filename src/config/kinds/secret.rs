@@ -45,6 +45,11 @@ fn resolve(
     }
 }
 
+/// A token that a flag gives; a path is relative to the working directory.
+pub(in crate::config) fn token_of(written: &str) -> Result<Secret, String> {
+    resolve(written, for_a_header, Path::new(""), &|name| std::env::var(name).ok())
+}
+
 /// What an HTTP header can carry.
 fn for_a_header(value: &str) -> Result<(), &'static str> {
     match value.bytes().all(|b| b.is_ascii_graphic()) {
