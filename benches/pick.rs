@@ -38,7 +38,8 @@ const MODULES: [(&str, &str); 3] = [("round_robin.wat", "{}"), ("client_hash.wat
 fn set(count: u32, weight: impl Fn(u32) -> u32) -> Arc<ServerSet> {
     let server = |index: u32| {
         let addr = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + index), 9_000));
-        let settings = ServerSettings { weight: weight(index), ..ServerSettings::new(addr.into(), Origin::File) };
+        let settings =
+            ServerSettings { weight: weight(index) as u16, ..ServerSettings::new(addr.into(), Origin::File) };
         Arc::new(Server { id: ServerId(index), settings, live: Arc::new(Live::new(vec![addr])) })
     };
     Arc::new(ServerSet { generation: 1, backup: false, servers: (0..count).map(server).collect() })

@@ -1,7 +1,7 @@
 //! Conditions between values: unique names, distinct addresses, and servers that cannot be right.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::fields::AdminSettings;
@@ -98,8 +98,15 @@ fn check_servers(reader: &mut Reader) {
     let listens = |group: Option<usize>| groups.get(&group).map_or(&[][..], Vec::as_slice);
     let mut first_at: HashMap<(usize, &ServerAddr), usize> = HashMap::with_capacity(reader.servers.len());
     let mut names: HashMap<(usize, &str), usize> = HashMap::new();
+    let expanded = reader.servers.iter().filter(|server| server.is_expanded);
+    let expanded: HashSet<(usize, &str)> = expanded.map(|server| (server.group, server.addr.as_str())).collect();
     for server in &reader.servers {
         if let Err(message) = check_server_addr(&server.addr, listens(Some(server.group)), listens(None)) {
+            reader.problems.add(server.offset, server.path(), message);
+        }
+        if server.addr.is_one_of_name() && !expanded.contains(&(server.group, server.addr.host_port())) {
+            let (addr, name) = (&server.addr, server.addr.host_port());
+            let message = format!("\"{addr}\" is one address of \"{name}\"; expected a server \"{name}\" with expand");
             reader.problems.add(server.offset, server.path(), message);
         }
         match first_at.entry((server.group, &server.addr)) {
@@ -162,7 +169,7 @@ pub(super) fn check_server(
 }
 
 /// Checks a weight.
-pub(super) fn check_weight(weight: u32) -> Result<(), String> {
+pub(super) fn check_weight(weight: u16) -> Result<(), String> {
     let (min, max) = (WEIGHT_RANGE.start(), WEIGHT_RANGE.end());
     if WEIGHT_RANGE.contains(&weight) {
         return Ok(());

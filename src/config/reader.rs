@@ -78,6 +78,8 @@ pub(super) struct Listens {
 pub(super) struct Serves {
     pub(super) addr: ServerAddr,
     pub(super) name: Option<Arc<String>>,
+    /// Each address of its name is a server of its own.
+    pub(super) is_expanded: bool,
     /// Where its address is written.
     pub(super) offset: usize,
     /// The group's index in the file, and the server's in the group.

@@ -175,7 +175,8 @@ fn end_due(control: &Control, lost: &mut Vec<Lost>) {
 
 impl Control {
     /// Takes a server out of its group. Its sessions go on or end, as `closes_sessions` says, or else the group's `on_down`.
-    /// Answers its live figures, which tell of the sessions that are left.
+    /// Answers its live figures, which tell of the sessions that are left; with a name that is expanded go the servers of its
+    /// addresses, and their figures are told, too.
     ///
     /// # Errors
     ///
@@ -185,10 +186,12 @@ impl Control {
         group: &GroupId,
         server: &ServerAddr,
         closes_sessions: Option<bool>,
-    ) -> Result<Arc<Live>, ChangeError> {
+    ) -> Result<Vec<Arc<Live>>, ChangeError> {
         let running = self.group_at(group)?;
-        let not_found = || ChangeError::ServerNotFound { group: group.clone(), server: server.clone() };
-        let live = running.live(server).ok_or_else(not_found)?;
+        let (lives, addrs) = (running.lives(server), running.with_expansion(server));
+        if lives.is_empty() {
+            return Err(ChangeError::ServerNotFound { group: group.clone(), server: server.clone() });
+        }
         // What is asked for here takes the place of `on_down`.
         running.set_keeps_sessions(server, closes_sessions.is_some());
         if let Err(error) = self.edit(Edit::RemoveServer { group: group.clone(), addr: server.clone() }).await {
@@ -196,9 +199,9 @@ impl Control {
             return Err(error);
         }
         if closes_sessions == Some(true) {
-            running.close_sessions_of(server);
+            running.close_sessions_of(&addrs);
         }
-        Ok(live)
+        Ok(lives)
     }
 }
 

@@ -289,10 +289,14 @@ impl Control {
         server: &ServerAddr,
         state: State,
     ) -> Result<ServerView, ChangeError> {
+        let not_found = || ChangeError::ServerNotFound { group: group.clone(), server: server.clone() };
+        // The file may know nothing of one address of a name, so it cannot refuse one that is not there.
+        if server.is_one_of_name() && self.group_at(group)?.server(server).is_none() {
+            return Err(not_found());
+        }
         let addr = server.clone();
         self.edit(Edit::SetServer { group: group.clone(), addr, weight: None, state: Some(state), labels: None })
             .await?;
-        let not_found = || ChangeError::ServerNotFound { group: group.clone(), server: server.clone() };
         let running = self.group_at(group)?;
         running.state_set(server);
         running.server(server).ok_or_else(not_found)

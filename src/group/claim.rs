@@ -17,6 +17,11 @@ pub enum Claim {
     Remembered,
     /// The server itself, until its lease runs out.
     Heartbeat(Lease),
+    /// A name that the file expands, while it resolves to the server's address.
+    Resolved,
+    /// The file, because its owner wrote settings there for one address of a name. Keeps its place while the name does
+    /// not resolve to it.
+    OneOfName,
     /// A source that exists only in tests.
     #[cfg(test)]
     Discovered,
@@ -38,7 +43,8 @@ impl Claim {
     pub(super) fn standing(&self) -> Standing {
         match self {
             Self::File => Standing::Live,
-            Self::Remembered => Standing::Place,
+            Self::Remembered | Self::OneOfName => Standing::Place,
+            Self::Resolved => Standing::Live,
             Self::Heartbeat(lease) if lease.is_live() => Standing::Live,
             Self::Heartbeat(_) => Standing::Over,
             #[cfg(test)]
@@ -78,7 +84,7 @@ impl Claims {
 
     /// True when the file names the server, whether its owner wrote it or it registered itself.
     pub(super) fn is_in_file(&self) -> bool {
-        self.0.iter().any(|claim| matches!(claim, Claim::File | Claim::Remembered))
+        self.0.iter().any(|claim| matches!(claim, Claim::File | Claim::Remembered | Claim::OneOfName))
     }
 
     pub(super) fn is_remembered(&self) -> bool {

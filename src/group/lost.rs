@@ -17,19 +17,36 @@ impl Group {
 
     /// Has the sessions of a server go on when it is taken out of the group, or follow `on_down` again.
     pub fn set_keeps_sessions(&self, addr: &ServerAddr, keeps_sessions: bool) {
-        if let Some((member, _)) = self.members().member(addr) {
-            member.set_keeps_sessions(keeps_sessions);
+        let mut members = self.members();
+        for addr in members.with_expansion(addr) {
+            if let Some((member, _)) = members.member(&addr) {
+                member.set_keeps_sessions(keeps_sessions);
+            }
         }
     }
 
-    /// Has the sessions end of a server that an operator has taken out of the group.
-    pub fn close_sessions_of(&self, addr: &ServerAddr) {
-        let change = ServerChange::Lost { cause: Loss::Removed.as_str() };
-        events::publish(Event::Server { group: self.label().clone(), addr: addr.shared(), change });
+    /// The server at this address, and those that its name is expanded to.
+    pub fn with_expansion(&self, addr: &ServerAddr) -> Vec<ServerAddr> {
+        self.members().with_expansion(addr)
+    }
+
+    /// Has the sessions end of servers that an operator has taken out of the group.
+    pub fn close_sessions_of(&self, addrs: &[ServerAddr]) {
+        for addr in addrs {
+            let change = ServerChange::Lost { cause: Loss::Removed.as_str() };
+            events::publish(Event::Server { group: self.label().clone(), addr: addr.shared(), change });
+        }
     }
 
     /// The live figures of a server.
     pub fn live(&self, addr: &ServerAddr) -> Option<Arc<Live>> {
         self.members().server_at(addr).map(|server| Arc::clone(&server.live))
+    }
+
+    /// Those of a server, and of those that its name is expanded to; none when there is no such server.
+    pub fn lives(&self, addr: &ServerAddr) -> Vec<Arc<Live>> {
+        let members = self.members();
+        let addrs = members.with_expansion(addr);
+        addrs.iter().filter_map(|addr| Some(Arc::clone(&members.server_at(addr)?.live))).collect()
     }
 }

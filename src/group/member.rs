@@ -5,6 +5,7 @@
 //! weighs them.
 
 mod checking;
+mod named;
 mod shown;
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,17 +22,10 @@ use super::said::{Caller, Said, SaidKeeper, Verdict};
 use super::settings::GroupSettings;
 use crate::base::clock;
 use crate::base::label::GroupLabel;
-use crate::base::text::one_line;
 use crate::events::{self, Event, ServerChange};
-use crate::server::{Live, Origin, Server, ServerId, ServerSettings, State};
+use crate::server::{Live, Origin, SendProxy, Server, ServerId, ServerSettings, State};
 pub(crate) use checking::CHECK_LINES;
 pub(super) use checking::Checked;
-
-/// How long the addresses of a name stay in use after the last lookup that found any.
-const ADDRESSES_KEPT_MAX: Duration = Duration::from_secs(3_600);
-
-/// The longest reason why a name is not resolved that is shown, in characters.
-const REASON_CHARS_MAX: usize = 200;
 
 /// What the members of a group have in common.
 #[derive(Clone, Debug)]
@@ -56,6 +50,8 @@ pub struct Target {
     pub addresses: Vec<SocketAddr>,
     /// From where to connect; `None` for the address that the system picks.
     pub source: Option<IpAddr>,
+    /// The PROXY header that sessions begin with.
+    pub header: SendProxy,
     /// How long all of them together may take.
     pub timeout: Duration,
     /// The longest pause until it is to be tried again.
@@ -72,6 +68,8 @@ pub(super) struct Member {
     pub(super) claims: Claims,
     /// Why its name has no address, while it has none.
     unresolved: Option<Arc<str>>,
+    /// The addresses of its name, in order, where each of them is a server of its own.
+    expanded: Vec<IpAddr>,
     /// When it was last resolved, on the coarse clock.
     resolved_ms: u64,
     /// When it came into the group, on the coarse clock.
@@ -103,6 +101,7 @@ impl Member {
             server,
             claims: Claims::default(),
             unresolved,
+            expanded: Vec::new(),
             resolved_ms: now_ms,
             here_since_ms: now_ms,
             check: None,
@@ -124,7 +123,10 @@ impl Member {
             State::Maint => return Some(Offline::Maintained),
         }
         if self.claims.standing() < Standing::Live {
-            return Some(Offline::Silent);
+            return Some(if settings.addr.is_one_of_name() { Offline::NotOfName } else { Offline::Silent });
+        }
+        if !self.expanded.is_empty() {
+            return Some(Offline::Expanded(self.expanded.len()));
         }
         let outage = self.server.live.outage();
         if let (true, Some(outage)) = (self.is_kept(), &outage) {
@@ -239,12 +241,13 @@ impl Member {
     }
 
     /// Takes what the file says of the server; what is known of it stays.
-    pub(super) fn take_settings(&mut self, mut settings: ServerSettings, now_ms: u64, timeout: Duration) {
+    pub(super) fn take_settings(&mut self, settings: ServerSettings, now_ms: u64, timeout: Duration) {
         match settings.origin {
             Origin::File => {
                 self.claims.withdraw(&Claim::Remembered);
                 self.claims.withdraw_lease();
-                self.claims.set(Claim::File);
+                let is_one_of_name = settings.addr.is_one_of_name();
+                self.claims.set(if is_one_of_name { Claim::OneOfName } else { Claim::File });
             }
             Origin::Heartbeat => {
                 if self.claims.withdraw(&Claim::File) {
@@ -254,11 +257,17 @@ impl Member {
                 self.claims.set(Claim::Remembered);
             }
         }
+        self.take_file_settings(settings);
+    }
+
+    /// Takes settings that the file gives, but for what heartbeats have said since.
+    fn take_file_settings(&mut self, mut settings: ServerSettings) {
         if let Some(said) = &mut self.said {
             said.file_says(&settings);
             said.apply(&mut settings);
         }
         self.set_settings(settings);
+        self.follow_expand();
     }
 
     /// Takes what a heartbeat says of the server, and what of that is new.
@@ -308,25 +317,6 @@ impl Member {
         }
     }
 
-    /// Takes the addresses of its name. After an error those known before stay for [`ADDRESSES_KEPT_MAX`].
-    pub(super) fn resolved(&mut self, outcome: Result<Vec<SocketAddr>, String>, now_ms: u64) {
-        let why = match outcome {
-            Ok(addresses) if !addresses.is_empty() => {
-                self.server.live.resolved(addresses);
-                (self.unresolved, self.resolved_ms) = (None, now_ms);
-                return;
-            }
-            Ok(_) => "it has no address".to_owned(),
-            Err(error) => error,
-        };
-        if now_ms.saturating_sub(self.resolved_ms) >= clock::as_ms(ADDRESSES_KEPT_MAX) {
-            self.server.live.resolved(Vec::new());
-        }
-        if self.server.live.addresses().is_empty() {
-            self.unresolved = Some(one_line(&why, REASON_CHARS_MAX).into());
-        }
-    }
-
     /// True while its lease has run out and is kept.
     pub(super) fn is_kept(&self) -> bool {
         self.claims.lease().is_some_and(Lease::is_kept)
@@ -350,6 +340,7 @@ impl Member {
         (!is_partial || !addresses.is_empty()).then_some(Target {
             addresses,
             source: settings.server_tcp.source,
+            header: self.server.settings.send_proxy.unwrap_or(settings.send_proxy),
             timeout,
             pause_max,
             is_suspect,

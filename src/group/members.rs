@@ -1,9 +1,13 @@
 //! The servers of a group, in order, and what each snapshot shows of them.
 //!
 //! The file gives a whole list, which decides the order and the settings ([`Members::merge`]). Sources report one
-//! server at a time ([`Members::claim`], [`Members::renew`], [`Members::resolved`]).
+//! server at a time ([`Members::claim`], [`Members::renew`], [`Members::resolved`]). A name that the file expands is a
+//! member that is never shown; the servers of its addresses are members of their own.
 //!
 //! The methods that return a `bool` return true when policies have to see another list of servers.
+
+mod expand;
+mod shown;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -14,14 +18,11 @@ use super::check::{CheckResult, CheckTarget, GroupCheck};
 use super::claim::{Claim, Standing};
 use super::lease::{Keeper, Lease, LeaseCheck};
 use super::member::{Checked, Common, Member, Target};
-use super::offline::Offline;
 use super::on_down::OnDown;
 use super::said::{Caller, Said, SaidKeeper, Verdict};
 use super::settings::GroupSettings;
-use super::snapshot::{Snapshot, Tier};
-use super::view::ServerView;
 use crate::base::label::GroupLabel;
-use crate::policy::{IBalancePolicy, ServerSet};
+use crate::policy::IBalancePolicy;
 use crate::server::{Origin, Server, ServerAddr, ServerId, ServerSettings};
 
 pub(super) struct Members {
@@ -87,12 +88,14 @@ impl Members {
         for mut member in forgotten {
             member.claims.withdraw(&Claim::File);
             member.claims.withdraw(&Claim::Remembered);
+            member.claims.withdraw(&Claim::OneOfName);
             if member.claims.standing() == Standing::Live {
                 self.list.push(member);
             } else {
                 member.tell_removed(&common);
             }
         }
+        self.expand();
         self.index();
     }
 
@@ -291,19 +294,6 @@ impl Members {
         servers.filter(|server| server.addr.literal().is_none()).map(|s| (s.addr.clone(), s.origin)).collect()
     }
 
-    /// Takes the addresses of a server's name.
-    pub(super) fn resolved(
-        &mut self,
-        addr: &ServerAddr,
-        outcome: Result<Vec<SocketAddr>, String>,
-        now_ms: u64,
-    ) -> bool {
-        let Some(&at) = self.by_addr.get(addr) else {
-            return false;
-        };
-        self.list[at].change(&self.common, |member| member.resolved(outcome, now_ms))
-    }
-
     pub(super) fn settings_of(&self, addr: &ServerAddr) -> Option<ServerSettings> {
         self.by_addr.get(addr).map(|&at| self.list[at].server.settings.clone())
     }
@@ -324,7 +314,8 @@ impl Members {
     }
 
     pub(super) fn longest_gone(&self) -> Option<ServerAddr> {
-        let gone = self.list.iter().filter(|member| member.claims.standing() == Standing::Place);
+        let is_gone = |member: &&Member| member.claims.is_remembered() && member.claims.standing() == Standing::Place;
+        let gone = self.list.iter().filter(is_gone);
         // A server without a heartbeat since the process started has been gone for longest.
         let gone = gone.min_by_key(|member| member.claims.lease().map(Lease::until_ms));
         gone.map(|member| member.server.settings.addr.clone())
@@ -335,59 +326,8 @@ impl Members {
         self.list.iter().filter_map(|member| Some((&member.server.settings.addr, member.silent_since_ms()?)))
     }
 
-    pub(super) fn views(&self, now_ms: u64) -> Vec<ServerView> {
-        self.list.iter().map(|member| member.view(now_ms)).collect()
-    }
-
-    pub(super) fn view_of(&self, addr: &ServerAddr, now_ms: u64) -> Option<ServerView> {
-        self.by_addr.get(addr).map(|&at| self.list[at].view(now_ms))
-    }
-
-    /// Every server, and why it is not shown to the policy.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&Arc<Server>, Option<Offline>)> {
-        self.list.iter().map(|member| (&member.server, member.hidden()))
-    }
-
     pub(super) fn id_of(&self, addr: &ServerAddr) -> Option<ServerId> {
         self.by_addr.get(addr).map(|&at| self.list[at].server.id)
-    }
-
-    /// Servers online, and all.
-    pub(super) fn count(&self) -> (usize, usize) {
-        let online = self.list.iter().filter(|member| member.offline().is_none());
-        (online.count(), self.list.len())
-    }
-
-    /// Makes the snapshot of this moment.
-    pub(super) fn publish(&mut self, settings: GroupSettings) -> Snapshot {
-        self.generation += 1;
-        let [mut shown, mut down]: [[Vec<Arc<Server>>; 2]; 2] = Default::default();
-        for member in &self.list {
-            let server = &member.server;
-            server.live.set_judged(settings.eject.is_some());
-            if settings.eject.is_none() && server.live.is_ejected() {
-                server.live.end_ejection();
-            }
-            match member.hidden() {
-                None => shown[usize::from(server.settings.backup)].push(Arc::clone(server)),
-                Some(Offline::Down(_)) => down[usize::from(server.settings.backup)].push(Arc::clone(server)),
-                Some(_) => {}
-            }
-        }
-        let generation = self.generation;
-        let set = |servers, backup| Arc::new(ServerSet { generation, backup, servers });
-        let tiers = [false, true].map(|backup| {
-            let set = set(std::mem::take(&mut shown[usize::from(backup)]), backup);
-            Tier { policy: self.policy.for_servers(&set), set }
-        });
-        let has_last_resort = settings.fail_open && down.iter().any(|servers| !servers.is_empty());
-        let last_resort = has_last_resort.then(|| {
-            Box::new([false, true].map(|backup| {
-                let set = set(std::mem::take(&mut down[usize::from(backup)]), backup);
-                Tier { policy: self.policy.for_last_resort(&set), set }
-            }))
-        });
-        Snapshot { settings, generation, tiers, last_resort, limits: None }
     }
 
     fn new_member(&mut self, settings: ServerSettings, addresses: Vec<SocketAddr>) -> Member {

@@ -23,6 +23,10 @@ pub(super) enum Offline {
     Down(Arc<str>),
     /// It is ejected for so long, in milliseconds, for this reason.
     Ejected(u64, String),
+    /// It stands for so many addresses of its name, each of which is a server of its own.
+    Expanded(usize),
+    /// Its name does not resolve to it.
+    NotOfName,
     /// There is no address for its name, for this reason.
     Unresolved(Arc<str>),
     /// The last connect failed.
@@ -63,6 +67,9 @@ impl fmt::Display for Offline {
             Self::Down(why) => f.write_str(why),
             Self::Ejected(left_ms, why) => write!(f, "ejected for {}s: {why}", left_ms.div_ceil(1_000)),
             Self::Suspect(outage) => outage.fmt(f),
+            Self::Expanded(1) => f.write_str("its address is a server of its own"),
+            Self::Expanded(count) => write!(f, "each of its {count} addresses is a server of its own"),
+            Self::NotOfName => f.write_str("its name does not resolve to this address"),
             Self::Unresolved(why) => write!(f, "its name is not resolved: {why}"),
             Self::Full(max) => write!(f, "holds max_sessions = {max} sessions"),
         }

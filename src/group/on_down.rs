@@ -85,11 +85,12 @@ impl Offline {
     /// The same as far as sessions are concerned; `None` for what is no reason to end any.
     pub(super) fn loss(&self) -> Option<Loss> {
         match self {
-            Self::Removed => Some(Loss::Removed),
+            Self::Removed | Self::NotOfName => Some(Loss::Removed),
             Self::Maintained => Some(Loss::Maint),
             Self::Silent | Self::Unanswered(_) => Some(Loss::Lease),
             Self::Down(_) => Some(Loss::Check),
-            Self::Drained | Self::Unresolved(_) | Self::Suspect(_) | Self::Ejected(..) | Self::Full(_) => None,
+            Self::Drained | Self::Expanded(_) | Self::Unresolved(_) => None,
+            Self::Suspect(_) | Self::Ejected(..) | Self::Full(_) => None,
         }
     }
 }

@@ -23,7 +23,7 @@ pub type Caller = Option<SocketAddr>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said {
     /// Its weight.
-    pub weight: Option<u32>,
+    pub weight: Option<u16>,
     /// What it wants for itself.
     pub state: Option<State>,
     /// Its label `zone`.
@@ -250,7 +250,7 @@ mod tests {
             Self { keeper: SaidKeeper::default(), file: server.clone(), now: server, writes: 0, told: Vec::new() }
         }
 
-        fn beat(&mut self, caller: &str, weight: u32, now_ms: u64) {
+        fn beat(&mut self, caller: &str, weight: u16, now_ms: u64) {
             let caller = Some(caller.parse().unwrap());
             let news = Said { weight: Some(weight), ..Said::default() }.news_for(&self.now);
             if news.is_empty() {
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!((bench.writes, bench.file.weight, bench.told.len()), (3, 7, 0));
         // Two behind one address take turns.
         for now_ms in (300_000..304_000).step_by(1_000) {
-            bench.beat(if now_ms % 2_000 == 0 { A } else { "10.0.0.1:2000" }, (now_ms / 1_000 % 2) as u32 + 1, now_ms);
+            bench.beat(if now_ms % 2_000 == 0 { A } else { "10.0.0.1:2000" }, (now_ms / 1_000 % 2) as u16 + 1, now_ms);
         }
         assert_eq!(bench.told, ["10.0.0.1:2000: weight 1 and not 2"]);
     }

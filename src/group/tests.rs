@@ -1,3 +1,5 @@
+mod expanded;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -46,10 +46,10 @@ impl Group {
         }
     }
 
-    /// How often connects to this server have failed since one succeeded; 0 while it is not suspect.
+    /// How often connects to this server, or to those its name is expanded to, have failed since one succeeded; 0 while
+    /// none of them is suspect.
     pub fn failures(&self, addr: &ServerAddr) -> u64 {
-        let outage = self.members().server_at(addr).and_then(|server| server.live.outage());
-        outage.map_or(0, |outage| outage.failures())
+        self.members().failures(addr)
     }
 
     /// The servers to be checked.

@@ -202,7 +202,8 @@ impl Budget {
 /// A server, by its number: each has an address and an id of its own, in one of three zones.
 pub(super) fn server(number: u32, weight: u32, max_sessions: u32) -> Arc<Server> {
     let addr = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + number), 9_000));
-    let mut settings = ServerSettings { weight, max_sessions, ..ServerSettings::new(addr.into(), Origin::File) };
+    let mut settings =
+        ServerSettings { weight: weight as u16, max_sessions, ..ServerSettings::new(addr.into(), Origin::File) };
     settings.labels.insert("zone".to_owned(), ["a", "b", "c"][number as usize % 3].to_owned());
     Arc::new(Server { id: ServerId(ID_FIRST + number), settings, live: Arc::new(Live::new(vec![addr])) })
 }

@@ -23,7 +23,8 @@ impl<P: IBalancePolicy + ?Sized> PickIndex for P {
 /// A server as the tests want it; ids are not indexes, so that mixing them up shows.
 pub(super) fn server(index: u32, weight: u32, max_sessions: u32) -> Arc<Server> {
     let addr = SocketAddr::from((Ipv4Addr::from(0x0a01_0000 + index), 9_000));
-    let settings = ServerSettings { weight, max_sessions, ..ServerSettings::new(addr.into(), Origin::File) };
+    let settings =
+        ServerSettings { weight: weight as u16, max_sessions, ..ServerSettings::new(addr.into(), Origin::File) };
     Arc::new(Server { id: ServerId(1_000 + index), settings, live: Arc::new(Live::new(vec![addr])) })
 }
 

@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Longest accepted `host:port`, in bytes.
+/// Longest accepted `host:port`, in bytes. The IP of one that has it (`host:port@ip`) does not count.
 pub const ADDR_LEN_MAX: usize = 255;
 
-/// Where a server listens: `ip:port`, `[ipv6]:port` or `name:port`.
+/// Where a server listens: `ip:port`, `[ipv6]:port` or `name:port`; `name:port@ip` for one address of a name.
 ///
 /// Two addresses are the same server when their texts are: names are compared in lower case, IPs in
 /// their canonical form, and `localhost:1` is not `127.0.0.1:1`.
@@ -24,6 +24,9 @@ pub enum AddrError {
     /// No port, or nothing before it.
     #[error("\"{0}\" is not a server address; expected host:port, ip:port or [ipv6]:port")]
     Form(String),
+    /// What follows the `@` is no IP, or what is before it is no name.
+    #[error("\"{0}\" is not one address of a name; expected name:port@ip")]
+    At(String),
     /// The port is no number of 1 to 65535.
     #[error("\"{0}\" has no usable port; expected 1 to 65535")]
     Port(String),
@@ -46,21 +49,41 @@ impl ServerAddr {
         Arc::clone(&self.text)
     }
 
-    /// The socket address when the host is an IP; `None` for a name.
+    /// The socket address when the IP is known from the text; `None` for a name.
     pub fn literal(&self) -> Option<SocketAddr> {
         self.literal
     }
 
     /// The port.
     pub fn port(&self) -> u16 {
-        let (_, port) = self.text.rsplit_once(':').expect("a checked address has a port");
+        let (_, port) = self.host_port().rsplit_once(':').expect("a checked address has a port");
         port.parse().expect("a checked address has a numeric port")
     }
 
-    /// The host without brackets.
+    /// The host without brackets; of one address of a name, the name.
     pub fn host(&self) -> &str {
-        let (host, _) = self.text.rsplit_once(':').expect("a checked address has a port");
+        let (host, _) = self.host_port().rsplit_once(':').expect("a checked address has a port");
         host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// The text without the IP behind an `@`.
+    pub fn host_port(&self) -> &str {
+        self.text.split_once('@').map_or(&self.text, |(name, _)| name)
+    }
+
+    /// True when the host is a name.
+    pub fn has_name(&self) -> bool {
+        self.literal.is_none() || self.is_one_of_name()
+    }
+
+    /// True for `name:port@ip`.
+    pub fn is_one_of_name(&self) -> bool {
+        self.text.contains('@')
+    }
+
+    /// One address of this name: `name:port@ip`.
+    pub fn at(&self, ip: IpAddr) -> Self {
+        Self { text: format!("{}@{ip}", self.host_port()).into(), literal: Some(SocketAddr::new(ip, self.port())) }
     }
 }
 
@@ -68,6 +91,13 @@ impl FromStr for ServerAddr {
     type Err = AddrError;
 
     fn from_str(text: &str) -> Result<Self, AddrError> {
+        if let Some((name, ip)) = text.split_once('@') {
+            let at = || AddrError::At(text.to_owned());
+            // The longest IP has 45 bytes.
+            let ip = ip.parse::<IpAddr>().map_err(|_| at())?;
+            let name = name.parse::<Self>()?;
+            return if name.literal.is_none() { Ok(name.at(ip)) } else { Err(at()) };
+        }
         if text.len() > ADDR_LEN_MAX {
             return Err(AddrError::TooLong(text.len()));
         }
@@ -134,6 +164,27 @@ mod tests {
         assert_eq!(parse("my_db-1:65535").unwrap(), "my_db-1:65535");
         let addr: ServerAddr = "[::1]:80".parse().unwrap();
         assert_eq!((addr.host(), addr.port()), ("::1", 80));
+        assert!(!addr.has_name() && addr.host_port() == "[::1]:80");
+    }
+
+    #[test]
+    fn one_address_of_a_name_has_the_name_and_the_ip() {
+        for (text, canonical, literal) in [
+            ("DB:5432@10.0.0.7", "db:5432@10.0.0.7", "10.0.0.7:5432"),
+            ("db.internal:1@2001:DB8:0::1", "db.internal:1@2001:db8::1", "[2001:db8::1]:1"),
+        ] {
+            let addr: ServerAddr = text.parse().unwrap();
+            assert_eq!((addr.as_str(), addr.literal()), (canonical, Some(literal.parse().unwrap())));
+            assert!(addr.has_name() && addr.is_one_of_name());
+            let name: ServerAddr = addr.host_port().parse().unwrap();
+            assert_eq!((name.host(), name.port()), (addr.host(), addr.port()));
+            assert_eq!(name.at(literal.parse::<SocketAddr>().unwrap().ip()), addr);
+        }
+        for text in ["db:1@", "db:1@db", "db:1@10.0.0.1@10.0.0.2", "10.0.0.1:1@10.0.0.1", "db:1@10.0.0.1:1"] {
+            assert!(matches!(parse(text), Err(AddrError::At(_))), "{text}");
+        }
+        assert!(matches!(parse("db@10.0.0.1"), Err(AddrError::Form(_))));
+        assert!(matches!(parse(&format!("{}:1@10.0.0.1", "a".repeat(300))), Err(AddrError::TooLong(302))));
     }
 
     #[test]
@@ -153,7 +204,7 @@ mod tests {
     proptest::proptest! {
         /// What is printed is read back as the same address, and no input panics.
         #[test]
-        fn an_accepted_address_reads_back_as_itself(text in "\\PC{0,40}|[a-z0-9.:\\[\\]-]{1,30}") {
+        fn an_accepted_address_reads_back_as_itself(text in "\\PC{0,40}|[a-z0-9.:\\[\\]@-]{1,30}|[a-z.]{1,9}:[1-9]@([0-9]{1,3}[.]){3}[0-9]") {
             if let Ok(addr) = text.parse::<ServerAddr>() {
                 let again: ServerAddr = addr.as_str().parse().unwrap();
                 proptest::prop_assert_eq!(&again, &addr);

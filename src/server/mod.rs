@@ -27,7 +27,7 @@ pub use standing::{Avoided, Patience, Recovery};
 pub use trouble::Ejection;
 
 /// Smallest and largest weight a server may have, as in HAProxy; no traffic at all is `state: drain`.
-pub const WEIGHT_RANGE: std::ops::RangeInclusive<u32> = 1..=256;
+pub const WEIGHT_RANGE: std::ops::RangeInclusive<u16> = 1..=256;
 
 /// What an operator wants of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -154,7 +154,9 @@ pub struct ServerSettings {
     /// Where it listens; its identity within the group.
     pub addr: ServerAddr,
     /// Share of new sessions, within [`WEIGHT_RANGE`].
-    pub weight: u32,
+    pub weight: u16,
+    /// Stands for the addresses of its name, each of which is a server of its own.
+    pub expand: bool,
     /// How it is checked, where its group has checks.
     pub check: ServerCheck,
     /// Which PROXY header it gets; `None` for that of its group.
@@ -171,7 +173,8 @@ impl ServerSettings {
         let (state, labels) = (State::Ready, BTreeMap::new());
         let (weight, backup, max_sessions, silent) = (1, false, 0, false);
         let check = ServerCheck::AsGroup;
-        Self { addr, weight, check, send_proxy: None, backup, max_sessions, state, labels, origin, silent, name: None }
+        let (expand, send_proxy, name) = (false, None, None);
+        Self { addr, weight, expand, check, send_proxy, backup, max_sessions, state, labels, origin, silent, name }
     }
 }
 

@@ -91,6 +91,9 @@ pub async fn registration(
     server: &ServerAddr,
     keepalive: &Keepalive,
 ) -> Result<Registration, String> {
+    if server.is_one_of_name() {
+        return Err("it is one address of a name; expected host:port".to_owned());
+    }
     let addresses = match server.literal() {
         Some(addr) => vec![addr],
         // A name that does not resolve in time registers all the same; it is offline until it does.

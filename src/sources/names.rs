@@ -164,7 +164,7 @@ impl Names {
                     | ServerChange::CheckFailedAgain { .. },
                 ..
             } => match addr.parse::<ServerAddr>() {
-                Ok(addr) if addr.literal().is_none() => self.hasten(addr.host()),
+                Ok(addr) if addr.has_name() => self.hasten(addr.host()),
                 _ => return false,
             },
             _ => return false,
@@ -463,6 +463,26 @@ mod tests {
         eventually("it is followed", || leads_to(2)).await;
         let lookups = asked.load(Relaxed) - 2;
         assert!(lookups as u64 <= 2 + start.elapsed().as_secs(), "{lookups} lookups: once a second at most");
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_expanded_is_looked_up_when_one_of_its_addresses_fails() {
+        let ip = Arc::new(AtomicU8::new(1));
+        let (lookups, _) = moving(&ip);
+        let config = crate::config::parse(std::path::Path::new("proxy.json"), "{}").unwrap();
+        let running = Arc::new(Running::with_lookups(config, lookups));
+        let server = ServerSettings { expand: true, ..ServerSettings::new("db:1".parse().unwrap(), Origin::File) };
+        let group = Arc::new(Group::for_tests(GroupSettings::for_tests("ha"), vec![server]));
+        let groups = Groups::from([(1.into(), Arc::clone(&group))]);
+        running.publish(groups, running.config.load().as_ref().clone());
+        let task = tokio::spawn(run(Arc::clone(&running), CancellationToken::new()));
+        let is_at = |last: u8| group.servers().iter().any(|it| it.online && it.addr == format!("db:1@10.0.0.{last}"));
+        eventually("it is resolved", || is_at(1)).await;
+        ip.store(2, Relaxed);
+        group.tried(&"db:1@10.0.0.1".parse().unwrap(), Err("connection refused"), clock::coarse_ms());
+        eventually("it is followed", || is_at(2)).await;
+        assert_eq!(group.servers().len(), 1);
         task.abort();
     }
 

@@ -9,6 +9,7 @@
 mod support;
 
 mod checks;
+mod expanded;
 mod migrate;
 mod prometheus;
 mod proxy_protocol;

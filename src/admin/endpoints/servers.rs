@@ -1,5 +1,6 @@
 //! The servers of a group: heartbeats, lists, and what an operator wants of a server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -144,18 +145,23 @@ pub(super) async fn remove(call: Call, params: Remove) -> Answer {
         );
         return Err(Refusal::new(StatusCode::FORBIDDEN, "token_not_enough", msg));
     }
-    let live = control.remove_server(group.id(), &params.server.0, params.sessions.map(Sessions::are_closed)).await?;
-    let sessions = left(&live, params.wait).await;
+    let lives = control.remove_server(group.id(), &params.server.0, params.sessions.map(Sessions::are_closed)).await?;
+    let sessions = left(&lives, params.wait).await;
     Ok(granted(&format!("removed; its sessions: {sessions}"), SessionsOf { sessions }))
 }
 
-/// The sessions that a server has left when it has none, or after this time.
-async fn left(live: &Live, wait: Option<Wait>) -> u32 {
+/// The sessions that servers have left when they have none, or after this time.
+async fn left(lives: &[Arc<Live>], wait: Option<Wait>) -> u32 {
     if let Some(Wait(time)) = wait {
+        let all_ended = async {
+            for live in lives {
+                live.all_ended().await;
+            }
+        };
         // Its end is no error: the answer says what is left.
-        let _ = tokio::time::timeout(time, live.all_ended()).await;
+        let _ = tokio::time::timeout(time, all_ended).await;
     }
-    live.sessions()
+    lives.iter().map(|live| live.sessions()).sum()
 }
 
 pub(super) async fn check(call: Call, params: CheckNow) -> Answer {
@@ -185,11 +191,8 @@ pub(super) async fn set_state(call: Call, params: SetState) -> Answer {
     let control = call.control();
     let group = control.group(&params.group)?;
     let addr = &params.server.0;
-    let live = group.live(addr);
+    let lives = group.lives(addr);
     let view = control.set_server_state(group.id(), addr, params.state.0).await?;
-    let sessions = match live {
-        Some(live) => left(&live, params.wait).await,
-        None => view.sessions,
-    };
+    let sessions = left(&lives, params.wait).await;
     Ok(granted(&format!("state is {}", view.state), SessionsOf { sessions }))
 }

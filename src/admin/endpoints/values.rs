@@ -33,7 +33,7 @@ pub(super) struct Wanted(pub(super) State);
 
 /// A server's share of the sessions.
 #[derive(Debug)]
-pub(super) struct Weight(pub(super) u32);
+pub(super) struct Weight(pub(super) u16);
 
 /// What a server says of its load, in per cent.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ impl Value for Weight {
             "0" => format!("{wrong}; a server that is to get no new sessions is given the state drain"),
             _ => wrong,
         })?;
-        Ok(Self(u32::try_from(weight).expect("its range was checked")))
+        Ok(Self(u16::try_from(weight).expect("its range was checked")))
     }
 }
 
@@ -247,6 +247,7 @@ fn server(text: &str) -> Result<ServerAddr, String> {
             AddrError::Form(text) => AddrError::Form(echo(&text)),
             AddrError::Port(text) => AddrError::Port(echo(&text)),
             AddrError::Host(text) => AddrError::Host(echo(&text)),
+            AddrError::At(text) => AddrError::At(echo(&text)),
             AddrError::TooLong(length) => AddrError::TooLong(length),
         };
         short.to_string()

@@ -76,7 +76,8 @@ settings! {
         /// The time over which the sessions of a server are closed, evenly, when on_down closes them. Those that are left when the
         /// server is back go on.
         close_spread as time_or_zero(1, 60 * MINUTE_MS) => Duration::ZERO, AtOnce;
-        /// A session ends when neither side has sent anything for so long; 0s for never.
+        /// A session ends when neither side has sent anything for so long, or when one side has acknowledged nothing of what was sent to
+        /// it; 0s for never.
         idle_timeout as IDLE_TIMEOUT => Duration::from_secs(600), AtOnce;
         /// A session ends when one side has finished and the other is silent for so long; 0s for never, null for as long as
         /// idle_timeout.
@@ -328,7 +329,8 @@ impl Kind for Servers {
             let read = if is_plain { plain(reader, &place, value) } else { full(reader, &place, value) };
             let Some((server, offset)) = read else { continue };
             let (addr, name, group) = (server.addr.clone(), server.name.clone(), reader.group);
-            reader.servers.push(Serves { addr, name, offset, group, index, is_plain });
+            let is_expanded = server.expand;
+            reader.servers.push(Serves { addr, name, is_expanded, offset, group, index, is_plain });
             servers.push(server);
         }
         Some(servers)
@@ -353,6 +355,16 @@ fn full(reader: &mut Reader, place: &Place, value: &Value) -> Option<(ServerSett
     }
     let object = Object::open(reader, value, place, ServerSettings::TABLE, false)?;
     let server = ServerSettings::read(reader, &object, None)?;
+    if server.expand {
+        let wrong = match server.origin {
+            Origin::Heartbeat => Some("the server registered itself; expected false"),
+            Origin::File if server.addr.literal().is_some() => Some("the address has no name; expected name:port"),
+            Origin::File => None,
+        };
+        if let Some(message) = wrong {
+            reader.problems.add(object.offset("expand"), Place::Key(place, "expand"), message.to_owned());
+        }
+    }
     Some((server, object.offset("addr")))
 }
 

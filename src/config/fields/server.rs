@@ -20,12 +20,15 @@ static PLAIN: LazyLock<ServerSettings> =
 
 settings! {
     impl ServerSettings {
-        /// Where the server listens: ip:port, [ipv6]:port or name:port.
+        /// Where the server listens: ip:port, [ipv6]:port or name:port; name:port@ip for one address of a name that is expanded.
         addr as server_address(), AtOnce;
         /// What people call the server; shown beside its address. No two servers of a group have the same.
         name as optional(name::<Arc<String>>()), AtOnce;
         /// The server's share of new sessions, compared with the others of its group.
-        weight as whole::<u32>(*WEIGHT_RANGE.start() as u64, *WEIGHT_RANGE.end() as u64) => PLAIN.weight, NewSessions;
+        weight as whole::<u16>(*WEIGHT_RANGE.start() as u64, *WEIGHT_RANGE.end() as u64) => PLAIN.weight, NewSessions;
+        /// True: each address that the name resolves to is a server of its own with these settings, shown as name:port@ip. A
+        /// further server with such an address has settings of its own.
+        expand as switch() => PLAIN.expand, AtOnce;
         /// True: used only when no other server of the group may be picked.
         backup as switch() => PLAIN.backup, NewSessions;
         /// Sessions of the server at a time; 0 for no limit.

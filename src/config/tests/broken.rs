@@ -41,6 +41,7 @@ const FILES: &[&str] = &[
     "{\"groups\": [1]}",
     "{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"servers\": \"a:1\"}]}",
     "{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"servers\": [1, null, [], {}]}]}",
+    "{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"servers\": [{\"addr\": \"10.0.0.1:1\", \"expand\": true}, \"db:1\", \"db:1@10.0.0.7\", \"db:1@x\", {\"addr\": \"a:1\", \"expand\": true, \"origin\": \"heartbeat\"}]}]}",
     "{\"admni\": {}, \"zzz\": 1}",
     "{\"threads\": 1, \"threads\": 2}",
     "{\"groups\": [{\"lisen\": \"0.0.0.0:1\"}]}",

@@ -44,6 +44,20 @@ fn set_state(group: u16, text: &str, state: State) -> Edit {
     Edit::SetServer { group: group.into(), addr: addr(text), weight: None, state: Some(state), labels: None }
 }
 
+const EXPANDED: &str = r#"{ "groups": [ { "listen": "0.0.0.0:81", "servers": [
+    { "addr": "db:1", "expand": true, "weight": 3, "name": "db" }, "c:3" ] } ] }"#;
+
+#[test]
+fn one_address_of_a_name_gets_an_entry_of_its_own_and_loses_it_with_the_name() {
+    let drained = edited(EXPANDED, &[set_state(81, "db:1@10.0.0.1", State::Drain)]);
+    let entry = r#""c:3", { "addr": "db:1@10.0.0.1", "weight": 3, "state": "drain" } ]"#;
+    assert_eq!(drained, EXPANDED.replace(r#""c:3" ]"#, entry));
+    assert_eq!(edited(&drained, &[remove(81, "db:1@10.0.0.1")]), EXPANDED);
+    assert_eq!(document(&edited(&drained, &[remove(81, "db:1")])).config().groups[0].servers.len(), 1);
+    let unknown = document(EXPANDED).apply(&set_state(81, "c:3@10.0.0.1", State::Drain)).unwrap_err();
+    assert_eq!(unknown.to_string(), "group 81 has no server c:3@10.0.0.1 in the file");
+}
+
 const COMMENTED: &str = r#"// head
 {
     "groups": [ // all of them

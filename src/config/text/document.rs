@@ -48,7 +48,7 @@ pub enum Edit {
         /// The server.
         addr: ServerAddr,
         /// Its new weight.
-        weight: Option<u32>,
+        weight: Option<u16>,
         /// Its new state.
         state: Option<State>,
         /// All its labels.
@@ -160,10 +160,10 @@ impl Document {
             Edit::AddServer { group, server } => self.add_server(group, server)?,
             Edit::RemoveServer { group, addr } => {
                 let (group, server) = self.server(group, addr)?;
-                self.config.groups[group].servers.remove(server);
-                self.places[group].remove(server);
+                self.remove_server(group, server);
             }
             Edit::SetServer { group, addr, weight, state, labels } => {
+                self.name_one(group, addr)?;
                 let (group, server) = self.server(group, addr)?;
                 weight.map_or(Ok(()), check_weight).map_err(EditError::Refused)?;
                 labels.as_ref().map_or(Ok(()), check_labels).map_err(EditError::Refused)?;
@@ -250,6 +250,35 @@ impl Document {
         let position = self.config.groups[group].servers.iter().position(|server| server.addr == *addr);
         let server = position.ok_or_else(|| EditError::ServerNotFound { group: id.clone(), addr: addr.clone() })?;
         Ok((group, server))
+    }
+
+    /// With a name that is expanded go the settings of its addresses.
+    fn remove_server(&mut self, group: usize, server: usize) {
+        let (servers, places) = (&mut self.config.groups[group].servers, &mut self.places[group]);
+        places.remove(server);
+        let removed = servers.remove(server);
+        if !removed.expand {
+            return;
+        }
+        for at in (0..servers.len()).rev() {
+            let addr = &servers[at].addr;
+            if addr.is_one_of_name() && addr.host_port() == removed.addr.as_str() {
+                servers.remove(at);
+                places.remove(at);
+            }
+        }
+    }
+
+    /// Gives one address of a name that is expanded settings of its own, which are those of the name so far.
+    fn name_one(&mut self, id: &GroupId, addr: &ServerAddr) -> Result<(), EditError> {
+        if !addr.is_one_of_name() || self.server(id, addr).is_ok() {
+            return Ok(());
+        }
+        let index = self.index_of(id)?;
+        let named = |server: &&ServerSettings| server.expand && server.addr.as_str() == addr.host_port();
+        let Some(named) = self.config.groups[index].servers.iter().find(named) else { return Ok(()) };
+        let one = ServerSettings { addr: addr.clone(), expand: false, name: None, ..named.clone() };
+        self.add_server(id, &one)
     }
 
     fn add_server(&mut self, id: &GroupId, server: &ServerSettings) -> Result<(), EditError> {

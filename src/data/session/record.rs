@@ -224,9 +224,13 @@ impl SessionRecord {
         now_ms.saturating_sub(self.active_ms.load(Relaxed))
     }
 
-    /// True when it has reached the server at this address; true for any session without an address.
+    /// True when it has reached the server at this address, or one that its name is expanded to; true for any session without
+    /// an address.
     pub(crate) fn is_of(&self, addr: Option<&ServerAddr>) -> bool {
-        addr.is_none_or(|addr| self.server_addr() == Some(addr))
+        let is_at = |addr: &ServerAddr, known: &ServerAddr| {
+            known == addr || (known.is_one_of_name() && known.host_port() == addr.as_str())
+        };
+        addr.is_none_or(|addr| self.server_addr().is_some_and(|known| is_at(addr, known)))
     }
 
     /// The live figures of the server that it has reached.

@@ -16,7 +16,7 @@ const NOW_MS: u64 = 1 << 50;
 /// How a server of a test stands.
 #[derive(Clone, Debug)]
 struct Stand {
-    weight: u32,
+    weight: u16,
     backup: bool,
     is_offline: bool,
     is_full: bool,
@@ -26,7 +26,7 @@ struct Stand {
 
 fn stands() -> impl Strategy<Value = Vec<Stand>> {
     let rarely = || prop::bool::weighted(0.2);
-    let stand = (1_u32..=8, rarely(), rarely(), rarely(), rarely(), rarely()).prop_map(
+    let stand = (1_u16..=8, rarely(), rarely(), rarely(), rarely(), rarely()).prop_map(
         |(weight, backup, is_offline, is_full, is_suspect, is_tried)| Stand {
             weight,
             backup,

@@ -50,6 +50,7 @@ impl Member {
             && self.server.settings.state != State::Maint
             && self.claims.standing() == Standing::Live
             && self.unresolved.is_none()
+            && self.expanded.is_empty()
     }
 
     /// How to check the server now; `None` when it is not to be checked.

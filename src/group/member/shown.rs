@@ -19,7 +19,7 @@ impl Member {
             since_ms: offline.as_ref().and_then(Offline::since_ms).unwrap_or(self.turned_ms),
             cause: offline.map(|cause| cause.to_string()),
             origin: settings.origin,
-            weight: settings.weight,
+            weight: settings.weight.into(),
             backup: settings.backup,
             max_sessions: settings.max_sessions,
             labels: settings.labels.clone(),

@@ -77,7 +77,7 @@ fn fill(servers: &ServerSet) -> Vec<u16> {
     }
     let slots = SLOTS.into_iter().find(|&slots| slots >= 100 * count).unwrap_or(SLOTS[SLOTS.len() - 1]);
     let mut walks = walks(servers, slots);
-    let order = Order::new(walks.iter().map(|walk| servers.servers[walk.index as usize].settings.weight));
+    let order = Order::new(walks.iter().map(|walk| u32::from(servers.servers[walk.index as usize].settings.weight)));
     let weighted = (0..).filter_map(|turn| order.at(turn));
 
     let mut table = vec![0; slots];

@@ -114,7 +114,7 @@ pub(super) struct Turns {
 impl Turns {
     /// The same counter with the order of another set.
     pub(super) fn for_servers(&self, servers: &ServerSet) -> Self {
-        let order = Order::new(servers.servers.iter().map(|server| server.settings.weight));
+        let order = Order::new(servers.servers.iter().map(|server| u32::from(server.settings.weight)));
         Self { counter: Arc::clone(&self.counter), order }
     }
 

@@ -117,7 +117,7 @@ impl Instance {
                 id: server.id.0,
                 name: server.settings.addr.as_str(),
                 address: server.settings.addr.as_str(),
-                weight: server.settings.weight,
+                weight: server.settings.weight.into(),
                 available: hidden.binary_search(&index).is_err(),
                 labels,
             })

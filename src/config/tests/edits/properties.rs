@@ -14,7 +14,7 @@ fn any_edit() -> impl Strategy<Value = Edit> {
     let labels = proptest::collection::btree_map("[a-z/,]{1,3}", "[a-z\"\\\\/*ä]{0,4}", 0..3);
     let names = crate::policy::built_in::BUILT_IN.into_iter().chain(["wasm:mine", "wasm:other"]).collect::<Vec<_>>();
     let policy = proptest::sample::select(names).prop_map(|name| PolicySpec::parse(name).unwrap());
-    (group, server, 1_u32..4, state, labels, policy, 0..7_u8).prop_map(
+    (group, server, 1_u16..4, state, labels, policy, 0..7_u8).prop_map(
         |(group, addr, weight, state, labels, policy, kind)| match kind {
             0 | 1 => {
                 let mut server = ServerSettings::new(addr, if weight == 1 { Origin::File } else { Origin::Heartbeat });
