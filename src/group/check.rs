@@ -55,6 +55,18 @@ pub struct CheckResult {
     pub micros: u64,
     /// How long the connect took in microseconds, where one succeeded to the server's own port.
     pub connect_us: Option<u64>,
+    /// The code that the server has answered with.
+    pub code: Option<CheckCode>,
+}
+
+/// The code in an answer to a check.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(untagged)]
+pub enum CheckCode {
+    /// The status of HTTP, or the number of an error of MySQL.
+    Number(u16),
+    /// The state of SQL that PostgreSQL names, or the first word of an error of Redis.
+    Word(Box<str>),
 }
 
 /// A server to be checked.
@@ -90,6 +102,9 @@ pub struct LastCheck {
     pub ms: f64,
     /// Why it failed.
     pub error: Option<String>,
+    /// The code that the server has answered with, where its protocol has codes: a number for http and mysql, a word for
+    /// postgresql and redis.
+    pub code: Option<CheckCode>,
     /// Passes in a row.
     pub passes: u32,
     /// Failures in a row.
@@ -288,6 +303,7 @@ impl CheckState {
             age_ms: now_ms.saturating_sub(*at_ms),
             ms: result.micros as f64 / 1_000.0,
             error: result.outcome.as_ref().err().map(|why| cut(why)),
+            code: result.code.clone(),
             passes: self.passes,
             fails: self.fails,
             next_ms: self.next_ms.saturating_sub(now_ms),

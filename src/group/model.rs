@@ -173,7 +173,7 @@ fn take(members: &mut Members, step: Step, now_ms: &mut u64) {
         Step::Check(at, passes) => {
             let Some(target) = members.check_target(&addr(at)) else { return };
             let outcome = if passes { Ok(()) } else { Err("refused".to_owned()) };
-            let result = CheckResult { outcome, micros: 1, connect_us: None };
+            let result = CheckResult { outcome, micros: 1, connect_us: None, code: None };
             if passes {
                 target.server.live.answered(1, *now_ms);
             }

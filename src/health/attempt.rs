@@ -7,11 +7,10 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::connect::{connect, end_with};
+use super::connect::{connect, end_with, header_of};
 use super::kinds::{self, Talk};
 use crate::base::clock;
 use crate::group::check::{CheckKind, CheckResult, CheckSettings};
-use crate::net::proxy_header::{self, Ends, Written};
 use crate::server::{SendProxy, Server};
 
 /// A failure that took longer than its time-out by this factor says nothing: the process was stopped meanwhile.
@@ -48,7 +47,7 @@ pub(super) async fn check(server: Arc<Server>, settings: Arc<CheckSettings>, hea
     let elapsed_us = || clock::precise_us().saturating_sub(since_us);
     let result = |outcome| {
         let says_nothing = Result::is_err(&outcome) && is_void(started.elapsed(), timeout);
-        (!says_nothing).then(|| CheckResult { outcome, micros: elapsed_us(), connect_us: None })
+        (!says_nothing).then(|| CheckResult { outcome, micros: elapsed_us(), connect_us: None, code: None })
     };
     let mut stream = match connect(&addresses(&server, settings.port), server.live.source(), timeout).await {
         None => return Attempt { result: None, end: None },
@@ -65,7 +64,10 @@ pub(super) async fn check(server: Arc<Server>, settings: Arc<CheckSettings>, hea
         }
         kinds::hold(&mut talk, &settings, &server.settings.addr).await
     };
-    match holding.await {
+    let held = holding.await;
+    let code = talk.take_code();
+    let result = |outcome| result(outcome).map(|result| CheckResult { code: code.clone(), ..result });
+    match held {
         Ok(goodbye) => {
             let result = result(Ok(())).map(|result| CheckResult { connect_us, ..result });
             Attempt { result, end: Some(End { stream, goodbye, is_bare }) }
@@ -77,18 +79,6 @@ pub(super) async fn check(server: Arc<Server>, settings: Arc<CheckSettings>, hea
         }
         Err(failure) => Attempt { result: result(Err(failure.why)), end: Some(End { stream, goodbye: b"", is_bare }) },
     }
-}
-
-/// The PROXY header of a check: nobody is spoken for. Version 1 has no word for that which servers would take.
-fn header_of(version: SendProxy, stream: &TcpStream) -> Option<Written> {
-    let ends = match (version, stream.local_addr(), stream.peer_addr()) {
-        (SendProxy::V1, Ok(source), Ok(destination)) => Some(Ends { source, destination }),
-        _ => None,
-    };
-    let header = proxy_header::write(version, ends, None)?;
-    // Otherwise what follows would wait until the server has acknowledged it; then it is late, but not wrong.
-    let _ = stream.set_nodelay(true);
-    Some(header)
 }
 
 /// Takes what has come already: with that unread, closing would reset the connection.

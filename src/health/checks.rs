@@ -283,7 +283,7 @@ impl Checker {
         if check.has_passed && settings.is_proven_by_traffic() && !server.live.is_suspect() && sessions > check.sessions
         {
             check.sessions = sessions;
-            let result = CheckResult { outcome: Ok(()), micros: 0, connect_us: None };
+            let result = CheckResult { outcome: Ok(()), micros: 0, connect_us: None, code: None };
             return self.tell(&key, id, Some(result));
         }
         check.sessions = sessions;

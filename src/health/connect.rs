@@ -8,7 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::base::failure::{is_ours, worded};
+use crate::net::proxy_header::{self, Ends, Written};
 use crate::net::source;
+use crate::server::SendProxy;
 
 /// How long a server may still send after we have finished, and how much.
 const END_WAIT: Duration = Duration::from_secs(1);
@@ -53,12 +55,27 @@ async fn connect_from(source: Option<IpAddr>, addr: SocketAddr) -> io::Result<Tc
     Err(io::ErrorKind::AddrNotAvailable.into())
 }
 
-/// Ends a connection so that the server sees no reset, whatever it was about to send. Answers what that was.
-pub(crate) async fn end_in_order(stream: TcpStream) -> Vec<u8> {
-    end_with(stream, b"").await
+/// The PROXY header of a connect of our own: nobody is spoken for. Version 1 has no word for that which servers would take.
+pub(super) fn header_of(version: SendProxy, stream: &TcpStream) -> Option<Written> {
+    let ends = match (version, stream.local_addr(), stream.peer_addr()) {
+        (SendProxy::V1, Ok(source), Ok(destination)) => Some(Ends { source, destination }),
+        _ => None,
+    };
+    let header = proxy_header::write(version, ends, None)?;
+    // Otherwise what follows would wait until the server has acknowledged it; then it is late, but not wrong.
+    let _ = stream.set_nodelay(true);
+    Some(header)
 }
 
-/// The same with a last word that the server's protocol asks for.
+/// Ends a connection on which nothing was said, as [`end_with`] does. A server that expects a PROXY header gets one:
+/// without it, it would complain in its log.
+pub(crate) async fn end_after_header(stream: TcpStream, version: SendProxy) -> Vec<u8> {
+    let header = header_of(version, &stream);
+    end_with(stream, header.as_deref().unwrap_or_default()).await
+}
+
+/// Ends a connection so that the server sees no reset, whatever it was about to send, with a last word that its protocol
+/// asks for. Answers what it was about to send.
 pub(crate) async fn end_with(mut stream: TcpStream, goodbye: &[u8]) -> Vec<u8> {
     let mut said = Vec::new();
     // The connection ends in any case; how, only the server's log tells.
@@ -117,7 +134,7 @@ mod tests {
         });
         let stream = connect(&[addr], None, TIMEOUT).await.unwrap().unwrap();
         stream.readable().await.unwrap();
-        end_in_order(stream).await;
+        end_with(stream, b"").await;
         assert_eq!(served.await.unwrap().unwrap(), 0);
     }
 }

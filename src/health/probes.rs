@@ -15,12 +15,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{connect, end_in_order};
+use super::connect::{connect, end_after_header};
 use super::plan::Plan;
 use crate::base::clock;
 use crate::events::{ConfigEvent, Event, Received, ServerChange, Subscription};
 use crate::group::{Group, GroupId, Target};
-use crate::server::ServerAddr;
+use crate::server::{SendProxy, ServerAddr};
 use crate::sources::Running;
 
 /// Between the failure of a server and the first try.
@@ -43,14 +43,23 @@ struct Probe {
     due: Option<Instant>,
 }
 
+/// How a server is tried: the way a session would go.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    source: Option<IpAddr>,
+    header: SendProxy,
+    timeout: Duration,
+}
+
 /// A connect that is over.
 struct Tried {
     addr: ServerAddr,
     since_ms: u64,
     /// The microseconds it took, or why it failed; `None` when it says nothing of the server.
     outcome: Option<Result<u64, String>>,
-    /// To be ended in order.
+    /// To be ended in order, after this header.
     streams: Vec<TcpStream>,
+    header: SendProxy,
 }
 
 struct Prober {
@@ -164,19 +173,20 @@ impl Prober {
         };
         let timeout = targets.iter().map(|target| target.timeout).min().unwrap_or_default();
         probe.due = None;
-        let (addresses, source, is_partial) = (first.addresses.clone(), first.source, first.is_partial);
+        let (addresses, way, is_partial) =
+            (first.addresses.clone(), Way { source: first.source, header: first.header, timeout }, first.is_partial);
         let groups_addresses = targets.iter().flat_map(|target| target.addresses.iter().copied());
         match is_partial {
-            true => drop(self.connects.spawn(try_each(addr, groups_addresses.collect(), source, timeout))),
-            false => drop(self.connects.spawn(try_whole(addr, addresses, source, timeout))),
+            true => drop(self.connects.spawn(try_each(addr, groups_addresses.collect(), way))),
+            false => drop(self.connects.spawn(try_whole(addr, addresses, way))),
         }
     }
 
     /// Tells every group that waits for it what a connect has shown, and plans the next one.
     fn tried(&mut self, tried: Tried) {
-        let Tried { addr, since_ms, outcome, streams } = tried;
+        let Tried { addr, since_ms, outcome, streams, header } = tried;
         let answered: Vec<SocketAddr> = streams.iter().filter_map(|stream| stream.peer_addr().ok()).collect();
-        streams.into_iter().for_each(|stream| _ = self.ends.spawn(end_in_order(stream)));
+        streams.into_iter().for_each(|stream| _ = self.ends.spawn(end_after_header(stream, header)));
         let Some(probe) = self.probes.get_mut(&addr) else { return };
         for (group, address) in probe.groups.values().flat_map(|group| answered.iter().map(move |to| (group, *to))) {
             group.address_answered(&addr, address);
@@ -212,31 +222,26 @@ impl Prober {
 }
 
 /// Tries whether a server answers at one of these addresses.
-async fn try_whole(addr: ServerAddr, addresses: Vec<SocketAddr>, source: Option<IpAddr>, timeout: Duration) -> Tried {
+async fn try_whole(addr: ServerAddr, addresses: Vec<SocketAddr>, way: Way) -> Tried {
     let since_us = clock::precise_us();
-    let outcome = connect(&addresses, source, timeout).await;
+    let outcome = connect(&addresses, way.source, way.timeout).await;
     let micros = clock::precise_us().saturating_sub(since_us);
     let (told, streams) = match outcome {
         Some(Ok(stream)) => (Some(Ok(micros)), vec![stream]),
         Some(Err(why)) => (Some(Err(why)), Vec::new()),
         None => (None, Vec::new()),
     };
-    Tried { addr, since_ms: since_us / 1_000, outcome: told, streams }
+    Tried { addr, since_ms: since_us / 1_000, outcome: told, streams, header: way.header }
 }
 
 /// Tries at which of these addresses a server answers that does so at others.
-async fn try_each(
-    addr: ServerAddr,
-    addresses: BTreeSet<SocketAddr>,
-    source: Option<IpAddr>,
-    timeout: Duration,
-) -> Tried {
+async fn try_each(addr: ServerAddr, addresses: BTreeSet<SocketAddr>, way: Way) -> Tried {
     let since_ms = clock::coarse_ms();
     let mut streams = Vec::new();
     for address in addresses {
-        streams.extend(connect(&[address], source, timeout).await.and_then(Result::ok));
+        streams.extend(connect(&[address], way.source, way.timeout).await.and_then(Result::ok));
     }
-    Tried { addr, since_ms, outcome: None, streams }
+    Tried { addr, since_ms, outcome: None, streams, header: way.header }
 }
 
 impl Probe {

@@ -47,9 +47,10 @@ impl Patient {
     }
 }
 
-/// The server is offline with this reason while it is unwell, and online while it is well.
+/// The server is offline with this reason while it is unwell, and online while it is well. The code in its answer, and in the
+/// one that passes.
 #[track_caller]
-fn goes_by_its_answer(patient: &Patient, keys: Value, why: &str) {
+fn goes_by_its_answer(patient: &Patient, keys: Value, why: &str) -> [Value; 2] {
     let group = Group::new("ha", &[&patient.server]).with("check", check(keys.clone()));
     let proxy = TestProxy::start(group);
     let shown = || proxy.server(patient.server.addr);
@@ -59,12 +60,14 @@ fn goes_by_its_answer(patient: &Patient, keys: Value, why: &str) {
     assert_eq!((&last["kind"], &last["error"], &last["ok"]), (&keys["kind"], &json!(why), &json!(false)));
     patient.is_well.store(true, SeqCst);
     eventually("it is up", || shown()["online"] == true);
-    assert_eq!(shown()["last_check"]["error"], Value::Null);
+    let passed = shown()["last_check"].clone();
+    assert_eq!(passed["error"], Value::Null);
     patient.is_well.store(false, SeqCst);
     eventually("it is down again", || shown()["online"] == false);
     proxy.log.wait_for("the first failure is told", |line| {
         line["message"] == "check failed" && line["check.error"] == why && line["check.kind"] == keys["kind"]
     });
+    [last["code"].clone(), passed["code"].clone()]
 }
 
 #[test]
@@ -72,14 +75,15 @@ fn an_exchange_fails_with_what_was_expected_and_what_was_answered() {
     let patient = Patient::new(b"", b"+PONG\r\n", b"-LOADING Redis is loading the dataset in memory\r\n");
     let keys = json!({ "kind": "exchange", "send": "PING\r\n", "expect": "+PONG" });
     let answered = r#"expected "+PONG", answered "-LOADING Redis is loading the dataset in memory\r\n""#;
-    goes_by_its_answer(&patient, keys, answered);
+    assert_eq!(goes_by_its_answer(&patient, keys, answered), [Value::Null, Value::Null]);
     assert_eq!(patient.asked(), "PING\r\n");
 }
 
 #[test]
 fn a_page_fails_by_its_status_and_by_its_body() {
     let patient = Patient::new(b"", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
-    goes_by_its_answer(&patient, json!({ "kind": "http", "path": "/health" }), "status 503");
+    let codes = goes_by_its_answer(&patient, json!({ "kind": "http", "path": "/health" }), "status 503");
+    assert_eq!(codes, [json!(503), json!(200)]);
     let expected = format!("GET /health HTTP/1.1\r\nHost: {}\r\n", patient.server.addr);
     assert!(patient.asked().starts_with(&expected), "{}", patient.asked());
     let patient =
@@ -93,7 +97,8 @@ fn a_page_fails_by_its_status_and_by_its_body() {
 #[test]
 fn redis_fails_while_it_loads() {
     let patient = Patient::new(b"", b"-NOAUTH Authentication required.\r\n", b"-LOADING Redis is loading\r\n");
-    goes_by_its_answer(&patient, json!({ "kind": "redis" }), r#"answered "-LOADING Redis is loading""#);
+    let codes = goes_by_its_answer(&patient, json!({ "kind": "redis" }), r#"answered "-LOADING Redis is loading""#);
+    assert_eq!(codes, [json!("LOADING"), json!("NOAUTH")]);
 }
 
 #[test]
@@ -101,7 +106,9 @@ fn postgresql_fails_while_it_starts() {
     let asks = b"R\0\0\0\x0c\0\0\0\x05salt";
     let starts = b"E\0\0\0\x37SFATAL\0C57P03\0Mthe database system is starting up\0\0";
     let patient = Patient::new(b"", asks, starts);
-    goes_by_its_answer(&patient, json!({ "kind": "postgresql" }), "FATAL 57P03 the database system is starting up");
+    let why = "FATAL 57P03 the database system is starting up";
+    let codes = goes_by_its_answer(&patient, json!({ "kind": "postgresql" }), why);
+    assert_eq!(codes, [json!("57P03"), Value::Null]);
 }
 
 #[test]
@@ -109,7 +116,9 @@ fn mysql_fails_while_it_refuses_the_login() {
     let greeting = b"\x0a\0\0\0\x0a10.11.0\0\x01";
     let patient =
         Patient::new(greeting, b"\x07\0\0\x02\0\0\0\x02\0\0\0", b"\x17\0\0\x02\xff\x10\x04Too many connections");
-    goes_by_its_answer(&patient, json!({ "kind": "mysql", "user": "me" }), "ERR 1040 Too many connections");
+    let keys = json!({ "kind": "mysql", "user": "me" });
+    let codes = goes_by_its_answer(&patient, keys, "ERR 1040 Too many connections");
+    assert_eq!(codes, [json!(1040), Value::Null]);
 }
 
 #[test]

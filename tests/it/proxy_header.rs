@@ -419,3 +419,27 @@ fn who_has_to_send_a_header_changes_with_the_file_and_for_new_clients_only() {
     waiting.echo(b"with");
     proxy.connect().echo(b"without");
 }
+
+#[test]
+fn the_proxys_own_tries_of_a_server_begin_with_the_header_that_sessions_begin_with() {
+    for (of_group, of_server, expected) in [
+        ("v2", Value::Null, &b"\r\n\r\n\0\r\nQUIT\n \0\0\0"[..]),
+        ("none", json!("v1"), &b"PROXY TCP4 127."[..]),
+        ("v1", json!("none"), &b""[..]),
+    ] {
+        let server = FakeServer::refusing();
+        let group = Group::new("ha", &[]).with("send_proxy", of_group).with("connect_wait", "0s");
+        let proxy = TestProxy::start(group.server(&server, json!({ "send_proxy": of_server })));
+        proxy.connect().receive_all();
+        eventually("it is suspect", || proxy.server(server.addr)["suspect"] == true);
+        let recorded = Arc::new(Mutex::new(None));
+        let noted = Arc::clone(&recorded);
+        server.listens_from_now_on(move |mut client, _| {
+            *noted.lock().unwrap() = Some(client.receive_all());
+        });
+        eventually("it is no longer", || proxy.server(server.addr)["suspect"] == false);
+        let (said, end) = wait_for("the end of the try", || recorded.lock().unwrap().take());
+        assert_eq!(end, Ended::InOrder, "{of_group}");
+        assert!(said.starts_with(expected) && said.is_empty() == expected.is_empty(), "{of_group}: {said:?}");
+    }
+}

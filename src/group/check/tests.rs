@@ -35,7 +35,7 @@ fn state(start: CheckStart) -> CheckState {
 
 fn result(passes: bool) -> CheckResult {
     let outcome = if passes { Ok(()) } else { Err("connection refused".to_owned()) };
-    CheckResult { outcome, micros: 400, connect_us: None }
+    CheckResult { outcome, micros: 400, connect_us: None, code: None }
 }
 
 /// The state after each of these results: `u` is up, `d` is down; a capital letter where it has changed.

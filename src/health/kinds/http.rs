@@ -3,7 +3,7 @@
 use httparse::{EMPTY_HEADER, Response, Status};
 
 use super::talk::{Came, Failure, Talk, shown};
-use crate::group::check::{CheckSettings, HttpMethod, Match};
+use crate::group::check::{CheckCode, CheckSettings, HttpMethod, Match};
 use crate::server::ServerAddr;
 
 /// Most headers of an answer.
@@ -36,6 +36,7 @@ pub(super) async fn hold(
 ) -> Result<&'static [u8], Failure> {
     talk.send(request(settings, addr).as_bytes()).await?;
     let head = head(talk).await?;
+    talk.set_code(CheckCode::Number(head.code));
     if !settings.status.contains(head.code) {
         return Err(format!("status {}", head.code).into());
     }
@@ -48,7 +49,7 @@ pub(super) async fn hold(
 
 fn request(settings: &CheckSettings, addr: &ServerAddr) -> String {
     let CheckSettings { method, path, host, headers, .. } = settings;
-    let host = host.as_deref().unwrap_or(addr.as_str());
+    let host = host.as_deref().unwrap_or(addr.host_port());
     let mut request = format!("{} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n", method.as_str());
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent")) {
         request += concat!("User-Agent: goproxy/", env!("CARGO_PKG_VERSION"), "\r\n");

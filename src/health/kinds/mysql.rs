@@ -1,7 +1,7 @@
 //! Logs in to MySQL or MariaDB: a machine that connects a hundred times and never logs in is locked out.
 
 use super::talk::{ANSWER_MAX, Failure, Talk, shown};
-use crate::group::check::CheckSettings;
+use crate::group::check::{CheckCode, CheckSettings};
 
 /// What we can do: long passwords, version 4.1 of the protocol, its way of logging in, and naming another one.
 const CAPABILITIES: u32 = 0x1 | 0x200 | 0x8000 | 0x8_0000;
@@ -33,7 +33,10 @@ pub(super) async fn hold(talk: &mut Talk<'_>, settings: &CheckSettings) -> Resul
     let greeting = packet(talk).await?;
     match greeting.body {
         [GREETING, ..] if greeting.number == 0 => {}
-        [ERROR, error @ ..] => return Err(refusal(error, user)),
+        [ERROR, error @ ..] => {
+            let (code, why) = (code(error), refusal(error, user));
+            return Err(refused(talk, code, why));
+        }
         _ => return Err(talk.is_no("MySQL")),
     }
     talk.forget_all();
@@ -43,7 +46,10 @@ pub(super) async fn hold(talk: &mut Talk<'_>, settings: &CheckSettings) -> Resul
         let (number, len) = (answer.number, answer.body.len() + 4);
         match answer.body {
             [OK, ..] => return Ok(GOODBYE),
-            [ERROR, error @ ..] => return Err(refusal(error, user)),
+            [ERROR, error @ ..] => {
+                let (code, why) = (code(error), refusal(error, user));
+                return Err(refused(talk, code, why));
+            }
             [MORE, IS_KNOWN, ..] => talk.forget(len),
             // Whatever the other way is, no password is an empty packet.
             [SWITCH, _, ..] => {
@@ -95,6 +101,18 @@ fn login(user: &str) -> Vec<u8> {
     body.push(0);
     body.extend(PLUGIN.bytes().chain([0]));
     body
+}
+
+/// The code of an error.
+fn code(error: &[u8]) -> Option<u16> {
+    error.first_chunk().map(|code| u16::from_le_bytes(*code))
+}
+
+fn refused(talk: &mut Talk<'_>, code: Option<u16>, why: Failure) -> Failure {
+    if let Some(code) = code {
+        talk.set_code(CheckCode::Number(code));
+    }
+    why
 }
 
 /// An error: its code, sometimes a state of SQL, and a message.

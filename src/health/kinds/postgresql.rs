@@ -25,7 +25,11 @@ pub(super) async fn hold(talk: &mut Talk<'_>, settings: &CheckSettings) -> Resul
             b'R' if body == [0; 4] => is_let_in = true,
             // To be asked for one is enough, and a goodbye in the middle of that would be logged.
             b'R' => return Ok(b""),
-            b'E' => return refusal(body),
+            b'E' => {
+                let (code, outcome) = (field(body, b'C').to_vec(), refusal(body));
+                talk.set_word(&code);
+                return outcome;
+            }
             b'Z' if is_let_in => return Ok(b"X\0\0\0\x04"),
             // Settings, the key for cancelling, notices, other versions of the protocol.
             b'S' | b'K' | b'N' | b'v' => {}
@@ -64,12 +68,15 @@ async fn message(talk: &mut Talk<'_>) -> Result<(u8, usize), Failure> {
     }
 }
 
+/// A field of an error; empty when it is not there.
+fn field(error: &[u8], wanted: u8) -> &[u8] {
+    let mut fields = error.split(|b| *b == 0);
+    fields.find_map(|field| field.strip_prefix(&[wanted])).unwrap_or_default()
+}
+
 /// Judges an error. Class 28 is about who logs in and class 3D about the database: the server is alive and refuses us.
 fn refusal(body: &[u8]) -> Result<&'static [u8], Failure> {
-    let field = |wanted: u8| {
-        let mut fields = body.split(|b| *b == 0);
-        fields.find_map(|field| field.strip_prefix(&[wanted])).unwrap_or_default()
-    };
+    let field = |wanted| field(body, wanted);
     let code = field(b'C');
     if code.starts_with(b"28") || code.starts_with(b"3D") {
         return Ok(b"");

@@ -11,6 +11,7 @@ pub(super) async fn hold(talk: &mut Talk<'_>, settings: &CheckSettings) -> Resul
         let words: Vec<&str> = ["AUTH"].into_iter().chain(user).chain([password.expose()]).collect();
         ask(talk, &words).await?;
         if line(talk).await? != b"+OK" {
+            note_code(talk);
             return Err(answered(talk));
         }
     }
@@ -18,7 +19,9 @@ pub(super) async fn hold(talk: &mut Talk<'_>, settings: &CheckSettings) -> Resul
     ask(talk, &["PING"]).await?;
     let pong = line(talk).await?;
     let serves_others = !has_password && [&b"-NOAUTH"[..], b"-NOPERM"].iter().any(|code| pong.starts_with(code));
-    if pong != b"+PONG" && !serves_others {
+    let is_good = pong == b"+PONG" || serves_others;
+    note_code(talk);
+    if !is_good {
         return Err(unlike_pong(talk));
     }
     if settings.role != CheckRole::Any {
@@ -26,6 +29,14 @@ pub(super) async fn hold(talk: &mut Talk<'_>, settings: &CheckSettings) -> Resul
         check_role(&bulk(talk).await?, settings.role)?;
     }
     Ok(b"QUIT\r\n")
+}
+
+/// The first word of an error is its code.
+fn note_code(talk: &mut Talk<'_>) {
+    if let Some(error) = talk.seen().strip_prefix(b"-") {
+        let word = error.split(u8::is_ascii_whitespace).next().unwrap_or_default().to_vec();
+        talk.set_word(&word);
+    }
 }
 
 /// Sends one command, as a list of words.

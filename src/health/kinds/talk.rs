@@ -9,12 +9,16 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::base::failure::worded;
 use crate::base::text::shown_bytes;
+use crate::group::check::CheckCode;
 
 /// How much of an answer is kept, in bytes.
 pub(super) const ANSWER_MAX: usize = 16 << 10;
 
 /// How much of an answer a message shows, in characters.
 const SHOWN_CHARS_MAX: usize = 60;
+
+/// The longest word that is taken for a code, in bytes.
+const CODE_LEN_MAX: usize = 20;
 
 /// Room that is made for what comes next.
 const READ_LEN: usize = 2_048;
@@ -51,12 +55,30 @@ pub(in crate::health) struct Talk<'s> {
     timeout: Duration,
     /// What has come and was not forgotten.
     seen: Vec<u8>,
+    /// The code that the server has answered with.
+    code: Option<CheckCode>,
 }
 
 impl<'s> Talk<'s> {
     /// A conversation that has until `deadline`, `timeout` after the check has begun.
     pub(in crate::health) fn new(stream: &'s mut TcpStream, deadline: Instant, timeout: Duration) -> Self {
-        Self { stream, deadline, timeout, seen: Vec::new() }
+        Self { stream, deadline, timeout, seen: Vec::new(), code: None }
+    }
+
+    pub(super) fn set_code(&mut self, code: CheckCode) {
+        self.code = Some(code);
+    }
+
+    /// The same with a word of the server, if that is one.
+    pub(super) fn set_word(&mut self, word: &[u8]) {
+        if (1..=CODE_LEN_MAX).contains(&word.len()) && word.iter().all(u8::is_ascii_alphanumeric) {
+            self.code = Some(CheckCode::Word(String::from_utf8_lossy(word).into()));
+        }
+    }
+
+    /// The code that the server has answered with.
+    pub(in crate::health) fn take_code(&mut self) -> Option<CheckCode> {
+        self.code.take()
     }
 
     pub(super) fn seen(&self) -> &[u8] {
