@@ -1,4 +1,4 @@
-//! Whether a peer takes nothing at the moment, or may be gone.
+//! Whether a peer takes nothing at the moment, or may be gone, and what it has not acknowledged.
 //!
 //! For a socket that cannot send, both look the same. The system knows the difference: to a peer whose window is closed
 //! it sends probes, which are answered; to one that may be gone it sends the data again. It tells over netlink
@@ -24,6 +24,8 @@ const TCP: u8 = 6;
 /// Where in an answer it says which timer runs, and the value for probes of a closed window.
 const TIMER_AT: usize = HEADER_LEN + 2;
 const PROBING: u8 = 4;
+/// Where it says how many bytes wait to be acknowledged.
+const WAITING_AT: usize = HEADER_LEN + 60;
 const HEADER_LEN: usize = 16;
 const REQUEST_LEN: usize = HEADER_LEN + 56;
 
@@ -37,17 +39,32 @@ pub(crate) struct Windows {
 impl Windows {
     /// True while the peer of `socket` takes nothing, although it answers; also where the system does not tell.
     pub(crate) fn is_closed(&self, socket: &OwnedFd) -> bool {
+        self.ask(socket).is_none_or(|told| told.timer == PROBING)
+    }
+
+    /// Bytes that were written to `socket` and that its peer has not acknowledged; `None` where the system does not tell.
+    pub(crate) fn unacknowledged(&self, socket: &OwnedFd) -> Option<u32> {
+        self.ask(socket).map(|told| told.unacknowledged)
+    }
+
+    fn ask(&self, socket: &OwnedFd) -> Option<Told> {
         let open = || {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             rustix::net::socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(SOCK_DIAG)).ok()
         };
-        let Some(netlink) = self.netlink.get_or_init(open) else { return true };
-        ask(netlink, socket).is_none_or(|timer| timer == PROBING)
+        ask(self.netlink.get_or_init(open).as_ref()?, socket)
     }
 }
 
-/// Which timer runs for this connection; `None` when the system does not tell.
-fn ask(netlink: &OwnedFd, socket: &OwnedFd) -> Option<u8> {
+/// What the system tells of a connection.
+struct Told {
+    /// Which timer runs.
+    timer: u8,
+    unacknowledged: u32,
+}
+
+/// `None` when the system does not tell.
+fn ask(netlink: &OwnedFd, socket: &OwnedFd) -> Option<Told> {
     let own = SocketAddr::try_from(rustix::net::getsockname(socket).ok()?).ok()?;
     let peer = SocketAddr::try_from(rustix::net::getpeername(socket).ok()??).ok()?;
     let request = request(own, peer);
@@ -56,8 +73,9 @@ fn ask(netlink: &OwnedFd, socket: &OwnedFd) -> Option<u8> {
     let mut answer = [0; 1_024];
     loop {
         match rustix::net::recv(netlink, &mut answer, RecvFlags::empty()) {
-            Ok((length, _)) if length > TIMER_AT && answer[4..6] == BY_FAMILY.to_ne_bytes() => {
-                return Some(answer[TIMER_AT]);
+            Ok((length, _)) if length >= WAITING_AT + 4 && answer[4..6] == BY_FAMILY.to_ne_bytes() => {
+                let waiting = answer[WAITING_AT..].first_chunk().expect("the buffer is longer");
+                return Some(Told { timer: answer[TIMER_AT], unacknowledged: u32::from_ne_bytes(*waiting) });
             }
             // It is over already.
             Ok(_) => return None,
@@ -110,6 +128,7 @@ mod tests {
             let windows = Windows::default();
             let socket = OwnedFd::from(sender.try_clone().unwrap());
             assert!(!windows.is_closed(&socket), "nothing is under way");
+            assert_eq!(windows.unacknowledged(&socket), Some(0));
             sender.set_nonblocking(true).unwrap();
             let start = Instant::now();
             // The system begins to probe when what it sends is not taken for a moment.
@@ -118,6 +137,7 @@ mod tests {
                 assert!(start.elapsed() < Duration::from_secs(60), "{listen}");
                 std::thread::yield_now();
             }
+            assert!(windows.unacknowledged(&socket).is_some_and(|waiting| waiting > 0));
         }
     }
 }

@@ -5,7 +5,9 @@
 use std::io::Write;
 use std::time::Duration;
 
-use crate::support::{Client, Ended, FakeServer, Group, Setup, TestProxy, eventually, let_pass, swallow};
+use crate::support::{
+    Client, Ended, FakeServer, Group, Setup, TestProxy, eventually, let_pass, spawn, swallow, wait_for,
+};
 
 /// Calls `meanwhile` again and again until `times` silent sessions of a group have run out, one after the other.
 fn while_others_time_out(proxy: &TestProxy, group: usize, times: usize, mut meanwhile: impl FnMut()) {
@@ -138,4 +140,47 @@ fn a_half_closed_session_may_be_silent_as_long_as_any_other_unless_the_file_says
     let line = proxy.log.wait_for_end("half_close_timeout");
     assert!(line["elapsed_ms"].as_u64().unwrap() >= 1_990, "{line}");
     kept.lock().unwrap().clear();
+}
+
+/// Sends and takes what comes, or takes nothing.
+fn send_for_ever(mut client: Client, takes: bool, bytes: &'static [u8]) {
+    let other = client.twin();
+    if takes {
+        spawn(move || swallow(other));
+    }
+    while client.stream.write_all(bytes).is_ok() {
+        let_pass(Duration::from_millis(10), "the pace of the sender");
+    }
+}
+
+#[test]
+fn a_session_in_which_nothing_reaches_one_side_is_silent_however_much_the_other_side_gets() {
+    const MUCH: &[u8] = &[7; 256 << 10];
+    for takes_nothing in ["client", "server"] {
+        let is_client = takes_nothing == "client";
+        let server = FakeServer::start(move |client, number| {
+            let is_stuck = number == 0 && !is_client;
+            send_for_ever(client, !is_stuck, if is_client { MUCH } else { b"." });
+        });
+        let mut proxy = TestProxy::start(Group::new("round_robin", &[&server]).with("idle_timeout", "2s"));
+        proxy.may_leave_sessions();
+        let client = proxy.connect();
+        client.hold_little();
+        let port = client.stream.local_addr().unwrap().port().to_string();
+        spawn(move || send_for_ever(client, !is_client, if is_client { b"." } else { MUCH }));
+        // One that takes a little now and then goes on.
+        let mut slow = proxy.connect();
+        slow.hold_little();
+        let length = if is_client { 4_096 } else { 1 };
+        let line = wait_for("the end", || {
+            slow.send(b".");
+            slow.receive(length);
+            let closed = proxy.log.with_message("session closed");
+            closed.into_iter().find(|line| line["client.addr"].as_str().is_some_and(|addr| addr.ends_with(&port)))
+        });
+        assert_eq!(line["end"], "idle_timeout", "{line}");
+        assert!(line["elapsed_ms"].as_u64().unwrap() >= 2_000, "{line}");
+        assert_eq!(proxy.sessions(), 1, "{takes_nothing}");
+        slow.reset();
+    }
 }

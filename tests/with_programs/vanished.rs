@@ -92,16 +92,38 @@ fn talk(pause: Option<&str>) -> String {
     format!("{send}\ntry:\n  while s.recv(65536): pass\nexcept OSError: pass\n")
 }
 
-/// How the session ends whose peer at `side` vanishes while the other one sends `size` bytes every `pause` seconds.
+/// How the session ends whose peer at `side` vanishes while the other one sends `size` bytes every `pause` seconds: both
+/// connections are probed.
 #[track_caller]
 fn vanish(name: &str, side: Side, pause: Option<&str>, size: usize) {
+    let line = vanish_from(
+        name,
+        side,
+        pause,
+        size,
+        r#""client_tcp": { "keepalive": "5s" }, "server_tcp": { "keepalive": "5s" }"#,
+    );
+    let end = if side == Side::Client { "client_reset" } else { "server_reset" };
+    assert_eq!((line["end"].as_str(), line["error"].as_str()), (Some(end), Some("timed out")), "{line}");
+}
+
+/// The same where nothing is probed and all that tells is that nothing arrives.
+#[track_caller]
+fn vanish_unprobed(name: &str, side: Side) {
+    let keys = r#""idle_timeout": "8s", "client_tcp": { "keepalive": null }, "server_tcp": { "keepalive": null }"#;
+    let line = vanish_from(name, side, Some("0.1"), 100, keys);
+    assert_eq!(line["end"], "idle_timeout", "{line}");
+}
+
+/// The line of a session whose peer vanishes, in a group with these keys.
+#[track_caller]
+fn vanish_from(name: &str, side: Side, pause: Option<&str>, size: usize, keys: &str) -> serde_json::Value {
     let net = Net::new(name);
     let home = tempfile::tempdir().unwrap();
     let config = home.path().join("proxy.json");
-    let tcp = r#"{ "keepalive": "5s" }"#;
     let text = format!(
         r#"{{ "admin": {{ "listen": "127.0.0.1:8080" }}, "log": {{ "format": "json", "status_interval": "0s" }}, "groups": [
-            {{ "listen": "10.99.1.1:9000", "servers": ["10.99.2.2:9000"], "client_tcp": {tcp}, "server_tcp": {tcp} }} ] }}"#
+            {{ "listen": "10.99.1.1:9000", "servers": ["10.99.2.2:9000"], {keys} }} ] }}"#
     );
     std::fs::write(&config, text).unwrap();
     let script = |body: String| body.replace("SIZE", &size.to_string());
@@ -131,9 +153,8 @@ fn vanish(name: &str, side: Side, pause: Option<&str>, size: usize) {
     let line = wait_for("the session ends", || proxy.1.with_message("session closed").pop());
     let took = start.elapsed();
     eprintln!("{side:?} gone, the other one sends {pause:?}: {} after {took:?}, {}", line["end"], line["error"]);
-    let end = if side == Side::Client { "client_reset" } else { "server_reset" };
-    assert_eq!((line["end"].as_str(), line["error"].as_str()), (Some(end), Some("timed out")), "{line}");
     assert!(took < GONE_WITHIN, "{took:?}");
+    line
 }
 
 #[test]
@@ -159,4 +180,14 @@ fn a_server_that_vanished_is_found_out_while_nobody_says_anything() {
 #[test]
 fn a_server_that_vanished_is_found_out_while_the_client_goes_on_sending() {
     vanish("e", Side::Server, Some("0.1"), 100);
+}
+
+#[test]
+fn a_client_that_vanished_makes_a_session_silent_while_the_server_goes_on_sending() {
+    vanish_unprobed("f", Side::Client);
+}
+
+#[test]
+fn a_server_that_vanished_makes_a_session_silent_while_the_client_goes_on_sending() {
+    vanish_unprobed("g", Side::Server);
 }

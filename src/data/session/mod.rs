@@ -15,6 +15,7 @@ mod header;
 mod hold;
 mod opening;
 mod passage;
+mod progress;
 mod record;
 mod relay;
 mod relaying;
@@ -106,6 +107,9 @@ impl TcpProxySession {
         match &mut self.stage {
             Stage::Relaying(relaying) => {
                 if let Err(end) = relaying.look(record, now_ms) {
+                    return self.end_with(end, workspace);
+                }
+                if let Err(end) = relaying.look_for_stuck(&self.client, record, workspace) {
                     return self.end_with(end, workspace);
                 }
                 relaying.look_after_peers(&mut self.client, record, workspace);

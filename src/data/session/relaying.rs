@@ -1,11 +1,13 @@
 //! A session that has its server.
 
 use super::passage::PassageGuard;
+use super::progress::Progress;
 use super::record::SessionRecord;
 use super::relay::{Relay, RelayEnd, Workspace};
 use super::stream::Stream;
 use super::view::Silence;
 use crate::base::clock;
+use crate::counters::EndReason;
 use crate::group::{Liveness, ServerSlot};
 
 /// A session that has its server.
@@ -28,6 +30,36 @@ const SETTLED_MS: u64 = 3_000;
 const LOOKS_PER_TIMEOUT: u64 = 3;
 
 impl Relaying {
+    /// How a session ends when bytes for one side have not moved for `idle_timeout`, whatever the other side sends.
+    ///
+    /// # Errors
+    ///
+    /// It ends now.
+    pub(super) fn look_for_stuck(
+        &mut self,
+        client: &Stream,
+        record: &SessionRecord,
+        workspace: &Workspace,
+    ) -> Result<(), RelayEnd> {
+        let now_ms = workspace.now_ms;
+        let timeout_ms = clock::as_ms(record.group().snapshot().settings.idle_timeout);
+        if timeout_ms == 0 || record.age_ms(now_ms) < SETTLED_MS {
+            return Ok(());
+        }
+        let pause_s = Progress::pause_s(timeout_ms);
+        let was_active = record.idle_ms(now_ms) <= (pause_s + 1) * 1_000;
+        let is_its_turn = (now_ms / 1_000 + record.id()).is_multiple_of(pause_s);
+        if !is_its_turn || !(was_active || self.relay.is_waited_for()) {
+            return Ok(());
+        }
+        // Where the system does not tell, nothing is taken to wait.
+        let waiting = [client, &self.server].map(|stream| stream.unacknowledged(&workspace.windows).unwrap_or(0));
+        match self.relay.is_stuck(waiting, now_ms, timeout_ms) {
+            true => Err(RelayEnd { reason: EndReason::IdleTimeout, reset: None, error: None }),
+            false => Ok(()),
+        }
+    }
+
     /// Has the system find out that a peer is gone, once the session is no short one.
     pub(super) fn look_after_peers(&mut self, client: &mut Stream, record: &SessionRecord, workspace: &Workspace) {
         let now_ms = workspace.now_ms;

@@ -85,6 +85,11 @@ impl Stream {
         })
     }
 
+    /// Bytes that were sent and that the peer has not acknowledged; `None` where the system does not tell.
+    pub(super) fn unacknowledged(&self, windows: &Windows) -> Option<u32> {
+        each!(self, socket => windows.unacknowledged(&socket.fd))
+    }
+
     /// Bytes that have arrived and were not read.
     pub(super) fn unread(&self) -> u64 {
         // A socket that cannot tell has been reset: there is nothing to read.

@@ -20,6 +20,7 @@ use flow::{Flow, FlowEnd};
 pub(super) use socket::Socket;
 pub(crate) use workspace::{Pause, Side, Workspace};
 
+use super::progress::Progress;
 use super::record::SessionRecord;
 use crate::counters::EndReason;
 use crate::data::deadlines::NEVER;
@@ -48,16 +49,24 @@ pub(super) struct Relay {
     up: Flow,
     down: Flow,
     first_end: Option<Side>,
-    /// Which side was reset, in a box as few ever are.
-    reset: Option<Box<(Side, io::Error)>>,
+    rare: Option<Box<Rare>>,
     /// Since when the server is known to take no more; [`NEVER`] while it does.
     server_gone_ms: u64,
+}
+
+/// What few sessions need, or not for long.
+#[derive(Debug, Default)]
+struct Rare {
+    /// Which side was reset.
+    reset: Option<(Side, io::Error)>,
+    /// What has reached the client, and the server.
+    progress: [Progress; 2],
 }
 
 impl Default for Relay {
     fn default() -> Self {
         let (up, down) = (Flow::default(), Flow::default());
-        Self { up, down, first_end: None, reset: None, server_gone_ms: NEVER }
+        Self { up, down, first_end: None, rare: None, server_gone_ms: NEVER }
     }
 }
 
@@ -165,11 +174,39 @@ impl Relay {
         record: &SessionRecord,
         now_ms: u64,
     ) -> Option<RelayEnd> {
-        (now_ms >= self.due_ms(record)).then(|| match self.reset.take() {
+        (now_ms >= self.due_ms(record)).then(|| match self.take_reset() {
             Some(reset) => reset_by(reset.0, reset.1),
             None if self.up.is_discarding() => closed_by_server(),
             None => reset_by(Side::Server, server.take_error()),
         })
+    }
+
+    /// True when bytes have not moved for `timeout_ms` of which so many wait, for the client and for the server, to be
+    /// acknowledged.
+    pub(super) fn is_stuck(&mut self, waiting: [u32; 2], now_ms: u64, timeout_ms: u64) -> bool {
+        if waiting == [0; 2] && self.rare.is_none() {
+            return false;
+        }
+        let sent = [self.down.bytes, self.up.bytes];
+        let progress = self.rare.get_or_insert_default().progress.iter_mut();
+        let looked_at = progress.zip(sent).zip(waiting);
+        let stuck = looked_at.map(|((progress, sent), waiting)| progress.is_stuck(sent, waiting, now_ms, timeout_ms));
+        // Each of them has to be looked at.
+        stuck.fold(false, |any, is_stuck| any | is_stuck)
+    }
+
+    /// True while bytes waited when it was looked at last.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.progress.iter().any(|progress| progress.is_waited_for()))
+    }
+
+    /// Which side was reset.
+    fn reset_of(&self) -> Option<Side> {
+        self.rare.as_ref()?.reset.as_ref().map(|reset| reset.0)
+    }
+
+    fn take_reset(&mut self) -> Option<(Side, io::Error)> {
+        self.rare.as_mut()?.reset.take()
     }
 
     /// The bytes that will have gone to the client when it has all that was read of the server, and so many more.
@@ -197,13 +234,13 @@ impl Relay {
         workspace: &mut Workspace,
         record: &SessionRecord,
     ) -> Result<Option<Pause>, RelayEnd> {
+        // Closing with a reset would drop what has waited for an orderly end.
+        let ends_in_order = self.reset_of().is_none();
         let flow = match source {
             Side::Client => &mut self.up,
             Side::Server => &mut self.down,
         };
         let before = flow.bytes;
-        // Closing with a reset would drop what has waited for an orderly end.
-        let ends_in_order = self.reset.is_none();
         let advanced = flow.advance(from, to, workspace, READS_PER_WAKE, ends_in_order);
         let moved = flow.bytes - before;
         match source {
@@ -256,7 +293,7 @@ impl Relay {
             FlowEnd::SinkFailed(error) => {
                 flow.close();
                 record.set_half_closed(now_ms);
-                self.reset = Some(Box::new((source.other(), error)));
+                self.rare.get_or_insert_default().reset = Some((source.other(), error));
                 if source == Side::Client {
                     self.server_gone_ms = now_ms;
                 }
@@ -274,13 +311,13 @@ impl Relay {
     }
 
     fn verdict(&mut self, record: &SessionRecord, now_ms: u64) -> Option<RelayEnd> {
-        if let Some(reset) = &self.reset {
-            let source_is_over = match reset.0 {
+        if let Some(side) = self.reset_of() {
+            let source_is_over = match side {
                 Side::Client => self.up.is_over(),
                 Side::Server => self.down.is_over(),
             };
             return source_is_over.then(|| {
-                let reset = self.reset.take().expect("it was there a line ago");
+                let reset = self.take_reset().expect("it was there a line ago");
                 reset_by(reset.0, reset.1)
             });
         }
