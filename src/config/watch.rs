@@ -12,24 +12,22 @@
 //! any event. Whether the content differs from what runs is left to the caller.
 
 mod links;
+mod subject;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use links::ways_to;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventHandler, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use subject::{Cause, Content, Stamps, Subject, shown, tell};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::base::vital;
 use crate::events::{self, ConfigEvent, Subscription};
@@ -62,8 +60,7 @@ pub async fn watch_file<F>(
 ) where
     F: Future<Output = ()>,
 {
-    let content = Content { path, stamp: None, is_gone: false, last_read };
-    follow(Watched::new(content), on_change, None, &shutdown).await;
+    follow(Watched::new(Content::new(path, last_read)), on_change, None, &shutdown).await;
 }
 
 /// Calls `on_change` whenever one of these files may have appeared, changed or gone.
@@ -80,8 +77,7 @@ pub async fn watch_files<F>(
 ) where
     F: Future<Output = ()>,
 {
-    let stamps = Stamps { paths, seen: BTreeMap::new() };
-    follow(Watched::new(stamps), on_change, Some(others), &shutdown).await;
+    follow(Watched::new(Stamps::new(paths)), on_change, Some(others), &shutdown).await;
 }
 
 /// The event by which the files of [`watch_files`] become others.
@@ -144,96 +140,6 @@ async fn something(signal: &Notify, others: &mut Option<Others>) {
     tokio::select! {
         () = signal.notified() => {}
         () = told => {}
-    }
-}
-
-/// Why the files are looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
-    /// An event: it counts whatever the stamp is, because two writes within one tick leave the same stamp.
-    Event,
-    /// Time has passed: only a different stamp counts.
-    Poll,
-}
-
-/// What distinguishes two versions of a file without reading them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    len: u64,
-    modified: Option<SystemTime>,
-    changed_ns: (i64, i64),
-}
-
-/// What is watched, and what counts as a change of it.
-trait Subject: Send + 'static {
-    /// The files.
-    fn paths(&self) -> Vec<PathBuf>;
-
-    /// True when they have changed since the last call. The watches on `paths` are set up.
-    fn is_changed(&mut self, paths: &[PathBuf], cause: Cause) -> bool;
-}
-
-/// One file, of which the content counts.
-struct Content {
-    path: PathBuf,
-    stamp: Option<Stamp>,
-    /// It was not there at the last look, and the log says so.
-    is_gone: bool,
-    last_read: Arc<AtomicU64>,
-}
-
-impl Subject for Content {
-    fn paths(&self) -> Vec<PathBuf> {
-        vec![self.path.clone()]
-    }
-
-    fn is_changed(&mut self, _: &[PathBuf], cause: Cause) -> bool {
-        let stamp = match stamp(&self.path) {
-            Ok(stamp) => stamp,
-            Err(error) => {
-                self.stamp = None;
-                if !std::mem::replace(&mut self.is_gone, true) {
-                    tell(ConfigEvent::FileGone { path: shown(&self.path), error: error.to_string().into() });
-                }
-                return false;
-            }
-        };
-        self.is_gone = false;
-        if cause == Cause::Poll && self.stamp.as_ref() == Some(&stamp) {
-            return false;
-        }
-        match hash(&self.path) {
-            Ok(hash) => {
-                self.stamp = Some(stamp);
-                self.last_read.swap(hash, Relaxed) != hash
-            }
-            Err(error) => {
-                tracing::debug!(path = %self.path.display(), %error, "watched file unreadable");
-                self.stamp = None;
-                false
-            }
-        }
-    }
-}
-
-/// Files that come and go, of which any event counts.
-struct Stamps<P> {
-    paths: P,
-    /// `None` for a file that was not there.
-    seen: BTreeMap<PathBuf, Option<Stamp>>,
-}
-
-impl<P: Fn() -> Vec<PathBuf> + Send + 'static> Subject for Stamps<P> {
-    fn paths(&self) -> Vec<PathBuf> {
-        (self.paths)()
-    }
-
-    fn is_changed(&mut self, paths: &[PathBuf], cause: Cause) -> bool {
-        let now = paths.iter().map(|path| (path.clone(), stamp(path).ok())).collect();
-        let before = std::mem::replace(&mut self.seen, now);
-        cause == Cause::Event || before != self.seen
     }
 }
 
@@ -356,17 +262,9 @@ fn warn_blind(paths: &[PathBuf], error: &notify::Error) {
     tell(ConfigEvent::FilesPolled { path: first(paths), error, poll_ms });
 }
 
-fn tell(event: ConfigEvent) {
-    events::publish(events::Event::Config(event));
-}
-
 /// One of the files, to tell which they are.
 fn first(paths: &[PathBuf]) -> Box<str> {
     shown(paths.first().map_or(Path::new(""), PathBuf::as_path))
-}
-
-fn shown(path: &Path) -> Box<str> {
-    path.display().to_string().into()
 }
 
 /// Our own reading opens the file; only what may change it counts.
@@ -377,34 +275,6 @@ fn is_relevant(event: &Event, relevant: &BTreeSet<PathBuf>) -> bool {
         _ => false,
     };
     event.need_rescan() || (!is_reading && event.paths.iter().any(|path| relevant.contains(path)))
-}
-
-fn stamp(path: &Path) -> io::Result<Stamp> {
-    let meta = fs::metadata(path)?;
-    if !meta.is_file() {
-        // Opening a pipe would wait for its other end.
-        return Err(io::Error::other("not a file"));
-    }
-    Ok(Stamp {
-        device: meta.dev(),
-        inode: meta.ino(),
-        len: meta.len(),
-        modified: meta.modified().ok(),
-        changed_ns: (meta.ctime(), meta.ctime_nsec()),
-    })
-}
-
-/// Of a file of any size, without holding it in memory.
-fn hash(path: &Path) -> io::Result<u64> {
-    let mut file = File::open(path)?;
-    let mut hash = Xxh3Default::new();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hash.digest()),
-            len => hash.update(&buffer[..len]),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::sync::atomic::Ordering::Relaxed;
 
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -58,7 +60,7 @@ impl TestWatch {
 }
 
 fn watched(path: PathBuf, last_read: Arc<AtomicU64>) -> Watched<Content> {
-    Watched::new(Content { path, stamp: None, is_gone: false, last_read })
+    Watched::new(Content::new(path, last_read))
 }
 
 /// As if the system had no watches left.

@@ -25,6 +25,7 @@ mod loader;
 mod module;
 mod modules;
 mod policy;
+mod record;
 mod registry;
 mod slot;
 mod start;

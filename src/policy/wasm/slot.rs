@@ -16,9 +16,10 @@ use super::compiled::Compiled;
 use super::fault::Fault;
 use super::host::{GuestLog, RateLimit};
 use super::instance::Instance;
+use super::record::ModuleRecord;
 use crate::base::clock;
 use crate::base::label::GroupLabel;
-use crate::counters::{FaultKind, ModuleCounters};
+use crate::counters::FaultKind;
 use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::{Epoch, Outcome, PickRequest, ServerSet};
 use crate::policy::spec::ModuleSpec;
@@ -38,16 +39,6 @@ const PAUSE_FIRST: Duration = Duration::from_secs(1);
 
 /// The longest quarantine.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-
-/// What all slots of one module share.
-#[derive(Debug)]
-pub(super) struct ModuleRecord {
-    /// `wasm:NAME`.
-    pub(super) policy: Arc<str>,
-    pub(super) counters: Arc<ModuleCounters>,
-    /// Guards the text of the last fault.
-    last_fault: Mutex<Option<String>>,
-}
 
 /// What a slot asks of whoever makes instances.
 pub(super) enum Request {
@@ -116,23 +107,6 @@ struct Inner {
     unsent: Option<Box<Replacement>>,
     /// Picks that are not in the counters yet: all slots share those, and each write to a shared cache line costs.
     picks: u64,
-}
-
-impl ModuleRecord {
-    pub(super) fn new(policy: Arc<str>) -> Self {
-        Self { policy, counters: Arc::default(), last_fault: Mutex::default() }
-    }
-
-    /// The last fault of any slot, for people.
-    pub(super) fn last_fault(&self) -> Option<String> {
-        self.last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn failed(&self, group: &GroupLabel, fault: &Fault) {
-        self.counters.fault(fault.kind);
-        let text = format!("group {group}: {}", fault.text);
-        *self.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
-    }
 }
 
 impl Slot {

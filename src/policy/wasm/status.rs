@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 
 use super::error::ModuleError;
 use super::files::PREFERRED_ENDING;
-use super::slot::{ModuleRecord, Request, Slot};
+use super::record::ModuleRecord;
+use super::slot::{Request, Slot};
 use super::view::{ModuleState, ModuleView};
 use crate::base::label::GroupLabel;
 use crate::base::text::hex;

@@ -15,7 +15,8 @@ use tempfile::TempDir;
 
 use super::answers::Asked;
 use super::guests::{self, Parts};
-use super::slot::{ModuleRecord, Slot};
+use super::record::ModuleRecord;
+use super::slot::Slot;
 use super::view::{ModuleState, ModuleView};
 use super::{ModuleError, Modules};
 use crate::base::label::GroupLabel;

@@ -1,6 +1,8 @@
 //! What the watch promises of a set of files.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::SystemTime;
 
 use super::*;
 use crate::events::{Bus, PolicyEvent};
@@ -70,7 +72,7 @@ fn folder_with_two() -> (TempDir, PathBuf, PathBuf) {
 fn stamps(paths: &Arc<Mutex<Vec<PathBuf>>>) -> Watched<impl Subject> {
     let paths = Arc::clone(paths);
     let paths = move || paths.lock().unwrap().clone();
-    Watched::new(Stamps { paths, seen: BTreeMap::new() })
+    Watched::new(Stamps::new(paths))
 }
 
 #[tokio::test]
