@@ -1,20 +1,25 @@
 //! A random walk over the whole proxy.
 //!
-//! Servers refuse, reset, stall and return; clients of every habit come and go; operators and edits of the file change
-//! things; checks, probes, ejections and limits act. After each step and at the end the promises hold that hold always.
+//! Servers refuse, reset, stall and return; clients of every habit come and go, some with a PROXY header and some over a
+//! limit; operators and edits of the file change things; checks, probes, ejections, limits and `on_down` act. After each
+//! step and at the end the promises hold that hold always.
 //! A seed that fails is printed; `WALK_SEED=7 cargo test --test it walk` walks it alone.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
+mod moody;
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    Client, FakeServer, Group, TestProxy, eventually, free_port, own_ip, replace, spawn, wait_for_instead_of,
-};
+use crate::support::{Client, FakeServer, Group, TestProxy, eventually, replace, spawn, wait_for_instead_of};
+use moody::{BANNER, GOOD, Moody, STALLING, behaviour};
+use rules::{Coming, Rules};
 
 /// Walks of one run, and steps of one walk.
 const SEEDS: u64 = 100;
@@ -29,86 +34,17 @@ const SERVERS: usize = 4;
 /// Sessions that one of the servers may have at a time.
 const SESSIONS_MAX: usize = 3;
 
-/// How a server treats those who connect, besides refusing them.
-const GOOD: u8 = 0;
-const RESETTING: u8 = 1;
-const STALLING: u8 = 2;
-
-/// A server whose habits change.
-struct Moody {
-    server: FakeServer,
-    habit: Arc<AtomicU8>,
-    sessions: Arc<AtomicUsize>,
-    sessions_most: Arc<AtomicUsize>,
-    refuses: bool,
-    /// What an operator wants of it.
-    state: &'static str,
-}
-
-impl Moody {
-    fn new() -> Self {
-        let (habit, sessions, sessions_most) = (Arc::default(), Arc::default(), Arc::default());
-        // A port of its own choice is what a socket keeps when it ceases to listen.
-        let server = FakeServer::start_at(free_port(own_ip()), behaviour(&habit, &sessions, &sessions_most));
-        Self { server, habit, sessions, sessions_most, refuses: false, state: "ready" }
-    }
-
-    fn set_refusing(&mut self, refuses: bool) {
-        if refuses && !self.refuses {
-            self.server.refuses_from_now_on();
-        } else if !refuses && self.refuses {
-            self.server.listens_from_now_on(behaviour(&self.habit, &self.sessions, &self.sessions_most));
-        }
-        self.refuses = refuses;
-    }
-
-    fn name(&self) -> String {
-        self.server.addr.to_string()
-    }
-}
-
-/// Says who it is and sends back what it gets, unless it has another habit now.
-fn behaviour(
-    habit: &Arc<AtomicU8>,
-    sessions: &Arc<AtomicUsize>,
-    most: &Arc<AtomicUsize>,
-) -> impl Fn(Client, usize) + Send + Sync + 'static {
-    let (habit, sessions, most) = (Arc::clone(habit), Arc::clone(sessions), Arc::clone(most));
-    move |mut client, _| {
-        let mut first = [0];
-        match habit.load(SeqCst) {
-            RESETTING => return client.reset(),
-            STALLING => {
-                // Until the other side gives up.
-                while let Ok(1..) = client.stream.read(&mut [0; 1_024]) {}
-                return;
-            }
-            _ => {}
-        }
-        // A probe or a check says nothing, and is no session.
-        let Ok(1..) = client.stream.read(&mut first) else { return };
-        most.fetch_max(sessions.fetch_add(1, SeqCst) + 1, SeqCst);
-        let addr = client.stream.local_addr().map(|addr| addr.to_string()).unwrap_or_default();
-        let mut serve = || -> std::io::Result<()> {
-            write!(client.stream, "{addr:<24}")?;
-            let mut buffer = [0; 16 << 10];
-            loop {
-                match client.stream.read(&mut buffer)? {
-                    0 => return Ok(()),
-                    read => client.stream.write_all(&buffer[..read])?,
-                }
-            }
-        };
-        // The client may end as it likes.
-        let _ = serve();
-        sessions.fetch_sub(1, SeqCst);
-    }
-}
+/// Reasons for which clients may be turned away, when the file says so.
+const REFUSALS: [&str; 3] = ["limit", "denied", "bad_header"];
 
 /// A client that has been served.
 struct Served {
     client: Client,
     server: String,
+    /// Its address, as the proxy has to know it.
+    addr: SocketAddr,
+    /// It was counted for its client's limit.
+    is_counted: bool,
 }
 
 struct Walk {
@@ -117,8 +53,11 @@ struct Walk {
     steady: FakeServer,
     moody: Vec<Moody>,
     kept: Vec<Served>,
-    /// For the file.
-    settings: BTreeMap<&'static str, Value>,
+    rules: Rules,
+    /// A server that checks find down may lose its sessions.
+    may_lose: bool,
+    /// How many clients have to be turned away by now, by reason.
+    refused: BTreeMap<&'static str, u64>,
     trace: Vec<String>,
 }
 
@@ -134,8 +73,9 @@ impl Walk {
             group = group.server(&server.server, json!({ "max_sessions": limit }));
         }
         let proxy = TestProxy::start(group);
-        let random = fastrand::Rng::with_seed(seed);
-        Self { random, proxy, steady, moody, kept: Vec::new(), settings: BTreeMap::new(), trace: Vec::new() }
+        let (random, rules) = (fastrand::Rng::with_seed(seed), Rules::default());
+        let (kept, refused, trace) = (Vec::new(), BTreeMap::new(), Vec::new());
+        Self { random, proxy, steady, moody, kept, rules, may_lose: false, refused, trace }
     }
 
     fn step(&mut self) {
@@ -143,9 +83,9 @@ impl Walk {
         match self.random.u32(..100) {
             0..10 => self.change_habit(at),
             10..18 => self.set_state(at),
-            18..60 => self.client_comes(),
-            60..75 => self.client_goes(),
-            75..85 => self.edit_the_file(),
+            18..58 => self.client_comes(),
+            58..70 => self.client_goes(),
+            70..85 => self.edit_the_file(),
             85..90 => self.set_policy(),
             90..94 => self.register(),
             _ => self.look(at),
@@ -168,43 +108,86 @@ impl Walk {
         let state = self.random.choice(["ready", "drain", "maint"]).expect("there are some");
         self.note(format!("server {at} is {state}"));
         self.proxy.set_state(self.moody[at].server.addr, state);
-        self.moody[at].state = state;
+        let before = std::mem::replace(&mut self.moody[at].state, state);
+        if state == "maint" && before != "maint" && self.rules.closes("maint") {
+            let name = self.moody[at].name();
+            for mut lost in self.kept.extract_if(.., |served| served.server == name) {
+                // Whatever it had sent has come back; there is an end.
+                lost.client.receive_all();
+            }
+        }
+    }
+
+    /// The proxy knows of the sessions that are kept and of no others.
+    fn settle(&mut self) {
+        let Self { proxy, kept, moody, may_lose, .. } = self;
+        let has_refused: BTreeSet<String> = moody.iter().filter(|it| it.has_refused).map(Moody::name).collect();
+        eventually("nobody is left but those who are kept", || {
+            let list = proxy.ok("/session-list.do")["sessions"].clone();
+            let list = list.as_array().expect("a list").iter().map(|session| session["client"].clone());
+            let list: Vec<Value> = list.collect();
+            let is_there = |served: &Served| list.contains(&served.addr.to_string().into());
+            kept.retain(|served| !(*may_lose && has_refused.contains(&served.server)) || is_there(served));
+            list.len() == kept.len()
+        });
     }
 
     fn client_comes(&mut self) {
+        self.settle();
+        let coming = self.rules.coming(&mut self.random);
+        if let Some(reason) = self.rules.refusal(&coming, &self.kept) {
+            self.note(format!("a client {:?} that has to be turned away: {reason}", coming.named));
+            let served = self.come(&coming, 30);
+            assert!(served.is_err(), "it was served by {}", served.map(|served| served.server).unwrap_or_default());
+            let count = self.refused.entry(reason).or_insert(0);
+            *count += 1;
+            let (proxy, count) = (&self.proxy, *count);
+            eventually("it is counted", || proxy.ended(reason) >= count);
+            return;
+        }
         let waits = if self.moody.iter().any(|server| server.habit.load(SeqCst) == STALLING) { 1 } else { 30 };
-        let come = || -> std::io::Result<Served> {
-            // A server may reset its client before this has noticed that it is connected.
-            let mut client = Client::try_connect(self.proxy.addr())?;
-            client.stream.set_read_timeout(Some(Duration::from_secs(waits)))?;
-            client.stream.write_all(b"x")?;
-            let mut banner = [0; 24];
-            client.stream.read_exact(&mut banner)?;
-            Ok(Served { client, server: String::from_utf8_lossy(&banner).trim().to_owned() })
-        };
-        match come() {
+        match self.come(&coming, waits) {
             Ok(mut served) => {
-                self.note(format!("a client of {}", served.server));
+                self.note(format!("a client {} of {}", served.addr, served.server));
                 let state = self.moody.iter().find(|server| server.name() == served.server).map(|server| server.state);
                 assert!(state.is_none_or(|state| state == "ready"), "{} is not ready", served.server);
                 served.client.stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a stream takes options");
                 served.client.echo(&[7; 3_000]);
                 self.kept.push(served);
             }
-            Err(_) => {
-                self.note("a client that was served badly".to_owned());
+            Err(error) => {
+                self.note(format!("a client that was served badly: {error}"));
                 let is_bad = |server: &Moody| server.habit.load(SeqCst) != GOOD && server.state == "ready";
-                assert!(self.moody.iter().any(is_bad), "nobody is left who would do that");
+                assert!(self.moody.iter().any(is_bad), "nobody is left who would do that: {error}");
             }
         }
     }
 
+    fn come(&self, coming: &Coming, waits: u64) -> io::Result<Served> {
+        // A server may reset its client before this has noticed that it is connected.
+        let mut client = Client::try_connect(self.proxy.addr())?;
+        let addr = coming.named.map_or_else(|| client.stream.local_addr(), Ok)?;
+        client.stream.set_read_timeout(Some(Duration::from_secs(waits)))?;
+        client.stream.write_all(&coming.header)?;
+        client.stream.write_all(b"x")?;
+        let mut banner = [0; BANNER];
+        client.stream.read_exact(&mut banner)?;
+        let banner = String::from_utf8_lossy(&banner).into_owned();
+        let (server, told) = banner.split_at(BANNER / 2);
+        let expected = if self.rules.tells_servers() { addr.to_string() } else { "-".to_owned() };
+        assert_eq!(told.trim(), expected, "what {server} is told");
+        Ok(Served { client, server: server.trim().to_owned(), addr, is_counted: self.rules.counts_clients() })
+    }
+
     fn client_goes(&mut self) {
+        self.settle();
         if self.kept.is_empty() {
             return;
         }
-        let Served { mut client, server } = self.kept.swap_remove(self.random.usize(..self.kept.len()));
-        let how = self.random.u8(..4);
+        let Served { mut client, server, addr, .. } = self.kept.swap_remove(self.random.usize(..self.kept.len()));
+        // A session that may end at any moment keeps no promise.
+        let is_unsure = self.may_lose && self.moody.iter().any(|it| it.has_refused && it.name() == server);
+        let how = if is_unsure { 3 } else { self.random.u8(..4) };
         self.note(format!("a client of {server} goes, way {how}"));
         match how {
             0 => client.reset(),
@@ -215,36 +198,21 @@ impl Walk {
             }
             2 => {
                 let sessions = self.proxy.ok("/session-list.do");
-                let addr = client.stream.local_addr().expect("it is connected").to_string();
                 let mut all = sessions["sessions"].as_array().expect("a list").iter();
-                if let Some(session) = all.find(|session| session["client"] == addr) {
-                    self.proxy.ok(&format!("/session-close.do?id={}", session["id"]));
-                    client.receive_all();
-                }
+                let session = all.find(|session| session["client"] == addr.to_string()).expect("it is listed");
+                self.proxy.ok(&format!("/session-close.do?id={}", session["id"]));
+                client.receive_all();
             }
             _ => drop(client),
         }
     }
 
     fn edit_the_file(&mut self) {
-        let random = &mut self.random;
-        let check = json!({ "kind": "tcp", "interval": "200ms", "start": random.choice(["up", "down"]) });
-        let (key, value) = match random.u8(..6) {
-            0 => ("check", if random.bool() { check } else { Value::Null }),
-            1 => ("eject", if random.bool() { json!({ "failures": 2, "time": "300ms" }) } else { Value::Null }),
-            2 => ("fail_open", random.bool().into()),
-            3 => ("recheck_max", random.choice(["250ms", "2s"]).into()),
-            4 => ("connect_timeout", random.choice(["300ms", "2s"]).into()),
-            _ => ("idle_timeout", random.choice(["10m", "1h"]).into()),
-        };
+        let (key, value) = self.rules.change(&mut self.random);
         self.note(format!("{key} is {value}"));
-        self.settings.insert(key, value);
-        let mut file: Value = serde_json::from_str(&self.proxy.file()).expect("the proxy writes JSON as it found it");
-        for (key, value) in &self.settings {
-            file["groups"][0][*key] = value.clone();
-        }
-        replace(self.proxy.path(), &serde_json::to_string_pretty(&file).expect("JSON"));
+        replace(self.proxy.path(), &self.rules.written_into(&self.proxy.file()));
         self.proxy.ok("/config-reload.do");
+        self.may_lose |= self.rules.closes("check");
     }
 
     fn set_policy(&mut self) {
@@ -274,8 +242,11 @@ impl Walk {
     fn check_promises(&mut self) {
         let most = self.moody[0].sessions_most.load(SeqCst);
         assert!(most <= SESSIONS_MAX, "{most} sessions on a server that takes {SESSIONS_MAX}");
-        for reason in ["no_server", "connect_failed", "policy_failed", "limit"] {
+        for reason in ["no_server", "connect_failed", "policy_failed", "header_timeout"] {
             assert_eq!(self.proxy.ended(reason), 0, "{reason}, though one server always serves");
+        }
+        for reason in REFUSALS {
+            assert_eq!(self.proxy.ended(reason), self.refused.get(reason).copied().unwrap_or(0), "{reason}");
         }
         let steady = self.proxy.server(self.steady.addr);
         assert_eq!(steady["suspect"], false, "{steady}");
@@ -295,11 +266,11 @@ impl Walk {
         eventually("every session has ended", || proxy.sessions() == 0);
         let group = proxy.addr().port();
         eventually("no server has a session", || proxy.servers(group).iter().all(|server| server["sessions"] == 0));
-        let ended: f64 =
-            ["client_closed", "server_closed", "client_reset", "server_reset", "killed", "half_close_timeout"]
-                .iter()
-                .map(|reason| proxy.ended(reason) as f64)
-                .sum();
+        let clients = || proxy.ok("/client-list.do")["clients"].as_array().expect("a list").clone();
+        eventually("no client has a session", || clients().iter().all(|client| client["sessions"] == 0));
+        let ways = ["client_closed", "server_closed", "client_reset", "server_reset", "killed", "half_close_timeout"];
+        let ways = ways.into_iter().chain(["server_down"]).chain(REFUSALS);
+        let ended: f64 = ways.map(|reason| proxy.ended(reason) as f64).sum();
         assert_eq!(proxy.metric("goproxy_sessions_total", &[]), ended, "each session ends once");
         // An ejection may last longer than the walk.
         let is_back = |server: &Value| server["online"] == true || server["ejected_ms"].is_u64();
@@ -310,7 +281,6 @@ impl Walk {
         eventually("nothing is left open", || proxy.descriptors() < 64);
     }
 }
-
 fn walk(seed: u64) {
     let mut walk = Walk::start(seed);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
