@@ -39,3 +39,4 @@ pub mod lab;
 pub mod admin_client;
 pub mod cli;
 pub mod demo;
+pub mod fuzz;

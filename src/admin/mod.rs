@@ -14,6 +14,7 @@ mod blocking;
 mod codes;
 mod endpoints;
 mod filter;
+mod fuzz;
 mod guard;
 mod gzip;
 mod params;
@@ -43,6 +44,8 @@ use answer::Rules;
 use app::App;
 pub use codes::CODES;
 use endpoints::Serves;
+#[cfg(fuzzing)]
+pub(crate) use fuzz::fuzz;
 pub use reference::{EndpointReference, ParamReference, reference};
 use server::listen::Bound;
 use server::{Body, Caller, LIMITS, Limits};

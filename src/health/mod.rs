@@ -10,11 +10,14 @@ mod attempt;
 mod checks;
 mod connect;
 mod ejections;
+mod fuzz;
 mod kinds;
 mod plan;
 mod probes;
 
 pub(crate) use checks::IN_FLIGHT_MAX;
+#[cfg(fuzzing)]
+pub(crate) use fuzz::fuzz;
 use std::io;
 use std::sync::Arc;
 
