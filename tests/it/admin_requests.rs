@@ -215,7 +215,7 @@ fn a_request_that_is_wrong_is_refused_by_name_and_changes_nothing() {
     check("/session-close.do".to_owned(), 400, "missing_parameter");
     check("/session-close.do?id=18446744073709551615".to_owned(), 404, "session_not_found");
     for path in ["/group-list.do", "/policy-list.do", "/config-reload.do", "/live", "/ready", "/metrics"] {
-        check(format!("{path}?{g}"), 400, "unknown_parameter");
+        check(format!("{path}?colour=red"), 400, "unknown_parameter");
         check(format!("{path}?{long}"), 400, "unknown_parameter");
     }
     for path in ["/nowhere", "/GROUP-LIST.DO", "//group-list.do", "/live/x", "/%2e%2e/etc/passwd", "/../live"] {

@@ -7,7 +7,7 @@ use crate::policy_kit::{Folder, group_of};
 use crate::support::{FakeServer, Group, Setup, TestProxy, eventually};
 
 /// What main says last.
-const LAST_WORDS: &str = "goproxy: a background task exited unexpectedly; the log names it";
+const LAST_WORDS: &str = "a background task exited unexpectedly; the log names it";
 
 /// A proxy whose panic at `place` is expected.
 fn start(setup: Setup, place: &'static str) -> TestProxy {
