@@ -57,7 +57,7 @@ where
     let peer = caller.peer;
     let (mut head, body) = request.into_parts();
     let (method, path) = (head.method.clone(), echo(head.uri.path()));
-    let endpoint = endpoints::find(head.uri.path(), rules.serves);
+    let endpoint = endpoints::find_for(&head, rules.serves);
     let audience = endpoint.map_or(Audience::Operators, |endpoint| endpoint.audience);
     let is_probe = endpoint.is_some_and(|endpoint| endpoint.kind == Kind::Probe);
     let checked = match rules.is_public {
@@ -82,7 +82,7 @@ where
     };
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     let mut note = response.extensions_mut().remove::<Note>().unwrap_or_default();
     if rules.lines == RequestLines::Changes {
         // A probe that is refused is no attempt at anything.

@@ -29,6 +29,9 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("/ready", ""),
     ("/metrics", ""),
     ("/events", "group=8081&since=0&follow=no"),
+    ("/", ""),
+    ("/dashboard/app.js", ""),
+    ("/dashboard/style.css", ""),
     ("/debug/pprof", ""),
     ("/debug/pprof/heap", ""),
     ("/debug/pprof/profile", "seconds=1"),
@@ -140,6 +143,9 @@ fn shown(path: &str, body: &[u8], ports: &Ports) -> String {
         let lines: Vec<&str> = text.lines().filter(of_sessions).collect();
         return format!("{}\n…", ports.to_document(&lines.join("\n")));
     }
+    if path == "/" {
+        return table(&ports.to_document(&text));
+    }
     if path == "/events" {
         let first: Vec<Told> = Told::all(&text).into_iter().take(2).collect();
         let mut out = String::new();
@@ -155,6 +161,21 @@ fn shown(path: &str, body: &[u8], ports: &Ports) -> String {
         json["policies"].as_array_mut().expect("a list").truncate(2);
     }
     ports.to_document(&pretty(&json))
+}
+
+/// The page as text. In the document a connect takes as long everywhere, as many sessions fit into any machine's
+/// descriptors, and ports have a digit less.
+fn table(text: &str) -> String {
+    let line = |line: &str| {
+        if let Some((before, after)) = line.split_once(" µs").or_else(|| line.split_once(" ms")) {
+            return format!("{}     85 µs{after}", &before[..before.len() - 6]);
+        }
+        if let Some((before, _)) = line.split_once(" of at most ") {
+            return format!("{before} of at most 9,000 sessions");
+        }
+        line.replace("SERVER ", "SERVER")
+    };
+    text.trim_end().lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn section(out: &mut String, endpoint: &EndpointReference, example: &str, answer: &str) {
@@ -173,7 +194,9 @@ fn section(out: &mut String, endpoint: &EndpointReference, example: &str, answer
         out.push('\n');
     }
     let question = if example.is_empty() { String::new() } else { format!("?{example}") };
-    writeln!(out, "```console\n$ curl \"http://127.0.0.1:8080{}{question}\"\n{answer}\n```", endpoint.path).unwrap();
+    let wanted = if endpoint.path == "/" { "-H \"Accept: text/plain\" " } else { "" };
+    writeln!(out, "```console\n$ curl {wanted}\"http://127.0.0.1:8080{}{question}\"\n{answer}\n```", endpoint.path)
+        .unwrap();
     if endpoint.path == "/policy-list.do" {
         out.push_str("\nThe first two of them.\n");
     }
@@ -210,11 +233,14 @@ fn the_document_of_the_admin_port_is_what_a_running_proxy_answers() {
             "/session-close.do" => format!("?id={}", proxy.ok("/session-list.do")["sessions"][0]["id"]),
             _ => question,
         };
-        let reply = proxy.get(&format!("{path}{question}"));
+        let wanted = if path == "/" { "Accept: text/plain\r\n" } else { "" };
+        let reply = proxy.request("GET", &format!("{path}{question}"), wanted, b"");
         assert_eq!(reply.status, 200, "{path}: {}", String::from_utf8_lossy(&reply.body));
         let answer = match reply.header("content-type") {
             // For `go tool pprof`.
             Some("application/octet-stream") => "(a gzipped profile)".to_owned(),
+            Some("text/javascript; charset=utf-8") => "(a script)".to_owned(),
+            Some("text/css; charset=utf-8") => "(a style sheet)".to_owned(),
             _ => shown(path, &reply.body, &ports),
         };
         section(&mut document, &endpoint, example, &answer);

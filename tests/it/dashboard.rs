@@ -1,11 +1,13 @@
-//! What the dashboard is shown: `/events?view=ui`.
+//! The dashboard: its files, its table as text, and what it is shown by `/events?view=ui`.
+//!
+//! What a browser makes of it is tried by `tests/with_programs/browser.rs`.
 
 use std::collections::HashSet;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{FakeServer, Group, TestProxy, Told, Watching, eventually};
+use crate::support::{FakeServer, Group, TestProxy, Told, Watching, eventually, is_refusal, ports};
 
 const UI: &str = "/events?view=ui";
 
@@ -113,4 +115,43 @@ fn frames_show_everything_or_are_refused() {
     proxy.refused(&format!("{UI}&group={}", proxy.addr().port()), 400, "bad_parameter");
     proxy.refused(&format!("{UI}&since=x"), 400, "bad_parameter");
     proxy.refused("/events?view=top", 400, "bad_parameter");
+}
+
+#[test]
+fn a_browser_gets_the_page_without_the_token_and_nothing_else_runs_in_it() {
+    let server = FakeServer::echo();
+    let [admin, group] = ports();
+    let text = format!(
+        r#"{{ "admin": {{ "listen": "127.0.0.1:{admin}", "token": "secret" }},
+             "groups": [{{ "listen": "127.0.0.1:{group}", "servers": ["{}"] }}] }}"#,
+        server.addr
+    );
+    let mut proxy = TestProxy::with_file(admin, &text);
+    // It does not list them without the token.
+    proxy.may_leave_sessions();
+    for (target, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/dashboard/app.js", "text/javascript; charset=utf-8"),
+        ("/dashboard/style.css", "text/css; charset=utf-8"),
+    ] {
+        let browser = "Accept: text/html,*/*;q=0.8\r\nSec-Fetch-Site: same-origin\r\n";
+        let reply = proxy.request("GET", target, browser, b"");
+        assert_eq!((reply.status, reply.header("content-type")), (200, Some(kind)), "{target}");
+        assert_eq!(reply.header("cache-control"), Some("no-cache"), "{target}");
+        let policy = reply.header("content-security-policy").expect("a policy");
+        assert!(
+            policy.starts_with("default-src 'none'; script-src 'self'; ") && !policy.contains("unsafe"),
+            "{policy}"
+        );
+        let tag = reply.header("etag").expect("a tag");
+        let again = proxy.request("GET", target, &format!("{browser}If-None-Match: {tag}\r\n"), b"");
+        assert_eq!((again.status, again.body.len()), (304, 0), "{target}");
+        assert_eq!(proxy.request("GET", target, "Sec-Fetch-Site: cross-site\r\n", b"").status, 403, "{target}");
+    }
+    is_refusal(&proxy.request("GET", "/events?view=ui", "", b""), 401, "unauthorized", "frames");
+    let text = "Accept: text/plain\r\n";
+    is_refusal(&proxy.request("GET", "/", text, b""), 401, "unauthorized", "the page as text");
+    let reply = proxy.request("GET", "/", &format!("{text}Authorization: Bearer secret\r\n"), b"");
+    assert_eq!((reply.status, reply.header("cache-control")), (200, Some("no-store")));
+    assert!(reply.text().contains(&format!("{}  online ", server.addr)), "{}", reply.text());
 }

@@ -8,6 +8,7 @@ mod clients;
 mod endpoint;
 mod events;
 mod groups;
+mod page;
 mod policies;
 mod process;
 mod servers;
@@ -15,6 +16,9 @@ mod sessions;
 mod values;
 
 pub(super) use endpoint::{Call, Endpoint, Kind};
+
+use warp::http::header::ACCEPT;
+use warp::http::request::Parts;
 
 use super::guard::Audience;
 use super::params::{NoParams, Params};
@@ -82,6 +86,13 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint!(Read Readers "events" events::watch { events::Watch }
         "What happens, as server-sent events; [events.md](events.md) lists them. The answer goes on until the caller leaves or \
          the proxy drains. At most 32 callers at a time watch."),
+    endpoint!(Read Everyone "" page::index { NoParams }
+        "The [dashboard](dashboard.md), for browsers. The page itself needs no token, and asks for it where one is configured. \
+         With `Accept: text/plain`, and the token, all groups and servers as a table."),
+    endpoint!(Read Everyone "dashboard/app.js" page::script { NoParams }
+        "A part of the dashboard."),
+    endpoint!(Read Everyone "dashboard/style.css" page::style { NoParams }
+        "A part of the dashboard."),
     endpoint!(Read Readers "debug/pprof" process::profiles { NoParams }
         "Which profiles there are."),
     endpoint!(Read Readers "debug/pprof/heap" process::heap_profile { NoParams }
@@ -89,6 +100,11 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint!(Read Readers "debug/pprof/profile" process::cpu_profile { process::CpuProfile }
         "Where CPU time goes, for `go tool pprof`. Answers when the time is over."),
 ];
+
+/// What stands in the place of the page for whoever wants text.
+#[rustfmt::skip]
+static PAGE_AS_TEXT: Endpoint = endpoint!(Read Readers "" page::text { NoParams }
+    "All groups and servers as text.");
 
 /// Which endpoints a listener serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,9 +119,22 @@ pub(super) enum Serves {
 /// What is served with [`Serves::Metrics`].
 const METRICS: [&str; 3] = ["metrics", "live", "ready"];
 
-/// The endpoint at this path of a request, if it is served here.
-pub(super) fn find(path: &str, serves: Serves) -> Option<&'static Endpoint> {
-    let path = path.strip_prefix('/')?;
+/// The endpoint for this request, if it is served here.
+pub(super) fn find_for(head: &Parts, serves: Serves) -> Option<&'static Endpoint> {
+    let endpoint = find(head.uri.path(), serves)?;
+    Some(if endpoint.path.is_empty() && wants_text(head) { &PAGE_AS_TEXT } else { endpoint })
+}
+
+/// No browser asks for text and not for HTML.
+fn wants_text(head: &Parts) -> bool {
+    let accepted =
+        |kind| head.headers.get_all(ACCEPT).iter().any(|value| value.to_str().is_ok_and(|it| it.contains(kind)));
+    accepted("text/plain") && !accepted("text/html")
+}
+
+/// The endpoint at this path, if it is served here.
+fn find(path: &str, serves: Serves) -> Option<&'static Endpoint> {
+    let path = path.strip_prefix('/').filter(|rest| *rest != "/")?;
     let path = path.strip_suffix('/').unwrap_or(path);
     let is_profile = path.strip_prefix(PROFILES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let is_served = match serves {
@@ -124,12 +153,29 @@ mod tests {
     #[test]
     fn each_path_leads_to_its_endpoint_and_no_other_path_does() {
         for endpoint in ENDPOINTS {
-            for path in [format!("/{}", endpoint.path), format!("/{}/", endpoint.path)] {
+            let path = format!("/{}", endpoint.path);
+            let with_slash = if endpoint.path.is_empty() { path.clone() } else { format!("{path}/") };
+            for path in [path, with_slash] {
                 assert!(std::ptr::eq(find(&path, Serves::All).unwrap(), endpoint), "{path}: listed twice?");
             }
         }
-        for path in ["", "/", "//live", "/live//", "live", "/LIVE", "/live/x", "/debug", "/debug/pprofx", "/%6cive"] {
+        for path in ["", "//", "//live", "/live//", "live", "/LIVE", "/live/x", "/debug", "/debug/pprofx", "/%6cive"] {
             assert!(find(path, Serves::All).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_page_is_text_for_whoever_wants_that() {
+        for (accept, is_text) in [
+            ("text/plain", true),
+            ("text/plain;q=0.9, */*;q=0.1", true),
+            ("*/*", false),
+            ("text/html,application/xhtml+xml,text/plain;q=0.8", false),
+        ] {
+            let head = warp::http::Request::get("/").header(ACCEPT, accept).body(()).unwrap().into_parts().0;
+            let endpoint = find_for(&head, Serves::All).unwrap();
+            assert_eq!(endpoint.audience == Audience::Readers, is_text, "{accept}");
+            assert!(find_for(&head, Serves::Profiles).is_none() && find_for(&head, Serves::Metrics).is_none());
         }
     }
 
@@ -144,7 +190,10 @@ mod tests {
     #[test]
     fn what_only_looks_is_for_readers_and_nothing_else_is() {
         for endpoint in ENDPOINTS {
-            assert_eq!(endpoint.audience == Audience::Readers, endpoint.kind == Kind::Read, "{}", endpoint.path);
+            // The files of the page show nothing of what runs.
+            let is_file = endpoint.path.is_empty() || endpoint.path.starts_with("dashboard/");
+            let is_for_readers = endpoint.kind == Kind::Read && !is_file;
+            assert_eq!(endpoint.audience == Audience::Readers, is_for_readers, "{}", endpoint.path);
         }
         let monitored: Vec<&str> = ENDPOINTS.iter().map(|endpoint| endpoint.path).collect();
         let monitored: Vec<&str> =
