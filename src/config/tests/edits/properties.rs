@@ -37,13 +37,14 @@ fn any_edit() -> impl Strategy<Value = Edit> {
 }
 
 /// Comments that stand within a server; they go when it does.
-const INNER: [&str; 13] = [
+const INNER: [&str; 14] = [
     " two ",
     " 12 ",
     " 13 ",
     " 14 ",
     " 15",
     " 1 to 256",
+    " true: each address of a name is a server of its own",
     " only when no other is online",
     " 0: no limit",
     " null: as the group",
