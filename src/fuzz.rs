@@ -13,7 +13,7 @@ use crate::policy::wasm::source::{self, SourceError};
 use crate::server::ServerAddr;
 
 /// The largest module that is taken apart, in bytes.
-const MODULE_BYTES_MAX: usize = 1 << 20;
+const MODULE_BYTES_MAX: u64 = 1 << 20;
 
 /// A configuration: one that is read is written, and read again, as the same.
 pub fn config(bytes: &[u8]) {

@@ -15,6 +15,8 @@ mod tests;
 
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
+#[cfg(fuzzing)]
+pub(crate) use read::HEADER_MAX;
 pub(crate) use read::{Flaw, Header, Read, read, shown};
 pub(crate) use write::{Written, write};
 
