@@ -52,6 +52,7 @@ fn main() -> ExitCode {
             cli::check(&file, cli::Dump::new(dump, secrets), strict).map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Events(args)) => cli::events(&args),
+        Some(Command::Import(args)) => cli::import(&args).map(|()| ExitCode::SUCCESS),
         Some(Command::Policy { command }) => cli::policy(&command),
         Some(Command::Demo { keep }) => demo::run(keep),
         Some(Command::Schema) => cli::print(&config::schema()).map(|()| ExitCode::SUCCESS),

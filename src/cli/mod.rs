@@ -4,6 +4,7 @@ mod output;
 mod failure;
 mod file;
 mod check;
+mod import;
 mod policy;
 mod admin;
 mod events;
@@ -15,6 +16,7 @@ pub use check::{Dump, check};
 pub use events::{EventsArgs, events};
 pub use failure::Failure;
 pub use file::{FileArgs, Loaded, load};
+pub use import::{ImportArgs, import};
 pub use output::{error_text, print};
 pub use policy::{PolicyCommand, policy};
 
@@ -67,6 +69,8 @@ pub enum Command {
     },
     /// Print what happens in a running proxy: servers that come and go, reloads, changes
     Events(EventsArgs),
+    /// Print what the configuration of another proxy is here, with a comment for what has no equivalent
+    Import(ImportArgs),
     /// Check, list and create balancing policies; needs no running proxy
     Policy {
         /// What to do with them.

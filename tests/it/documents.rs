@@ -303,6 +303,7 @@ fn every_flag_is_documented() {
         &["check", "--help"],
         &["demo", "--help"],
         &["events", "--help"],
+        &["import", "--help"],
         &["policy", "check", "--help"],
         &["policy", "list", "--help"],
         &["policy", "new", "--help"],

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Background;
 use super::proxy_protocol::{NGINX_HEAD, haproxy, nginx};
-use super::support::{FakeServer, TestProxy, Visitor, eventually, named_echo, ports};
+use super::support::{Client, FakeServer, TestProxy, Visitor, eventually, named_echo, ports, run as run_goproxy};
 
 /// The two examples below a heading: that of the other proxy, in its language, and ours.
 fn examples(heading: &str, language: &str) -> (String, String) {
@@ -86,4 +86,143 @@ fn what_the_example_of_gobetween_becomes_serves_by_turns() {
     let met: Vec<String> = (0..4).filter_map(|_| server_of(port)).collect();
     let [first, second] = [0, 1].map(|index| servers[index].addr.to_string());
     assert_eq!(met, [&first, &second, &first, &second].map(String::clone));
+}
+
+/// What `goproxy import` prints of a file.
+fn imported(proxy: &str, text: &str) -> String {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("theirs");
+    fs::write(&path, text).unwrap();
+    let said = run_goproxy(&["import", proxy, path.to_str().unwrap()]);
+    assert!(said.status.success(), "{}\n{text}", String::from_utf8_lossy(&said.stderr));
+    String::from_utf8(said.stdout).unwrap()
+}
+
+/// Both at work: the other proxy with its file, and this one with what it becomes, at another port.
+struct Both {
+    ports: [u16; 2],
+    _theirs: Background,
+    ours: TestProxy,
+    _home: tempfile::TempDir,
+}
+
+impl Both {
+    /// `text` says `LISTEN` where its port belongs.
+    fn of_haproxy(text: &str) -> Self {
+        let text = format!("defaults\n mode tcp\n timeout connect 2s\n timeout client 1m\n timeout server 1m\n{text}");
+        let [admin, theirs, ours] = ports();
+        let home = tempfile::tempdir().unwrap();
+        let running = haproxy(home.path(), &text.replace("LISTEN", &theirs.to_string()));
+        let proxy = goproxy(&imported("haproxy", &text.replace("LISTEN", &ours.to_string())), admin);
+        for port in [theirs, ours] {
+            eventually("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        }
+        eventually("the first sessions are over", || proxy.sessions() == 0);
+        Self { ports: [theirs, ours], _theirs: running, ours: proxy, _home: home }
+    }
+
+    /// Expects the same of both.
+    fn each(&self, check: impl Fn(u16)) {
+        self.ports.into_iter().for_each(check);
+        eventually("no session is left", || self.ours.sessions() == 0);
+    }
+}
+
+#[test]
+fn a_primary_and_its_standby_are_imported() {
+    let ([first, second], with_ports) = two_servers();
+    let text = with_ports(
+        "frontend Front.End\n bind 127.0.0.1:LISTEN\n default_backend db\nbackend db\n option tcp-check\n \
+         default-server inter 200ms fall 2 rise 1\n server a 127.0.0.1:5433 check\n server b 127.0.0.1:5434 check backup\n",
+        0,
+    );
+    let both = Both::of_haproxy(&text);
+    both.each(|port| {
+        for _ in 0..10 {
+            assert_eq!(server_of(port).as_deref(), Some(&*first.addr.to_string()));
+        }
+    });
+    let standby = second.addr.to_string();
+    drop(first);
+    both.each(|port| eventually("the standby serves", || server_of(port).as_ref() == Some(&standby)));
+}
+
+#[test]
+fn a_hash_of_the_source_is_imported() {
+    let (servers, with_ports) = two_servers();
+    let text = "listen app\n bind 127.0.0.1:LISTEN\n balance source\n hash-type consistent\n server a 127.0.0.1:5433\n server b 127.0.0.1:5434\n";
+    let both = Both::of_haproxy(&with_ports(text, 0));
+    both.each(|port| {
+        let server = server_of(port).expect("it serves");
+        assert!((0..20).all(|_| server_of(port).as_ref() == Some(&server)), "one client, one server");
+    });
+    drop(servers);
+}
+
+#[test]
+fn weights_and_the_fewest_sessions_are_imported() {
+    let (servers, with_ports) = two_servers();
+    for (balance, weight, of_first) in [("roundrobin", 3, 30), ("leastconn", 1, 20)] {
+        let text = format!(
+            "listen app\n bind 127.0.0.1:LISTEN\n balance {balance}\n server a 127.0.0.1:5433 weight {weight}\n server b 127.0.0.1:5434\n"
+        );
+        let both = Both::of_haproxy(&with_ports(&text, 0));
+        both.each(|port| {
+            let visitors: Vec<Visitor> = (0..40).map(|_| Visitor::connect(port)).collect();
+            let counted = visitors.iter().filter(|visitor| visitor.server == servers[0].addr.to_string()).count();
+            assert!((of_first - 1..=of_first + 1).contains(&counted), "{balance}: {counted} of 40");
+        });
+    }
+}
+
+#[test]
+fn limits_of_clients_and_denied_networks_are_imported() {
+    let (servers, with_ports) = two_servers();
+    let text = "frontend in\n bind 127.0.0.1:LISTEN\n acl bad src 127.0.0.9\n tcp-request connection reject if bad\n \
+                stick-table type ip size 100 store conn_cur\n tcp-request connection track-sc0 src\n \
+                tcp-request connection reject if { sc0_conn_cur gt 3 }\n default_backend app\nbackend app\n server a 127.0.0.1:5433\n";
+    let both = Both::of_haproxy(&with_ports(text, 0));
+    both.each(|port| {
+        eventually("the sessions before are over", || Visitor::try_connect(port).is_ok());
+        let mut held = Vec::new();
+        eventually("three are held", || {
+            held.extend(Visitor::try_connect(port));
+            held.len() == 3
+        });
+        assert!(Visitor::try_connect(port).is_err(), "the fourth is turned away");
+        held.pop();
+        eventually("there is room again", || Visitor::try_connect(port).is_ok());
+        drop(held);
+        let socket =
+            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &std::net::SocketAddr::from(([127, 0, 0, 9], 0))).unwrap();
+        let denied = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let connected = rustix::net::connect(&socket, &denied);
+        let mut client = Client::new(std::net::TcpStream::from(socket));
+        assert!(connected.is_err() || client.receive_all().0.is_empty(), "a denied network");
+    });
+    drop(servers);
+}
+
+#[test]
+fn proxy_headers_on_both_sides_are_imported() {
+    let recorder = FakeServer::start(|mut client, _| {
+        let header = client.receive_all().0;
+        client.send(&header);
+        client.finish();
+    });
+    let text = format!(
+        "listen in\n bind 127.0.0.1:LISTEN\n tcp-request connection expect-proxy layer4 if {{ src 127.0.0.0/8 }}\n \
+         server a {} send-proxy\n",
+        recorder.addr
+    );
+    let both = Both::of_haproxy(&text);
+    both.each(|port| {
+        let mut client = Client::connect(([127, 0, 0, 1], port).into());
+        client.send(b"PROXY TCP4 10.1.2.3 10.4.5.6 1000 2000\r\nhello");
+        client.finish();
+        let (bytes, _) = client.receive_all();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(text.starts_with("PROXY TCP4 10.1.2.3 10.4.5.6 1000 2000\r\n") && text.ends_with("hello"), "{text}");
+    });
 }
