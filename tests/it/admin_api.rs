@@ -55,7 +55,7 @@ unless they say something new; then the last one counts at once, and the file fo
 
 The admin port listens on loopback, or on a unix socket of mode 0600 (`\"listen\": \"unix:/run/goproxy/admin.sock\"`,
 `curl --unix-socket /run/goproxy/admin.sock http://localhost/group-list.do`). Any other address needs `admin.token`, which every
-request but `/live` and `/ready` then carries as `Authorization: Bearer …`; `admin.register_token` allows heartbeats, and to
+request but `/live`, `/ready` and the files of the dashboard then carries as `Authorization: Bearer …`; `admin.register_token` allows heartbeats, and to
 take out a server that registered itself; `admin.read_token` allows everything that only looks. `/metrics`, `/live` and `/ready` may have an address of their own,
 `admin.metrics_listen`, where no token is needed if it is on loopback or `\"metrics_public\": true`. Requests that a web page could have caused are refused. More in
 [SECURITY.md](../SECURITY.md).

@@ -1,9 +1,8 @@
 //! The dashboard in a headless Chromium, driven by `clients/browser.mjs`: playwright-core and axe-core, which `.ci/run setup`
 //! installs by npm.
 //!
-//! Times are three times as generous as on a quiet machine, and the long run takes half a minute. With
-//! `BROWSER_STRICT=1` the limits are those that are promised and the process stands still for 30 s; `BROWSER_SECONDS=600`
-//! makes the long run ten minutes.
+//! What is promised holds on a quiet machine: with `BROWSER_STRICT=1` the limits are those, and the process stands still for
+//! 30 s. Without it they leave room for compilers beside. The long run takes half a minute; `BROWSER_SECONDS=600` makes it ten.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;

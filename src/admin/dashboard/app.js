@@ -252,6 +252,7 @@ function takeEvent(text) {
 	}
 	if (fields.id) link.lastEvent = fields.id;
 	changed.events.push({ name: fields.event, data });
+	if (changed.events.length > EVENTS_MAX) changed.events.shift();
 	show();
 }
 
@@ -453,8 +454,8 @@ function showOverview() {
 	const { reload } = process;
 	if (!process.ready) notices.push("Not ready: an open group does not listen yet, or the proxy is stopping.");
 	if (reload.error) {
-		const loaded = new Date(reload.loaded_ms).toLocaleString();
-		notices.push(`proxy.json is refused; what was loaded at ${loaded} stays in force. ${reload.error}`);
+		const ago = lasted(known.t - reload.loaded_ms);
+		notices.push(`proxy.json is refused; what was loaded ${ago} ago stays in force. ${reload.error}`);
 	}
 	$("notices").replaceChildren(...notices.map((notice) => el("p", { className: "notice bad" }, notice)));
 }
@@ -507,8 +508,13 @@ function showGroups() {
 	const isShown = new Set();
 	// Where something is wrong comes first.
 	const sorted = [...of].sort(([a], [b]) => (view.sort === "state" ? (b.trouble > 0) - (a.trouble > 0) : 0));
+	let away = 0;
 	for (const [group, servers] of sorted) {
 		if (isFiltered && servers.length === 0) continue;
+		if (left === 0) {
+			away += 1;
+			continue;
+		}
 		group.dom ??= groupSection(group);
 		servers.sort(order);
 		const shown = left === Infinity ? servers : servers.slice(0, left);
@@ -526,6 +532,7 @@ function showGroups() {
 		// The words of a row may have become others while it was not shown.
 		if (server.dom.isShown && changed.all) changed.rows.add(server);
 	}
+	if (away) sections.push(el("p", { className: "more" }, `${things(away, "group")} more: narrow the search`));
 	arrange($("groups"), sections.length ? sections : [nothing(isFiltered)]);
 	if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
 	const matches = isFiltered ? `${count(total)} of ${things(known.servers.size, "server")}` : things(total, "server");
@@ -585,7 +592,7 @@ function groupSection(group) {
 		figure("down", "to clients"),
 	);
 	const top = el("header", {}, title, dom.where, dom.policy, dom.note, figures, svg);
-	const all = el("input", { type: "checkbox", ariaLabel: `Select all servers shown of group ${facts.group}` });
+	const all = el("input", { type: "checkbox", ariaLabel: `Select all of group ${facts.group}` });
 	const sorting = ([name, label, , isNumber]) => {
 		const button = el("button", { type: "button" }, label);
 		button.dataset.sort = name;
@@ -626,16 +633,15 @@ function showFigures(group) {
 	dom.refusedAt.hidden = !row[5];
 	draw(dom.line, history);
 	if (!changed.all) return;
-	text(dom.whereText, `${facts.listen}${facts.open ? "" : ", closed"}`);
+	text(dom.whereText, facts.listen);
 	dom.policy.textContent = facts.policy;
 	attr(dom.policy, "aria-label", `Policy of group ${facts.group}: ${facts.policy}. Change it`);
-	const notes = [];
+	const notes = facts.open ? [] : ["closed: takes no clients"];
 	if (facts.policy_state !== "loaded") notes.push(`${facts.policy} is ${facts.policy_state}: ${facts.fallback ?? "its fallback"} answers`);
-	if (facts.fail_open) notes.push("fail open: only servers that checks keep out are left, and they are tried");
-	if (facts.self_preservation) notes.push("self-preservation: most heartbeats stopped at once, so leases are kept");
+	if (facts.fail_open) notes.push("fail open: only servers that checks keep out are left");
+	if (facts.self_preservation) notes.push("self-preservation: most heartbeats stopped, leases are kept");
 	text(dom.noteText, notes.join(" · "));
 	dom.note.hidden = notes.length === 0;
-	attr(dom.section, "data-open", String(facts.open));
 }
 
 // Counts the servers of every group.
@@ -815,9 +821,10 @@ function words({ data }) {
 function showEvents() {
 	const list = $("events").querySelector("ol");
 	$("events").hidden = false;
-	for (const event of changed.events.slice(-EVENTS_MAX)) {
+	for (const event of changed.events) {
 		const at = event.data.at ? new Date(event.data.at).toLocaleTimeString([], { hour12: false }) : "";
-		const said = event.name === "gap" ? `${event.data.missed} events were missed` : words(event);
+		const { missed, restarted } = event.data;
+		const said = event.name !== "gap" ? words(event) : restarted ? "the proxy was started anew" : `${missed} events were missed`;
 		const item = el("li", {}, el("time", {}, at), el("code", {}, event.name), el("bdi", {}, said));
 		item.dataset.level = event.data.level ?? "";
 		list.prepend(item);
@@ -841,6 +848,7 @@ function select(server, isSelected) {
 function showSelection() {
 	$("selection").hidden = selected.size === 0;
 	document.body.classList.toggle("selecting", selected.size > 0);
+	if (!selected.size) for (const box of document.querySelectorAll("thead input")) box.checked = false;
 	let sessions = 0;
 	for (const server of selected) sessions += server.row[1] ?? 0;
 	put("selected", `${things(selected.size, "server")} selected, ${things(sessions, "session")}`);
@@ -932,7 +940,7 @@ async function askPolicy(group) {
 	choice.replaceChildren(...names.map((name) => el("option", { value: name, textContent: name, selected: name === facts.policy })));
 	$("confirm-policy").hidden = false;
 	const sessions = group.row[1] ?? 0;
-	const what = `It picks the server of every new session of group ${facts.group}. ${things(sessions, "session")} ${sessions === 1 ? "stays" : "stay"} where ${sessions === 1 ? "it is" : "they are"}. The change is written into proxy.json.`;
+	const what = `It picks the server of every new session. What is there stays: ${things(sessions, "session")}. The change is written into proxy.json.`;
 	const isMeantSo = await confirmWith({ title: `Another policy for group ${facts.group}?`, what, items: [], yes: "Change" });
 	$("confirm-policy").hidden = true;
 	if (!isMeantSo || choice.value === facts.policy) return;

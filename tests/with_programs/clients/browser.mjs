@@ -14,8 +14,9 @@ const require = createRequire(path.join(path.resolve(tools), "package.json"));
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
-// Machines of CI are busy: what is fast is three times as fast on a quiet one.
-const slack = strict ? 1 : 3;
+// What is promised holds on a quiet machine. Beside compilers everything takes longer, and a bit more of a core.
+const slack = strict ? 1 : 20;
+const slackOfCore = strict ? 1 : 2;
 const deadline = 60_000;
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const say = (facts) => console.log(JSON.stringify(facts));
@@ -91,21 +92,26 @@ const scenarios = {
     // What happens once is over, and the history of the sparklines begins to be full.
     await pause(strict ? 125_000 : 5_000);
     const before = await measure();
-    const shown = await page.locator('[data-field="rate"]').allTextContents();
-    await page.evaluate(() => new Promise((resolve) => setTimeout(resolve, 500)));
+    await pause(500);
     await page.evaluate(() => (noted.long = 0));
-    await pause(seconds * 1000);
+    const rates = () => page.locator('tbody [data-field="rate"]').allTextContents();
+    const first = await rates();
+    const others = new Set();
+    for (let look = 0; look < 5; look += 1) {
+      await pause((seconds * 1000) / 5);
+      (await rates()).forEach((rate, at) => rate !== first[at] && others.add(at));
+    }
     const { long } = await page.evaluate(() => noted);
     const after = await measure();
-    const changed = (await page.locator('[data-field="rate"]').allTextContents()).filter((text, at) => text !== shown[at]).length;
+    const changed = others.size;
     const core = (100 * (after.busy - before.busy)) / ((after.at - before.at) / 1000);
     const heap = after.heap - before.heap;
     say({ paint_ms: Math.round(paint), table_ms: Math.round(table), core_percent: +core.toFixed(1), heap_mb: +heap.toFixed(2), nodes: after.nodes - before.nodes, longest_task_ms: Math.round(long), changed });
     assert.ok(paint < 1000 * slack, `first paint after ${paint} ms`);
     assert.ok(table < 1500 * slack, `the whole table after ${table} ms`);
-    assert.ok(changed > 300, `${changed} rates are others than before`);
+    assert.ok(changed > 500, `${changed} servers had another rate than at first`);
     assert.ok(Math.abs(heap) < 5, `the heap grew by ${heap} MB`);
-    assert.ok(core < 15 * slack, `the page takes ${core} % of a core`);
+    assert.ok(core < 15 * slackOfCore, `the page takes ${core} % of a core`);
     assert.ok(long < 100 * slack, `a task took ${long} ms`);
     await page.isFine();
   },
