@@ -166,6 +166,8 @@ fn a_session_in_which_nothing_reaches_one_side_is_silent_however_much_the_other_
         proxy.may_leave_sessions();
         let client = proxy.connect();
         client.hold_little();
+        // Another one could overtake it on another thread.
+        eventually("its server has it", || server.accepted() == 1);
         let port = client.stream.local_addr().unwrap().port().to_string();
         spawn(move || send_for_ever(client, !is_client, if is_client { b"." } else { MUCH }));
         // One that takes a little now and then goes on.
