@@ -96,6 +96,7 @@ pub(super) struct ServerFacts {
     pub(super) addr: String,
     pub(super) state: State,
     pub(super) online: bool,
+    /// The last connect failed, and no check says the same.
     pub(super) suspect: bool,
     pub(super) cause: Option<String>,
     /// Since when it is online, or is not.
@@ -200,6 +201,8 @@ fn group_sample(group: &Arc<Group>, modules: &[ModuleView]) -> GroupSample {
 
 fn server_sample(view: ServerView) -> ServerSample {
     let check = view.last_check;
+    // Whose check fails as well is more than suspect.
+    let is_failing = check.as_ref().is_some_and(|check| !check.ok);
     ServerSample {
         sessions: u64::from(view.sessions),
         total: view.sessions_total,
@@ -210,7 +213,7 @@ fn server_sample(view: ServerView) -> ServerSample {
             addr: view.addr,
             state: view.state,
             online: view.online,
-            suspect: view.suspect,
+            suspect: view.suspect && !is_failing,
             cause: view.cause,
             since_ms: view.since_ms,
             weight: view.weight,

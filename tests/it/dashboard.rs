@@ -54,6 +54,24 @@ fn a_viewer_gets_everything_and_then_every_second_what_has_changed() {
 }
 
 #[test]
+fn a_server_whose_check_fails_is_more_than_suspect() {
+    let (first, second) = (FakeServer::refusing(), FakeServer::echo());
+    let check = json!({ "kind": "tcp", "interval": "1h", "fast_interval": "100ms" });
+    let proxy = TestProxy::start(Group::new("ha", &[&first, &second]).with("check", check));
+    proxy.connect().echo(b"of the second");
+    eventually("a client and a check have failed", || {
+        let listed = proxy.server(first.addr);
+        listed["suspect"] == true && listed["last_check"]["ok"] == false
+    });
+    let state = Watching::open(proxy.admin, UI, "").next().expect("a state");
+    let shown = server(&state, &first.addr.to_string()).expect("it is shown");
+    assert_eq!(
+        (&shown["online"], &shown["suspect"], &shown["check"]["ok"]),
+        (&json!(false), &json!(false), &json!(false))
+    );
+}
+
+#[test]
 fn all_viewers_see_the_same_frames_and_without_viewers_none_are_made() {
     let (proxy, _servers) = with_two_servers();
     let mut viewers: Vec<_> = (0..3).map(|_| Watching::open(proxy.admin, UI, "")).collect();

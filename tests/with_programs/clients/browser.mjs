@@ -126,7 +126,7 @@ const scenarios = {
         const of = (name) => row.querySelector(`[data-field="${name}"]`).textContent;
         return [row.dataset.server, of("state"), of("sessions"), of("cause")].join(" ");
       }));
-      const word = (server) => (server.state !== "ready" ? server.state : server.online ? "online" : server.suspect ? "suspect" : "offline");
+      const word = (server) => (server.state !== "ready" ? server.state : server.online ? "online" : server.suspect && server.last_check?.ok !== false ? "suspect" : "offline");
       const expected = listed.map((server) => [server.addr, word(server), server.sessions, server.cause ?? ""].join(" "));
       return JSON.stringify(shown.sort()) === JSON.stringify(expected.sort());
     });
