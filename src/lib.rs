@@ -9,6 +9,7 @@
 
 pub mod base;
 pub mod counters;
+pub mod access;
 pub mod events;
 pub mod log;
 pub mod server;

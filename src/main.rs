@@ -187,8 +187,12 @@ impl Signals {
             _ = self.interrupt.recv() => Order::Drain { is_limited: true },
             _ = self.quit.recv() => Order::Drain { is_limited: false },
             _ = self.hangup.recv() => Order::Reload,
-            // There are no log files to open again, and the other is reserved: both do no harm.
-            _ = self.user1.recv() => Order::Nothing,
+            _ = self.user1.recv() => {
+                // Also while it stops, when whoever rotates logs comes by.
+                log::reopen_access_logs();
+                Order::Nothing
+            }
+            // Reserved: it does no harm.
             _ = self.user2.recv() => Order::Nothing,
         }
     }

@@ -30,6 +30,7 @@ pub const CODES: &[(u16, &str, &str)] = &[
     (409, "no_check", "the group has no check, or not for this server"),
     (409, "not_checked", "the server is not checked now"),
     (409, "cannot_listen", "the port cannot be opened"),
+    (409, "cannot_open_log", "the file of an access log cannot be opened"),
     (409, "file_invalid", "the file on disk has mistakes; `errors` names all of them"),
     (409, "too_many_servers", "the group has as many servers as it may"),
     (409, "profile_running", "a profile of this kind is being taken"),

@@ -145,6 +145,7 @@ impl From<ChangeError> for Refusal {
             ChangeError::TooManyServers { .. } => (StatusCode::CONFLICT, "too_many_servers"),
             ChangeError::Unfit(_) => (StatusCode::BAD_REQUEST, "not_accepted"),
             ChangeError::Listen { .. } => (StatusCode::CONFLICT, "cannot_listen"),
+            ChangeError::AccessLog { .. } => (StatusCode::CONFLICT, "cannot_open_log"),
             ChangeError::Policy { .. } => (StatusCode::BAD_REQUEST, "policy_refused"),
             ChangeError::FileInvalid { .. } => (StatusCode::CONFLICT, "file_invalid"),
             ChangeError::Persist { .. } => (StatusCode::SERVICE_UNAVAILABLE, "cannot_persist"),
@@ -237,6 +238,7 @@ mod tests {
                 400,
                 "policy_refused",
             ),
+            (ChangeError::AccessLog { path: "p".to_owned(), why: "why".to_owned() }, 409, "cannot_open_log"),
             (ChangeError::Stopping, 503, "stopping"),
         ] {
             let text = error.to_string();

@@ -8,7 +8,10 @@
 //! Observed state (leases, the addresses of names) does not come here: [`sources`](crate::sources) tells it to the
 //! group at once, and the file knows nothing of it.
 
+mod access;
+mod blocking;
 mod difference;
+mod error;
 mod forget;
 mod group_param;
 mod keepalive;
@@ -30,6 +33,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use tokio::sync::{mpsc, oneshot};
 
 pub use difference::Difference;
+pub use error::ChangeError;
+use error::first;
 pub(crate) use forget::forget_silent;
 pub use group_param::{GroupParam, GroupParamError};
 pub use keepalive::{KeepaliveOutcome, REGISTERED_MAX};
@@ -39,14 +44,13 @@ pub(crate) use runner::Runner;
 pub(crate) use said::write_said;
 pub(crate) use silence::note_silence;
 
-use crate::config::{Config, Edit, Problem};
+use crate::config::{Config, Edit};
 use crate::counters::{EndReason, ProcessCounters};
 use crate::data::session::ProxySessionService;
 use crate::group::view::{GroupView, ServerView};
 use crate::group::{Group, GroupId, Groups};
 use crate::policy::factory::Factory;
 use crate::policy::spec::PolicySpec;
-use crate::policy::wasm::ModuleError;
 use crate::server::{ServerAddr, State};
 use crate::sources::Running;
 
@@ -93,96 +97,6 @@ enum Job {
 struct Change {
     edit: Edit,
     addresses: Vec<SocketAddr>,
-}
-
-/// Why a change was refused. Everything is then as it was.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// No group has this port, name or address.
-    #[error("no group {0}; group-list.do shows the groups, group-open.do makes one")]
-    GroupNotFound(GroupParam),
-    /// No group has this name or address, and a new one cannot be made of it.
-    #[error("no group {0}; expected a group that group-list.do shows, or the port of a new one")]
-    CannotOpen(GroupParam),
-    /// Several groups have this port.
-    #[error("port {port} belongs to the groups {names}; expected the name of one of them, or an address it listens on")]
-    GroupAmbiguous {
-        /// The port.
-        port: u16,
-        /// Their names.
-        names: String,
-    },
-    /// The group has no such server.
-    #[error("group {group} has no server {server}; worker-list.do shows its servers")]
-    ServerNotFound {
-        /// The group.
-        group: GroupId,
-        /// The server.
-        server: ServerAddr,
-    },
-    /// The server's address may not register (DESIGN 7.2).
-    #[error("{server} may not register: {why}")]
-    ServerRefused {
-        /// The server.
-        server: ServerAddr,
-        /// Which rule says so.
-        why: String,
-    },
-    /// The group holds as many servers as it may, and none of them has been given up.
-    #[error("group {group} has {max} servers already; expected at most {max}")]
-    TooManyServers {
-        /// The group.
-        group: GroupId,
-        /// The limit.
-        max: usize,
-    },
-    /// The change does not fit the file: what it would say is not allowed.
-    #[error("{0}; nothing was changed")]
-    Unfit(String),
-    /// The port cannot be opened.
-    #[error("cannot listen on {listen}: {source}; nothing was changed")]
-    Listen {
-        /// Where.
-        listen: SocketAddr,
-        /// Why.
-        #[source]
-        source: Arc<std::io::Error>,
-    },
-    /// The module of a policy is not there, or is unfit.
-    #[error("group {group}: {source}; nothing was changed")]
-    Policy {
-        /// The group.
-        group: GroupId,
-        /// What is wrong with it.
-        #[source]
-        source: ModuleError,
-    },
-    /// The file on disk has mistakes; a change would have to write on top of them.
-    #[error("{path} has {} mistake(s), the first at {}; nothing was changed", .problems.len(), first(.problems))]
-    FileInvalid {
-        /// The file.
-        path: String,
-        /// Every mistake.
-        problems: Vec<Problem>,
-    },
-    /// The file cannot be read or written.
-    #[error("cannot {action} {path}: {source}; nothing was changed")]
-    Persist {
-        /// `read` or `write`.
-        action: &'static str,
-        /// The file.
-        path: String,
-        /// Why.
-        #[source]
-        source: Arc<std::io::Error>,
-    },
-    /// The process is stopping.
-    #[error("the proxy is stopping; nothing was changed")]
-    Stopping,
-}
-
-fn first(problems: &[Problem]) -> String {
-    problems.first().map_or_else(String::new, ToString::to_string)
 }
 
 impl Control {

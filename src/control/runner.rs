@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::access::AccessLogs;
+use super::blocking::blocking;
 use super::difference::{Difference, by_id};
 use super::listeners::{Bound, Listeners};
 use super::other_files::tell_stand_ins;
@@ -45,6 +47,7 @@ pub(crate) struct Runner {
     shared: Arc<Shared>,
     listeners: Listeners,
     jobs: mpsc::Receiver<Job>,
+    access_logs: AccessLogs,
     /// Hash of the text that is in force.
     in_force: u64,
     is_draining: bool,
@@ -54,6 +57,16 @@ type Reply = oneshot::Sender<Result<(), ChangeError>>;
 
 /// Policies that are made and not yet used, by the group.
 type Policies = BTreeMap<GroupId, Arc<dyn IBalancePolicy>>;
+
+/// A configuration, and what was made for it beforehand because that can fail.
+struct Prepared {
+    config: Config,
+    /// Hash of its text.
+    in_force: u64,
+    bound: Bound,
+    policies: Policies,
+    access_logs: AccessLogs,
+}
 
 impl Runner {
     /// Starts with what the file said at the start: opens the groups' ports.
@@ -83,14 +96,17 @@ impl Runner {
         });
         let control = Control { shared: Arc::clone(&shared), jobs: sender };
         let listeners = Listeners::new(threads, Arc::clone(&shared.waiting));
-        let mut runner = Self { path, shared, listeners, jobs, in_force: 0, is_draining: false };
+        let access_logs = AccessLogs::default();
+        let mut runner = Self { path, shared, listeners, jobs, access_logs, in_force: 0, is_draining: false };
         let bound = runner.listeners.bind(&config)?;
+        let access_logs = runner.access_logs.prepare(&config).await?;
         let mut policies = Policies::new();
         for settings in config.groups.iter().map(|group| &group.settings) {
             let made = runner.shared.policies.make_anyway(&settings.policy, &label(settings)).await;
             policies.insert(settings.id(), made);
         }
-        let _no_listener_to_close = runner.commit(config, config::file::hash(text.as_bytes()), bound, policies, &[]);
+        let prepared = Prepared { config, in_force: config::file::hash(text.as_bytes()), bound, policies, access_logs };
+        let _no_listener_to_close = runner.commit(prepared, &[]);
         runner.shared.is_ready.store(true, Relaxed);
         Ok((control, runner))
     }
@@ -180,6 +196,7 @@ impl Runner {
         check_sources(&plan.config, &self.shared.running)?;
         let policies = self.make_policies(&plan.config).await?;
         let bound = self.listeners.bind(&plan.config)?;
+        let access_logs = self.access_logs.prepare(&plan.config).await?;
         let hash = config::file::hash(plan.new_text.as_bytes());
         if plan.new_text != plan.old_text {
             let (path, text) = (self.path.clone(), plan.new_text);
@@ -192,7 +209,8 @@ impl Runner {
             .filter(|(_, outcome)| outcome.is_ok())
             .map(|(change, _)| change)
             .collect();
-        let (difference, to_close) = self.commit(plan.config, hash, bound, policies, &done);
+        let prepared = Prepared { config: plan.config, in_force: hash, bound, policies, access_logs };
+        let (difference, to_close) = self.commit(prepared, &done);
         self.listeners.close(to_close).await;
         Ok((plan.outcomes, difference))
     }
@@ -220,14 +238,8 @@ impl Runner {
     }
 
     /// Makes `config` the one that runs. Answers what changed, and the listeners that have to be closed.
-    fn commit(
-        &mut self,
-        config: Config,
-        in_force: u64,
-        mut bound: Bound,
-        mut policies: Policies,
-        done: &[&Change],
-    ) -> (Difference, Vec<ListenerId>) {
+    fn commit(&mut self, prepared: Prepared, done: &[&Change]) -> (Difference, Vec<ListenerId>) {
+        let Prepared { config, in_force, mut bound, mut policies, access_logs } = prepared;
         let old = self.shared.running.config.load_full();
         let mut difference = Difference::between(&old, &config);
         if done.is_empty() {
@@ -260,6 +272,7 @@ impl Runner {
             groups.insert(id, group);
         }
         to_close.extend(self.listeners.take_unwanted(&running, &groups));
+        self.access_logs.commit(access_logs, &groups, &config);
         self.publish(groups, config, in_force, !difference.is_empty());
         (difference, to_close)
     }
@@ -354,15 +367,4 @@ fn beside_the_file(group: &GroupId, done: &[&Change]) -> (Vec<Registration>, Vec
 /// What a group is called that does not run yet.
 fn label(settings: &GroupSettings) -> GroupLabel {
     GroupLabel::new(settings.listen.port(), settings.name.as_deref())
-}
-
-/// Runs what touches the disk where it delays nobody.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ChangeError> + Send + 'static,
-) -> Result<T, ChangeError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        // The runtime is going down, or the work panicked and the panic hook has said so.
-        Err(_) => Err(ChangeError::Stopping),
-    }
 }

@@ -45,6 +45,7 @@ pub use lines::{RequestLines, SessionLines};
 pub use policy::PolicyEvent;
 #[cfg(test)]
 pub(crate) use queue::SHARD_ENTRIES_MAX;
+pub use queue::Wanted;
 pub(crate) use queue::{Entry, PAUSE, QUEUE, Queue, What, shrink};
 pub use server::ServerChange;
 pub use session::{Proxied, SessionEvent, Step};
@@ -86,15 +87,16 @@ pub fn log_only(level: Level, event: impl FnOnce() -> Event) {
     }
 }
 
-/// Publishes what a session did. `event` is not called, and nothing but one atomic read happens, when nobody wants to know
-/// of this `step`.
-pub fn session(step: Step, event: impl FnOnce() -> SessionEvent) {
-    QUEUE.push_session(step, event);
+/// Who wants to know of this step of sessions: one atomic read.
+#[inline]
+pub fn wanted(step: Step) -> Wanted {
+    QUEUE.wanted(step)
 }
 
-/// True when somebody wants to know of this step of sessions.
-pub fn wants(step: Step) -> bool {
-    QUEUE.wants(step)
+/// Publishes what a session did, which somebody wants to know: see [`wanted`].
+#[inline]
+pub fn session(event: SessionEvent) {
+    QUEUE.push(What::Session(event));
 }
 
 /// Subscribes to everything but what sessions do.

@@ -56,8 +56,48 @@ pub(crate) enum What {
     Logged(Box<Event>),
 }
 
-/// Somebody has subscribed to what sessions do. The other bits are [`Step`]s that the log writes.
+/// Somebody has subscribed to what sessions do. The other bits are [`Step`]s that the log writes, and the next two.
 const SUBSCRIBED: u8 = 0x80;
+
+/// Some group has an access log.
+const HAS_ACCESS_LOGS: u8 = 0x40;
+
+/// Some access log has a line when a client has connected.
+const HAS_CONNECT_LINES: u8 = 0x20;
+
+/// Who wants to know of a step of sessions.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    bits: u8,
+    step: Step,
+}
+
+impl Wanted {
+    /// Nobody: it need not be told.
+    #[inline]
+    pub fn is_by_nobody(self) -> bool {
+        let by_access_logs = if self.step == Step::Connect { HAS_CONNECT_LINES } else { HAS_ACCESS_LOGS };
+        self.bits & (self.step as u8 | SUBSCRIBED | by_access_logs) == 0
+    }
+
+    /// The log of the process.
+    #[inline]
+    pub fn is_by_log(self) -> bool {
+        self.bits & self.step as u8 != 0
+    }
+
+    /// A subscriber.
+    #[inline]
+    pub fn is_by_subscribers(self) -> bool {
+        self.bits & SUBSCRIBED != 0
+    }
+
+    /// True when some group has an access log, so that the session's own has to be asked whether it has.
+    #[inline]
+    pub fn has_access_logs(self) -> bool {
+        self.bits & HAS_ACCESS_LOGS != 0
+    }
+}
 
 /// The queue of the process.
 pub(crate) static QUEUE: Queue = Queue::new();
@@ -79,6 +119,7 @@ pub(crate) struct Queue {
     events_lost: AtomicU64,
     is_idle: AtomicBool,
     is_stopping: AtomicBool,
+    is_reopening: AtomicBool,
     flushes_wanted: AtomicU64,
     /// Guards the number of the last flush that was done.
     flushes_done: Mutex<u64>,
@@ -96,6 +137,7 @@ impl Queue {
             events_lost: AtomicU64::new(0),
             is_idle: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
+            is_reopening: AtomicBool::new(false),
             flushes_wanted: AtomicU64::new(0),
             flushes_done: Mutex::new(0),
             flush_done: Condvar::new(),
@@ -104,22 +146,38 @@ impl Queue {
     }
 
     // Inlined, as is the rest of the way: an entry is built where it stays.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn push_session(&self, step: Step, event: impl FnOnce() -> SessionEvent) {
-        if self.wants(step) {
+        if !self.wanted(step).is_by_nobody() {
             self.push(What::Session(event()));
         }
     }
 
-    /// True when the log or a subscriber wants to know of this step of sessions.
+    /// Who wants to know of this step of sessions.
     #[inline]
-    pub(crate) fn wants(&self, step: Step) -> bool {
-        self.sessions_wanted.load(Relaxed) & (step as u8 | SUBSCRIBED) != 0
+    pub(crate) fn wanted(&self, step: Step) -> Wanted {
+        Wanted { bits: self.sessions_wanted.load(Relaxed), step }
     }
 
     /// True when the log writes this step of sessions.
     pub(crate) fn logs(&self, step: Step) -> bool {
-        self.sessions_wanted.load(Relaxed) & step as u8 != 0
+        self.wanted(step).is_by_log()
+    }
+
+    /// Some groups have access logs, or none has any more; and some of these have a line for each client that connects.
+    pub(crate) fn set_access_logs(&self, has_some: bool, has_connect_lines: bool) {
+        for (bit, is_set) in [(HAS_ACCESS_LOGS, has_some), (HAS_CONNECT_LINES, has_connect_lines)] {
+            match is_set {
+                true => self.sessions_wanted.fetch_or(bit, Relaxed),
+                false => self.sessions_wanted.fetch_and(!bit, Relaxed),
+            };
+        }
+    }
+
+    /// Has the log thread open the files of access logs again.
+    pub(crate) fn reopen_access_logs(&self) {
+        self.is_reopening.store(true, Relaxed);
+        self.wake();
     }
 
     /// Never waits longer than another thread takes to move one entry.
@@ -164,7 +222,7 @@ impl Queue {
         let steps = steps & of_level;
         // One after the other: a subscriber may come in between.
         self.sessions_wanted.fetch_or(steps, Relaxed);
-        self.sessions_wanted.fetch_and(steps | SUBSCRIBED, Relaxed);
+        self.sessions_wanted.fetch_and(steps | SUBSCRIBED | HAS_ACCESS_LOGS | HAS_CONNECT_LINES, Relaxed);
     }
 
     /// True when the log writes events of this level.
@@ -185,7 +243,16 @@ impl Queue {
     fn lose(&self, entry: Entry) {
         match entry.what {
             What::Line(_) | What::Published(_) | What::Logged(_) => {}
-            What::Session(_) | What::Event(_) => {
+            What::Session(event) => {
+                self.events_lost.fetch_add(1, Relaxed);
+                if let Some(target) = event.access_target() {
+                    target.lose(1);
+                }
+                if !event.is_logged() {
+                    return;
+                }
+            }
+            What::Event(_) => {
                 self.events_lost.fetch_add(1, Relaxed);
             }
         }
@@ -245,6 +312,11 @@ impl Queue {
     /// True when there is a log thread.
     pub(crate) fn is_attached(&self) -> bool {
         self.log_thread.get().is_some()
+    }
+
+    /// True once after somebody wanted access logs to be opened again.
+    pub(crate) fn take_reopening(&self) -> bool {
+        self.is_reopening.load(Relaxed) && self.is_reopening.swap(false, Relaxed)
     }
 
     /// The number of the flush that a pass beginning now will fulfil, and whether it is the last pass.

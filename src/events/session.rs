@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tracing::Level;
 
 use super::fields::Visitor;
+use crate::access::{AccessFacts, AccessTarget};
 use crate::base::label::GroupLabel;
 use crate::counters::{EndReason, Limit};
 
@@ -75,6 +76,10 @@ pub enum SessionEvent {
         client: SocketAddr,
         /// What a PROXY header has said of the client, where there is one.
         proxied: Option<Arc<Proxied>>,
+        /// The log of the process says so.
+        is_logged: bool,
+        /// The access log that says so, too.
+        access: Option<Arc<AccessTarget>>,
     },
     /// A client ended before its PROXY header was complete, as a probe of the port does.
     ClientLeft {
@@ -105,6 +110,8 @@ pub enum SessionEvent {
         connect_us: u64,
         /// The client is a proxy that checks whether we are there.
         is_check: bool,
+        /// The log of the process says so.
+        is_logged: bool,
     },
     /// The session is over.
     SessionClosed {
@@ -136,6 +143,10 @@ pub enum SessionEvent {
         elapsed_ms: u64,
         /// The cause behind `end`, where there is one to tell.
         error: Option<Box<str>>,
+        /// The log of the process says so.
+        is_logged: bool,
+        /// What the group's access log says, where it has one.
+        access: Option<Box<AccessFacts>>,
     },
 }
 
@@ -154,6 +165,25 @@ impl SessionEvent {
             Self::ClientConnected { .. } | Self::ServerConnected { .. } => Step::Connect,
             Self::ClientLeft { .. } => Step::Close,
             Self::SessionClosed { end, .. } => Step::of_end(*end),
+        }
+    }
+
+    /// True when the log of the process is to say so, if it takes such steps.
+    pub fn is_logged(&self) -> bool {
+        match self {
+            Self::ClientConnected { is_logged, .. }
+            | Self::ServerConnected { is_logged, .. }
+            | Self::SessionClosed { is_logged, .. } => *is_logged,
+            Self::ClientLeft { .. } => true,
+        }
+    }
+
+    /// The access log that says so, too.
+    pub fn access_target(&self) -> Option<&Arc<AccessTarget>> {
+        match self {
+            Self::ClientConnected { access, .. } => access.as_ref(),
+            Self::SessionClosed { access, .. } => access.as_ref().map(|facts| &facts.target),
+            Self::ServerConnected { .. } | Self::ClientLeft { .. } => None,
         }
     }
 
@@ -176,7 +206,7 @@ impl SessionEvent {
     /// Shows every field that is known, in the order of a log line, and says what has happened.
     pub fn show(&self, to: &mut Visitor<'_>) -> &'static str {
         match self {
-            Self::ClientConnected { id, group, client, proxied } => {
+            Self::ClientConnected { id, group, client, proxied, .. } => {
                 to.number("session.id", *id).group(group).addr("client.addr", *client);
                 if let Some(proxied) = proxied {
                     proxied.show(to);
@@ -188,7 +218,7 @@ impl SessionEvent {
                 to.text("end", end).number("elapsed_ms", *elapsed_ms);
                 "client left before its PROXY header was complete"
             }
-            Self::ServerConnected { id, group, client, server, attempt, connect_us, is_check: _ } => {
+            Self::ServerConnected { id, group, client, server, attempt, connect_us, .. } => {
                 to.number("session.id", *id).group(group).addr("client.addr", *client).text("server.addr", server);
                 to.number("attempt", *attempt).fraction("connect_ms", as_ms(*connect_us));
                 "server connected"
@@ -208,6 +238,8 @@ impl SessionEvent {
                 connect_us,
                 elapsed_ms,
                 error,
+                is_logged: _,
+                access: _,
             } => {
                 to.number("session.id", *id).group(group).text("policy", policy).addr("client.addr", *client);
                 if let Some(proxied) = proxied {

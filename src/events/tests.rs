@@ -72,7 +72,14 @@ fn what_sessions_do_is_built_for_subscribers_only_while_there_are_some() {
     let client = "10.0.0.7:51234".parse().unwrap();
     queue.push_session(Step::Connect, || {
         is_built = true;
-        SessionEvent::ClientConnected { id: 1, group: GroupLabel::new(1, None), client, proxied: None }
+        SessionEvent::ClientConnected {
+            id: 1,
+            group: GroupLabel::new(1, None),
+            client,
+            proxied: None,
+            is_logged: true,
+            access: None,
+        }
     });
     assert!(is_built);
     queue.set_subscribed(false);

@@ -4,8 +4,19 @@
 //! server from being picked is a verdict; see [`offline`](super::offline).
 
 use std::mem::discriminant;
+use std::net::SocketAddr;
 
 use super::lease::Lease;
+use crate::server::ServerSettings;
+
+/// A server that has just registered itself.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// What it sent.
+    pub server: ServerSettings,
+    /// The addresses of its name; empty when they are unknown, or when it is an IP.
+    pub addresses: Vec<SocketAddr>,
+}
 
 /// Who says that a server exists.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 //! at any moment, through the other methods.
 
 pub mod check;
+mod access;
 mod claim;
 mod eject;
 pub mod ejection;
@@ -38,8 +39,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
+use crate::access::AccessTarget;
 use crate::base::clock;
 use crate::base::label::GroupLabel;
 use crate::counters::GroupCounters;
@@ -50,7 +52,7 @@ use crate::server::{Origin, ServerAddr, ServerId, ServerSettings};
 use members::Members;
 use said::{Disagreement, SaidKeeper};
 
-pub use claim::Claim;
+pub use claim::{Claim, Registration};
 pub use explain::{ExplainError, Explanation};
 pub use id::{GroupId, Listen, NAME_LEN_MAX, is_name};
 pub use lease::{Lease, LeaseCheck};
@@ -66,15 +68,6 @@ pub use tcp::{ClientTcp, KEEPALIVE_PROBES, Liveness, ServerTcp, probe_interval};
 
 /// The groups by id.
 pub type Groups = BTreeMap<GroupId, Arc<Group>>;
-
-/// A server that has just registered itself.
-#[derive(Clone, Debug)]
-pub struct Registration {
-    /// What it sent.
-    pub server: ServerSettings,
-    /// The addresses of its name; empty when they are unknown, or when it is an IP.
-    pub addresses: Vec<SocketAddr>,
-}
 
 /// A group: one port, one policy, its servers. The fields that sessions need come first, on the cache line of the
 /// reference count.
@@ -92,6 +85,8 @@ pub struct Group {
     ejecting: Mutex<()>,
     /// What is counted of its clients.
     limits: Arc<GroupState>,
+    /// Where its sessions are told besides the log of the process.
+    access_log: ArcSwapOption<AccessTarget>,
 }
 
 impl Group {
@@ -124,6 +119,7 @@ impl Group {
             snapshot: ArcSwap::from_pointee(snapshot),
             members: Mutex::new(members),
             ejecting: Mutex::default(),
+            access_log: ArcSwapOption::empty(),
         }
     }
 

@@ -11,6 +11,7 @@ use super::ejection::EjectSettings;
 use super::id::{GroupId, Listen};
 use super::on_down::OnDown;
 use super::tcp::{ClientTcp, ServerTcp};
+use crate::access::AccessChoice;
 use crate::base::label::GroupLabel;
 use crate::limits::{AddressList, ClientLimits, Rate};
 use crate::policy::spec::PolicySpec;
@@ -94,6 +95,8 @@ pub struct GroupSettings {
     pub deny: AddressList,
     /// The group waits for addresses that it cannot listen on yet.
     pub bind_retry: bool,
+    /// Where its sessions are told besides the log of the process.
+    pub access_log: AccessChoice,
     /// The name; `None` for a group that is known by its port.
     pub name: Option<String>,
 }

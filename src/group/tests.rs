@@ -42,6 +42,7 @@ impl GroupSettings {
             send_proxy: SendProxy::None,
             proxy_unique_id: false,
             bind_retry: false,
+            access_log: crate::access::AccessChoice::Inherited,
             name: None,
         }
     }

@@ -4,17 +4,20 @@
 //! data thread formats anything; lines of `tracing` are formatted where they are written and handed to it. It also hands
 //! the events of data threads to their subscribers.
 //!
+//! Lines of access logs are made there, too, and go to files of their own.
+//!
 //! Nobody ever waits for stderr: what does not fit into the bounded queue, or cannot be written, is
 //! dropped and counted, and a line says how many were as soon as lines flow again. Choosing format and
 //! level is the configuration's business; [`LogGuard`] belongs to `main`.
 
+mod access;
 mod format;
 mod lines;
 pub(crate) mod logfmt;
 mod thread;
 
 use std::panic::PanicHookInfo;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,6 +26,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
+use crate::access::AccessTarget;
 use crate::base::vital;
 use crate::events::{QUEUE, Queue, SessionLines};
 pub use format::{LogFormat, LogLevel};
@@ -53,7 +57,7 @@ pub fn init(format: LogFormat, level: LogLevel, sessions: SessionLines, color: b
     QUEUE.set_lines(level.into(), sessions);
     tracing::dispatcher::set_global_default(dispatch).expect("logging is started once");
     FILTER.set(filter).ok().expect("logging is started once");
-    let log = LogThread::new(&QUEUE, EventLines::new(format, color), std::io::stderr());
+    let log = LogThread::new(&QUEUE, EventLines::new(format, color), format, std::io::stderr());
     let thread = vital::start("log", None, || log.run()).expect("a thread can be started");
     std::panic::set_hook(Box::new(|panic| report_panic(&QUEUE, panic)));
     LogGuard { queue: &QUEUE, thread: Some(thread) }
@@ -64,6 +68,18 @@ pub fn set_lines(level: LogLevel, sessions: SessionLines) {
     if let Some(filter) = FILTER.get() {
         filter.set(&QUEUE, level, sessions);
     }
+}
+
+/// From now on these are the access logs of groups.
+pub fn set_access_logs(targets: Vec<Arc<AccessTarget>>) {
+    let has_connect_lines = targets.iter().any(|target| target.settings().connect_line);
+    QUEUE.set_access_logs(!targets.is_empty(), has_connect_lines);
+    crate::access::set_live(targets);
+}
+
+/// Has the files of access logs opened again, which may have been renamed.
+pub fn reopen_access_logs() {
+    QUEUE.reopen_access_logs();
 }
 
 /// Lines that were lost since the start because the queue was full or stderr failed.

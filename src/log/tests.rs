@@ -81,7 +81,7 @@ impl TestLog {
         let sink = FakeSink::default();
         let (dispatch, filter) = subscriber(queue, format, level, false);
         queue.set_lines(level.into(), SessionLines::All);
-        let log = LogThread::new(queue, EventLines::new(format, false), sink.clone());
+        let log = LogThread::new(queue, EventLines::new(format, false), format, sink.clone());
         let scope = dispatch.clone();
         let thread = std::thread::spawn(move || tracing::dispatcher::with_default(&scope, || log.run()));
         Self { queue, dispatch, filter, sink, _guard: LogGuard { queue, thread: Some(thread) } }
@@ -109,6 +109,8 @@ fn connected(id: u64) -> SessionEvent {
         group: GroupLabel::new(8081, None),
         client: "10.0.0.7:51234".parse().unwrap(),
         proxied: None,
+        is_logged: true,
+        access: None,
     }
 }
 
@@ -128,6 +130,8 @@ fn closed() -> SessionEvent {
         connect_us: NonZeroU32::new(431),
         elapsed_ms: 3041,
         error: Some("a \"quoted\"\ncause".into()),
+        is_logged: true,
+        access: None,
     }
 }
 
@@ -143,6 +147,7 @@ fn a_session_is_three_lines_of_text_with_the_names_of_the_handbook() {
         attempt: 2,
         connect_us: 2_500,
         is_check: false,
+        is_logged: true,
     });
     log.queue.push_session(Step::Close, closed);
     let text = log.flushed();
@@ -283,7 +288,7 @@ fn event() -> impl Strategy<Value = SessionEvent> {
         let (id, port, attempts, [bytes_up, bytes_down, elapsed_ms, micros], connect_us) = numbers;
         let group = GroupLabel::new(port, None);
         match which {
-            0 => SessionEvent::ClientConnected { id, group, client, proxied: None },
+            0 => SessionEvent::ClientConnected { id, group, client, proxied: None, is_logged: true, access: None },
             1 => {
                 let (server, connect_us) = (policy.into(), micros >> 20);
                 SessionEvent::ServerConnected {
@@ -294,6 +299,7 @@ fn event() -> impl Strategy<Value = SessionEvent> {
                     attempt: attempts,
                     connect_us,
                     is_check: false,
+                    is_logged: true,
                 }
             }
             _ => SessionEvent::SessionClosed {
@@ -311,6 +317,8 @@ fn event() -> impl Strategy<Value = SessionEvent> {
                 connect_us: NonZeroU32::new(connect_us),
                 elapsed_ms,
                 error: error.map(Into::into),
+                is_logged: true,
+                access: None,
             },
         }
     })

@@ -9,6 +9,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
+use super::access::{self, AccessLines};
+use super::format::LogFormat;
 use super::lines::EventLines;
 use crate::base::clock::stamp;
 use crate::base::vital;
@@ -91,14 +93,17 @@ pub(super) struct LogThread<W> {
     queue: &'static Queue,
     sink: W,
     lines: EventLines,
+    format: LogFormat,
+    access: AccessLines,
     batch: Vec<Entry>,
     spare: Vec<Entry>,
     dropped_reported: u64,
 }
 
 impl<W: Write> LogThread<W> {
-    pub(super) fn new(queue: &'static Queue, lines: EventLines, sink: W) -> Self {
-        Self { queue, sink, lines, batch: Vec::new(), spare: Vec::new(), dropped_reported: 0 }
+    pub(super) fn new(queue: &'static Queue, lines: EventLines, format: LogFormat, sink: W) -> Self {
+        let access = AccessLines::new();
+        Self { queue, sink, lines, format, access, batch: Vec::new(), spare: Vec::new(), dropped_reported: 0 }
     }
 
     /// Ends after the pass that began when the queue was already stopped.
@@ -112,6 +117,12 @@ impl<W: Write> LogThread<W> {
                 vital::panic_at("log");
                 busy_at = Instant::now();
             }
+            if self.queue.take_reopening() {
+                self.access.reopen();
+                self.write_out();
+            }
+            let has_lost = access::tell_lost();
+            self.write_out();
             self.queue.end_pass(flush);
             if is_last {
                 return;
@@ -122,7 +133,8 @@ impl<W: Write> LogThread<W> {
             }
             self.queue.set_idle(true);
             if !self.pass() {
-                std::thread::park();
+                // What access logs have lost is told in time, although nothing else happens.
+                if has_lost { std::thread::park_timeout(IDLE_AFTER) } else { std::thread::park() }
             }
             self.queue.set_idle(false);
             busy_at = Instant::now();
@@ -153,6 +165,7 @@ impl<W: Write> LogThread<W> {
         if lost > 0 {
             events::hand_on_gap(lost);
         }
+        self.access.flush();
         if lines > 0 && self.write_out() {
             self.report_dropped();
         }
@@ -163,11 +176,15 @@ impl<W: Write> LogThread<W> {
 
     /// Writes what a session did and hands it to whoever has subscribed. The level may have changed since.
     fn take_session(&mut self, event: SessionEvent, at: SystemTime) {
-        if self.queue.takes(event.level()) && self.queue.logs(event.step()) {
+        let is_logged = event.is_logged() && self.queue.takes(event.level()) && self.queue.logs(event.step());
+        if is_logged {
             with_out(|out| {
                 self.lines.write_session(&event, at, &mut out.bytes);
                 out.lines += 1;
             });
+        }
+        if event.access_target().is_some() {
+            self.access.write(&event, at, is_logged.then_some(self.format), |line| with_out(|out| out.add(line)));
         }
         events::hand_on_session(event, at);
     }

@@ -65,7 +65,9 @@ impl ProcessSample {
     }
 
     fn process(&self, families: &mut Families<'_>) -> fmt::Result {
-        families.counter("log_dropped_lines", "Log lines lost", single(crate::log::dropped_total()))?;
+        let dropped = [("server", crate::log::dropped_total()), ("access", crate::access::dropped_total())];
+        let dropped = dropped.map(|(log, lines)| (vec![("log", log)], lines));
+        families.counter("log_dropped", "Log lines lost", dropped)?;
         families.info("build", "What was built", [vec![("version", env!("CARGO_PKG_VERSION"))]])?;
         let figures = &self.figures;
         if let Some(seconds) = figures.cpu_seconds {

@@ -180,7 +180,7 @@ fn parse_sample(line: &str) -> Sample<'_> {
         let (key, value): (&str, &str) = str::split_once(label, '=').expect("a label");
         let value = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).expect("quotes");
         assert!(
-            ["group", "server", "policy", "reason", "limit", "result", "le", "version", "sha256"].contains(&key),
+            ["group", "server", "policy", "reason", "limit", "result", "le", "log", "version", "sha256"].contains(&key),
             "{line}"
         );
         assert!(!value.contains(['"', '\\', '\n']), "{line}");

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use goproxy::access::CODES;
 use goproxy::counters::EndReason;
 use goproxy::events::Event;
 use tracing::Level;
@@ -219,6 +220,21 @@ fn every_end_of_a_session_is_documented_and_no_other() {
     let ends = first_column(ends.split("\n## ").next().unwrap_or_default());
     let documented: BTreeSet<&str> = ends.iter().map(String::as_str).filter(|end| *end != "end").collect();
     assert_eq!(documented, shown);
+}
+
+#[test]
+fn every_termination_code_is_documented_and_no_other() {
+    let logs = read("docs/logs.md");
+    let (_, table) = logs.split_once("| `end` | code |\n|---|---|\n").expect("the table");
+    let mut documented = BTreeSet::new();
+    for row in table.split("\n\n").next().unwrap_or_default().lines() {
+        let (ends, codes) = row.trim_matches('|').split_once('|').expect("two columns");
+        for end in code_spans(ends) {
+            documented.extend(code_spans(codes).into_iter().map(|code| (end.clone(), code)));
+        }
+    }
+    let known: BTreeSet<_> = CODES.iter().map(|(end, _, code)| (end.to_string(), (*code).to_owned())).collect();
+    assert_eq!(documented, known);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod access_log;
 mod admin_api;
 mod admin_guard;
 mod admin_observe;

@@ -8,6 +8,7 @@ use jsonc_parser::ast::Value;
 use jsonc_parser::common::Ranged;
 use serde_json::json;
 
+use super::access::access_log;
 use super::check::{check_check, check_eject, is_check_key};
 use super::on_down::OnDownKind;
 use super::server::server_text;
@@ -15,8 +16,9 @@ use super::{MINUTE_MS, YEAR_MS};
 use crate::config::declare::{Fields, settings};
 use crate::config::key::{Change, Describe, Effect, Kind, Style, Table, from_to, keys};
 use crate::config::kinds::{
-    Time, allow_list, deny_list, elements, key_schema, name, object_schema, object_text, optional, policy, rate,
-    section, section_with, server_address, shared, sockets, switch, time, time_or_zero, whole, word, wrong,
+    Time, access_choice, allow_list, deny_list, elements, key_schema, name, object_schema, object_text, optional,
+    policy, rate, section, section_with, server_address, shared, sockets, switch, time, time_or_zero, whole, word,
+    wrong,
 };
 use crate::config::object::Object;
 use crate::config::problem::Place;
@@ -111,6 +113,8 @@ settings! {
         send_proxy as word::<SendProxy>() => SendProxy::None, NewSessions;
         /// True: a header of version 2 tells the session's id, in 16 hexadecimal digits.
         proxy_unique_id as switch() => false, NewSessions;
+        /// An access log of the group's own; null for that of the whole process, off for none.
+        access_log as access_choice(access_log()), AtOnce;
     }
 }
 

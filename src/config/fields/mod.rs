@@ -3,6 +3,7 @@
 //! [`settings!`](super::declare) explains declarations. The structs of groups, servers and modules are defined where
 //! they are used, the others here. Conditions between values are left to `check`.
 
+mod access;
 mod admin;
 mod check;
 mod group;

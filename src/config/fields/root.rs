@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::YEAR_MS;
+use super::access::access_log;
 use super::admin::{AdminSettings, check_admin};
 use super::group::{GroupConfig, groups, shared_by_groups};
 use super::log::LogSettings;
+use crate::access::AccessSettings;
 use crate::base::secret::Secret;
 use crate::config::declare::{Fields, settings};
 use crate::config::key::Change;
@@ -28,6 +30,8 @@ settings! {
         admin: AdminSettings as section_with(check_admin), AtOnce;
         /// Log lines on stderr.
         log: LogSettings as section::<LogSettings>(), AtOnce;
+        /// A line for each session that is over, in a file or in another format than that of the log; null for none.
+        access_log: Option<AccessSettings> as optional(access_log()), AtOnce;
         /// The folder of policy modules, relative to the folder of this file.
         policies_dir: PathBuf as folder("policies"), NextStart;
         /// How long sessions may go on after a TERM.
@@ -69,6 +73,11 @@ impl Config {
         let passwords = groups.filter_map(|settings| settings.check.as_ref()?.password.as_ref());
         let tokens = [&self.admin.token, &self.admin.register_token, &self.admin.read_token];
         tokens.into_iter().flatten().chain(passwords)
+    }
+
+    /// The access log of a group with these settings.
+    pub fn access_log_of<'a>(&'a self, group: &'a GroupSettings) -> Option<&'a AccessSettings> {
+        group.access_log.or(self.access_log.as_ref())
     }
 
     /// The keys that are not those of `old`, but for groups and defaults: those are compared group by group.

@@ -3,6 +3,7 @@
 //! A kind reports what is wrong with one value, as *expected …, found …*. Conditions between values are left to
 //! `check`.
 
+mod access;
 mod address;
 mod exchange;
 mod module;
@@ -14,6 +15,7 @@ mod secret;
 mod section;
 mod text;
 
+pub(super) use access::{access_choice, log_path};
 pub use address::AdminListen;
 pub(super) use address::{ip, network_list, server_address, socket, socket_or_unix, sockets, some_networks};
 pub(super) use exchange::{bytes, matching};
@@ -25,6 +27,6 @@ pub(super) use rate::{RATE_MAX, rate};
 pub(super) use request::{http_headers, http_host, http_path, http_status};
 pub use secret::SECRET_LEN_MAX;
 pub(super) use secret::{HIDDEN, password, secret, token_of};
-pub(super) use section::{elements, key_schema, list, object_schema, object_text, section, section_with};
+pub(super) use section::{Section, elements, key_schema, list, object_schema, object_text, section, section_with};
 pub use text::{LABEL_LEN_MAX, LABELS_MAX};
 pub(super) use text::{check_labels, folder, labels, name, text, word, words};

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::attempt::Attempt;
 use super::connect::{Greeting, Step, connect, is_out_of_descriptors, unresolved};
+use super::failed::FailedConnect;
 use super::greeting::header_for;
 use super::hold::Hold;
 use super::opening::{NotConnected, Opened};
@@ -244,7 +245,8 @@ struct Dialer {
     started_us: u64,
     /// Whether the client is held when no server is left.
     hold: Hold,
-    last: Option<io::Error>,
+    /// How the last attempt failed, and with which server.
+    last: Option<(io::Error, Arc<str>)>,
 }
 
 impl Dialer {
@@ -325,8 +327,10 @@ impl Dialer {
                 record.group().counters.connects_without_port.fetch_add(1, Relaxed);
             }
             let outcome = Outcome::Failed { why: &why, is_servers: !is_ours(&error), since_ms };
-            record.group().report(&attempt.slot.server, attempt.slot.epoch, outcome, now_ms);
-            self.last = Some(error);
+            let server = &attempt.slot.server;
+            record.group().report(server, attempt.slot.epoch, outcome, now_ms);
+            record.set_failed(now_ms);
+            self.last = Some((error, server.settings.addr.shared()));
         }
         Ok(())
     }
@@ -356,6 +360,7 @@ impl Dialer {
         };
         if self.attempts > 0 {
             group.counters.connect_retries.fetch_add(1, Relaxed);
+            record.set_retried(self.tried.last().is_some_and(|tried| *tried != slot.server.id));
         }
         self.attempts += 1;
         record.set_attempts(self.attempts);
@@ -366,7 +371,7 @@ impl Dialer {
     fn give_up(&mut self) -> NotConnected {
         match self.last.take() {
             None => NotConnected::because(EndReason::NoServer),
-            Some(last) => NotConnected { reason: EndReason::ConnectFailed, error: Some(last) },
+            Some((error, server)) => NotConnected::failed(FailedConnect::of(server, error)),
         }
     }
 

@@ -10,6 +10,7 @@ mod attempt;
 mod closing;
 mod connect;
 mod dial;
+mod failed;
 mod greeting;
 mod header;
 mod hold;

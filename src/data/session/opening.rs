@@ -41,6 +41,10 @@ impl NotConnected {
         Self { reason, error: None }
     }
 
+    pub(super) fn failed(error: io::Error) -> Self {
+        Self { reason: EndReason::ConnectFailed, error: Some(error) }
+    }
+
     pub(super) fn out_of_descriptors(error: io::Error) -> Self {
         Self { reason: EndReason::Limit, error: Some(error) }
     }

@@ -1,8 +1,8 @@
 //! What is known of a running session.
 
-use std::io;
+mod telling;
+
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
@@ -10,19 +10,25 @@ use std::time::Duration;
 
 use super::view::{SessionView, Silence};
 use crate::base::clock;
-use crate::base::failure::worded;
 use crate::base::random::{SplitMix64, below};
-use crate::counters::{EndReason, HeaderResult, Limit};
+use crate::counters::{EndReason, Limit};
 use crate::data::deadlines::NEVER;
-use crate::events::{self, Proxied, SessionEvent, Step};
-use crate::group::{Group, GroupSettings, Outcome};
-use crate::limits::ProcessLimits;
+use crate::events::Proxied;
+use crate::group::{Group, GroupSettings};
 use crate::policy::Epoch;
 use crate::server::{Live, Server, ServerAddr};
+pub(super) use telling::Over;
 
 /// A time-out below this is kept to the millisecond; longer ones are found by the scan of all sessions, up to a second
 /// late.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// No side has finished.
+const OPEN: u8 = 0;
+/// The client has finished first.
+const BY_CLIENT: u8 = 1;
+/// The server has finished first, or nobody knows who did.
+const BY_SERVER: u8 = 2;
 
 /// What is known of a running session; written by its own thread, read by all.
 #[derive(Debug)]
@@ -46,7 +52,12 @@ pub struct SessionRecord {
     down_ms: AtomicU64,
     /// Which instance of the policy is to hear of its end; 0 for none.
     epoch: AtomicU64,
-    is_half_closed: AtomicBool,
+    /// From the accept until the last failed connect was over, in milliseconds.
+    failed_ms: AtomicU32,
+    /// Which side has finished: [`OPEN`], or who was the first.
+    half_closed: AtomicU8,
+    /// Another server was taken than the first that was tried.
+    is_redispatched: AtomicBool,
     /// It was told that the client has connected.
     is_told: AtomicBool,
     /// One more than the place in [`Limit::ALL`] of the limit that it was over; 0 for none.
@@ -72,7 +83,9 @@ impl SessionRecord {
             active_ms: AtomicU64::new(now_ms),
             down_ms: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
-            is_half_closed: AtomicBool::new(false),
+            failed_ms: AtomicU32::new(0),
+            half_closed: AtomicU8::new(OPEN),
+            is_redispatched: AtomicBool::new(false),
             is_told: AtomicBool::new(false),
             limit: AtomicU8::new(0),
         }
@@ -85,98 +98,9 @@ impl SessionRecord {
         counters.sessions_active.fetch_add(1, Relaxed);
     }
 
-    /// Tells that the client has connected. Its address is known from now on.
-    #[inline]
-    pub(super) fn tell_connected(&self) {
-        self.is_told.store(true, Relaxed);
-        events::session(Step::Connect, || SessionEvent::ClientConnected {
-            id: self.id,
-            group: self.group.label().clone(),
-            client: self.client(),
-            proxied: self.proxied.get().cloned(),
-        });
-    }
-
     /// A PROXY header has said this of the client.
     pub(super) fn set_proxied(&self, proxied: Proxied) {
         let _ = self.proxied.set(Arc::new(proxied));
-    }
-
-    /// Counts its end, and tells those who have to know of it. `limits` says how many that were turned away are told of.
-    pub(super) fn ended(&self, end: EndReason, error: Option<&io::Error>, now_ms: u64, limits: &ProcessLimits) {
-        self.count_bytes();
-        let elapsed_ms = now_ms.saturating_sub(self.accepted_ms);
-        let counters = &self.group.counters;
-        counters.sessions_active.fetch_sub(1, Relaxed);
-        counters.session_ended(end, elapsed_ms * 1_000);
-        let limit = if end.is_turned_away() { self.turned_away(end) } else { None };
-        let (bytes_up, bytes_down) = (self.bytes_up.load(Relaxed), self.bytes_down.load(Relaxed));
-        let server = self.server.get();
-        if let Some(server) = server {
-            let epoch = Epoch::from_number(self.epoch.load(Relaxed));
-            let outcome = Outcome::Closed { millis: elapsed_ms, bytes: bytes_up + bytes_down };
-            self.group.report(server, epoch, outcome, now_ms);
-        }
-        if let Some(server) = server.filter(|server| server.live.is_judged()) {
-            let is_fault = end == EndReason::ServerReset && bytes_down == 0;
-            if is_fault || bytes_down > 0 {
-                self.group.judge(server, is_fault.then_some("reset before a byte came"), now_ms);
-            }
-        }
-        if !self.is_told.load(Relaxed)
-            && let Some(result) = header_result(end)
-        {
-            counters.header_ended(result);
-            if result == HeaderResult::Closed {
-                return self.tell_left(end, elapsed_ms);
-            }
-        }
-        let connect_us = self.connect_us.load(Relaxed);
-        let step = Step::of_end(end);
-        if step == Step::Refuse && !(events::wants(step) && limits.may_name(end, limit)) {
-            return;
-        }
-        events::session(step, || SessionEvent::SessionClosed {
-            id: self.id,
-            group: self.group.label().clone(),
-            policy: self.group.snapshot().settings.policy.shared_name(),
-            client: self.client(),
-            proxied: self.proxied.get().cloned(),
-            server: server.map(|server| server.settings.addr.shared()),
-            attempts: self.attempts.load(Relaxed),
-            end,
-            limit,
-            bytes_up,
-            bytes_down,
-            connect_us: NonZeroU32::new(connect_us),
-            elapsed_ms,
-            error: error.map(|error| worded(error).into()),
-        });
-    }
-
-    /// Tells of a client that ended before its PROXY header was complete: probes of the port are no news.
-    #[cold]
-    fn tell_left(&self, end: EndReason, elapsed_ms: u64) {
-        events::session(Step::Close, || SessionEvent::ClientLeft {
-            id: self.id,
-            group: self.group.label().clone(),
-            client: self.peer,
-            end: end.as_str(),
-            elapsed_ms,
-        });
-    }
-
-    /// Counts a client that was turned away. The limit that it was over.
-    #[cold]
-    fn turned_away(&self, end: EndReason) -> Option<Limit> {
-        if end != EndReason::Limit {
-            return None;
-        }
-        let found = usize::from(self.limit.load(Relaxed)).checked_sub(1).and_then(|at| Limit::ALL.get(at));
-        // Only of descriptors it is not known beforehand whether there are enough.
-        let limit = found.copied().unwrap_or(Limit::Descriptors);
-        self.group.counters.client_limited(limit);
-        Some(limit)
     }
 
     /// The client was over this limit.
@@ -262,10 +186,24 @@ impl SessionRecord {
     }
 
     /// One side has finished; from now on the other may be silent for `half_close_timeout` only.
-    pub(crate) fn set_half_closed(&self, now_ms: u64) {
-        if !self.is_half_closed.swap(true, Relaxed) {
+    pub(crate) fn set_half_closed(&self, is_by_client: bool, now_ms: u64) {
+        if self.half_closed.load(Relaxed) == OPEN {
+            let by = if is_by_client { BY_CLIENT } else { BY_SERVER };
+            self.half_closed.store(by, Relaxed);
             self.active_ms.store(now_ms, Relaxed);
         }
+    }
+
+    /// A connect to a server has failed.
+    #[cold]
+    pub(super) fn set_failed(&self, now_ms: u64) {
+        self.failed_ms.store(u32::try_from(self.age_ms(now_ms)).unwrap_or(u32::MAX), Relaxed);
+    }
+
+    /// A server is tried after another attempt has failed: another one, or the same again.
+    #[cold]
+    pub(super) fn set_retried(&self, is_other: bool) {
+        self.is_redispatched.fetch_or(is_other, Relaxed);
     }
 
     /// Servers that were tried so far.
@@ -281,15 +219,7 @@ impl SessionRecord {
         // The relay, and with it the idle time, starts now.
         self.active_ms.store(now_ms, Relaxed);
         let _ = self.server.set(Arc::clone(server));
-        events::session(Step::Connect, || SessionEvent::ServerConnected {
-            id: self.id,
-            group: self.group.label().clone(),
-            client: self.client(),
-            server: server.settings.addr.shared(),
-            attempt: self.attempts.load(Relaxed),
-            connect_us: micros.into(),
-            is_check: self.proxied().is_some_and(|proxied| proxied.is_local),
-        });
+        self.tell_server(server, micros);
     }
 
     /// How the silence of a session that has its server is to be judged.
@@ -299,7 +229,7 @@ impl SessionRecord {
         let snapshot = self.group.snapshot();
         let settings = &snapshot.settings;
         let (idle_timeout, half_close_timeout) = (settings.idle_timeout, settings.half_close_timeout());
-        let is_half_closed = self.is_half_closed.load(Relaxed);
+        let is_half_closed = self.half_closed.load(Relaxed) != OPEN;
         let is_over = |limit: Duration| !limit.is_zero() && silent_ms >= clock::as_ms(limit);
         if is_half_closed && is_over(half_close_timeout) {
             return Silence::TooLong(EndReason::HalfCloseTimeout);
@@ -373,17 +303,6 @@ impl SessionRecord {
             bytes_up: self.bytes_up.load(Relaxed),
             bytes_down: self.bytes_down.load(Relaxed),
         }
-    }
-}
-
-/// What became of a PROXY header that was not complete when the session ended; `None` when it did not end for its client's
-/// sake.
-fn header_result(end: EndReason) -> Option<HeaderResult> {
-    match end {
-        EndReason::BadHeader => Some(HeaderResult::Bad),
-        EndReason::HeaderTimeout => Some(HeaderResult::Timeout),
-        EndReason::ClientClosed | EndReason::ClientReset => Some(HeaderResult::Closed),
-        _ => None,
     }
 }
 

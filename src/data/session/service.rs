@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use slab::Slab;
 
 use super::passage::Passages;
-use super::record::SessionRecord;
+use super::record::{Over, SessionRecord};
 use super::view::SessionList;
 use crate::base::clock;
 use crate::counters::{EndReason, Limit};
@@ -352,7 +352,8 @@ impl Drop for SessionGuard {
     fn drop(&mut self) {
         let record = self.service.shards[self.shard as usize].records().remove(self.key as usize);
         // Ordered against `all_ended`: one of the two sees what the other has done.
-        if self.service.active.fetch_sub(1, SeqCst) == 1 && self.service.is_draining.load(SeqCst) {
+        let active = self.service.active.fetch_sub(1, SeqCst);
+        if active == 1 && self.service.is_draining.load(SeqCst) {
             events::publish(Event::Process(ProcessEvent::Idle));
         }
         let limits = &self.service.limits;
@@ -361,6 +362,6 @@ impl Drop for SessionGuard {
             limits.leave(client);
         }
         let error = rare.and_then(|rare| rare.error.as_ref());
-        record.ended(self.end, error, clock::coarse_ms(), limits);
+        record.ended(Over { end: self.end, error, now_ms: clock::coarse_ms(), active }, limits);
     }
 }

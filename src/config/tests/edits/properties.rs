@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::access::{AccessChoice, AccessFormat, AccessPath, AccessPrefix, AccessSettings};
 
 /// Edits of servers and groups that are there or are not.
 fn any_edit() -> impl Strategy<Value = Edit> {
@@ -123,8 +124,25 @@ proptest! {
         admin.register_allow = switches[3].then(|| vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
         admin.allow_get_changes = switches[0];
         admin.pprof_listen = switches[2].then(|| "[::1]:8".parse().unwrap());
+        let prefix = if switches[3] { AccessPrefix::None } else { AccessPrefix::Syslog };
+        config.access_log = switches[0].then(|| AccessSettings {
+            format: AccessFormat::Haproxy,
+            path: if switches[1] { AccessPath::Stderr } else { AccessPath::File("/var/log/a \"b\".log".into()) },
+            connect_line: false,
+            prefix,
+        });
         for group in &mut config.groups {
             let settings = &mut group.settings;
+            settings.access_log = match (switches[1], switches[2]) {
+                (true, true) => AccessChoice::Inherited,
+                (true, false) => AccessChoice::Off,
+                _ => AccessChoice::Own(Box::new(AccessSettings {
+                    format: if switches[0] { AccessFormat::Json } else { AccessFormat::Text },
+                    path: AccessPath::File("/etc/goproxy/stderr".into()),
+                    connect_line: switches[3],
+                    prefix: AccessPrefix::Syslog,
+                })),
+            };
             (settings.connect_timeout, settings.connect_attempts, settings.idle_timeout) = (time(2), sizes[2] % 100 + 1, time(3));
             (settings.half_close_timeout, settings.heartbeat_timeout, settings.max_sessions) = (Some(time(4)), time(5), sizes[0]);
             (settings.forget_after, settings.bind_retry) = (time(1), switches[3]);

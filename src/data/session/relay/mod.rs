@@ -149,7 +149,7 @@ impl Relay {
             }
         }
         if has_ended {
-            record.set_half_closed(now_ms);
+            record.set_half_closed(self.first_end == Some(Side::Client), now_ms);
         }
         self.verdict(record, now_ms).map_or(Ok(has_ended), Err)
     }
@@ -271,7 +271,7 @@ impl Relay {
             FlowEnd::Finished => {
                 flow.close();
                 self.first_end.get_or_insert(source);
-                record.set_half_closed(now_ms);
+                record.set_half_closed(self.first_end == Some(Side::Client), now_ms);
                 if !other.is_over() {
                     sink.finish();
                 }
@@ -280,7 +280,6 @@ impl Relay {
             FlowEnd::SourceReset(error) => return Some(reset_by(source, error)),
             // The sink closed without reading everything.
             FlowEnd::SinkFailed(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                record.set_half_closed(now_ms);
                 match source {
                     Side::Client => self.server_closed(now_ms),
                     Side::Server => {
@@ -288,11 +287,12 @@ impl Relay {
                         flow.close();
                     }
                 }
+                record.set_half_closed(self.first_end == Some(Side::Client), now_ms);
             }
             // The sink failed, which also ends what it sends, but only after what it had sent before.
             FlowEnd::SinkFailed(error) => {
                 flow.close();
-                record.set_half_closed(now_ms);
+                record.set_half_closed(self.first_end == Some(Side::Client), now_ms);
                 self.rare.get_or_insert_default().reset = Some((source.other(), error));
                 if source == Side::Client {
                     self.server_gone_ms = now_ms;
