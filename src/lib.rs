@@ -38,6 +38,7 @@ pub mod proxy;
 
 pub mod lab;
 pub mod admin_client;
+pub mod top;
 pub mod cli;
 pub mod demo;
 pub mod fuzz;

@@ -51,6 +51,8 @@ fn main() -> ExitCode {
         Some(Command::Check { file, dump, secrets, strict }) => {
             cli::check(&file, cli::Dump::new(dump, secrets), strict).map(|()| ExitCode::SUCCESS)
         }
+        #[cfg(feature = "top")]
+        Some(Command::Top(args)) => cli::top(&args),
         Some(Command::Events(args)) => cli::events(&args),
         Some(Command::Import(args)) => cli::import(&args).map(|()| ExitCode::SUCCESS),
         Some(Command::Policy { command }) => cli::policy(&command),

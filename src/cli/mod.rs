@@ -8,6 +8,7 @@ mod import;
 mod policy;
 mod admin;
 mod events;
+mod top;
 
 use clap::{Parser, Subcommand};
 
@@ -19,6 +20,8 @@ pub use file::{FileArgs, Loaded, load};
 pub use import::{ImportArgs, import};
 pub use output::{error_text, print};
 pub use policy::{PolicyCommand, policy};
+#[cfg(feature = "top")]
+pub use top::{TopArgs, top};
 
 /// A TCP reverse proxy whose servers register themselves and whose balancing policies are plugins.
 ///
@@ -67,6 +70,9 @@ pub enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Show live what a running proxy does: sessions, groups, servers, policies, events
+    #[cfg(feature = "top")]
+    Top(TopArgs),
     /// Print what happens in a running proxy: servers that come and go, reloads, changes
     Events(EventsArgs),
     /// Print what the configuration of another proxy is here, with a comment for what has no equivalent

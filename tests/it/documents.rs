@@ -313,13 +313,14 @@ fn every_event_is_documented_and_no_other() {
 #[test]
 fn every_flag_is_documented() {
     let document = read("docs/cli.md");
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 10] = [
         &["--help"],
         &["run", "--help"],
         &["check", "--help"],
         &["demo", "--help"],
         &["events", "--help"],
         &["import", "--help"],
+        &["top", "--help"],
         &["policy", "check", "--help"],
         &["policy", "list", "--help"],
         &["policy", "new", "--help"],

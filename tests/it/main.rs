@@ -59,4 +59,6 @@ mod stderr;
 mod surprises;
 mod tcp_options;
 mod timeouts;
+#[cfg(feature = "top")]
+mod top;
 mod walk;

@@ -14,6 +14,8 @@ mod expanded;
 mod migrate;
 mod prometheus;
 mod proxy_protocol;
+#[cfg(feature = "top")]
+mod top;
 mod vanished;
 mod walkthrough;
 mod workers;
