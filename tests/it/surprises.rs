@@ -12,7 +12,7 @@ const LAST_WORDS: &str = "a background task exited unexpectedly; the log names i
 /// A proxy whose panic at `place` is expected.
 fn start(setup: Setup, place: &'static str) -> TestProxy {
     let mut proxy = setup.with_panic_at(place).spawn();
-    let expected = ["thread panicked", "exited unexpectedly", LAST_WORDS];
+    let expected = ["thread panicked", "exited unexpectedly", "cannot serve", LAST_WORDS];
     // What the log's own thread says, without a log.
     let of_the_log = ["panicked at src/base/vital.rs", "a test wants a panic at log"];
     expected.into_iter().chain(of_the_log).for_each(|message| proxy.may_alarm(message));
