@@ -110,10 +110,19 @@ impl Both {
     /// `text` says `LISTEN` where its port belongs.
     fn of_haproxy(text: &str) -> Self {
         let text = format!("defaults\n mode tcp\n timeout connect 2s\n timeout client 1m\n timeout server 1m\n{text}");
+        Self::start("haproxy", &text, haproxy)
+    }
+
+    /// The same with what stands in `stream`.
+    fn of_nginx(text: &str) -> Self {
+        Self::start("nginx", &format!("{NGINX_HEAD}stream {{\n{text}}}\n"), nginx)
+    }
+
+    fn start(name: &str, text: &str, theirs_with: impl Fn(&Path, &str) -> Background) -> Self {
         let [admin, theirs, ours] = ports();
         let home = tempfile::tempdir().unwrap();
-        let running = haproxy(home.path(), &text.replace("LISTEN", &theirs.to_string()));
-        let proxy = goproxy(&imported("haproxy", &text.replace("LISTEN", &ours.to_string())), admin);
+        let running = theirs_with(home.path(), &text.replace("LISTEN", &theirs.to_string()));
+        let proxy = goproxy(&imported(name, &text.replace("LISTEN", &ours.to_string())), admin);
         for port in [theirs, ours] {
             eventually("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
         }
@@ -175,6 +184,16 @@ fn weights_and_the_fewest_sessions_are_imported() {
     }
 }
 
+/// Expects that a client at 127.0.0.9 gets nothing.
+fn is_denied(port: u16) {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &std::net::SocketAddr::from(([127, 0, 0, 9], 0))).unwrap();
+    let denied = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let connected = rustix::net::connect(&socket, &denied);
+    let mut client = Client::new(std::net::TcpStream::from(socket));
+    assert!(connected.is_err() || client.receive_all().0.is_empty(), "a denied network");
+}
+
 #[test]
 fn limits_of_clients_and_denied_networks_are_imported() {
     let (servers, with_ports) = two_servers();
@@ -193,13 +212,7 @@ fn limits_of_clients_and_denied_networks_are_imported() {
         held.pop();
         eventually("there is room again", || Visitor::try_connect(port).is_ok());
         drop(held);
-        let socket =
-            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
-        rustix::net::bind(&socket, &std::net::SocketAddr::from(([127, 0, 0, 9], 0))).unwrap();
-        let denied = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-        let connected = rustix::net::connect(&socket, &denied);
-        let mut client = Client::new(std::net::TcpStream::from(socket));
-        assert!(connected.is_err() || client.receive_all().0.is_empty(), "a denied network");
+        is_denied(port);
     });
     drop(servers);
 }
@@ -225,4 +238,39 @@ fn proxy_headers_on_both_sides_are_imported() {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         assert!(text.starts_with("PROXY TCP4 10.1.2.3 10.4.5.6 1000 2000\r\n") && text.ends_with("hello"), "{text}");
     });
+}
+
+#[test]
+fn upstreams_of_nginx_with_weights_and_a_backup_are_imported() {
+    let ([first, second], with_ports) = two_servers();
+    let (one, other) = (first.addr.to_string(), second.addr.to_string());
+    let weighted = " upstream app {\n  server 127.0.0.1:5433 weight=3 max_fails=1;\n  server 127.0.0.1:5434;\n }\n \
+                    server { listen 127.0.0.1:LISTEN; proxy_connect_timeout 2s; proxy_pass app; }\n";
+    let both = Both::of_nginx(&with_ports(weighted, 0));
+    both.each(|port| {
+        let visitors: Vec<Visitor> = (0..40).map(|_| Visitor::connect(port)).collect();
+        let counted = visitors.iter().filter(|visitor| visitor.server == one).count();
+        assert!((29..=31).contains(&counted), "{counted} of 40");
+    });
+    drop(both);
+    let standby = " upstream app {\n  server 127.0.0.1:5433;\n  server 127.0.0.1:5434 backup;\n }\n \
+                   server { listen 127.0.0.1:LISTEN; proxy_connect_timeout 2s; proxy_pass app; }\n";
+    let both = Both::of_nginx(&with_ports(standby, 0));
+    both.each(|port| assert!((0..10).all(|_| server_of(port).as_ref() == Some(&one))));
+    drop(first);
+    both.each(|port| eventually("the backup serves", || server_of(port).as_ref() == Some(&other)));
+}
+
+#[test]
+fn a_hash_and_a_denied_network_of_nginx_are_imported() {
+    let (servers, with_ports) = two_servers();
+    let text = " upstream app {\n  hash $remote_addr consistent;\n  server 127.0.0.1:5433;\n  server 127.0.0.1:5434;\n }\n \
+                server { listen 127.0.0.1:LISTEN; deny 127.0.0.9; allow all; proxy_pass app; }\n";
+    let both = Both::of_nginx(&with_ports(text, 0));
+    both.each(|port| {
+        let server = server_of(port).expect("it serves");
+        assert!((0..20).all(|_| server_of(port).as_ref() == Some(&server)), "one client, one server");
+        is_denied(port);
+    });
+    drop(servers);
 }

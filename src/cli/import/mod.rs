@@ -6,6 +6,7 @@
 
 mod draft;
 mod haproxy;
+mod nginx;
 
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,8 @@ pub struct ImportArgs {
 pub enum Proxy {
     /// HAProxy: what is in mode tcp
     Haproxy,
+    /// nginx: what is in stream
+    Nginx,
 }
 
 /// Prints what a file of another proxy is here.
@@ -59,6 +62,7 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<()> {
 fn converted(from: Proxy, name: &str, text: &str) -> Result<String, String> {
     let (draft, command): (Draft, &str) = match from {
         Proxy::Haproxy => (haproxy::read(text)?, "haproxy"),
+        Proxy::Nginx => (nginx::read(text)?, "nginx"),
     };
     Ok(draft.write(&format!("goproxy import {command} {name}")))
 }

@@ -27,15 +27,9 @@ fn listen(line: &str) -> String {
 
 #[test]
 fn the_example_of_the_document_becomes_what_the_document_says() {
-    let page = include_str!("../../../docs/migrate.md");
-    let (_, section) = page.split_once("## From HAProxy").unwrap();
-    let block = |language: &str| {
-        let (_, rest) = section.split_once(&format!("```{language}\n")).expect("the example");
-        rest.split("```").next().unwrap_or_default()
-    };
-    let expected: Value = serde_json::from_str(block("jsonc")).unwrap();
-    let text = haproxy(block("haproxy"));
-    assert_eq!(group(&text), expected["groups"][0], "{text}");
+    let (theirs, ours) = documented("## From HAProxy", "haproxy");
+    let text = haproxy(theirs);
+    assert_eq!(group(&text), ours, "{text}");
     assert_eq!(text.matches("// line ").count(), 0, "{text}");
 }
 
@@ -200,5 +194,128 @@ fn what_makes_no_sense_is_refused_with_its_line() {
         ("listen a\n bind \":80\n", "line 2: a quote is not closed"),
     ] {
         assert!(converted(Proxy::Haproxy, "x", text).unwrap_err().contains(why), "{text}");
+    }
+}
+
+/// What a file of nginx becomes.
+fn nginx(text: &str) -> String {
+    converted(Proxy::Nginx, "nginx.conf", text).unwrap()
+}
+
+/// A `server` with an `upstream`, with one more line in either.
+fn stream(in_server: &str, in_upstream: &str) -> String {
+    nginx(&format!(
+        "stream {{\n limit_conn_zone $binary_remote_addr zone=ip:1m;\n upstream app {{\n {in_upstream}\n server 10.0.0.5:1; }}\n \
+         server {{\n {in_server}\n listen 10.0.0.1:5432; proxy_pass app; }} }}\n"
+    ))
+}
+
+/// The two examples of the document below a heading.
+fn documented(heading: &str, language: &str) -> (&'static str, Value) {
+    let page = include_str!("../../../docs/migrate.md");
+    let (_, section) = page.split_once(heading).unwrap();
+    let block = |language: &str| {
+        let (_, rest) = section.split_once(&format!("```{language}\n")).expect("the example");
+        rest.split("```").next().unwrap_or_default()
+    };
+    let ours: Value = serde_json::from_str(block("jsonc")).unwrap();
+    (block(language), ours["groups"][0].clone())
+}
+
+#[test]
+fn the_example_of_nginx_becomes_what_the_document_says() {
+    let (theirs, ours) = documented("## From nginx stream", "nginx");
+    let text = nginx(theirs);
+    assert_eq!(group(&text), ours, "{text}");
+    assert_eq!(text.matches("// line ").count(), 0, "{text}");
+}
+
+#[test]
+fn each_line_of_nginx_has_its_key() {
+    for (in_server, in_upstream, pointer, expected) in [
+        ("", "", "/policy", json!("round_robin")),
+        ("", "least_conn;", "/policy", json!("least_sessions")),
+        ("", "hash $remote_addr;", "/policy", json!("ip_hash")),
+        ("", "hash $binary_remote_addr consistent;", "/policy", json!("maglev")),
+        ("", "random two least_conn;", "/policy", json!("p2c")),
+        ("", "random;", "/policy", json!("random")),
+        (
+            "",
+            "server db.internal:2 weight=3 max_conns=9 backup;",
+            "/servers/0",
+            json!({ "addr": "db.internal:2", "weight": 3, "max_sessions": 9, "backup": true }),
+        ),
+        ("", "server [::1]:2 down;", "/servers/0", json!({ "addr": "[::1]:2", "state": "maint" })),
+        ("proxy_connect_timeout 1500ms;", "", "/connect_timeout", json!("1500ms")),
+        ("proxy_timeout 1h;", "", "/idle_timeout", json!("1h")),
+        ("proxy_next_upstream_tries 2;", "", "/connect_attempts", json!(2)),
+        ("proxy_next_upstream off;", "", "/connect_attempts", json!(1)),
+        ("proxy_protocol on; proxy_protocol_version 2;", "", "/send_proxy", json!("v2")),
+        ("listen 80 proxy_protocol; set_real_ip_from 10.0.0.0/8;", "", "/accept_proxy/from", json!(["10.0.0.0/8"])),
+        ("listen *:80; listen [::1]:81;", "", "/listen", json!(["0.0.0.0:80", "[::1]:81", "10.0.0.1:5432"])),
+        ("limit_conn ip 5;", "", "/client/sessions", json!(5)),
+        ("proxy_bind 127.0.0.1;", "", "/server_tcp/source", json!("127.0.0.1")),
+        ("allow 10.0.0.0/8; deny all;", "", "/allow", json!(["10.0.0.0/8"])),
+        ("deny 10.0.0.0/8; allow all;", "", "/deny", json!(["10.0.0.0/8"])),
+    ] {
+        let text = stream(in_server, in_upstream);
+        assert_eq!(group(&text).pointer(pointer), Some(&expected), "{in_server} {in_upstream}: {text}");
+    }
+}
+
+#[test]
+fn what_nginx_has_alone_is_a_comment_with_its_line_and_the_reason() {
+    for (in_server, in_upstream, why) in [
+        ("", "least_time connect;", "least_latency"),
+        ("", "hash $ssl_preread_server_name;", "only the client's address"),
+        ("", "server unix:/run/x.sock;", "a server is host:port"),
+        (
+            "",
+            "server 10.0.0.6:1 max_fails=2 fail_timeout=5s;",
+            "passed over until the proxy itself has reached it again",
+        ),
+        ("", "server 10.0.0.6:1 slow_start=5s;", "gets its share at once"),
+        ("", "keepalive 3;", "no equivalent"),
+        ("ssl_preread on;", "", "TLS is not there yet"),
+        ("listen 443 ssl;", "", "TLS is not ended here yet"),
+        ("listen 53 udp;", "", "UDP is not there"),
+        ("listen unix:/run/x.sock;", "", "only an IP and a port"),
+        ("listen 80 proxy_protocol;", "", "name the proxies in front"),
+        ("proxy_download_rate 1m;", "", "no equivalent"),
+        ("access_log /var/log/x basic;", "", "the log goes to stderr"),
+        ("proxy_half_close off;", "", "always passed on"),
+        ("limit_conn other 5;", "", "only a zone of"),
+        ("allow 10.0.0.0/8; deny 10.1.0.0/16; deny all;", "", "here deny wins"),
+        ("include other.conf;", "", "other files are not read"),
+    ] {
+        let text = stream(in_server, in_upstream);
+        group(&text);
+        let comments: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("// line ")).collect();
+        assert!(comments.iter().any(|comment| comment.contains(why)), "{in_server} {in_upstream}: {text}");
+    }
+}
+
+#[test]
+fn blocks_of_nginx_that_are_no_group_are_told() {
+    let text = nginx(
+        "user www;\nworker_processes 4;\nevents { worker_connections 10; }\nhttp {\n server { listen 80; }\n}\nstream {\n \
+         proxy_timeout 5m;\n log_format basic x;\n map $a $b { default 1; }\n upstream nobody {\n  server 10.0.0.5:1;\n }\n \
+         server { listen 81; proxy_pass 10.0.0.6:1; }\n server { listen 82; proxy_pass $b; }\n server { listen 83; proxy_pass 10.0.0.7:1; proxy_timeout 1m; }\n}\n",
+    );
+    let first = group(&text);
+    assert_eq!(
+        (&first["name"], &first["idle_timeout"], &first["servers"]),
+        (&json!("port-81"), &json!("5m"), &json!(["10.0.0.6:1"]))
+    );
+    assert!(text.contains("\"threads\": 4,") && text.contains("\"idle_timeout\": \"1m\""), "{text}");
+    for comment in [
+        "// line 1, user www: the service manager does this",
+        "// line 4, http (to line 5): this is of HTTP or mail",
+        "// line 9, log_format basic x: the log goes to stderr",
+        "// line 10, map $a $b: no equivalent",
+        "// line 11, upstream nobody (to line 12): no server passes sessions to it",
+        "// line 15, server: \"$b\" is no server",
+    ] {
+        assert_eq!(text.matches(comment).count(), 1, "{comment}\n{text}");
     }
 }

@@ -1,0 +1,141 @@
+//! nginx's configuration: what is in `stream`.
+//!
+//! A `server` block is a group, with the servers of the `upstream` that it names. What `stream` itself says holds for each
+//! of them, and is told once where it has no equivalent.
+
+mod group;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
+
+use super::draft::{Draft, Note};
+use group::Import;
+use words::{Directive, directives};
+
+/// What stands in `stream` and is no directive of a server.
+const BLOCKS: [&str; 7] = ["upstream", "server", "map", "geo", "split_clients", "limit_conn_zone", "match"];
+
+/// Reads the text.
+///
+/// # Errors
+///
+/// What makes no sense, and in which line.
+pub(super) fn read(text: &str) -> Result<Draft, String> {
+    let all = directives(text)?;
+    let mut draft = Draft::default();
+    let mut names = Vec::new();
+    // A file that another one includes may be what stands in `stream`.
+    let has_stream = all.iter().any(|directive| directive.word(0) == "stream");
+    match has_stream {
+        true => {
+            for directive in &all {
+                match directive.word(0) {
+                    "stream" => stream(directive.inside(), &mut draft, &mut names),
+                    _ => outside(directive, &mut draft),
+                }
+            }
+        }
+        false => stream(&all, &mut draft, &mut names),
+    }
+    draft.notes.sort_by_key(|note| note.line);
+    draft.name_groups(names);
+    Ok(draft)
+}
+
+/// Reads what stands beside `stream`.
+fn outside(directive: &Directive, draft: &mut Draft) {
+    let why = match (directive.word(0), directive.word(1).parse::<u32>()) {
+        ("worker_processes", Ok(threads)) => {
+            draft.keys.insert("threads".to_owned(), json!(threads));
+            return;
+        }
+        ("worker_processes", Err(_)) if directive.word(1) == "auto" => return,
+        ("worker_cpu_affinity", _) => {
+            draft.keys.insert("pin_threads".to_owned(), json!(true));
+            return;
+        }
+        ("http" | "mail", _) => "this is of HTTP or mail; nothing of it is taken over",
+        ("events", _) => "max_sessions is the limit; without it, what the descriptors allow",
+        ("user" | "pid" | "daemon" | "master_process", _) => "the service manager does this",
+        ("error_log", _) => "the log goes to stderr",
+        ("include", _) => "other files are not read: import them by themselves",
+        _ => "no equivalent",
+    };
+    draft.notes.push(note(directive, why));
+}
+
+fn note(directive: &Directive, why: impl Into<String>) -> Note {
+    let last = last_line(directive);
+    let what = match last == directive.line {
+        true => directive.text(),
+        false => format!("{} (to line {last})", directive.text()),
+    };
+    Note::new(directive.line, what, why)
+}
+
+/// The line of the last directive in it.
+fn last_line(directive: &Directive) -> usize {
+    directive.inside().iter().map(last_line).max().unwrap_or(directive.line)
+}
+
+fn stream(all: &[Directive], draft: &mut Draft, names: &mut Vec<String>) {
+    let upstreams: BTreeMap<&str, &Directive> =
+        all.iter().filter(|it| it.word(0) == "upstream").map(|upstream| (upstream.word(1), upstream)).collect();
+    let zones: BTreeMap<&str, &Directive> =
+        all.iter().filter(|it| it.word(0) == "limit_conn_zone").filter_map(zone).collect();
+    let shared: Vec<&Directive> = all.iter().filter(|it| !BLOCKS.contains(&it.word(0))).collect();
+    let mut used = BTreeSet::new();
+    let mut told = BTreeSet::new();
+    for server in all.iter().filter(|it| it.word(0) == "server") {
+        let pass = server.inside().iter().find(|it| it.word(0) == "proxy_pass").map(|it| it.word(1));
+        let upstream = pass.and_then(|name| upstreams.get(name).copied());
+        let mut import = Import::new(server, &zones);
+        // What a server says of its own stands for what stream says.
+        let own: BTreeSet<&str> = server.inside().iter().map(|it| it.word(0)).collect();
+        for directive in shared.iter().filter(|it| !own.contains(it.word(0))) {
+            if let Err(why) = import.read(directive)
+                && told.insert(directive.line)
+            {
+                draft.notes.push(note(directive, why));
+            }
+        }
+        for directive in server.inside() {
+            if let Err(why) = import.read(directive) {
+                import.group.notes.push(note(directive, why));
+            }
+        }
+        for directive in upstream.map(Directive::inside).unwrap_or_default() {
+            if let Err(why) = import.read_upstream(directive) {
+                import.group.notes.push(note(directive, why));
+            }
+        }
+        match import.finish(pass.filter(|_| upstream.is_none())) {
+            Ok((group, port)) => {
+                used.extend(upstream.map(|upstream| upstream.line));
+                names.push(upstream.map_or_else(|| format!("port-{port}"), |upstream| upstream.word(1).to_owned()));
+                draft.groups.push(group);
+            }
+            Err(why) => draft.notes.push(note(server, why)),
+        }
+    }
+    for directive in all {
+        let why = match directive.word(0) {
+            "upstream" if !used.contains(&directive.line) => "no server passes sessions to it",
+            "map" | "geo" | "split_clients" | "match" => "no equivalent",
+            "limit_conn_zone" if zone(directive).is_none() => {
+                "only $binary_remote_addr and $remote_addr have an equivalent"
+            }
+            _ => continue,
+        };
+        draft.notes.push(note(directive, why));
+    }
+}
+
+/// A zone that counts the sessions of each client, by its name.
+fn zone(directive: &Directive) -> Option<(&str, &Directive)> {
+    let is_client = ["$binary_remote_addr", "$remote_addr"].contains(&directive.word(1));
+    let name = directive.word(2).strip_prefix("zone=")?.split(':').next()?;
+    is_client.then_some((name, directive))
+}
