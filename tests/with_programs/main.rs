@@ -1,5 +1,6 @@
-//! The proxy between programs that people use: curl, Python's web server, Redis, PostgreSQL, MariaDB, nginx, iperf3,
-//! Prometheus, Go's pprof, and the HTTP clients of Go, Java, Python and Node; Chromium looks at the dashboard.
+//! The proxy between programs that people use: curl, Python's web server, Redis, PostgreSQL, MariaDB, nginx, HAProxy,
+//! lnav, halog, logrotate, iperf3, Prometheus, Go's pprof, and the HTTP clients of Go, Java, Python and Node; Chromium looks
+//! at the dashboard.
 //!
 //! `cargo test` leaves this out, because it needs more than Rust. Run it by name, with
 //! `cargo test --test with_programs`; it fails, and never skips, where a program is missing.
@@ -8,6 +9,7 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod access_log;
 mod browser;
 mod checks;
 mod expanded;
