@@ -43,7 +43,7 @@ fn sessions_of_each_end_have_the_line_that_haproxy_writes() {
         let port = proxy.addr_of(group).port().to_string();
         lines(&path).into_iter().filter(|line| line.contains(&format!(" {port} {port}/"))).find_map(|line| {
             let (server, times, found, retries) = haproxy_fields(&line);
-            (found == code).then(|| (server, times, retries, line))
+            (found == code).then_some((server, times, retries, line))
         })
     };
     let wait = |group: usize, code: &str| {

@@ -1,6 +1,6 @@
 //! Where an access log goes, and which one a group has.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use jsonc_parser::ast::Value;
 use jsonc_parser::common::Ranged;
@@ -72,7 +72,7 @@ impl Kind for LogPath {
         let AccessPath::File(path) = value else { return quoted(STDERR) };
         let below = style.folder.as_deref().and_then(|folder| path.strip_prefix(folder).ok());
         // One that is called as the word has to be told from it.
-        let below = below.filter(|below| !below.as_os_str().is_empty() && *below != PathBuf::from(STDERR));
+        let below = below.filter(|below| !below.as_os_str().is_empty() && *below != Path::new(STDERR));
         quoted(&below.unwrap_or(path).display().to_string())
     }
 }
