@@ -421,7 +421,7 @@ fn who_has_to_send_a_header_changes_with_the_file_and_for_new_clients_only() {
 }
 
 #[test]
-fn the_proxys_own_tries_of_a_server_begin_with_the_header_that_sessions_begin_with() {
+fn tries_of_a_suspect_begin_with_the_header_that_sessions_begin_with() {
     for (of_group, of_server, expected) in [
         ("v2", Value::Null, &b"\r\n\r\n\0\r\nQUIT\n \0\0\0"[..]),
         ("none", json!("v1"), &b"PROXY TCP4 127."[..]),
