@@ -38,7 +38,7 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
             for label in labels.split("\",").filter(|label| !label.is_empty()) {
                 let label = label.split_once('=').expect("a label has a value").0;
                 assert!(
-                    ["group", "server", "policy", "reason", "limit", "le", "version", "sha256"].contains(&label),
+                    ["group", "server", "policy", "reason", "limit", "le", "log", "version", "sha256"].contains(&label),
                     "{line}"
                 );
             }

@@ -28,7 +28,7 @@ const PARAMS_CHARS_MAX: usize = 100;
 /// How long a module may take to start, to describe itself and to take its configuration; each.
 pub(super) const CONFIGURE_TIME_MAX: Duration = Duration::from_millis(100);
 
-/// How long it may take to be told its servers, when there are at most a thousand.
+/// How long it may take to be told its servers, when there are at most a thousand and a pick may not take longer.
 pub(super) const SET_SERVERS_TIME_MAX: Duration = Duration::from_millis(20);
 
 /// How long for each of more servers: handing over the list is our work, and takes part of the time.
@@ -107,7 +107,7 @@ impl Instance {
 
     /// Tells the module its servers; those in `hidden`, by index and in order, as not available.
     pub(super) fn set_servers(&mut self, set: &Arc<ServerSet>, hidden: &[u32]) -> Result<(), Fault> {
-        let time_max = SET_SERVERS_TIME_MAX.max(SERVER_TIME_MAX * set.servers.len() as u32);
+        let time_max = SET_SERVERS_TIME_MAX.max(SERVER_TIME_MAX * set.servers.len() as u32).max(self.deadline);
         self.allow(time_max);
         self.store.data_mut().set_servers(set);
         let labels: Vec<Vec<(&str, &str)>> = set.servers.iter().map(|server| labels(&server.settings)).collect();
