@@ -38,7 +38,7 @@ impl FromStr for AdminAddr {
         // As it is copied from a browser.
         let text = text.strip_prefix("http://").unwrap_or(text);
         let text = text.strip_suffix('/').unwrap_or(text);
-        let wrong = || format!("\"{}\" is no address; {EXPECTED}", echo(text));
+        let wrong = || format!("\"{}\" is not an address; {EXPECTED}", echo(text));
         let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
         let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)?;
         let bare = match host.strip_prefix('[') {

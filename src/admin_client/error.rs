@@ -31,7 +31,7 @@ pub enum AskError {
         msg: String,
     },
     /// Somebody answers, but no goproxy.
-    #[error("{addr}: this is no admin port of a goproxy: {what}")]
+    #[error("{addr}: this is not the admin port of a goproxy: {what}")]
     Foreign {
         /// Where.
         addr: AdminAddr,

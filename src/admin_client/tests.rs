@@ -91,7 +91,7 @@ async fn who_is_no_goproxy_is_told_as_such() {
         ("SSH-2.0-OpenSSH_9.2\r\n", "it does not speak HTTP"),
     ] {
         let said = told(answer).await;
-        assert!(said.starts_with("ADDR: this is no admin port of a goproxy: it"), "{said}");
+        assert!(said.starts_with("ADDR: this is not the admin port of a goproxy: it"), "{said}");
         assert!(said.contains(what), "{said}");
     }
     assert_eq!(told("").await, "ADDR: the connection broke");

@@ -100,7 +100,7 @@ fn check_terminal(client: &AdminClient) -> anyhow::Result<()> {
     };
     let instead = format!("expected a terminal, --once, --json, or curl -H 'Accept: text/plain' {url}");
     let has_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
-    anyhow::ensure!(has_terminal, "stdin and stdout are no terminal; {instead}");
+    anyhow::ensure!(has_terminal, "stdin and stdout are not a terminal; {instead}");
     anyhow::ensure!(Style::of_stdout().is_terminal, "TERM=dumb can show no picture; {instead}");
     Ok(())
 }

@@ -173,7 +173,7 @@ fn who_cannot_be_asked_is_told() {
     let (admin, other) = (proxy.admin.to_string(), other.addr.to_string());
     for (args, what) in [
         (&["--admin", &nobody][..], "cannot connect: connection refused; expected the admin port of a running goproxy"),
-        (&["--admin", &other], "this is no admin port of a goproxy: it does not speak HTTP"),
+        (&["--admin", &other], "this is not the admin port of a goproxy: it does not speak HTTP"),
         (&["--admin", "unix:/nowhere/admin.sock"], "unix:/nowhere/admin.sock: cannot connect: "),
         (&["--admin", &admin, "--group", "nobody"], "refused: "),
         (&["--admin", &admin, "--follow", "--group", "nobody"], "refused: "),

@@ -177,7 +177,7 @@ fn a_frontend_with_its_backend_is_a_group_and_what_nobody_takes_is_told() {
         (1, "// line 4, daemon: the service manager does this"),
         (1, "// line 10, option dontlognull: the log goes to stderr"),
         (1, "// line 17, use_backend other if { src 10.0.0.1 }: servers are not chosen by"),
-        (1, "// line 22, backend other (to line 23): no frontend takes it always"),
+        (1, "// line 22, backend other (to line 23): no frontend always uses it"),
         (1, "// line 24, frontend web (to line 27): HTTP is not understood"),
         (1, "// line 28, backend web (to line 30): HTTP is not understood"),
         (1, "// line 31, peers mine (to line 32): no equivalent"),
@@ -314,7 +314,7 @@ fn blocks_of_nginx_that_are_no_group_are_told() {
         "// line 9, log_format basic x: the log goes to stderr",
         "// line 10, map $a $b: no equivalent",
         "// line 11, upstream nobody (to line 12): no server passes sessions to it",
-        "// line 15, server: \"$b\" is no server",
+        "// line 15, server: \"$b\" is not a server",
     ] {
         assert_eq!(text.matches(comment).count(), 1, "{comment}\n{text}");
     }

@@ -139,9 +139,10 @@ impl Check {
     /// Reads a parameter of a server, which here is one of the group.
     pub(super) fn parameter(&mut self, name: &str, value: &str) -> Result<(), String> {
         let (key, value) = match name {
-            "rise" | "fall" => (name, json!(value.parse::<u32>().map_err(|_| format!("\"{value}\" is no number"))?)),
+            "rise" | "fall" => (name, json!(value.parse::<u32>().map_err(|_| format!("\"{value}\" is not a number"))?)),
             _ => {
-                let millis = time(value).ok_or_else(|| format!("\"{value}\" is no time"))?;
+                let millis = time(value)
+                    .ok_or_else(|| format!("\"{value}\" is not a time; expected one such as 500ms or 2s"))?;
                 match name {
                     "inter" => {
                         self.interval_ms.get_or_insert(millis);

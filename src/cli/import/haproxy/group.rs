@@ -81,7 +81,7 @@ impl Import {
             }
             "timeout" => self.timeout(line),
             "retries" => {
-                let retries: u32 = line.word(1).parse().map_err(|_| "it is no number")?;
+                let retries: u32 = line.word(1).parse().map_err(|_| format!("\"{}\" is not a number", line.word(1)))?;
                 self.set("connect_attempts", json!(retries.saturating_add(1).clamp(1, 100)))
             }
             "maxconn" => match line.word(1).parse::<u32>() {
@@ -177,7 +177,9 @@ impl Import {
     }
 
     fn timeout(&mut self, line: &Directive) -> Result<(), String> {
-        let millis = time(line.word(2)).ok_or("it is no time")?;
+        let value = line.word(2);
+        let millis =
+            time(value).ok_or_else(|| format!("\"{value}\" is not a time; expected one such as 500ms or 2s"))?;
         match line.word(1) {
             "check" => self.check.set_timeout(millis),
             "connect" | "client" | "server" | "tunnel" | "client-fin" | "server-fin" => {

@@ -48,7 +48,7 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
     for section in &sections {
         match section.kind() {
             "backend" if !reader.used.contains(&section.head.line) => {
-                reader.whole(section, "no frontend takes it always, so it is no group");
+                reader.whole(section, "no frontend always uses it, so it is not a group");
             }
             "global" | "listen" | "frontend" | "backend" => {}
             _ => reader.whole(section, "no equivalent"),
@@ -89,7 +89,7 @@ fn with_defaults(all: Vec<Section>, notes: &mut Vec<Note>) -> (Vec<Section>, Vec
                         notes.push(Note::new(
                             section.head.line,
                             section.head.text.clone(),
-                            "there are no such defaults before",
+                            "no defaults section before it has that name",
                         ));
                         Vec::new()
                     }),

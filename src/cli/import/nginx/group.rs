@@ -63,7 +63,8 @@ impl<'a> Import<'a> {
     /// Why it has no equivalent.
     pub(super) fn read(&mut self, line: &Directive) -> Result<(), String> {
         let value = line.word(1);
-        let millis = || time(value).ok_or_else(|| "it is no time".to_owned());
+        let millis =
+            || time(value).ok_or_else(|| format!("\"{value}\" is not a time; expected one such as 500ms or 2s"));
         match line.word(0) {
             "listen" => self.listen(line),
             "proxy_pass" => Ok(()),
@@ -74,7 +75,7 @@ impl<'a> Import<'a> {
                     Err("0 means without a limit; here a session tries as many servers as connect_attempts".to_owned())
                 }
                 Ok(tries) => self.set("connect_attempts", json!(tries.min(100))),
-                Err(_) => Err("it is no number".to_owned()),
+                Err(_) => Err(format!("\"{value}\" is not a number")),
             },
             "proxy_next_upstream" if value == "off" => self.set("connect_attempts", json!(1)),
             // Both are always so.
@@ -237,7 +238,7 @@ impl<'a> Import<'a> {
         let port = self.port.ok_or("it listens on no IP and port")?;
         if let Some(address) = pass {
             if address.contains('$') || !address.contains(':') || address.starts_with("unix:") {
-                return Err(format!("\"{address}\" is no server; servers are not chosen by what a client says"));
+                return Err(format!("\"{address}\" is not a server; servers are not chosen by what a client says"));
             }
             let keys = [("addr".to_owned(), json!(address))].into_iter().collect();
             self.group.servers.push(ServerDraft { keys, ..ServerDraft::default() });
