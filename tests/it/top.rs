@@ -49,7 +49,7 @@ fn it_says_why_it_shows_nothing() {
     let proxy = TestProxy::start(Group::new("ha", &[&server]));
     let (admin, nobody) = (proxy.admin.to_string(), free_port(own_ip()).to_string());
     for (args, what) in [
-        (&["--admin", &admin][..], "no terminal; expected a terminal, --once, --json, or curl"),
+        (&["--admin", &admin][..], "not a terminal; expected a terminal, --once, --json, or curl"),
         (&["--admin", &nobody, "--once"], "cannot connect: connection refused"),
     ] {
         let output = run(&[&["top"], args].concat());
