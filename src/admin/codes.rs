@@ -23,6 +23,7 @@ pub const CODES: &[(u16, &str, &str)] = &[
     (404, "unknown_path", "no endpoint has this path"),
     (404, "group_not_found", "no group has this name, port or address"),
     (404, "server_not_found", "the group has no such server"),
+    (404, "no_state_file", "the file has no `state_file`: changes are written into the file itself"),
     (404, "session_not_found", "no session has this id"),
     (405, "method_not_allowed", "the endpoint does not answer this method; `Allow` names those that it does"),
     (408, "body_timeout", "the body was not complete in time"),

@@ -149,6 +149,7 @@ impl From<ChangeError> for Refusal {
             ChangeError::Policy { .. } => (StatusCode::BAD_REQUEST, "policy_refused"),
             ChangeError::FileInvalid { .. } => (StatusCode::CONFLICT, "file_invalid"),
             ChangeError::Persist { .. } => (StatusCode::SERVICE_UNAVAILABLE, "cannot_persist"),
+            ChangeError::NoStateFile => (StatusCode::NOT_FOUND, "no_state_file"),
             ChangeError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         };
         let more = match error {
@@ -219,6 +220,7 @@ mod tests {
         for (error, status, code) in [
             (ChangeError::GroupNotFound(1.into()), 404, "group_not_found"),
             (ChangeError::CannotOpen(1.into()), 404, "group_not_found"),
+            (ChangeError::NoStateFile, 404, "no_state_file"),
             (ChangeError::GroupAmbiguous { port: 1, names: "a, b".into() }, 409, "group_ambiguous"),
             (ChangeError::ServerNotFound { group: 1.into(), server: server() }, 404, "server_not_found"),
             (ChangeError::ServerRefused { server: server(), why: "why".to_owned() }, 403, "server_refused"),

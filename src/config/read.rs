@@ -6,6 +6,9 @@
 
 use std::path::Path;
 
+use jsonc_parser::ast::Value;
+use jsonc_parser::common::Ranged;
+
 use super::check::check;
 use super::declare::Fields;
 use super::fields::Config;
@@ -117,8 +120,21 @@ pub(super) fn inspect_with(
         let object = Object::open(&mut reader, &root, &Place::Root, Config::TABLE, false);
         object.and_then(|object| Config::read(&mut reader, &object, None))
     };
+    if let Some(config) = &config {
+        check_state_file(&mut reader, &root, path, config);
+    }
     check(&mut reader);
     let Reader { problems, policies, other_files, kept_secrets, kept_lists, doubts, .. } = reader;
     let config = config.map(|config| Config { other_files, kept_secrets, kept_lists, ..config });
     Inspection { config, problems: problems.finish(text), doubts, policies }
+}
+
+/// Reports a state file that is the file itself.
+fn check_state_file(reader: &mut Reader, root: &Value, path: &Path, config: &Config) {
+    let this = path.file_name().map(|name| folder_of(path).join(name));
+    if config.state_file.is_some() && config.state_file == this {
+        let offset = root.as_object().and_then(|object| object.get("state_file")).map_or(0, |key| key.value.start());
+        let message = "this is the file itself, which is then never written; expected another one";
+        reader.problems.add(offset, "state_file", message);
+    }
 }

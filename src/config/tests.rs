@@ -13,6 +13,7 @@ mod broken;
 mod checks;
 mod edits;
 mod one_key;
+mod overlays;
 mod shipped;
 
 /// The file that is shipped.

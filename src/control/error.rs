@@ -1,6 +1,7 @@
 //! Why a change was refused.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::group_param::GroupParam;
@@ -98,9 +99,19 @@ pub enum ChangeError {
         #[source]
         source: Arc<std::io::Error>,
     },
+    /// Changes are written into the file.
+    #[error("proxy.json has no state_file: what changes over HTTP say is written into it")]
+    NoStateFile,
     /// The process is stopping.
     #[error("the proxy is stopping; nothing was changed")]
     Stopping,
+}
+
+impl ChangeError {
+    /// The file at `path` cannot be read or written, as `action` says.
+    pub(super) fn persist(action: &'static str, path: &Path, error: std::io::Error) -> Self {
+        Self::Persist { action, path: path.display().to_string(), source: Arc::new(error) }
+    }
 }
 
 /// The first mistake, for those who cannot show all.

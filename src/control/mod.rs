@@ -21,12 +21,16 @@ mod other_files;
 mod plan;
 mod lost;
 mod ready;
+mod reloaded;
+mod restore;
 mod runner;
 mod said;
 mod silence;
 mod source;
+mod state;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
@@ -43,8 +47,9 @@ pub(crate) use lost::close_sessions_of_lost;
 pub(crate) use runner::Runner;
 pub(crate) use said::write_said;
 pub(crate) use silence::note_silence;
+use state::{Cleared, StateFile};
 
-use crate::config::{Config, Edit};
+use crate::config::{Config, Edit, Override};
 use crate::counters::{EndReason, ProcessCounters};
 use crate::data::session::ProxySessionService;
 use crate::group::view::{GroupView, ServerView};
@@ -79,6 +84,7 @@ struct Shared {
     has_unwritten: AtomicBool,
     /// Hash of the text that was last read for a reload, good or not, or that we wrote.
     last_read: Arc<AtomicU64>,
+    state_file: Option<StateFile>,
 }
 
 #[derive(Debug)]
@@ -89,6 +95,8 @@ enum Job {
         is_asked: bool,
         reply: oneshot::Sender<Result<Difference, ChangeError>>,
     },
+    /// Drops overrides of the state file; answers how many.
+    Clear(Cleared, oneshot::Sender<Result<usize, ChangeError>>),
     Drain(oneshot::Sender<()>),
 }
 
@@ -272,6 +280,31 @@ impl Control {
     async fn reload_for(&self, is_asked: bool) -> Result<Difference, ChangeError> {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Reload { is_asked, reply }, answer).await?
+    }
+
+    /// The state file and what it says.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::NoStateFile`].
+    pub fn overrides(&self) -> Result<(PathBuf, Vec<Override>), ChangeError> {
+        let state = self.shared.state_file.as_ref().ok_or(ChangeError::NoStateFile)?;
+        Ok((state.path().to_owned(), state.overlay().overrides().to_vec()))
+    }
+
+    /// Drops what changes over HTTP have said of a group, of one of its servers, or of everything, so that the file is in force
+    /// there. Servers that have a lease stay. Answers how much was dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::NoStateFile`], or the state file cannot be written.
+    pub async fn clear_overrides(
+        &self,
+        group: Option<GroupId>,
+        server: Option<ServerAddr>,
+    ) -> Result<usize, ChangeError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Clear(Cleared { group, server }, reply), answer).await?
     }
 
     /// Closes every listener and refuses changes from now on; heartbeats are still taken.

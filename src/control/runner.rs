@@ -16,9 +16,12 @@ use super::blocking::blocking;
 use super::difference::{Difference, by_id};
 use super::listeners::{Bound, Listeners};
 use super::other_files::tell_stand_ins;
-use super::plan;
+use super::plan::{self, Plan};
+use super::reloaded::tell;
+use super::restore::restore;
 use super::silence::silence_of_gone;
 use super::source::check_sources;
+use super::state::{self, Cleared, StateFile};
 use super::{Change, ChangeError, Control, JOBS_MAX, Job, Shared};
 use crate::base::label::GroupLabel;
 use crate::base::vital;
@@ -33,9 +36,6 @@ use crate::policy::IBalancePolicy;
 use crate::policy::factory::Factory;
 use crate::server::{ServerAddr, ServerSettings};
 use crate::sources::Running;
-
-/// Mistakes of one file that the log tells; the answer to a request has all of them.
-const MISTAKES_TOLD_MAX: usize = 20;
 
 /// Changes that are saved together at most.
 const BATCH_MAX: usize = 256;
@@ -57,6 +57,13 @@ type Reply = oneshot::Sender<Result<(), ChangeError>>;
 
 /// Policies that are made and not yet used, by the group.
 type Policies = BTreeMap<GroupId, Arc<dyn IBalancePolicy>>;
+
+/// What is to be done to the configuration.
+enum Task {
+    Reload,
+    Edit(Vec<Change>),
+    Clear(Cleared),
+}
 
 /// A configuration, and what was made for it beforehand because that can fail.
 struct Prepared {
@@ -81,6 +88,7 @@ impl Runner {
         sessions: Arc<ProxySessionService>,
         threads: Arc<DataThreads>,
     ) -> Result<(Control, Self), ChangeError> {
+        let (config, state_file) = restore(&path, text, config).await?;
         let (sender, jobs) = mpsc::channel(JOBS_MAX);
         let empty = Config { groups: Vec::new(), ..config.clone() };
         let shared = Arc::new(Shared {
@@ -93,6 +101,7 @@ impl Runner {
             is_checked_once: AtomicBool::new(false),
             has_unwritten: AtomicBool::new(false),
             last_read: Arc::default(),
+            state_file,
         });
         let control = Control { shared: Arc::clone(&shared), jobs: sender };
         let listeners = Listeners::new(threads, Arc::clone(&shared.waiting));
@@ -147,8 +156,12 @@ impl Runner {
             Job::Change(change, reply) => self.change(vec![(change, reply)]).await,
             Job::Reload { is_asked, reply } => {
                 let outcome = self.reload().await;
-                self.tell(&outcome, is_asked);
+                tell(&self.shared.counters, &self.path, &outcome, is_asked);
                 // Whoever asked may be gone.
+                let _ = reply.send(outcome);
+            }
+            Job::Clear(cleared, reply) => {
+                let outcome = self.clear(cleared).await;
                 let _ = reply.send(outcome);
             }
             Job::Drain(reply) => {
@@ -164,7 +177,7 @@ impl Runner {
             return;
         }
         let (changes, replies): (Vec<Change>, Vec<Reply>) = edits.into_iter().unzip();
-        let outcomes = match self.apply(changes).await {
+        let outcomes = match self.apply(Task::Edit(changes)).await {
             Ok((outcomes, _)) => outcomes,
             Err(error) => vec![Err(error); replies.len()],
         };
@@ -175,24 +188,31 @@ impl Runner {
     }
 
     async fn reload(&mut self) -> Result<Difference, ChangeError> {
-        self.apply(Vec::new()).await.map(|(_, difference)| difference)
+        self.apply(Task::Reload).await.map(|(_, difference)| difference)
+    }
+
+    async fn clear(&mut self, cleared: Cleared) -> Result<usize, ChangeError> {
+        let state = self.shared.state_file.as_ref().ok_or(ChangeError::NoStateFile)?;
+        let before = state.overlay().overrides().len();
+        self.apply(Task::Clear(cleared)).await?;
+        let after = self.shared.state_file.as_ref().map_or(0, |state| state.overlay().overrides().len());
+        Ok(before.saturating_sub(after))
     }
 
     /// Plan, prepare, save, commit.
-    async fn apply(&mut self, changes: Vec<Change>) -> Result<(Vec<Result<(), ChangeError>>, Difference), ChangeError> {
+    async fn apply(&mut self, task: Task) -> Result<(Vec<Result<(), ChangeError>>, Difference), ChangeError> {
         if self.is_draining {
             return Err(ChangeError::Stopping);
         }
-        let is_reload = changes.is_empty();
-        let leased = if is_reload { Vec::new() } else { self.leased() };
-        let (path, in_force) = (self.path.clone(), self.in_force);
-        let edits: Vec<Edit> = changes.iter().map(|change| change.edit.clone()).collect();
-        let (last_read, running) = (Arc::clone(&self.shared.last_read), self.shared.running.config.load_full());
-        let planned = blocking(move || match is_reload {
-            true => plan::read(&path, in_force, &running, &last_read),
-            false => plan::plan(&path, edits, leased, &running).map(Some),
-        });
-        let Some(plan) = planned.await? else { return Ok((Vec::new(), Difference::default())) };
+        let (changes, cleared) = match task {
+            Task::Reload => (Vec::new(), None),
+            Task::Edit(changes) => (changes, None),
+            Task::Clear(cleared) => (Vec::new(), Some(cleared)),
+        };
+        let is_reload = changes.is_empty() && cleared.is_none();
+        let Some(plan) = self.plan(&changes, cleared, is_reload).await? else {
+            return Ok((Vec::new(), Difference::default()));
+        };
         check_sources(&plan.config, &self.shared.running)?;
         let policies = self.make_policies(&plan.config).await?;
         let bound = self.listeners.bind(&plan.config)?;
@@ -202,6 +222,10 @@ impl Runner {
             let (path, text) = (self.path.clone(), plan.new_text);
             let old = plan.old_form.then_some(plan.old_text);
             blocking(move || plan::save(&path, &text, old.as_deref())).await?;
+        }
+        if let Some((state, overlay)) = self.shared.state_file.as_ref().zip(plan.overlay) {
+            state.keep(overlay, is_reload).await?;
+            state::tell(&plan.overruled);
         }
         let done: Vec<&Change> = changes
             .iter()
@@ -213,6 +237,33 @@ impl Runner {
         let (difference, to_close) = self.commit(prepared, &done);
         self.listeners.close(to_close).await;
         Ok((plan.outcomes, difference))
+    }
+
+    /// What the file will say, and what will lie over it; `None` for a reload that has nothing to do.
+    async fn plan(
+        &self,
+        changes: &[Change],
+        cleared: Option<Cleared>,
+        is_reload: bool,
+    ) -> Result<Option<Plan>, ChangeError> {
+        let leased = if is_reload { Vec::new() } else { self.leased() };
+        let (path, in_force) = (self.path.clone(), self.in_force);
+        let edits: Vec<Edit> = changes.iter().map(|change| change.edit.clone()).collect();
+        let (last_read, running) = (Arc::clone(&self.shared.last_read), self.shared.running.config.load_full());
+        let overlay = self.shared.state_file.as_ref().map(StateFile::overlay);
+        blocking(move || {
+            let overlay = match cleared {
+                Some(Cleared { group, server }) => {
+                    overlay.map(|overlay| overlay.without(group.as_ref(), server.as_ref()).into())
+                }
+                None => overlay,
+            };
+            match is_reload {
+                true => plan::read(&path, in_force, &running, &last_read, overlay.as_deref()),
+                false => plan::plan(&path, edits, leased, &running, overlay.as_deref()).map(Some),
+            }
+        })
+        .await
     }
 
     /// Servers that live by their leases: they stay in the file even if an old copy of it was put back.
@@ -295,50 +346,6 @@ impl Runner {
             counters.reload_succeeded(counters.config_generation() + 1);
         }
     }
-
-    /// Counts and tells what came of a reload.
-    fn tell(&self, outcome: &Result<Difference, ChangeError>, is_asked: bool) {
-        let tell = |event| events::publish(Event::Config(event));
-        match outcome {
-            Ok(difference) if difference.is_empty() => {
-                let counters = &self.shared.counters;
-                if !counters.is_last_reload_good() {
-                    // The mistake was taken back: what runs is what the file says again.
-                    counters.reload_succeeded(counters.config_generation());
-                    tell(ConfigEvent::InOrderAgain);
-                } else {
-                    tell(if is_asked { ConfigEvent::NothingToDo } else { ConfigEvent::Unchanged });
-                }
-            }
-            Ok(difference) => {
-                let Difference { opened, closed, changed, settings, changes, .. } = difference;
-                tell(ConfigEvent::Reloaded {
-                    opened: texts(opened),
-                    closed: texts(closed),
-                    changed: texts(changed),
-                    settings: texts(settings),
-                    changes: texts(changes),
-                });
-                for setting in &difference.at_restart {
-                    tell(ConfigEvent::AtRestart { setting: setting.as_str().into() });
-                }
-            }
-            Err(error) => {
-                let why = error.to_string();
-                self.shared.counters.reload_failed(&why);
-                tell(ConfigEvent::Refused { error: why.into() });
-                if let ChangeError::FileInvalid { problems, .. } = error {
-                    for problem in problems.iter().take(MISTAKES_TOLD_MAX) {
-                        tell(ConfigEvent::Mistake { problem: problem.in_file(&self.path).to_string().into() });
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn texts(items: &[impl ToString]) -> Box<[Box<str>]> {
-    items.iter().map(|item| item.to_string().into()).collect()
 }
 
 /// Changes of servers only: they need no port and may be saved together.

@@ -95,6 +95,41 @@ kinds! {
             "kept" kept: Box<str>,
         }
 
+        /// The file says something else of a value than it did when the value was changed over HTTP: the file wins.
+        WARN "proxy.json overrules what a change over HTTP said" => "reload"
+        Overruled {
+            /// The group.
+            "group" group: Box<str>,
+            /// The server, if it was one of a server.
+            "server.addr" server: Option<Box<str>>,
+            /// The key.
+            "key" key: Box<str>,
+            /// What it was changed to.
+            "was" was: Box<str>,
+            /// What the file says, or why it cannot be kept.
+            "now" now: Box<str>,
+        }
+
+        /// What changes over HTTP have said cannot be read.
+        WARN "state file cannot be used: it is set aside, and proxy.json alone is in force"
+        StateSetAside {
+            /// The file.
+            "path" path: Box<str>,
+            /// Where it is now.
+            "kept" kept: Box<str>,
+            /// What is wrong with it.
+            "error" error: Box<str>,
+        }
+
+        /// The state file cannot be written, so that changes over HTTP are refused, or forgotten at the next start.
+        WARN "state file cannot be written"
+        StateNotWritten {
+            /// The file.
+            "path" path: Box<str>,
+            /// What the system says.
+            "error" error: Box<str>,
+        }
+
         /// Attributes of the file that only others may set are gone with its old text.
         WARN "file saved without attributes that cannot be set"
         AttributesLost {

@@ -25,6 +25,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("/policy-list.do", ""),
     ("/policy-explain.do", "group=8081&client=10.0.0.7"),
     ("/config-reload.do", ""),
+    ("/state-list.do", ""),
+    ("/state-clear.do", "group=8081&server=127.0.0.1:9001"),
     ("/live", ""),
     ("/ready", ""),
     ("/metrics", ""),
@@ -47,7 +49,7 @@ GET and POST, with parameters in the query or in a form body (`application/x-www
 a refusal has a stable `code` and a true [status](#refusals). More fields may be added; names stay. `group` is a group's name, its
 port if no other group has that, or an `ip:port` on which it listens; `server` is `host:port`, `ip:port` or `[ipv6]:port`.
 
-A change is in the file and in effect before the answer says ok. One that cannot be written into the file (read-only folder,
+A change is in the file, or in `state_file` where there is one, and in effect before the answer says ok. One that cannot be written into the file (read-only folder,
 full disk, a mistake that somebody has left in it) is refused and changes nothing. Heartbeats of known servers write nothing
 unless they say something new; then the last one counts at once, and the file follows, once a minute per server at most.
 
@@ -76,6 +78,7 @@ The answers below come from a proxy with this file, one server and one client:
 ```json
 {
   \"admin\": { \"listen\": \"127.0.0.1:8080\" },
+  \"state_file\": \"state.json\",
   \"groups\": [
     { \"listen\": \"127.0.0.1:8081\", \"policy\": \"round_robin\", \"check\": { \"kind\": \"tcp\", \"interval\": \"1h\" },
       \"session_rate\": \"500/s\", \"client\": { \"sessions\": 50 }, \"servers\": [\"127.0.0.1:9001\"] }
@@ -107,6 +110,8 @@ fn normalise(value: &mut Value) {
                 match name.as_str() {
                     "lease_ms" | "ttl_ms" => *value = json!(10_000),
                     "age_ms" => *value = json!(1_204),
+                    "since" => *value = json!("2026-11-29T13:40:00.337Z"),
+                    "state_file" => *value = json!("/etc/goproxy/state.json"),
                     "ms" => *value = json!(0.4),
                     "next_ms" => *value = json!(3_598_796),
                     "passes" => *value = json!(1),
@@ -210,6 +215,7 @@ fn the_document_of_the_admin_port_is_what_a_running_proxy_answers() {
     let text = format!(
         r#"{{
   "admin": {{ "listen": "127.0.0.1:{admin}" }},
+  "state_file": "state.json",
   "groups": [
     {{ "listen": "127.0.0.1:{group}", "policy": "round_robin", "check": {{ "kind": "tcp", "interval": "1h" }},
        "session_rate": "500/s", "client": {{ "sessions": 50 }}, "servers": ["{}"] }}

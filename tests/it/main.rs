@@ -55,6 +55,7 @@ mod server_down;
 mod service_manager;
 mod session_age;
 mod shipped_config;
+mod state_file;
 mod stderr;
 mod surprises;
 mod tcp_options;

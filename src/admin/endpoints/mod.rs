@@ -13,6 +13,7 @@ mod policies;
 mod process;
 mod servers;
 mod sessions;
+mod state;
 mod values;
 
 pub(super) use endpoint::{Call, Endpoint, Kind};
@@ -76,6 +77,12 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
          answered; `note` says what the answer cannot tell."),
     endpoint!(Change Operators "config-reload.do" process::reload { NoParams }
         "Reads the file now and puts it in force. A file with mistakes changes nothing, and `errors` names all of them."),
+    endpoint!(Read Readers "state-list.do" state::list { NoParams }
+        "With `state_file`: what changes over HTTP have said that `proxy.json` does not. `base` is what the file says, `now` what \
+         holds; `key` is the file's, or `group` or `server` for all of it, and null is one that is not there."),
+    endpoint!(Change Operators "state-clear.do" state::clear { state::Clear }
+        "With `state_file`: drops what changes over HTTP have said of a server, of a group, or of everything, so that `proxy.json` \
+         is in force there. Servers that have a lease stay. `cleared` is how many values that were."),
     endpoint!(Probe Everyone "live" process::live { NoParams }
         "Answers as long as the process does. Needs no token."),
     endpoint!(Probe Everyone "ready" process::ready { NoParams }

@@ -13,7 +13,7 @@ use crate::base::secret::Secret;
 use crate::config::declare::{Fields, settings};
 use crate::config::key::Change;
 use crate::config::kinds::{
-    Size, folder, optional, rate, section, section_with, size, switch, text, time_or_zero, whole,
+    Size, file, folder, optional, rate, section, section_with, size, switch, text, time_or_zero, whole,
 };
 use crate::group::GroupSettings;
 use crate::limits::Rate;
@@ -32,6 +32,9 @@ settings! {
         log: LogSettings as section::<LogSettings>(), AtOnce;
         /// A line for each session that is over, in a file or in another format than that of the log; null for none.
         access_log: Option<AccessSettings> as optional(access_log()), AtOnce;
+        /// A file that keeps what changes over HTTP say, so that this one is never written (relative to the folder of this file);
+        /// null: changes are written into this file.
+        state_file: Option<PathBuf> as optional(file()), NextStart;
         /// The folder of policy modules, relative to the folder of this file.
         policies_dir: PathBuf as folder("policies"), NextStart;
         /// How long sessions may go on after a TERM.

@@ -29,4 +29,4 @@ pub use secret::SECRET_LEN_MAX;
 pub(super) use secret::{HIDDEN, password, secret, token_of};
 pub(super) use section::{Section, elements, key_schema, list, object_schema, object_text, section, section_with};
 pub use text::{LABEL_LEN_MAX, LABELS_MAX};
-pub(super) use text::{check_labels, folder, labels, name, text, word, words};
+pub(super) use text::{check_labels, file, folder, labels, name, text, word, words};

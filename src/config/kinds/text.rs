@@ -244,15 +244,20 @@ impl<T: From<String> + std::fmt::Display + PartialEq> Kind for Name<T> {
     }
 }
 
-/// A folder; a relative one starts from the folder of the file.
-pub(in crate::config) struct Folder(&'static str);
+/// A file or folder; a relative one starts from the folder of the file.
+pub(in crate::config) struct Located(&'static str);
 
 /// A folder, with the one that is meant when the key is missing.
-pub(in crate::config) const fn folder(default: &'static str) -> Folder {
-    Folder(default)
+pub(in crate::config) const fn folder(default: &'static str) -> Located {
+    Located(default)
 }
 
-impl Describe for Folder {
+/// A file.
+pub(in crate::config) const fn file() -> Located {
+    Located("")
+}
+
+impl Describe for Located {
     fn schema(&self) -> serde_json::Value {
         Text.schema()
     }
@@ -266,7 +271,7 @@ impl Describe for Folder {
     }
 }
 
-impl Kind for Folder {
+impl Kind for Located {
     type Value = PathBuf;
 
     fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<PathBuf> {

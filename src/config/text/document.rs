@@ -8,7 +8,7 @@
 //! A syntax tree that edits in place was tried: it spreads inserted objects over several lines and searches its place
 //! anew for every edit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -143,6 +143,25 @@ impl Document {
             places: config.groups.iter().map(|group| (0..group.servers.len()).map(Some).collect()).collect(),
             config,
         }
+    }
+
+    /// The same with other `groups` in force: those of `config` in their order, then new ones. No two servers of a group have the
+    /// same address.
+    pub fn with_groups(path: &Path, text: &str, config: Config, groups: Vec<GroupConfig>) -> Self {
+        let mut document = Self::new(path, text, config);
+        for (at, group) in groups.iter().enumerate() {
+            let said = document.said.get(at).map_or(&[][..], |said| &said.servers);
+            let places: HashMap<&ServerAddr, usize> =
+                said.iter().enumerate().map(|(place, server)| (&server.addr, place)).collect();
+            let places = group.servers.iter().map(|server| places.get(&server.addr).copied()).collect();
+            match document.places.get_mut(at) {
+                Some(known) => *known = places,
+                None => document.places.push(places),
+            }
+        }
+        document.config.groups = groups;
+        document.config.is_legacy = document.was_legacy && document.config.groups == document.said;
+        document
     }
 
     /// The configuration that [`Document::text`] means.

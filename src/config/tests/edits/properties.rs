@@ -99,6 +99,32 @@ proptest! {
         }
     }
 
+    /// What edits make of a file is the same when it is kept beside the file: as text, and laid over the file again.
+    #[test]
+    fn an_overlay_over_the_file_is_what_the_edits_made_of_it(
+        edits in proptest::collection::vec(any_edit(), 0..12),
+        text in prop_oneof![Just(SHIPPED), Just(COMMENTED), Just(MODULES)],
+    ) {
+        let mut document = document(text);
+        let said = document.config().clone();
+        for edit in &edits {
+            let _ = document.apply(edit);
+        }
+        let overlay = Overlay::between(&said, document.config(), &Overlay::default(), "then");
+        let read = Overlay::parse(&overlay.text()).unwrap();
+        prop_assert_eq!(&read, &overlay);
+        let (groups, overruled) = read.over(&said, Path::new(PATH));
+        prop_assert_eq!(&groups, &document.config().groups);
+        prop_assert_eq!(overruled, vec![]);
+        // The text means it, too, and nothing is another thing by being kept.
+        let kept = Document::with_groups(Path::new(PATH), text, said.clone(), groups);
+        let checked = parse(Path::new(PATH), &kept.text());
+        prop_assert_eq!(checked.as_ref(), Ok(document.config()));
+        let again = Overlay::between(&said, kept.config(), &overlay, "later");
+        prop_assert_eq!(&again, &overlay);
+        prop_assert!(overlay.without(None, None).overrides().is_empty());
+    }
+
     /// A whole configuration that is written is read back as the same.
     #[test]
     fn a_dump_reads_back_as_itself(edits in proptest::collection::vec(any_edit(), 0..12), times in proptest::array::uniform6(1_000_000..600_000_000_000_u64), sizes in proptest::array::uniform3(1..1_000_u32), switches: [bool; 4]) {
