@@ -54,6 +54,9 @@ fn main() -> ExitCode {
         #[cfg(feature = "top")]
         Some(Command::Top(args)) => cli::top(&args),
         Some(Command::Events(args)) => cli::events(&args),
+        Some(Command::Status(args)) => cli::status(&args),
+        Some(Command::Reload(args)) => cli::reload(&args).map(|()| ExitCode::SUCCESS),
+        Some(Command::Drain(args)) => cli::drain(&args).map(|()| ExitCode::SUCCESS),
         Some(Command::Import(args)) => cli::import(&args).map(|()| ExitCode::SUCCESS),
         Some(Command::Policy { command }) => cli::policy(&command),
         Some(Command::Demo { keep }) => demo::run(keep),

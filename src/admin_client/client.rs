@@ -10,6 +10,7 @@ use super::connection::{EVENT_STREAM, Exchange, Question, Subscription};
 use super::error::AskError;
 use crate::base::secret::Secret;
 use crate::base::text::one_line;
+use crate::config::Problem;
 
 /// The longest answer that is read whole: more than any list of thousands of servers.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -47,7 +48,7 @@ impl AdminClient {
         last_event_id: Option<u64>,
         silence_max: Duration,
     ) -> Result<Subscription, AskError> {
-        let exchange = self.ask(Question { method: "GET", target, last_event_id }).await?;
+        let exchange = self.ask(Question { method: "GET", target, last_event_id, wait: Duration::ZERO }).await?;
         if exchange.status() == StatusCode::OK && exchange.content_type().starts_with(EVENT_STREAM) {
             return Ok(Subscription::new(exchange, silence_max));
         }
@@ -60,7 +61,29 @@ impl AdminClient {
     ///
     /// As those of [`AdminClient::subscribe`].
     pub async fn post(&self, target: &str) -> Result<Value, AskError> {
-        let exchange = self.ask(Question { method: "POST", target, last_event_id: None }).await?;
+        self.post_and_wait(target, Duration::ZERO).await
+    }
+
+    /// The same for a change of which the proxy says only after `wait` what came of it.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`AdminClient::subscribe`].
+    pub async fn post_and_wait(&self, target: &str, wait: Duration) -> Result<Value, AskError> {
+        self.answer(Question { method: "POST", target, last_event_id: None, wait }).await
+    }
+
+    /// Asks for what the proxy knows.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`AdminClient::subscribe`].
+    pub async fn get(&self, target: &str) -> Result<Value, AskError> {
+        self.answer(Question { method: "GET", target, last_event_id: None, wait: Duration::ZERO }).await
+    }
+
+    async fn answer(&self, question: Question<'_>) -> Result<Value, AskError> {
+        let exchange = self.ask(question).await?;
         if exchange.status() != StatusCode::OK {
             return Err(self.refusal(exchange).await);
         }
@@ -86,6 +109,7 @@ impl AdminClient {
                 status: status.as_u16(),
                 code: one_line(code, MSG_CHARS_MAX),
                 msg: one_line(msg, MSG_CHARS_MAX),
+                mistakes: mistakes(&json["errors"]),
             },
             _ => self.foreign(format!("it answers {} with \"{kind}\"", status.as_u16())),
         }
@@ -94,4 +118,17 @@ impl AdminClient {
     fn foreign(&self, what: impl Into<String>) -> AskError {
         AskError::Foreign { addr: self.addr.clone(), what: what.into() }
     }
+}
+
+/// The mistakes of the file that a refusal lists, as [`Problem`] writes them.
+fn mistakes(errors: &Value) -> Vec<String> {
+    let number = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok()).unwrap_or(0);
+    let text = |value: &Value| one_line(value.as_str().unwrap_or_default(), MSG_CHARS_MAX);
+    let problem = |error: &Value| Problem {
+        line: number(&error["line"]),
+        column: number(&error["column"]),
+        path: text(&error["path"]),
+        message: text(&error["message"]),
+    };
+    errors.as_array().into_iter().flatten().map(|error| problem(error).to_string()).collect()
 }

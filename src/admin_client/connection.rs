@@ -48,6 +48,8 @@ pub(super) struct Question<'a> {
     pub(super) target: &'a str,
     /// The event that was seen last.
     pub(super) last_event_id: Option<u64>,
+    /// How long the proxy may take before its answer begins, besides the usual time.
+    pub(super) wait: Duration,
 }
 
 /// A request whose answer has begun.
@@ -88,7 +90,8 @@ impl Exchange {
         token: Option<&Secret>,
         question: Question<'_>,
     ) -> Result<Self, AskError> {
-        let Question { method, target, last_event_id } = question;
+        let Question { method, target, last_event_id, wait } = question;
+        let answer_time_max = ANSWER_TIME_MAX + wait;
         let io = TokioIo::new(connect(addr).await?);
         let broken = |error| ended_early(addr, error);
         let (mut sender, connection) = handshake(io).await.map_err(broken)?;
@@ -111,8 +114,8 @@ impl Exchange {
             addr: addr.clone(),
             what: format!("a request cannot be made for it: {error}"),
         })?;
-        let answer = driver.run(timeout(ANSWER_TIME_MAX, sender.send_request(request))).await;
-        let response = answer.map_err(|_elapsed| silent(addr, ANSWER_TIME_MAX))?.map_err(broken)?;
+        let answer = driver.run(timeout(answer_time_max, sender.send_request(request))).await;
+        let response = answer.map_err(|_elapsed| silent(addr, answer_time_max))?.map_err(broken)?;
         Ok(Self { addr: addr.clone(), response, driver, _sender: sender })
     }
 

@@ -29,6 +29,8 @@ pub enum AskError {
         code: String,
         /// The proxy's words.
         msg: String,
+        /// The mistakes of `proxy.json`, if they are why: `LINE:COLUMN: KEY: what is wrong`.
+        mistakes: Vec<String>,
     },
     /// Somebody answers, but no goproxy.
     #[error("{addr}: this is not the admin port of a goproxy: {what}")]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
 
 use super::file::read;
@@ -37,14 +38,33 @@ impl AdminArgs {
         if let Some(named) = &self.config {
             let path = config::find(Some(named))?;
             // A mistake elsewhere in the file is no reason not to look at the proxy, rather the contrary.
-            let config = config::inspect(&path, &read(&path)?).config;
-            let config = config.ok_or_else(|| {
-                anyhow::anyhow!("{}: cannot be read; expected --admin, and --token if needed", path.display())
-            })?;
+            let inspected = config::inspect(&path, &read(&path)?);
+            let Some(config) = inspected.config else {
+                // Where the proxy is cannot be known; what is wrong with the file can.
+                let first = inspected.problems.first().map(|problem| format!("{}; ", problem.in_file(&path)));
+                let first = first.unwrap_or_else(|| format!("{}: cannot be read; ", path.display()));
+                anyhow::bail!("{first}expected a file without that, or --admin, and --token if needed");
+            };
             addr = addr.or_else(|| Some(AdminAddr::from(&config.admin.listen)));
             token = token.or(config.admin.token);
         }
         let default = || DEFAULT_ADMIN.parse().expect("an address");
         Ok(AdminClient::new(addr.unwrap_or_else(default), token))
+    }
+
+    /// True when the token that stands in the file is the one that counts.
+    pub(super) fn has_token_of_file(&self) -> bool {
+        self.config.is_some() && self.token.is_none()
+    }
+
+    /// Asks the proxy that is meant.
+    ///
+    /// # Errors
+    ///
+    /// The file that was named cannot be read, or those of `work`.
+    pub(super) fn ask<T>(&self, work: impl AsyncFnOnce(AdminClient) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let client = self.client()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+        runtime.block_on(work(client))
     }
 }

@@ -4,7 +4,6 @@ use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
 use serde_json::{Map, Value};
 
@@ -48,9 +47,7 @@ pub struct EventsArgs {
 ///
 /// The proxy cannot be asked, or stdout cannot be written to.
 pub fn events(args: &EventsArgs) -> anyhow::Result<ExitCode> {
-    let client = args.admin.client()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(tell(args, client)).map(|_| ExitCode::SUCCESS)
+    args.admin.ask(async |client| tell(args, client).await).map(|_| ExitCode::SUCCESS)
 }
 
 /// Whoever reads stdout has gone, or everything was told.

@@ -8,18 +8,24 @@ mod import;
 mod policy;
 mod admin;
 mod events;
+mod status;
+mod reload;
+mod drain;
 mod top;
 
 use clap::{Parser, Subcommand};
 
 pub use admin::AdminArgs;
 pub use check::{Dump, check};
+pub use drain::{DrainArgs, drain};
 pub use events::{EventsArgs, events};
 pub use failure::Failure;
 pub use file::{FileArgs, Loaded, load};
 pub use import::{ImportArgs, import};
 pub use output::{error_text, print};
 pub use policy::{PolicyCommand, policy};
+pub use reload::{ReloadArgs, reload};
+pub use status::{StatusArgs, status};
 #[cfg(feature = "top")]
 pub use top::{TopArgs, top};
 
@@ -75,6 +81,12 @@ pub enum Command {
     Top(TopArgs),
     /// Print what happens in a running proxy: servers that come and go, reloads, changes
     Events(EventsArgs),
+    /// Show the groups and servers of a running proxy, or whether it is ready
+    Status(StatusArgs),
+    /// Have a running proxy read its file now: exit 0, or report every mistake and exit 1
+    Reload(ReloadArgs),
+    /// Send no new clients to a server, in every group that has it, and wait for its sessions
+    Drain(DrainArgs),
     /// Print what the configuration of another proxy is here, with a comment for what has no equivalent
     Import(ImportArgs),
     /// Check, list and create balancing policies; needs no running proxy

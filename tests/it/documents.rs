@@ -313,7 +313,7 @@ fn every_event_is_documented_and_no_other() {
 #[test]
 fn every_flag_is_documented() {
     let document = read("docs/cli.md");
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 13] = [
         &["--help"],
         &["run", "--help"],
         &["check", "--help"],
@@ -321,6 +321,9 @@ fn every_flag_is_documented() {
         &["events", "--help"],
         &["import", "--help"],
         &["top", "--help"],
+        &["status", "--help"],
+        &["reload", "--help"],
+        &["drain", "--help"],
         &["policy", "check", "--help"],
         &["policy", "list", "--help"],
         &["policy", "new", "--help"],

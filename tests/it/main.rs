@@ -37,6 +37,7 @@ mod limits;
 mod listening;
 mod log_keys;
 mod memory;
+mod operate_commands;
 mod persist_changes;
 mod persist_kill;
 mod pinned_threads;
