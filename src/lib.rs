@@ -33,6 +33,7 @@ pub mod metrics;
 pub mod frames;
 pub mod admin;
 pub mod status;
+pub mod service;
 
 pub mod proxy;
 

@@ -12,7 +12,7 @@ use goproxy::config;
 use goproxy::demo;
 use goproxy::log;
 use goproxy::proxy::Proxy;
-use sd_notify::NotifyState;
+use goproxy::service;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Also the heap profile behind `/debug/pprof/heap`.
@@ -86,7 +86,13 @@ fn run_loaded(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let _flushed_last = log::init(log.format, log.level, log.sessions, Style::of_stderr().is_colored);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let done = runtime.block_on(serve(loaded));
+    let done = runtime.block_on(async {
+        tokio::select! {
+            done = serve(loaded) => done,
+            // On the same thread as all management: the watchdog hears nothing when that hangs.
+            never = service::report() => match never {},
+        }
+    });
     runtime.shutdown_timeout(RUNTIME_END_MAX);
     if let Err(threads) = vital::join_all(THREADS_END_MAX) {
         tracing::warn!(threads = threads.join(", "), "not waiting any longer for threads to end");
@@ -103,7 +109,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     if is_legacy {
         tracing::warn!("{}", config::LEGACY_NOTE);
     }
-    notify(&[NotifyState::Ready]);
+    service::ready();
     let is_limited = loop {
         tokio::select! {
             () = proxy.failed() => anyhow::bail!(FAILED),
@@ -114,7 +120,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
             },
         }
     };
-    notify(&[NotifyState::Stopping]);
+    service::stopping();
     let failed = proxy.failed();
     tokio::select! {
         // What cannot be done in order is not waited for.
@@ -141,21 +147,10 @@ async fn drain(proxy: &Proxy, is_limited: bool) {
 }
 
 async fn reload(proxy: &Proxy) {
-    let now = NotifyState::monotonic_usec_now();
-    match now {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(_) => notify(&[NotifyState::Reloading]),
-    }
+    service::reloading();
     // `control` logs what comes of it.
     drop(proxy.control().reload().await);
-    notify(&[NotifyState::Ready]);
-}
-
-/// Tells systemd, where it listens.
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "cannot tell the service manager");
-    }
+    service::ready();
 }
 
 /// What a signal asks for.
