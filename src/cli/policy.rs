@@ -16,6 +16,7 @@ use crate::base::terminal::Style;
 use crate::config::flags;
 use crate::lab::{self, Lang};
 use crate::policy::spec::ModuleSpec;
+use crate::policy::wasm::source::PolicyKey;
 
 /// The commands of `goproxy policy`.
 #[derive(Debug, Subcommand)]
@@ -64,6 +65,9 @@ pub struct CheckArgs {
     /// The largest file that is used, as `policy_max_bytes` in proxy.json
     #[arg(long, value_name = "SIZE", default_value = flags::default_of("policy_max_bytes"), value_parser = flags::policy_max_bytes)]
     max_bytes: u64,
+    /// A key that must have signed it, as one of `policy_keys` in proxy.json; may be repeated
+    #[arg(long = "policy-key", value_name = "KEY|file:PATH", value_parser = flags::policy_key)]
+    policy_keys: Vec<PolicyKey>,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -131,7 +135,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         compile_budget: args.compile_budget,
         ..ModuleSpec::new(&name)
     };
-    let report = lab::check(&args.file, &spec, args.max_bytes);
+    let report = lab::check(&args.file, &spec, args.max_bytes, &args.policy_keys.clone().into());
     if args.json {
         print(&format!("{}\n", report.json()))?;
     } else {

@@ -13,13 +13,14 @@ use jsonc_parser::ast::Value;
 use super::declare::Fields;
 use super::fields::{COMPILE_BUDGET, Config, DEADLINE, MEMORY, POLICY_MAX_BYTES};
 use super::key::{Kind, keys};
-use super::kinds::{Time, free, time_or_zero, token_of};
+use super::kinds::{Time, free, policy_key_of, time_or_zero, token_of};
 use super::problem::{Place, Problem};
 use super::reader::Reader;
 use super::syntax::syntax;
 use super::units::quoted;
 use crate::base::secret::Secret;
 use crate::policy::spec::ModuleSpec;
+use crate::policy::wasm::source::PolicyKey;
 
 /// What `wait` of a request may be.
 const WAIT: Time = time_or_zero(1, 10 * 60_000);
@@ -104,6 +105,15 @@ pub fn wait(text: &str) -> Result<Duration, String> {
 /// It cannot be read, or no header can carry it.
 pub fn token(text: &str) -> Result<Secret, String> {
     token_of(text)
+}
+
+/// A key of `policy_keys`: the key itself or `file:PATH`.
+///
+/// # Errors
+///
+/// It cannot be read, or is none.
+pub fn policy_key(text: &str) -> Result<PolicyKey, String> {
+    policy_key_of(text)
 }
 
 fn flag<T>(text: &str, read: impl Fn(&Value) -> Result<T, String>) -> Result<T, String> {

@@ -93,7 +93,11 @@ impl Runner {
         let empty = Config { groups: Vec::new(), ..config.clone() };
         let shared = Arc::new(Shared {
             running: Arc::new(Running::new(empty)),
-            policies: Factory::new(config.policies_dir.clone(), config.policy_max_bytes),
+            policies: Factory::new(
+                config.policies_dir.clone(),
+                config.policy_max_bytes,
+                config.policy_keys.clone().into(),
+            ),
             sessions,
             counters: Arc::new(ProcessCounters::default()),
             is_ready: AtomicBool::new(false),
@@ -234,7 +238,9 @@ impl Runner {
             .map(|(change, _)| change)
             .collect();
         let prepared = Prepared { config: plan.config, in_force: hash, bound, policies, access_logs };
+        let keys = prepared.config.policy_keys.clone().into();
         let (difference, to_close) = self.commit(prepared, &done);
+        self.shared.policies.modules().use_keys(keys).await;
         self.listeners.close(to_close).await;
         Ok((plan.outcomes, difference))
     }
@@ -275,13 +281,14 @@ impl Runner {
     /// Makes the policies that `config` names and the groups do not have yet.
     async fn make_policies(&self, config: &Config) -> Result<Policies, ChangeError> {
         let running = self.shared.running.groups.load_full();
+        let keys = config.policy_keys.clone().into();
         let mut policies = Policies::new();
         for settings in config.groups.iter().map(|group| &group.settings) {
             let (id, group) = (settings.id(), running.get(&settings.id()));
             if group.is_none_or(|group| group.snapshot().settings.policy != settings.policy) {
                 // That of a group that runs follows it to another port.
                 let label = group.map_or_else(|| label(settings), |group| group.label().clone());
-                let made = self.shared.policies.make(&settings.policy, &label).await;
+                let made = self.shared.policies.make(&settings.policy, &label, &keys).await;
                 policies.insert(id.clone(), made.map_err(|source| ChangeError::Policy { group: id, source })?);
             }
         }

@@ -84,6 +84,17 @@ kinds! {
             "error" error: Box<str>,
         }
 
+        /// The version that serves was signed with a key that counts no longer.
+        ERROR "policy withdrawn: the fallback serves" => "policy_refused"
+        Withdrawn {
+            /// The module.
+            "policy" policy: Arc<str>,
+            /// Which key, or none.
+            "error" error: Box<str>,
+            /// What that version says of itself.
+            "version" version: Box<str>,
+        }
+
         /// A file that was refused was taken back.
         INFO "the policy's file is the one that is loaded again" => "policy_loaded"
         FileInOrderAgain {

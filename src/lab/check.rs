@@ -9,23 +9,25 @@ use super::scenes::{CLIENTS_MAX, SCENES, answers, leaving, spread};
 use crate::base::clock;
 use crate::base::text::{grouped, hex};
 use crate::policy::spec::{ModuleSpec, is_module_name};
-use crate::policy::wasm::source;
+use crate::policy::wasm::source::{self, PolicyKeys};
 use crate::policy::wasm::trial::Trial;
 
 /// A run is over before this time has passed, in milliseconds; see [`Subject::start_ms`].
 const RUN_MAX_MS: u64 = 600_000;
 
-/// Loads the file with this configuration and runs every check. The name in `spec` is only shown.
-pub fn check(path: &Path, spec: &ModuleSpec, file_bytes_max: u64) -> Report {
+/// Loads the file, which one of `keys` has to have signed, with this configuration and runs every check. The name in `spec` is only shown.
+pub fn check(path: &Path, spec: &ModuleSpec, file_bytes_max: u64, keys: &PolicyKeys) -> Report {
     let mut report = Report::new(path, spec);
     let is_named = path.file_stem().and_then(|stem| stem.to_str()).is_some_and(is_module_name);
     if !is_named {
         let text = "no policy can be called so: expected a file name of letters, digits, _, - and .";
         report.notes.push(text.to_owned());
     }
-    match Trial::load(path, source::Limits { file_bytes_max, compile_budget: spec.compile_budget }) {
+    let limits = source::Limits { file_bytes_max, compile_budget: spec.compile_budget };
+    match Trial::load_signed(path, limits, keys) {
         Err(error) => report.refuse(error.problem(), "load"),
         Ok(trial) => {
+            report.signed_by = trial.signed_by().map(|number| number.to_string());
             report.source(trial.file(), hex(&trial.file().sha256), trial.compile_time());
             let start_ms = clock::coarse_ms() + RUN_MAX_MS;
             run(&mut report, Subject { trial: &trial, spec, start_ms });

@@ -11,6 +11,7 @@ use crate::base::text::hex;
 use crate::config::Config;
 use crate::policy::built_in;
 use crate::policy::spec::{COMPILE_BUDGET, MODULE_PREFIX, ModuleSpec};
+use crate::policy::wasm::source::PolicyKeys;
 use crate::policy::wasm::trial::Trial;
 use crate::policy::wasm::view::ModuleState;
 use crate::policy::wasm::{ModuleError, Modules, source};
@@ -42,6 +43,8 @@ pub struct Entry {
     pub version: Option<String>,
     /// Of the file, in hex.
     pub sha256: Option<String>,
+    /// The number of the key that signed it, where `policy_keys` asks for that.
+    pub signed_by: Option<String>,
     /// `loaded` or `refused`.
     pub state: ModuleState,
     /// Why it is refused.
@@ -63,6 +66,7 @@ pub fn list(config: &Config) -> Listing {
         file: None,
         version: None,
         sha256: None,
+        signed_by: None,
         state: ModuleState::Loaded,
         error: None,
         groups: groups_of(built_in.name),
@@ -98,7 +102,7 @@ struct Trials<'c> {
 
 impl<'c> Trials<'c> {
     fn new(config: &'c Config) -> Self {
-        let views = Modules::new(config.policies_dir.clone(), config.policy_max_bytes).views();
+        let views = Modules::new(config.policies_dir.clone(), config.policy_max_bytes, PolicyKeys::default()).views();
         let bare = |name: &str| name.strip_prefix(MODULE_PREFIX).map(str::to_owned);
         let files = views.into_iter().filter_map(|view| Some((bare(&view.name)?, view.file))).collect();
         Self { config, files, loaded: HashMap::new() }
@@ -121,7 +125,7 @@ impl<'c> Trials<'c> {
             let budgets = named.filter(|spec| *spec.name == *name).map(|spec| spec.compile_budget);
             let compile_budget = budgets.max().unwrap_or(COMPILE_BUDGET);
             let limits = source::Limits { file_bytes_max: config.policy_max_bytes, compile_budget };
-            Trial::find(&config.policies_dir, name, limits)
+            Trial::find(&config.policies_dir, name, limits, &config.policy_keys.clone().into())
         })
     }
 
@@ -149,7 +153,9 @@ impl<'c> Trials<'c> {
                 Err(_) => {}
             }
         }
-        let sha256 = self.loaded(name).as_ref().ok().map(|trial| hex(&trial.file().sha256));
+        let trial = self.loaded(name).as_ref().ok();
+        let sha256 = trial.map(|trial| hex(&trial.file().sha256));
+        let signed_by = trial.and_then(|trial| Some(trial.signed_by()?.to_string()));
         // Each holds an engine, and the folder may have many modules.
         self.loaded.remove(name);
         Entry {
@@ -159,6 +165,7 @@ impl<'c> Trials<'c> {
             file: self.files.get(name).cloned(),
             version,
             sha256,
+            signed_by,
             state: if errors.is_empty() { ModuleState::Loaded } else { ModuleState::Refused },
             error: (!errors.is_empty()).then(|| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
             groups,
@@ -173,7 +180,7 @@ impl Listing {
     }
 
     /// A table on a terminal; elsewhere a line for each policy, its fields between tabs: name, state, version,
-    /// SHA-256, groups, and what it promises or why it is refused.
+    /// SHA-256, groups, and what it promises, who signed it or why it is refused.
     pub fn text(&self, style: Style) -> String {
         let rows: Vec<[String; 6]> = self.policies.iter().map(Entry::row).collect();
         let mut text = String::new();
@@ -205,6 +212,7 @@ impl Listing {
 
 impl Entry {
     fn row(&self) -> [String; 6] {
+        let signed_by = || self.signed_by.as_ref().map_or_else(String::new, |number| format!("signed by {number}"));
         let or_dash = |field: Option<&str>| field.unwrap_or("-").to_owned();
         let groups: Vec<String> = self.groups.iter().map(u16::to_string).collect();
         [
@@ -213,7 +221,7 @@ impl Entry {
             or_dash(self.version.as_deref()),
             or_dash(self.sha256.as_ref().map(|sha256| &sha256[..SHA256_SHOWN])),
             or_dash((!groups.is_empty()).then(|| groups.join(",")).as_deref()),
-            self.error.as_deref().or(self.promise).unwrap_or_default().to_owned(),
+            self.error.as_deref().or(self.promise).map_or_else(signed_by, str::to_owned),
         ]
     }
 }

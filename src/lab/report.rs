@@ -35,6 +35,8 @@ pub struct Report {
     pub file_bytes: Option<usize>,
     /// The hash of the file in hex, for `sha256` in `proxy.json`.
     pub sha256: Option<String>,
+    /// The number of the key that signed it; `null` when no key was given.
+    pub signed_by: Option<String>,
     /// What it imports.
     pub imports: Vec<String>,
     /// What it exports.
@@ -142,6 +144,7 @@ impl Report {
             format: None,
             file_bytes: None,
             sha256: None,
+            signed_by: None,
             imports: Vec::new(),
             exports: Vec::new(),
             feedback: None,
@@ -228,6 +231,9 @@ impl Report {
         line(text, "format", format);
         line(text, "size", &format!("{} bytes", grouped(bytes as u64)));
         line(text, "sha256", sha256);
+        if let Some(number) = &self.signed_by {
+            line(text, "signed by", number);
+        }
         for (label, names) in [("imports", &self.imports), ("exports", &self.exports)] {
             let labels = std::iter::once(label).chain(std::iter::repeat(""));
             labels.zip(names).for_each(|(label, name)| line(text, label, name));

@@ -62,7 +62,16 @@ fn strict() -> GroupSettings {
 fn module(name: &str, state: ModuleState) -> ModuleView {
     let file = format!("{name}.wasm");
     let (version, sha256) = (Some("1.2.3".to_owned()), Some("ab".repeat(32)));
-    ModuleView { name: format!("wasm:{name}").into(), file, version, sha256, state, error: None, counters: None }
+    ModuleView {
+        name: format!("wasm:{name}").into(),
+        file,
+        version,
+        sha256,
+        state,
+        signed_by: None,
+        error: None,
+        counters: None,
+    }
 }
 
 fn rendered(groups: Vec<GroupSample>) -> String {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::balance::IBalancePolicy;
 use super::built_in;
 use super::spec::{BuiltInName, PolicySpec};
+use super::wasm::source::PolicyKeys;
 use super::wasm::{ModuleError, Modules};
 use crate::base::label::GroupLabel;
 
@@ -16,9 +17,9 @@ pub struct Factory {
 }
 
 impl Factory {
-    /// Looks for modules in `folder`; files above `file_bytes_max` are refused.
-    pub fn new(folder: PathBuf, file_bytes_max: u64) -> Self {
-        Self { modules: Modules::new(folder, file_bytes_max) }
+    /// Looks for modules in `folder`; files above `file_bytes_max` are refused, and those that none of `keys` has signed.
+    pub fn new(folder: PathBuf, file_bytes_max: u64, keys: PolicyKeys) -> Self {
+        Self { modules: Modules::new(folder, file_bytes_max, keys) }
     }
 
     /// The modules that are in use.
@@ -26,15 +27,20 @@ impl Factory {
         &self.modules
     }
 
-    /// Makes what `spec` names for this group, prepared for no servers.
+    /// Makes what `spec` names for this group, prepared for no servers. A module may be signed with `keys`.
     ///
     /// # Errors
     ///
     /// The module is not there, or is unfit; a built-in policy is always made.
-    pub async fn make(&self, spec: &PolicySpec, group: &GroupLabel) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
+    pub async fn make(
+        &self,
+        spec: &PolicySpec,
+        group: &GroupLabel,
+        keys: &PolicyKeys,
+    ) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
         match spec {
             PolicySpec::BuiltIn(name) => Ok(make_built_in(name)),
-            PolicySpec::Module(module) => Ok(self.modules.make(module, group).await?),
+            PolicySpec::Module(module) => Ok(self.modules.make(module, group, keys).await?),
         }
     }
 

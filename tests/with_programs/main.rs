@@ -1,5 +1,5 @@
 //! The proxy between programs that people use: curl, Python's web server, Redis, PostgreSQL, MariaDB, nginx, HAProxy,
-//! lnav, halog, logrotate, iperf3, Prometheus, Go's pprof, and the HTTP clients of Go, Java, Python and Node; Chromium looks
+//! lnav, halog, logrotate, iperf3, Prometheus, Go's pprof, minisign, and the HTTP clients of Go, Java, Python and Node; Chromium looks
 //! at the dashboard.
 //!
 //! `cargo test` leaves this out, because it needs more than Rust. Run it by name, with
@@ -14,6 +14,7 @@ mod browser;
 mod checks;
 mod expanded;
 mod migrate;
+mod minisign;
 mod prometheus;
 mod proxy_protocol;
 #[cfg(feature = "top")]

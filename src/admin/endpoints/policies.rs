@@ -42,6 +42,8 @@ struct PolicyView {
     file: Option<String>,
     version: Option<String>,
     sha256: Option<String>,
+    /// The number of the key that signed the module, where `policy_keys` asks for that.
+    signed_by: Option<String>,
     state: ModuleState,
     error: Option<String>,
     calls: Option<u64>,
@@ -103,7 +105,7 @@ fn id_of(view: &GroupView) -> GroupId {
 }
 
 fn wasm(module: ModuleView, groups: &[GroupView]) -> PolicyView {
-    let ModuleView { name, file, version, sha256, state, error, counters } = module;
+    let ModuleView { name, file, version, sha256, signed_by, state, error, counters } = module;
     let counters = counters.as_deref();
     PolicyView {
         groups: users(&name, groups),
@@ -112,6 +114,7 @@ fn wasm(module: ModuleView, groups: &[GroupView]) -> PolicyView {
         file: Some(file),
         version,
         sha256,
+        signed_by,
         state,
         error,
         calls: counters.map(|counters| counters.picks.load(Relaxed)),
@@ -128,6 +131,7 @@ fn built_in(name: &'static str, groups: &[GroupView]) -> PolicyView {
         file: None,
         version: None,
         sha256: None,
+        signed_by: None,
         state: ModuleState::Loaded,
         error: None,
         calls: None,
@@ -173,6 +177,7 @@ mod tests {
             file: "sticky.wasm".to_owned(),
             version: Some("1.2.3".to_owned()),
             sha256: Some("ab".repeat(32)),
+            signed_by: Some("92FC99E1C7F7F3E7".to_owned()),
             state: ModuleState::Quarantined,
             error: Some("pick took too long".to_owned()),
             counters: Some(counters),
@@ -181,7 +186,7 @@ mod tests {
         let shown = serde_json::to_value(wasm(module, &groups)).unwrap();
         let expected = serde_json::json!({
             "name": "wasm:sticky", "kind": "wasm", "file": "sticky.wasm", "version": "1.2.3",
-            "sha256": "ab".repeat(32), "state": "quarantined", "error": "pick took too long",
+            "sha256": "ab".repeat(32), "signed_by": "92FC99E1C7F7F3E7", "state": "quarantined", "error": "pick took too long",
             "calls": 3, "faults": 2, "fallbacks": 4, "nones": 7, "groups": [1, 4],
         });
         assert_eq!(shown, expected);
@@ -194,6 +199,7 @@ mod tests {
             file: "idle.wat".to_owned(),
             version: None,
             sha256: None,
+            signed_by: None,
             state: ModuleState::Available,
             error: None,
             counters: None,

@@ -13,10 +13,14 @@ use crate::base::secret::Secret;
 use crate::config::declare::{Fields, settings};
 use crate::config::key::Change;
 use crate::config::kinds::{
-    Size, file, folder, optional, rate, section, section_with, size, switch, text, time_or_zero, whole,
+    Size, file, folder, list, optional, policy_key, rate, section, section_with, size, switch, text, time_or_zero, whole,
 };
 use crate::group::GroupSettings;
 use crate::limits::Rate;
+use crate::policy::wasm::source::PolicyKey;
+
+/// Most keys that modules may be signed with.
+const POLICY_KEYS_MAX: usize = 16;
 
 /// What `policy_max_bytes` may be.
 pub(in crate::config) const POLICY_MAX_BYTES: Size = size(1 << 10, 1 << 30);
@@ -53,6 +57,9 @@ settings! {
         pin_threads: bool as switch() => false, NextStart;
         /// The largest policy module that is read.
         policy_max_bytes: u64 as POLICY_MAX_BYTES => 8 << 20, NextStart;
+        /// Public keys of minisign, or file:PATH of such a key. With at least one, every policy module needs a signature beside it,
+        /// NAME.wasm.minisig, that one of them made.
+        policy_keys: Vec<PolicyKey> as list(policy_key(), POLICY_KEYS_MAX) => Vec::new(), AtOnce;
         /// Settings of every group that does not say otherwise: any key of a group except name, listen and servers.
         defaults: GroupSettings as shared_by_groups(), AtOnce;
         /// The groups; no two have the same name, nor the same port unless both have a name.

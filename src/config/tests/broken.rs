@@ -63,6 +63,7 @@ const FILES: &[&str] = &[
     "{\"policy_max_bytes\": 8}",
     "{\"policy_max_bytes\": \"8MB\"}",
     "{\"policy_max_bytes\": \"1B\"}",
+    "{\"policy_keys\": [\"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\", \"RWQf\", \"file:none.pub\", 1]}",
     "{\"log\": {\"level\": \"wran\", \"format\": \"Json\"}}",
     "{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": \"round_robbin\"}]}",
     "{\"groups\": [{\"listen\": \"0.0.0.0:1\", \"policy\": [\"ha\"]}]}",

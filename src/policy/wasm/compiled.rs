@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::abi::Linked;
 use super::engine::{Runtime, Ticker};
-use super::source::ModuleFile;
+use super::source::{ModuleFile, PolicyKey};
 use crate::policy::spec::ModuleSpec;
 
 /// A file that was compiled and fits the interface: instances are made of it. Nothing of it has run.
@@ -14,6 +14,10 @@ pub(super) struct Compiled {
     pub(super) path: PathBuf,
     /// What was found in the file.
     pub(super) file: ModuleFile,
+    /// Of the file and of its signature.
+    pub(super) content: [u8; 32],
+    /// The key that signed it; `None` when signatures were not asked for.
+    pub(super) signer: Option<PolicyKey>,
     pub(super) linked: Linked,
     /// Stops calls that take too long.
     pub(super) ticker: Arc<Ticker>,
@@ -31,7 +35,15 @@ impl Compiled {
     pub(super) fn new(runtime: &Runtime, path: &Path, file: ModuleFile, began: Instant) -> wasmtime::Result<Self> {
         let linked = Linked::new(&runtime.engine, &file)?;
         let ticker = Arc::clone(&runtime.ticker);
-        Ok(Self { path: path.to_owned(), file, linked, ticker, compile_time: began.elapsed() })
+        Ok(Self {
+            path: path.to_owned(),
+            content: file.sha256,
+            file,
+            signer: None,
+            linked,
+            ticker,
+            compile_time: began.elapsed(),
+        })
     }
 
     /// False when the configuration wants another content.

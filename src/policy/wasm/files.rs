@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::ModuleError;
-use super::source::{self, SourceError};
+use super::source::{self, PolicyKey, PolicyKeys, SourceError, sha256, signature_path};
 use crate::policy::spec::is_module_name;
 
 /// The ending of a module's file that comes first.
@@ -20,8 +20,42 @@ const ENDINGS: [&str; 2] = [PREFERRED_ENDING, "wat"];
 pub(super) struct LoadError {
     place: String,
     problem: String,
-    /// The file ends in the middle: somebody may still be writing it.
+    /// The file ends in the middle, or does not go with its signature: somebody may still be writing one of them.
     pub(super) is_incomplete: bool,
+}
+
+/// A module's file as it was read, with what its signature says.
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Vec<u8>,
+    pub(super) sha256: [u8; 32],
+    /// Of the file and of its signature.
+    pub(super) content: [u8; 32],
+    /// The key that signed it; `None` where signatures are not asked for.
+    pub(super) signer: Result<Option<PolicyKey>, LoadError>,
+}
+
+impl Found {
+    /// Reads the file, at most so many bytes of it, and checks its signature.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, is no file, or has more bytes.
+    pub(super) fn read(path: PathBuf, file_bytes_max: u64, keys: &PolicyKeys) -> Result<Self, LoadError> {
+        let bytes = read(&path, file_bytes_max)?;
+        let sha256 = sha256(&bytes);
+        if keys.is_empty() {
+            return Ok(Self { path, bytes, sha256, content: sha256, signer: Ok(None) });
+        }
+        let signature = source::read_signature(&path);
+        let both = [&sha256[..], signature.as_deref().unwrap_or_default()].concat();
+        let signer = keys.check(&path, &bytes, signature);
+        let signer = signer.map_err(|error| LoadError {
+            is_incomplete: error.is_incomplete(),
+            ..LoadError::new(&path, error.to_string())
+        });
+        Ok(Self { path, bytes, sha256, content: source::sha256(&both), signer })
+    }
 }
 
 /// The file of the module called `name`.
@@ -71,6 +105,13 @@ impl From<LoadError> for ModuleError {
     fn from(error: LoadError) -> Self {
         Self::File { place: error.place, problem: error.problem }
     }
+}
+
+/// The files that matter for a module of this name, with its signatures where they are asked for.
+pub(super) fn watched(folder: &Path, name: &str, keys: &PolicyKeys) -> Vec<PathBuf> {
+    let modules = paths(folder, name);
+    let signatures = modules.iter().map(|path| signature_path(path)).filter(|_| !keys.is_empty());
+    signatures.chain(modules.iter().cloned()).collect()
 }
 
 /// The paths that a module of this name may have.

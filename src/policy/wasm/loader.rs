@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::compiled::Compiled;
 use super::engine::{Runtime, Time};
-use super::files::{self, LoadError};
+use super::files::{self, Found, LoadError};
 use super::host::shortened;
 use super::source::{self, Limits};
 
@@ -24,12 +24,19 @@ impl Loader {
         Self { runtime: None, time: Time::Processor }
     }
 
-    /// Compiles what was read of a file and checks it against the interface.
+    /// Compiles what was read of a file and checks it against the interface. What is not signed as it should be is not
+    /// looked at.
     ///
     /// # Errors
     ///
-    /// It is no module, or none that fits.
-    pub(super) fn load(&mut self, path: &Path, bytes: &[u8], limits: Limits) -> Result<Compiled, LoadError> {
+    /// Its signature will not do, it is no module, or none that fits.
+    pub(super) fn load(&mut self, found: Found, limits: Limits) -> Result<Compiled, LoadError> {
+        let Found { path, bytes, content, signer, .. } = found;
+        let signer = signer?;
+        Ok(Compiled { signer, content, ..self.compile(&path, &bytes, limits)? })
+    }
+
+    fn compile(&mut self, path: &Path, bytes: &[u8], limits: Limits) -> Result<Compiled, LoadError> {
         let failed = |problem: String| LoadError::new(path, problem);
         let file_name = files::file_name(path);
         let runtime = match &self.runtime {

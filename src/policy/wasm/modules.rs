@@ -12,6 +12,7 @@ use super::error::ModuleError;
 use super::files;
 use super::policy::fallback;
 use super::registry::Registry;
+use super::source::PolicyKeys;
 use super::status::{Common, Job, Made};
 use super::view::ModuleView;
 use crate::base::label::GroupLabel;
@@ -37,18 +38,19 @@ pub struct Modules {
 }
 
 impl Modules {
-    /// Looks for modules in `folder`; files above `file_bytes_max` are refused.
-    pub fn new(folder: PathBuf, file_bytes_max: u64) -> Self {
-        Self { common: Arc::new(Common::new(folder, file_bytes_max)) }
+    /// Looks for modules in `folder`; files above `file_bytes_max` are refused, and those that none of `keys` has signed.
+    pub fn new(folder: PathBuf, file_bytes_max: u64, keys: PolicyKeys) -> Self {
+        Self { common: Arc::new(Common::new(folder, file_bytes_max, keys)) }
     }
 
-    /// Loads the module, if no group uses it yet, and makes a policy of it for this group.
+    /// Loads the module, if no group uses it yet, and makes a policy of it for this group. It may be signed with `keys`,
+    /// which are those that will be in force.
     ///
     /// # Errors
     ///
-    /// There is no such file, it is no module that fits, or it refuses its configuration.
-    pub async fn make(&self, spec: &Arc<ModuleSpec>, group: &GroupLabel) -> Made {
-        let made = self.ask(spec, group, false).await;
+    /// There is no such file, it is not signed as it should be, it is no module that fits, or it refuses its configuration.
+    pub async fn make(&self, spec: &Arc<ModuleSpec>, group: &GroupLabel, keys: &PolicyKeys) -> Made {
+        let made = self.ask(spec, group, false, keys.clone()).await;
         if made.is_err() {
             self.common.miss(&spec.name);
         }
@@ -57,7 +59,7 @@ impl Modules {
 
     /// The same, but when the module cannot be used its fallback serves until the file has become another.
     pub async fn make_anyway(&self, spec: &Arc<ModuleSpec>, group: &GroupLabel) -> Arc<dyn IBalancePolicy> {
-        let made = self.ask(spec, group, true).await;
+        let made = self.ask(spec, group, true, self.common.keys()).await;
         // Without the thread there will never be a module; what serves then is the same.
         made.unwrap_or_else(|error| {
             let (group, policy) = (group.clone(), spec.name.policy());
@@ -68,14 +70,29 @@ impl Modules {
         })
     }
 
+    /// Modules may be signed with these keys from now on. When this returns, no module serves that was signed with
+    /// another.
+    pub async fn use_keys(&self, keys: PolicyKeys) {
+        if self.common.set_keys(keys) {
+            self.tell(|reply| Job::UseKeys { reply }).await;
+            // Signatures are watched, or no longer.
+            events::publish(Event::Policy(PolicyEvent::FilesChanged));
+        }
+    }
+
     /// Looks at the files of the modules in use: what has become another is loaded and takes over.
     pub async fn look(&self) {
+        self.tell(|reply| Job::Look { reply }).await;
+    }
+
+    /// Has the thread do a job that must not be forgotten, and waits until it is done.
+    async fn tell(&self, job: impl Fn(oneshot::Sender<()>) -> Job) {
         let jobs = self.common.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // Without the thread no module is in use.
         let Some(jobs) = jobs else { return };
         loop {
             let (reply, done) = oneshot::channel();
-            match jobs.try_send(Job::Look { reply }) {
+            match jobs.try_send(job(reply)) {
                 Ok(()) => _ = done.await,
                 // A change that is not looked at now would go unnoticed.
                 Err(TrySendError::Full(_)) => {
@@ -93,7 +110,8 @@ impl Modules {
     pub fn files(&self) -> Vec<PathBuf> {
         let missed = self.common.missed().clone();
         let names: BTreeSet<String> = self.common.in_use().keys().cloned().chain(missed).collect();
-        names.iter().flat_map(|name| files::paths(&self.common.folder, name)).collect()
+        let keys = self.common.keys();
+        names.iter().flat_map(|name| files::watched(&self.common.folder, name, &keys)).collect()
     }
 
     /// The modules in use, and those in the folder that no group names. Reads the folder, so it may block.
@@ -106,11 +124,11 @@ impl Modules {
         views.into_values().collect()
     }
 
-    async fn ask(&self, spec: &Arc<ModuleSpec>, group: &GroupLabel, anyway: bool) -> Made {
+    async fn ask(&self, spec: &Arc<ModuleSpec>, group: &GroupLabel, anyway: bool, keys: PolicyKeys) -> Made {
         let (reply, made) = oneshot::channel();
         let gone = || ModuleError::Proxy("the thread that loads policies has ended; the log says why".to_owned());
         let jobs = self.jobs()?;
-        let job = Job::Make { spec: Arc::clone(spec), group: group.clone(), anyway, jobs: jobs.clone(), reply };
+        let job = Job::Make { spec: Arc::clone(spec), group: group.clone(), anyway, keys, jobs: jobs.clone(), reply };
         jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => {
                 ModuleError::Proxy("the thread that loads policies is busy; try again later".to_owned())

@@ -17,15 +17,13 @@ use super::loader::Loader;
 use super::module::Module;
 use super::policy::{WasmPolicy, fallback};
 use super::slot::{self, Replacement, Request, Slot};
+use super::source::PolicyKeys;
 use super::status::{Common, Job};
 use crate::base::label::GroupLabel;
 use crate::base::vital;
 use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::IBalancePolicy;
 use crate::policy::spec::ModuleSpec;
-
-/// A file that ends in the middle is looked at again after this time before it is called broken.
-const INCOMPLETE_TIME: Duration = Duration::from_secs(1);
 
 /// How nice the thread is to others.
 const NICENESS: i32 = 10;
@@ -76,8 +74,8 @@ impl Registry {
     fn take(&mut self, job: Job) {
         vital::panic_at("modules");
         match job {
-            Job::Make { spec, group, anyway, jobs, reply } => {
-                let made = self.make(&spec, &group, anyway, jobs);
+            Job::Make { spec, group, anyway, keys, jobs, reply } => {
+                let made = self.make(&spec, &group, anyway, &keys, jobs);
                 // In the list before whoever asked can look.
                 self.publish();
                 // Whoever asked may be gone.
@@ -92,6 +90,12 @@ impl Registry {
             }
             // What nobody uses any more is forgotten after every job.
             Job::Slot(Request::Gone) => {}
+            Job::UseKeys { reply } => {
+                self.modules.values_mut().for_each(|module| module.keys_changed());
+                self.look();
+                self.publish();
+                let _ = reply.send(());
+            }
             Job::Look { reply } => {
                 self.look();
                 self.publish();
@@ -117,6 +121,7 @@ impl Registry {
         spec: &Arc<ModuleSpec>,
         group: &GroupLabel,
         anyway: bool,
+        keys: &PolicyKeys,
         jobs: SyncSender<Job>,
     ) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
         let Some(common) = self.common.upgrade() else {
@@ -128,8 +133,8 @@ impl Registry {
             Arc::new(Slot::new(group.clone(), spec, shared, Some(send_to(jobs.clone()))))
         };
         let slots = [slot(&jobs), slot(&jobs)];
-        let made =
-            module.load_if_needed(&mut self.loader, &common, spec.compile_budget).and_then(|()| module.put(&slots[0]));
+        let loaded = module.load_if_needed(&mut self.loader, &common, spec.compile_budget, keys);
+        let made = loaded.and_then(|()| module.put(&slots[0]));
         if let Err(error) = made {
             if !anyway {
                 return Err(error);
@@ -145,8 +150,9 @@ impl Registry {
 
     fn return_to_former(&mut self, slot: &Weak<Slot>, failed: &Arc<Compiled>, fault: &Fault) {
         let Some(slot) = slot.upgrade() else { return };
+        let keys = self.common.upgrade().map(|common| common.keys()).unwrap_or_default();
         if let Some(module) = self.modules.get_mut(&*slot.spec.name) {
-            module.return_to_former(failed, fault);
+            module.return_to_former(failed, fault, &keys);
         }
     }
 
@@ -168,8 +174,8 @@ impl Registry {
     fn look(&mut self) {
         let Some(common) = self.common.upgrade() else { return };
         for (name, module) in &mut self.modules {
-            if module.look(name, &mut self.loader, &common) {
-                self.look_at = Some(Instant::now() + INCOMPLETE_TIME);
+            if let Some(wait) = module.look(name, &mut self.loader, &common) {
+                self.look_at = Some(Instant::now() + wait);
             }
         }
     }

@@ -200,6 +200,14 @@ impl Slot {
         self.is_quarantined.store(false, Relaxed);
     }
 
+    /// The version at work may serve no longer: the fallback does until another one comes.
+    pub(super) fn withdraw(&self) {
+        self.forgive();
+        let mut inner = self.inner();
+        self.listening.store(0, Relaxed);
+        (inner.work, inner.unsent, inner.is_awaited) = (None, None, false);
+    }
+
     /// Another instance could not be made.
     pub(super) fn failed(self: &Arc<Self>, fault: Fault) {
         let mut inner = self.inner();

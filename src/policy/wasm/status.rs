@@ -12,6 +12,7 @@ use super::error::ModuleError;
 use super::files::PREFERRED_ENDING;
 use super::record::ModuleRecord;
 use super::slot::{Request, Slot};
+use super::source::{PolicyKey, PolicyKeys};
 use super::view::{ModuleState, ModuleView};
 use crate::base::label::GroupLabel;
 use crate::base::text::hex;
@@ -24,6 +25,8 @@ use crate::policy::spec::{MODULE_PREFIX, ModuleSpec};
 pub(super) struct Common {
     pub(super) folder: PathBuf,
     pub(super) file_bytes_max: u64,
+    /// Guards the keys that modules may be signed with.
+    keys: Mutex<PolicyKeys>,
     /// Guards the status of each module in use, by its name in the folder.
     in_use: Mutex<BTreeMap<String, ModuleStatus>>,
     /// Guards the name of the module that was asked for last and could not be used.
@@ -53,6 +56,8 @@ pub(super) struct Version {
     /// What the module says of itself.
     pub(super) version: String,
     pub(super) sha256: [u8; 32],
+    /// The key that signed it; `None` when signatures were not asked for.
+    pub(super) signer: Option<PolicyKey>,
 }
 
 /// A policy, or why there is none.
@@ -65,11 +70,15 @@ pub(super) enum Job {
         spec: Arc<ModuleSpec>,
         group: GroupLabel,
         anyway: bool,
+        /// What the file may be signed with.
+        keys: PolicyKeys,
         jobs: SyncSender<Self>,
         reply: oneshot::Sender<Made>,
     },
     /// What a slot asks for.
     Slot(Request),
+    /// Modules may be signed with other keys now.
+    UseKeys { reply: oneshot::Sender<()> },
     /// A file may have changed.
     Look { reply: oneshot::Sender<()> },
 }
@@ -79,6 +88,7 @@ impl fmt::Debug for Job {
         let name = match self {
             Self::Make { .. } => "Make",
             Self::Slot(_) => "Slot",
+            Self::UseKeys { .. } => "UseKeys",
             Self::Look { .. } => "Look",
         };
         f.write_str(name)
@@ -95,8 +105,28 @@ impl fmt::Debug for ModuleStatus {
 }
 
 impl Common {
-    pub(super) fn new(folder: PathBuf, file_bytes_max: u64) -> Self {
-        Self { folder, file_bytes_max, in_use: Mutex::default(), missed: Mutex::default(), jobs: Mutex::default() }
+    pub(super) fn new(folder: PathBuf, file_bytes_max: u64, keys: PolicyKeys) -> Self {
+        Self {
+            folder,
+            file_bytes_max,
+            keys: Mutex::new(keys),
+            in_use: Mutex::default(),
+            missed: Mutex::default(),
+            jobs: Mutex::default(),
+        }
+    }
+
+    /// What modules may be signed with.
+    pub(super) fn keys(&self) -> PolicyKeys {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Modules may be signed with these keys from now on. True when they were others before.
+    pub(super) fn set_keys(&self, keys: PolicyKeys) -> bool {
+        let mut in_force = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let are_others = *in_force != keys;
+        *in_force = keys;
+        are_others
     }
 
     /// Shows what is in use.
@@ -155,6 +185,7 @@ impl ModuleStatus {
             file: self.version.as_ref().map_or_else(|| self.file.clone(), |version| version.file.clone()),
             version: self.version.as_ref().map(|version| version.version.clone()),
             sha256: self.version.as_ref().map(|version| hex(&version.sha256)),
+            signed_by: self.version.as_ref().and_then(|version| Some(version.signer.as_ref()?.number().to_string())),
             state,
             error: self.error.clone().or(last_fault),
             counters: Some(Arc::clone(&self.shared.counters)),

@@ -17,6 +17,7 @@ use super::answers::Asked;
 use super::guests::{self, Parts};
 use super::record::ModuleRecord;
 use super::slot::Slot;
+use super::source::PolicyKeys;
 use super::view::{ModuleState, ModuleView};
 use super::{ModuleError, Modules};
 use crate::base::label::GroupLabel;
@@ -39,7 +40,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
-        let modules = Modules::new(folder.path().to_owned(), 8 << 20);
+        let modules = Modules::new(folder.path().to_owned(), 8 << 20, PolicyKeys::default());
         Self { folder, modules }
     }
 
@@ -54,7 +55,7 @@ impl Bench {
     }
 
     fn make(&self, spec: &ModuleSpec) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
-        wait(self.modules.make(&Arc::new(spec.clone()), &label()))
+        wait(self.modules.make(&Arc::new(spec.clone()), &label(), &PolicyKeys::default()))
     }
 
     fn policy(&self, set: &Arc<ServerSet>) -> Arc<dyn IBalancePolicy> {
@@ -341,13 +342,13 @@ fn backups_have_an_instance_of_their_own_when_there_are_any() {
 #[test]
 fn the_shipped_samples_load() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
-    let modules = Modules::new(folder, 8 << 20);
+    let modules = Modules::new(folder, 8 << 20, PolicyKeys::default());
     for view in modules.views() {
         let mut spec = ModuleSpec::new(view.name.strip_prefix("wasm:").unwrap());
         if *spec.name == *"zone_first" {
             spec.config = r#"{"zone":"a"}"#.to_owned();
         }
-        let made = wait(modules.make(&Arc::new(spec), &label()));
+        let made = wait(modules.make(&Arc::new(spec), &label(), &PolicyKeys::default()));
         assert!(made.is_ok(), "{}: {}", view.name, made.err().unwrap());
     }
 }

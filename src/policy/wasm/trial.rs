@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::compiled::Compiled;
 use super::error::ModuleError;
-use super::files;
+use super::files::{self, Found};
 use super::host::{GuestLog, KeptLines};
 use super::loader::Loader;
 use super::policy::{WasmPolicy, fallback};
 use super::record::ModuleRecord;
 use super::slot::Slot;
-use super::source::{Limits, ModuleFile};
+use super::source::{KeyNumber, Limits, ModuleFile, PolicyKeys};
 use crate::base::label::GroupLabel;
 use crate::counters::ModuleCounters;
 use crate::policy::balance::{IBalancePolicy, Outcome};
@@ -46,9 +46,18 @@ impl Trial {
     ///
     /// It cannot be read, is no module, or is none that fits.
     pub fn load(path: &Path, limits: impl Into<Limits>) -> Result<Self, ModuleError> {
+        Self::load_signed(path, limits, &PolicyKeys::default())
+    }
+
+    /// The same for a file that one of these keys has to have signed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trial::load`], or its signature will not do.
+    pub fn load_signed(path: &Path, limits: impl Into<Limits>, keys: &PolicyKeys) -> Result<Self, ModuleError> {
         let limits = limits.into();
         let mut loader = Loader::by_processor_time();
-        let compiled = loader.load(path, &files::read(path, limits.file_bytes_max)?, limits)?;
+        let compiled = loader.load(Found::read(path.to_owned(), limits.file_bytes_max, keys)?, limits)?;
         Ok(Self { compiled: Arc::new(compiled), said: Arc::default(), _loader: loader })
     }
 
@@ -56,9 +65,14 @@ impl Trial {
     ///
     /// # Errors
     ///
-    /// As [`Trial::load`], or there is none.
-    pub fn find(folder: &Path, name: &str, limits: impl Into<Limits>) -> Result<Self, ModuleError> {
-        Self::load(&files::find(folder, name)?, limits)
+    /// As [`Trial::load_signed`], or there is none.
+    pub fn find(folder: &Path, name: &str, limits: impl Into<Limits>, keys: &PolicyKeys) -> Result<Self, ModuleError> {
+        Self::load_signed(&files::find(folder, name)?, limits, keys)
+    }
+
+    /// The key that signed the file; `None` when signatures were not asked for.
+    pub fn signed_by(&self) -> Option<KeyNumber> {
+        self.compiled.signer.as_ref().map(|key| key.number())
     }
 
     /// What was found in the file.

@@ -17,6 +17,8 @@ pub struct ModuleView {
     pub version: Option<String>,
     /// The content of the file that is in use, in hex; `None` while none is loaded.
     pub sha256: Option<String>,
+    /// The number of the key that signed it; `None` when signatures were not asked for.
+    pub signed_by: Option<String>,
     /// What has become of it.
     pub state: ModuleState,
     /// Why it is not in use, or why the newest version of its file is not.
@@ -33,6 +35,7 @@ impl ModuleView {
             file,
             version: None,
             sha256: None,
+            signed_by: None,
             state: ModuleState::Available,
             error: None,
             counters: None,

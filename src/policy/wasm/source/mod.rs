@@ -17,6 +17,7 @@ mod error;
 mod file;
 mod metadata;
 mod scan;
+mod signature;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -25,3 +26,6 @@ mod wrap;
 pub use self::core::CoreModule;
 pub use error::{INSTANCES_MAX, SourceError};
 pub use file::{Format, Limits, ModuleFile, read, sha256, source};
+pub use signature::{
+    KeyNumber, NoKey, PolicyKey, PolicyKeys, SIGNATURE_ENDING, SignatureError, read_signature, signature_path,
+};
