@@ -13,7 +13,8 @@ use crate::base::secret::Secret;
 use crate::config::declare::{Fields, settings};
 use crate::config::key::Change;
 use crate::config::kinds::{
-    Size, file, folder, list, optional, policy_key, rate, section, section_with, size, switch, text, time_or_zero, whole,
+    Size, file, folder, list, optional, policy_key, rate, section, section_with, size, switch, text, time_or_zero,
+    whole,
 };
 use crate::group::GroupSettings;
 use crate::limits::Rate;
