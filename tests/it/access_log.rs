@@ -28,8 +28,12 @@ fn haproxy_fields(line: &str) -> (String, String, String, String) {
 
 #[test]
 fn sessions_of_each_end_have_the_line_that_haproxy_writes() {
-    let (echo, refusing, resetting) =
-        (FakeServer::echo(), FakeServer::refusing(), FakeServer::start(|client, _| client.reset()));
+    let (echo, refusing) = (FakeServer::echo(), FakeServer::refusing());
+    // Not at once, which may be before the connect is over.
+    let resetting = FakeServer::start(|mut client, _| {
+        client.receive_some(1);
+        client.reset();
+    });
     let proxy = Setup::default()
         .with("access_log", access("haproxy", "access.log"))
         .group(Group::new("ha", &[&echo]).with("max_sessions", 1))
@@ -81,7 +85,9 @@ fn sessions_of_each_end_have_the_line_that_haproxy_writes() {
     client.reset();
     wait(0, "CD");
 
-    Client::connect(proxy.addr_of(4)).receive_all();
+    let mut client = Client::connect(proxy.addr_of(4));
+    client.send(b"x");
+    client.receive_all();
     wait(4, "SD");
 
     let mut client = proxy.connect();

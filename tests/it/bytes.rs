@@ -148,8 +148,9 @@ fn sixteen_mebibytes_flow_in_both_directions_at_once() {
 fn bulk_arrives_whole_when_no_descriptor_is_left_for_pipes() {
     let server = FakeServer::echo();
     let group = Group::new("round_robin", &[&server]);
-    let proxy = Setup::default().group(group).with_descriptors(52).start();
-    // Ten sessions take what is left. At the start the proxy may hold a file for a moment, and turns the last one away.
+    let proxy = TestProxy::start(group);
+    // Ten sessions take what is left, but for one: a pipe needs two. The proxy may hold a file for a moment, and turns the last one away.
+    proxy.leave_descriptors(21);
     let connected = || {
         let mut client = proxy.connect();
         let has_sent = client.stream.write_all(b"here").is_ok();
