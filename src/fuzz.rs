@@ -8,6 +8,8 @@
 use std::path::Path;
 
 use crate::config;
+use crate::net::client_hello::{self, Read as Hello};
+use crate::net::postgresql::{self, Request};
 use crate::net::proxy_header::{self, Read};
 use crate::policy::wasm::source::{self, SourceError};
 use crate::server::ServerAddr;
@@ -52,6 +54,18 @@ pub fn proxy_header(bytes: &[u8]) {
         Read::Incomplete => assert!(bytes.len() < proxy_header::HEADER_MAX),
         Read::Malformed(_) => {}
     }
+}
+
+/// The first bytes of a client in a group with routes: an answer is final, whatever comes after it.
+pub fn client_hello(bytes: &[u8]) {
+    let answer = client_hello::read(bytes);
+    let is_whole = bytes.len() < client_hello::HELLO_MAX;
+    assert!(answer != Hello::Incomplete || is_whole);
+    for cut in (0..bytes.len().min(client_hello::HELLO_MAX)).rev().take(64) {
+        let earlier = client_hello::read(&bytes[..cut]);
+        assert!(earlier == Hello::Incomplete || earlier == answer);
+    }
+    assert!(bytes.len() < postgresql::SSL_REQUEST.len() || postgresql::read(bytes) != Request::Incomplete);
 }
 
 /// What a server answers to a check; the first byte picks the kind.

@@ -147,6 +147,7 @@ mod tests {
             policy: "ha".into(),
             sessions,
             limits: LimitsView { sessions: 0, rate: None, refused: 0 },
+            routes: None,
             servers_online: servers.iter().filter(|server| server.online).count(),
             servers_total: servers.len(),
         };
@@ -160,6 +161,8 @@ mod tests {
             name: None,
             client: ([10, 1, 0, 1], id as u16).into(),
             via: None,
+            listener: None,
+            sni: None,
             server: None,
             age_ms: 0,
             idle_ms: 0,

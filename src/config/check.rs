@@ -9,6 +9,7 @@ use super::kinds::{AdminListen, check_labels};
 use super::loops::check_loops;
 use super::reach::{overlap, reaches};
 use super::reader::{Listens, Reader};
+use super::routes::check_routes;
 use crate::group::{GroupId, GroupSettings};
 use crate::server::{ServerAddr, ServerSettings, WEIGHT_RANGE};
 
@@ -17,6 +18,7 @@ pub(super) fn check(reader: &mut Reader) {
     check_names(reader);
     check_listeners(reader);
     check_servers(reader);
+    check_routes(reader);
     check_loops(reader);
 }
 

@@ -72,6 +72,10 @@ const KEYS: &[(&str, &str)] = &[
     ("send_proxy_v2", "send_proxy"),
     ("proxy_protocol", "accept_proxy"),
     ("set_real_ip_from", "accept_proxy"),
+    ("ssl_preread", "routes"),
+    ("use_backend", "routes"),
+    ("inspect_delay", "hello_timeout"),
+    ("preread_timeout", "hello_timeout"),
     ("nbthread", "threads"),
     ("worker_processes", "threads"),
 ];

@@ -1,4 +1,4 @@
-//! Groups whose servers are other groups of this file: a chain is allowed, a circle is not.
+//! Groups whose servers or routes lead to other groups of this file: a chain is allowed, a circle is not.
 //!
 //! One client of a circle would make sessions until all descriptors are used up. Only addresses are checked here;
 //! circles through names are found when sessions run.
@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::reach::reaches;
 use super::reader::{Listens, Reader};
+use super::routes::steps_of_routes;
 
 /// Reports every server that leads back to its own group by way of other groups.
 pub(super) fn check_loops(reader: &mut Reader) {
@@ -22,7 +23,9 @@ pub(super) fn check_loops(reader: &mut Reader) {
         let reached = reached.filter(|(listens, group)| *group != server.group && reaches(&server.addr, listens.addr));
         steps.extend(reached.map(|(_, group)| (index, server.group, *group)));
     }
-    let edges: BTreeSet<(usize, usize)> = steps.iter().map(|(_, from, to)| (*from, *to)).collect();
+    // A circle has a server in it: no route leads to a group that has routes.
+    let edges = steps.iter().map(|(_, from, to)| (*from, *to)).chain(steps_of_routes(reader));
+    let edges: BTreeSet<(usize, usize)> = edges.collect();
     let circle_of = circles(&edges);
     for (index, from, to) in steps {
         if circle_of[&from] == circle_of[&to] {

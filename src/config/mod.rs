@@ -23,6 +23,7 @@ mod problem;
 mod reach;
 mod read;
 mod reader;
+mod routes;
 mod schema;
 mod syntax;
 mod text;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::problem::Problems;
-use crate::group::GroupSettings;
+use crate::group::{GroupId, GroupSettings};
 use crate::limits::AddressList;
 use crate::server::ServerAddr;
 
@@ -28,6 +28,8 @@ pub(super) struct Reader<'e> {
     pub(super) listeners: Vec<Listens>,
     /// The servers.
     pub(super) servers: Vec<Serves>,
+    /// The groups that routes lead to.
+    pub(super) routes: Vec<RoutesTo>,
     /// Where the policy of each group that was read is written, by offset and path.
     pub(super) policies: Vec<(usize, String)>,
     /// Where the policy of `defaults` is written.
@@ -62,6 +64,21 @@ pub(super) struct Named {
     pub(super) name: Option<String>,
     /// Where the name is written.
     pub(super) offset: usize,
+    /// The group has routes.
+    pub(super) has_routes: bool,
+    /// Clients of the group may have to send a PROXY header.
+    pub(super) accepts_proxy: bool,
+}
+
+/// A group that gets clients by a route.
+pub(super) struct RoutesTo {
+    /// The index in the file of the group with the route.
+    pub(super) from: usize,
+    /// The group that is named.
+    pub(super) to: GroupId,
+    /// Where it is written.
+    pub(super) offset: usize,
+    pub(super) path: String,
 }
 
 /// One address of the file that the process would listen on.
@@ -108,6 +125,7 @@ impl<'e> Reader<'e> {
             names: Vec::new(),
             listeners: Vec::new(),
             servers: Vec::new(),
+            routes: Vec::new(),
             policies: Vec::new(),
             default_policy: (0, String::new()),
             other_files: Vec::new(),

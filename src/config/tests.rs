@@ -14,6 +14,7 @@ mod checks;
 mod edits;
 mod one_key;
 mod overlays;
+mod routes;
 mod shipped;
 
 /// The file that is shipped.

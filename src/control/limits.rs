@@ -45,7 +45,7 @@ pub(crate) async fn look_after_limits(control: Control, stop: CancellationToken)
 }
 
 fn tell_unsaid(unsaid: Unsaid) {
-    let Unsaid { clients, denied, headers, no_server, limited } = unsaid;
+    let Unsaid { clients, denied, headers, hellos, no_server, limited } = unsaid;
     if clients == 0 {
         return;
     }
@@ -55,6 +55,7 @@ fn tell_unsaid(unsaid: Unsaid) {
         clients,
         denied: some(denied),
         headers: some(headers),
+        hellos: some(hellos),
         no_server: some(no_server),
         client_sessions: over(Limit::ClientSessions),
         client_rate: over(Limit::ClientRate),

@@ -23,6 +23,7 @@ mod lost;
 mod ready;
 mod reloaded;
 mod restore;
+mod routes;
 mod runner;
 mod said;
 mod silence;

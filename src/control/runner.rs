@@ -19,6 +19,7 @@ use super::other_files::tell_stand_ins;
 use super::plan::{self, Plan};
 use super::reloaded::tell;
 use super::restore::restore;
+use super::routes::set_routes;
 use super::silence::silence_of_gone;
 use super::source::check_sources;
 use super::state::{self, Cleared, StateFile};
@@ -326,8 +327,12 @@ impl Runner {
                     Arc::new(Group::after(wanted.settings.clone(), wanted.servers.clone(), policy, &known))
                 }
             };
-            to_close.extend(self.listeners.open(&wanted.settings, &group, &mut bound));
             groups.insert(id, group);
+        }
+        // Nobody is accepted before it is known where clients go.
+        set_routes(&groups);
+        for settings in config.groups.iter().map(|group| &group.settings) {
+            to_close.extend(self.listeners.open(settings, &groups[&settings.id()], &mut bound));
         }
         to_close.extend(self.listeners.take_unwanted(&running, &groups));
         self.access_logs.commit(access_logs, &groups, &config);

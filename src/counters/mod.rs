@@ -53,6 +53,14 @@ pub enum EndReason {
     BadHeader,
     /// The client took too long for its PROXY header.
     HeaderTimeout,
+    /// What the client sent began as a TLS hello and is none.
+    BadHello,
+    /// The client took too long for its TLS hello.
+    HelloTimeout,
+    /// Clients like this one are routed nowhere.
+    NoRoute,
+    /// The client has asked for TLS, and its server has not granted it.
+    StarttlsRefused,
     /// An operator ended it, by itself or with its group. or closed its group with its sessions.
     Killed,
     /// Its server has gone, and the group or an operator wants the sessions of such a server ended.
@@ -65,7 +73,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, in the order in which they count.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 23] = [
         Self::ClientClosed,
         Self::ServerClosed,
         Self::ClientReset,
@@ -81,6 +89,10 @@ impl EndReason {
         Self::Loop,
         Self::BadHeader,
         Self::HeaderTimeout,
+        Self::BadHello,
+        Self::HelloTimeout,
+        Self::NoRoute,
+        Self::StarttlsRefused,
         Self::Killed,
         Self::ServerDown,
         Self::Drained,
@@ -105,6 +117,10 @@ impl EndReason {
             Self::Loop => "loop",
             Self::BadHeader => "bad_header",
             Self::HeaderTimeout => "header_timeout",
+            Self::BadHello => "bad_hello",
+            Self::HelloTimeout => "hello_timeout",
+            Self::NoRoute => "no_route",
+            Self::StarttlsRefused => "starttls_refused",
             Self::Killed => "killed",
             Self::ServerDown => "server_down",
             Self::Drained => "drained",
@@ -129,12 +145,25 @@ impl EndReason {
                 | Self::Loop
                 | Self::BadHeader
                 | Self::HeaderTimeout
+                | Self::BadHello
+                | Self::HelloTimeout
+                | Self::NoRoute
+                | Self::StarttlsRefused
         )
     }
 
     /// True when the client was not let in because of what it is or does: there may be very many of them.
     pub fn is_turned_away(self) -> bool {
-        matches!(self, Self::Limit | Self::Denied | Self::BadHeader | Self::HeaderTimeout)
+        matches!(
+            self,
+            Self::Limit
+                | Self::Denied
+                | Self::BadHeader
+                | Self::HeaderTimeout
+                | Self::BadHello
+                | Self::HelloTimeout
+                | Self::NoRoute
+        )
     }
 }
 
@@ -179,6 +208,10 @@ pub struct GroupCounters {
     headers: [AtomicU64; HeaderResult::ALL.len()],
     /// Clients whose PROXY header is waited for now.
     pub headers_awaited: AtomicU64,
+    /// Clients whose TLS hello is waited for now.
+    pub hellos_awaited: AtomicU64,
+    /// Clients that were given to other groups.
+    pub sessions_routed: AtomicU64,
     /// By limit.
     limited: [AtomicU64; Limit::ALL.len()],
 }
@@ -239,6 +272,8 @@ impl Default for GroupCounters {
             is_said_mysql: AtomicBool::default(),
             headers: Default::default(),
             headers_awaited: AtomicU64::default(),
+            hellos_awaited: AtomicU64::default(),
+            sessions_routed: AtomicU64::default(),
             limited: Default::default(),
         }
     }

@@ -17,6 +17,8 @@ kinds! {
             "denied" denied: Option<u64>,
             /// Whose PROXY header was bad or late.
             "headers" headers: Option<u64>,
+            /// Whose TLS hello was bad or late, or led nowhere.
+            "hellos" hellos: Option<u64>,
             /// For whom no server was found.
             "no_server" no_server: Option<u64>,
             /// Over `client.sessions`.

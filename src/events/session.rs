@@ -11,12 +11,17 @@ use crate::access::{AccessFacts, AccessTarget};
 use crate::base::label::GroupLabel;
 use crate::counters::{EndReason, Limit};
 
-/// What a PROXY header has said of a client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The client left, and its header was waited for.
+const HEADER_LEFT: &str = "client left before its PROXY header was complete";
+/// The client left, and its hello was waited for.
+const HELLO_LEFT: &str = "client left before its TLS hello was complete";
+
+/// What is known of a client before it is served: what a PROXY header has said, and its TLS hello.
+#[derive(Clone, Debug)]
 pub struct Proxied {
-    /// The proxy that sent it.
+    /// The other end of the connection: a proxy where a header was sent, otherwise the client.
     pub via: SocketAddr,
-    /// Where the client is; `None` when the header does not say, and the proxy counts as the client.
+    /// Where a header says that the client is; `None` when none does, and the other end counts as the client.
     pub source: Option<SocketAddr>,
     /// Where the client connected to.
     pub destination: Option<SocketAddr>,
@@ -26,9 +31,41 @@ pub struct Proxied {
     pub authority: Option<Box<str>>,
     /// What the proxy calls the connection, in printable characters.
     pub unique_id: Option<Box<str>>,
+    /// What its hello has said, in a group with routes.
+    pub routed: Option<Routed>,
+}
+
+/// How a client came to its group by a route.
+#[derive(Clone, Debug, Default)]
+pub struct Routed {
+    /// The group at whose port it came in, where that is another one.
+    pub listener: Option<GroupLabel>,
+    /// The name that it asked for, in printable characters.
+    pub server_name: Option<Box<str>>,
+    /// The protocols that it offered, in printable characters with commas between them.
+    pub alpn: Option<Box<str>>,
+}
+
+impl Routed {
+    fn show(&self, to: &mut Visitor<'_>) {
+        if let Some(listener) = &self.listener {
+            to.number("listener", listener.port());
+        }
+        for (name, text) in [("tls.sni", &self.server_name), ("tls.alpn", &self.alpn)] {
+            if let Some(text) = text {
+                to.text(name, text);
+            }
+        }
+    }
 }
 
 impl Proxied {
+    /// Nothing is known of the client that has this address.
+    pub fn unknown(client: SocketAddr) -> Self {
+        let (source, destination, authority, unique_id, routed) = (None, None, None, None, None);
+        Self { via: client, source, destination, is_local: false, authority, unique_id, routed }
+    }
+
     fn show(&self, to: &mut Visitor<'_>) {
         if self.source.is_some() {
             to.addr("client.via", self.via);
@@ -40,6 +77,9 @@ impl Proxied {
             if let Some(text) = text {
                 to.text(name, text);
             }
+        }
+        if let Some(routed) = &self.routed {
+            routed.show(to);
         }
     }
 }
@@ -81,7 +121,7 @@ pub enum SessionEvent {
         /// The access log that says so, too.
         access: Option<Arc<AccessTarget>>,
     },
-    /// A client ended before its PROXY header was complete, as a probe of the port does.
+    /// A client ended before its PROXY header or its TLS hello was complete, as a probe of the port does.
     ClientLeft {
         /// The session.
         id: u64,
@@ -91,6 +131,8 @@ pub enum SessionEvent {
         client: SocketAddr,
         /// How: the word of `EndReason`.
         end: &'static str,
+        /// It was the hello that was waited for.
+        was_peeked_at: bool,
         /// Since the client was accepted.
         elapsed_ms: u64,
     },
@@ -154,7 +196,8 @@ impl SessionEvent {
     /// The level and the message of each step.
     pub(super) const MESSAGES: &[(Level, &str)] = &[
         (Level::INFO, "client connected"),
-        (Level::DEBUG, "client left before its PROXY header was complete"),
+        (Level::DEBUG, HEADER_LEFT),
+        (Level::DEBUG, HELLO_LEFT),
         (Level::INFO, "server connected"),
         (Level::INFO, "session closed"),
     ];
@@ -213,10 +256,10 @@ impl SessionEvent {
                 }
                 "client connected"
             }
-            Self::ClientLeft { id, group, client, end, elapsed_ms } => {
+            Self::ClientLeft { id, group, client, end, was_peeked_at, elapsed_ms } => {
                 to.number("session.id", *id).group(group).addr("client.addr", *client);
                 to.text("end", end).number("elapsed_ms", *elapsed_ms);
-                "client left before its PROXY header was complete"
+                if *was_peeked_at { HELLO_LEFT } else { HEADER_LEFT }
             }
             Self::ServerConnected { id, group, client, server, attempt, connect_us, .. } => {
                 to.number("session.id", *id).group(group).addr("client.addr", *client).text("server.addr", server);

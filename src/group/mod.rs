@@ -24,6 +24,9 @@ mod model;
 mod offline;
 mod on_down;
 mod outcome;
+mod route;
+mod routes;
+mod routing;
 mod said;
 mod settings;
 mod snapshot;
@@ -60,6 +63,8 @@ pub(crate) use member::CHECK_LINES;
 pub use member::Target;
 pub use on_down::{Fate, Loss, OnDown};
 pub use outcome::Outcome;
+pub use route::{Route, RouteTo, SniMatch, Starttls};
+pub use routes::{RouteTable, RouteTarget};
 pub use said::{Caller, Said};
 pub use settings::{AcceptProxy, GroupSettings};
 use snapshot::Question;
@@ -69,8 +74,7 @@ pub use tcp::{ClientTcp, KEEPALIVE_PROBES, Liveness, ServerTcp, probe_interval};
 /// The groups by id.
 pub type Groups = BTreeMap<GroupId, Arc<Group>>;
 
-/// A group: one port, one policy, its servers. The fields that sessions need come first, on the cache line of the
-/// reference count.
+/// A group: one port, one policy, its servers. What sessions need comes first, on the cache line of the reference count.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Group {
@@ -87,6 +91,8 @@ pub struct Group {
     limits: Arc<GroupState>,
     /// Where its sessions are told besides the log of the process.
     access_log: ArcSwapOption<AccessTarget>,
+    /// Where its clients go, where that depends on what they say first.
+    routes: ArcSwapOption<RouteTable<Self>>,
 }
 
 impl Group {
@@ -120,6 +126,7 @@ impl Group {
             members: Mutex::new(members),
             ejecting: Mutex::default(),
             access_log: ArcSwapOption::empty(),
+            routes: ArcSwapOption::empty(),
         }
     }
 
@@ -358,6 +365,7 @@ impl Group {
             policy: snapshot.settings.policy.to_string(),
             sessions: self.counters.sessions_active.load(Relaxed),
             limits: view::LimitsView::new(&snapshot.settings, &self.counters),
+            routes: view::RoutesView::new(&snapshot.settings, &self.counters),
             servers_online,
             servers_total,
         }

@@ -10,6 +10,7 @@ use super::check::CheckSettings;
 use super::ejection::EjectSettings;
 use super::id::{GroupId, Listen};
 use super::on_down::OnDown;
+use super::route::{Route, RouteTo, Starttls};
 use super::tcp::{ClientTcp, ServerTcp};
 use crate::access::AccessChoice;
 use crate::base::label::GroupLabel;
@@ -48,6 +49,8 @@ pub struct GroupSettings {
     pub connect_wait: Duration,
     /// Who sends PROXY headers; `None` when nobody does.
     pub accept_proxy: Option<Arc<AcceptProxy>>,
+    /// Which groups get clients, by their TLS hello; `None` when nobody looks at hellos.
+    pub routes: Option<Arc<Vec<Route>>>,
     /// Where it listens.
     pub listen: Listen,
     /// True when it accepts clients.
@@ -95,6 +98,14 @@ pub struct GroupSettings {
     pub deny: AddressList,
     /// The group waits for addresses that it cannot listen on yet.
     pub bind_retry: bool,
+    /// Where clients go whose hello no route takes.
+    pub route_default: RouteTo,
+    /// Where clients go that do not speak TLS.
+    pub route_plain: RouteTo,
+    /// How long the hello may take.
+    pub hello_timeout: Duration,
+    /// How clients may ask for TLS before their hello.
+    pub starttls: Starttls,
     /// Where its sessions are told besides the log of the process.
     pub access_log: AccessChoice,
     /// The name; `None` for a group that is known by its port.

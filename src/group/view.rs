@@ -1,6 +1,7 @@
 //! What is shown of a group and of its servers: the shapes of the admin API.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::check::{CheckFigures, LastCheck};
 use super::settings::GroupSettings;
@@ -97,6 +98,9 @@ pub struct GroupView {
     pub sessions: u64,
     /// How many there may be.
     pub limits: LimitsView,
+    /// Where its clients go, where that depends on their TLS hello.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routes: Option<RoutesView>,
     /// Servers that may be picked now.
     pub servers_online: usize,
     /// All its servers.
@@ -112,6 +116,34 @@ pub struct LimitsView {
     pub rate: Option<String>,
     /// Clients turned away because of a limit or of their address.
     pub refused: u64,
+}
+
+/// The routes of a group as `group-list.do` shows them.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct RoutesView {
+    /// How many there are.
+    pub count: usize,
+    /// Where clients go whose hello no route takes.
+    pub default: String,
+    /// Where clients go that do not speak TLS.
+    pub plain: String,
+    /// Clients whose hello is waited for now.
+    pub waiting: u64,
+    /// Clients that were given to other groups.
+    pub routed: u64,
+}
+
+impl RoutesView {
+    pub(super) fn new(settings: &GroupSettings, counters: &GroupCounters) -> Option<Self> {
+        let routes = settings.routes.as_ref()?;
+        Some(Self {
+            count: routes.len(),
+            default: settings.route_default.to_string(),
+            plain: settings.route_plain.to_string(),
+            waiting: counters.hellos_awaited.load(Relaxed),
+            routed: counters.sessions_routed.load(Relaxed),
+        })
+    }
 }
 
 impl LimitsView {

@@ -13,9 +13,9 @@ const LINES: u32 = 50;
 #[derive(Debug)]
 pub(super) struct RefusedLines {
     bucket: Bucket,
-    /// By limit; then those who were denied, those whose PROXY header was bad or late, and those for whom there was no
-    /// server.
-    unsaid: [AtomicU64; Limit::ALL.len() + 3],
+    /// By limit; then those who were denied, those whose PROXY header was bad or late, those whose hello was or led nowhere,
+    /// and those for whom there was no server.
+    unsaid: [AtomicU64; Limit::ALL.len() + 4],
 }
 
 /// Clients that got no server and that the log has not named.
@@ -27,6 +27,8 @@ pub struct Unsaid {
     pub denied: u64,
     /// Those whose PROXY header was bad or late.
     pub headers: u64,
+    /// Those whose TLS hello was bad or late, or led nowhere.
+    pub hellos: u64,
     /// Those who were let in and for whom no server was found.
     pub no_server: u64,
     /// Those who were over each limit, in the order of [`Limit::ALL`].
@@ -50,7 +52,8 @@ impl RefusedLines {
                 (Some(limit), _) => limit as usize,
                 (None, EndReason::Denied) => Limit::ALL.len(),
                 (None, EndReason::BadHeader | EndReason::HeaderTimeout) => Limit::ALL.len() + 1,
-                (None, _) => Limit::ALL.len() + 2,
+                (None, EndReason::BadHello | EndReason::HelloTimeout | EndReason::NoRoute) => Limit::ALL.len() + 2,
+                (None, _) => Limit::ALL.len() + 3,
             };
             self.unsaid[cause].fetch_add(1, Relaxed);
         }
@@ -60,7 +63,12 @@ impl RefusedLines {
     /// Those whom the log has not named since the last call.
     pub(super) fn take_unsaid(&self) -> Unsaid {
         let mut unsaid = Unsaid::default();
-        let causes = unsaid.limited.iter_mut().chain([&mut unsaid.denied, &mut unsaid.headers, &mut unsaid.no_server]);
+        let causes = unsaid.limited.iter_mut().chain([
+            &mut unsaid.denied,
+            &mut unsaid.headers,
+            &mut unsaid.hellos,
+            &mut unsaid.no_server,
+        ]);
         for (counted, taken) in self.unsaid.iter().zip(causes) {
             *taken = counted.swap(0, Relaxed);
             unsaid.clients += *taken;
@@ -85,7 +93,8 @@ mod tests {
                 (EndReason::Limit, Some(Limit::ClientRate)),
                 (EndReason::BadHeader, None),
                 (EndReason::NoServer, None),
-            ][number % 4];
+                (EndReason::NoRoute, None),
+            ][number % 5];
             let now = SECOND_NS + number as u64 * step;
             if lines.may_name(end, limit, now) {
                 named.push(now);
@@ -96,10 +105,10 @@ mod tests {
         assert!(named.len() >= 190, "{}", named.len());
         let unsaid = lines.take_unsaid();
         assert_eq!(unsaid.clients + named.len() as u64, 60_000);
-        let Unsaid { denied, headers, no_server, limited, .. } = unsaid;
-        assert_eq!(unsaid.clients, denied + headers + no_server + limited.iter().sum::<u64>());
-        for count in [denied, headers, no_server, limited[Limit::ClientRate as usize]] {
-            assert!(count > 14_000, "{count}");
+        let Unsaid { denied, headers, hellos, no_server, limited, .. } = unsaid;
+        assert_eq!(unsaid.clients, denied + headers + hellos + no_server + limited.iter().sum::<u64>());
+        for count in [denied, headers, hellos, no_server, limited[Limit::ClientRate as usize]] {
+            assert!(count > 11_000, "{count}");
         }
         assert_eq!((limited[Limit::GroupRate as usize], lines.take_unsaid()), (0, Unsaid::default()));
     }

@@ -84,17 +84,40 @@ pub fn admit(
     if !group.lets_in(client) {
         return Err(Refusal::Denied);
     }
+    admit_to_group::<true>(client, group, process)
+}
+
+/// The same for a client that the process has let in before, to another group.
+///
+/// # Errors
+///
+/// As [`admit`].
+pub fn admit_again(client: IpAddr, group: &GroupLimits, process: &ProcessLimits) -> Result<Option<ClientKey>, Refusal> {
+    let client = client.to_canonical();
+    if !group.lets_in(client) {
+        return Err(Refusal::Denied);
+    }
+    admit_to_group::<false>(client, group, process)
+}
+
+/// What is counted for a client that is not denied; for the process only where it `IS_NEW`.
+#[inline]
+fn admit_to_group<const IS_NEW: bool>(
+    client: IpAddr,
+    group: &GroupLimits,
+    process: &ProcessLimits,
+) -> Result<Option<ClientKey>, Refusal> {
     let state = &*group.state;
-    if group.client.is_none() && !state.rate.is_used() && !process.rate.is_used() {
+    if group.client.is_none() && !state.rate.is_used() && !(IS_NEW && process.rate.is_used()) {
         return Ok(None);
     }
     let now_ns = clock::precise_ns();
     // Each is asked before any token is taken. Only between the two may somebody else take the last one.
     let rates = || match () {
         () if !state.rate.has_token(now_ns) => Err(Limit::GroupRate),
-        () if !process.rate.has_token(now_ns) => Err(Limit::ProcessRate),
+        () if IS_NEW && !process.rate.has_token(now_ns) => Err(Limit::ProcessRate),
         () if !state.rate.take(now_ns) => Err(Limit::GroupRate),
-        () if !process.rate.take(now_ns) => Err(Limit::ProcessRate),
+        () if IS_NEW && !process.rate.take(now_ns) => Err(Limit::ProcessRate),
         () => Ok(()),
     };
     let Some(allowance) = &group.client else {

@@ -42,6 +42,9 @@ impl GroupSample {
             EndReason::MaxAge => !settings.max_session_age.is_zero(),
             EndReason::Denied => !(settings.allow.is_empty() && settings.deny.is_empty()),
             EndReason::BadHeader | EndReason::HeaderTimeout => settings.accept_proxy.is_some(),
+            EndReason::BadHello | EndReason::HelloTimeout | EndReason::NoRoute => settings.routes.is_some(),
+            // In any group that a route leads to.
+            EndReason::StarttlsRefused => false,
             _ => true,
         }
     }
@@ -125,6 +128,9 @@ fn sessions(groups: &[GroupSample], families: &mut Families<'_>) -> fmt::Result 
             .map(|result| (vec![group.label(), ("result", result.as_str())], group.counters.headers(result)))
     });
     families.counter("proxy_headers", "PROXY headers that clients had to send, by result", headers)?;
+    let routing = groups.iter().filter(|group| group.settings.routes.is_some());
+    let routed = routing.map(|group| (vec![group.label()], group.counters.sessions_routed.load(Relaxed)));
+    families.counter("sessions_routed", "Clients that routes have given to another group", routed)?;
     families.counter("bytes_up", "Bytes from clients to servers", loaded(groups, |group| &group.bytes_up))?;
     families.counter("bytes_down", "Bytes from servers to clients", loaded(groups, |group| &group.bytes_down))?;
     let time = timed(groups, |group| &group.session_time);

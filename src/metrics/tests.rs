@@ -51,6 +51,7 @@ fn strict() -> GroupSettings {
     let rate = || Some(Rate { per: Duration::from_secs(1), sessions: 100, burst: None });
     GroupSettings {
         accept_proxy: Some(Arc::new(AcceptProxy { from: Vec::new(), timeout: Duration::from_secs(5) })),
+        routes: Some(Arc::default()),
         max_sessions: 1,
         max_session_age: Duration::from_secs(1),
         session_rate: rate(),
@@ -328,8 +329,11 @@ fn what_the_settings_rule_out_is_shown_when_it_has_happened_all_the_same() {
     );
     let ends = EndReason::ALL.map(EndReason::as_str);
     let plain = group(8081, vec![]);
-    assert_eq!(words(plain, "reason"), is(&["max_age", "denied", "bad_header", "header_timeout"], &ends));
-    assert_eq!(words(GroupSample { settings: strict(), ..group(8081, vec![]) }, "reason"), is(&["denied"], &ends));
+    let of_routes = ["bad_hello", "hello_timeout", "no_route", "starttls_refused"];
+    let of_settings = ["max_age", "denied", "bad_header", "header_timeout"];
+    assert_eq!(words(plain, "reason"), is(&[of_settings, of_routes].concat(), &ends));
+    let strict = GroupSample { settings: strict(), ..group(8081, vec![]) };
+    assert_eq!(words(strict, "reason"), is(&["denied", "starttls_refused"], &ends));
     let formerly_strict = group(8081, vec![]);
     EndReason::ALL.into_iter().for_each(|end| formerly_strict.counters.session_ended(end, 1));
     Limit::ALL.into_iter().for_each(|limit| formerly_strict.counters.client_limited(limit));

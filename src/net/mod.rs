@@ -1,10 +1,12 @@
 //! Sockets, as the data threads, the checks and the admin port need them, and what proxies say in front of a connection.
 
+pub(crate) mod client_hello;
 mod descriptors;
 mod foreign;
 mod listen;
 mod liveness;
 mod overlap;
+pub(crate) mod postgresql;
 pub(crate) mod proxy_header;
 pub(crate) mod source;
 mod window;

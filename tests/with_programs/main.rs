@@ -1,5 +1,5 @@
 //! The proxy between programs that people use: curl, Python's web server, Redis, PostgreSQL, MariaDB, nginx, HAProxy,
-//! lnav, halog, logrotate, iperf3, Prometheus, Go's pprof, minisign, and the HTTP clients of Go, Java, Python and Node; Chromium looks
+//! openssl, lnav, halog, logrotate, iperf3, Prometheus, Go's pprof, minisign, and the HTTP clients of Go, Java, Python and Node; Chromium looks
 //! at the dashboard.
 //!
 //! `cargo test` leaves this out, because it needs more than Rust. Run it by name, with
@@ -17,6 +17,7 @@ mod migrate;
 mod minisign;
 mod prometheus;
 mod proxy_protocol;
+mod routes;
 #[cfg(feature = "top")]
 mod top;
 mod vanished;

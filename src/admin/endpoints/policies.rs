@@ -159,6 +159,7 @@ mod tests {
             policy: policy.to_owned(),
             sessions: 0,
             limits: LimitsView { sessions: 0, rate: None, refused: 0 },
+            routes: None,
             servers_online: 0,
             servers_total: 0,
         }

@@ -11,27 +11,27 @@ use serde_json::json;
 use super::access::access_log;
 use super::check::{check_check, check_eject, is_check_key};
 use super::on_down::OnDownKind;
-use super::server::server_text;
+use super::route::{note_routes, route};
+use super::servers::{Servers, lines};
 use super::{MINUTE_MS, YEAR_MS};
 use crate::config::declare::{Fields, settings};
 use crate::config::key::{Change, Describe, Effect, Kind, Style, Table, from_to, keys};
 use crate::config::kinds::{
-    Time, access_choice, allow_list, deny_list, elements, key_schema, name, object_schema, object_text, optional,
-    policy, rate, section, section_with, server_address, shared, sockets, switch, time, time_or_zero, whole, word,
-    wrong,
+    Time, access_choice, allow_list, deny_list, elements, list, name, object_schema, object_text, optional, policy,
+    rate, route_to, section, section_with, shared, sockets, switch, time, time_or_zero, whole, word,
 };
 use crate::config::object::Object;
 use crate::config::problem::Place;
-use crate::config::reader::{Listens, Named, Reader, Serves};
-use crate::group::{AcceptProxy, ClientTcp, GroupSettings, Listen, OnDown, ServerTcp};
+use crate::config::reader::{Listens, Named, Reader};
+use crate::group::{AcceptProxy, ClientTcp, GroupSettings, Listen, OnDown, RouteTo, ServerTcp, Starttls};
 use crate::limits::{AddressList, ClientLimits};
 use crate::policy::spec::PolicySpec;
-use crate::server::{Origin, SendProxy, ServerAddr, ServerSettings};
+use crate::server::{SendProxy, ServerAddr, ServerSettings};
 
 /// Most groups in a file.
 pub const GROUPS_MAX: usize = 4_096;
-/// Most servers of a group in a file.
-pub const SERVERS_MAX: usize = 65_536;
+/// Most routes of a group.
+const ROUTES_MAX: usize = 1_000;
 
 /// What `idle_timeout` may be.
 pub(in crate::config) const IDLE_TIMEOUT: Time = time_or_zero(1, YEAR_MS);
@@ -113,6 +113,20 @@ settings! {
         send_proxy as word::<SendProxy>() => SendProxy::None, NewSessions;
         /// True: a header of version 2 tells the session's id, in 16 hexadecimal digits.
         proxy_unique_id as switch() => false, NewSessions;
+        /// Which groups get the clients, by the name and the protocols in the TLS hello that each of them sends first; null: hellos are
+        /// not looked at, and every client gets one of the servers. Nothing is decrypted.
+        [own None] routes as optional(shared(list(route(), ROUTES_MAX))), NewSessions;
+        /// Where a client goes whose hello no route takes: self (to the servers of this group), close (nowhere), or another group, by
+        /// its port or its name. Only with routes.
+        [own RouteTo::Own] route_default as route_to() => RouteTo::Own, NewSessions;
+        /// Where a client goes that does not speak TLS, or says nothing within hello_timeout; written as route_default is. Only with
+        /// routes.
+        [own RouteTo::Own] route_plain as route_to() => RouteTo::Own, NewSessions;
+        /// How long a hello may take. Only with routes.
+        hello_timeout as time(100, MINUTE_MS) => Duration::from_secs(5), NewSessions;
+        /// postgresql: a client may ask for TLS before its hello, as PostgreSQL's clients do (SSLRequest); it is granted, and asked for
+        /// again at the server. none: not at all. Only with routes.
+        [own Starttls::None] starttls as word::<Starttls>() => Starttls::None, NewSessions;
         /// An access log of the group's own; null for that of the whole process, off for none.
         access_log as access_choice(access_log()), AtOnce;
     }
@@ -191,7 +205,14 @@ fn by_addr(servers: &[ServerSettings]) -> HashMap<&ServerAddr, &ServerSettings> 
 /// Notes what a group is called and where it listens.
 fn note(reader: &mut Reader, object: &Object, settings: &GroupSettings) {
     let index = reader.group;
-    reader.names.push(Named { group: index, name: settings.name.clone(), offset: object.offset("name") });
+    reader.names.push(Named {
+        group: index,
+        name: settings.name.clone(),
+        offset: object.offset("name"),
+        has_routes: settings.routes.is_some(),
+        accepts_proxy: settings.accept_proxy.is_some(),
+    });
+    note_routes(reader, object, settings);
     let place = Place::Key(object.place, "listen");
     let list = object.value("listen").and_then(Value::as_array);
     for (at, addr) in settings.listen.iter().enumerate() {
@@ -296,88 +317,4 @@ impl Kind for Defaults {
 
     /// A default changes something only where a group takes it, and then that group is another.
     fn changes(&self, _: (&str, Effect), _: &GroupSettings, _: &GroupSettings, _: &mut Vec<Change>) {}
-}
-
-/// The servers of a group.
-struct Servers;
-
-impl Describe for Servers {
-    fn schema(&self) -> serde_json::Value {
-        let addr = keys(ServerSettings::TABLE, false).find(|key| key.name == "addr").map(key_schema);
-        let items = json!({ "anyOf": [addr, object_schema(ServerSettings::TABLE, false)] });
-        json!({ "type": "array", "maxItems": SERVERS_MAX, "items": items })
-    }
-
-    fn expected(&self) -> String {
-        format!("a list of at most {SERVERS_MAX}")
-    }
-
-    fn is_more_than_its_schema(&self) -> bool {
-        true
-    }
-
-    fn tables(&self, name: &str) -> Vec<(String, Table)> {
-        vec![(format!("{name}[]."), ServerSettings::TABLE)]
-    }
-}
-
-impl Kind for Servers {
-    type Value = Vec<ServerSettings>;
-
-    fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<Self::Value> {
-        let list = elements(reader, place, value, SERVERS_MAX)?;
-        let mut servers = Vec::with_capacity(list.len());
-        for (index, value) in list.iter().enumerate() {
-            let place = Place::Index(place, index);
-            let is_plain = value.as_string_lit().is_some();
-            let read = if is_plain { plain(reader, &place, value) } else { full(reader, &place, value) };
-            let Some((server, offset)) = read else { continue };
-            let (addr, name, group) = (server.addr.clone(), server.name.clone(), reader.group);
-            let is_expanded = server.expand;
-            reader.servers.push(Serves { addr, name, is_expanded, offset, group, index, is_plain });
-            servers.push(server);
-        }
-        Some(servers)
-    }
-
-    fn write(&self, value: &Self::Value, style: &Style) -> String {
-        lines(&value.iter().map(server_text).collect::<Vec<_>>(), style)
-    }
-}
-
-/// A server that is its address alone, and where that stands.
-fn plain(reader: &mut Reader, place: &Place, value: &Value) -> Option<(ServerSettings, usize)> {
-    let addr = server_address().read(reader, place, value)?;
-    Some((ServerSettings::new(addr, Origin::File), value.start()))
-}
-
-/// A server that is an object, and where its address stands.
-fn full(reader: &mut Reader, place: &Place, value: &Value) -> Option<(ServerSettings, usize)> {
-    if !matches!(value, Value::Object(_)) {
-        reader.problems.add(value.start(), place, wrong(value, "host:port or an object with addr"));
-        return None;
-    }
-    let object = Object::open(reader, value, place, ServerSettings::TABLE, false)?;
-    let server = ServerSettings::read(reader, &object, None)?;
-    if server.expand {
-        let wrong = match server.origin {
-            Origin::Heartbeat => Some("the server registered itself; expected false"),
-            Origin::File if server.addr.literal().is_some() => Some("the address has no name; expected name:port"),
-            Origin::File => None,
-        };
-        if let Some(message) = wrong {
-            reader.problems.add(object.offset("expand"), Place::Key(place, "expand"), message.to_owned());
-        }
-    }
-    Some((server, object.offset("addr")))
-}
-
-/// A list, one element a line.
-fn lines(elements: &[String], style: &Style) -> String {
-    if elements.is_empty() {
-        return "[]".to_owned();
-    }
-    let indent = style.indent;
-    let elements: Vec<String> = elements.iter().map(|element| format!("{:1$}{element}", "", indent + 2)).collect();
-    format!("[\n{}\n{:indent$}]", elements.join(",\n"), "")
 }

@@ -12,12 +12,14 @@ mod log;
 mod module;
 mod on_down;
 mod proxy;
+mod route;
 mod root;
 mod server;
+mod servers;
 mod tcp;
 
 pub use admin::AdminSettings;
-pub use group::{GROUPS_MAX, GroupConfig, SERVERS_MAX};
+pub use group::{GROUPS_MAX, GroupConfig};
 pub(super) use group::{HEARTBEAT_TIMEOUT, IDLE_TIMEOUT};
 pub use log::LogSettings;
 pub(super) use log::STATUS_INTERVAL;
@@ -25,6 +27,7 @@ pub(super) use module::{COMPILE_BUDGET, DEADLINE, MEMORY};
 pub use root::Config;
 pub(super) use root::POLICY_MAX_BYTES;
 pub(super) use server::server_text;
+pub use servers::SERVERS_MAX;
 
 const MINUTE_MS: u64 = 60_000;
 const YEAR_MS: u64 = 365 * 86_400_000;

@@ -12,6 +12,7 @@ mod plain;
 mod policy_key;
 mod rate;
 mod request;
+mod route;
 mod secret;
 mod section;
 mod text;
@@ -27,6 +28,7 @@ pub(super) use plain::{Size, Time, number_or_text, optional, shared, size, switc
 pub(super) use policy_key::{policy_key, policy_key_of};
 pub(super) use rate::{RATE_MAX, rate};
 pub(super) use request::{http_headers, http_host, http_path, http_status};
+pub(super) use route::{alpn, group_of_file, route_to, sni};
 pub use secret::SECRET_LEN_MAX;
 pub(super) use secret::{HIDDEN, password, secret, token_of};
 pub(super) use section::{Section, elements, key_schema, list, object_schema, object_text, section, section_with};

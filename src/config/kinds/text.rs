@@ -120,6 +120,14 @@ impl Word for crate::group::Fate {
     }
 }
 
+impl Word for crate::group::Starttls {
+    const ALL: &'static [Self] = &[Self::None, Self::Postgresql];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
 impl Word for crate::server::SendProxy {
     const ALL: &'static [Self] = &[Self::None, Self::V1, Self::V2];
 

@@ -9,7 +9,6 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::opening::{FIRST_READ_MAX, NotConnected, Opened, client_reset, read_first};
@@ -18,14 +17,12 @@ use super::record::SessionRecord;
 use super::relay::Socket;
 use super::service::SessionGuard;
 use super::stream::{Stream, reset_on_close};
+use super::waiting::{Awaited, WaitingPlace};
 use crate::base::clock;
-use crate::counters::{EndReason, GroupCounters, HeaderResult, Limit};
+use crate::counters::{EndReason, HeaderResult};
 use crate::events::Proxied;
 use crate::group::GroupSettings;
 use crate::net::proxy_header::{self, Flaw, Header, Read, shown};
-
-/// Where a group has no `max_sessions`, clients whose header is waited for may take one in so many of the process's places.
-const WAITING_PART: u64 = 4;
 
 /// Why a client is refused for its header.
 #[derive(Debug, thiserror::Error)]
@@ -54,10 +51,6 @@ pub(super) enum Begun<'a> {
     /// There must be more to come.
     Waits(Box<Opening>),
 }
-
-/// One of the places for clients whose header is waited for. Dropping it gives it back.
-#[derive(Debug)]
-struct WaitingPlace(Arc<GroupCounters>);
 
 /// How long a client at this address may take for its header; `None` when it has to send none.
 #[inline]
@@ -90,11 +83,7 @@ pub(super) fn begin<'a>(
         let (client, first_bytes) = (record.client(), &received[length..]);
         return Ok(Begun::Opened(Opened { client, passage, first_bytes, has_finished: false }));
     }
-    let place = WaitingPlace::take(guard).ok_or_else(|| {
-        reset_on_close(client);
-        record.set_limit(Limit::GroupSessions);
-        NotConnected::because(EndReason::Limit)
-    })?;
+    let place = WaitingPlace::take(guard, Awaited::Header).inspect_err(|_| reset_on_close(client))?;
     let until_ms = now_ms + clock::as_ms(timeout);
     Ok(Begun::Waits(Box::new(Opening { passage, received: received.to_vec(), timeout, until_ms, _place: place })))
 }
@@ -171,31 +160,13 @@ fn take_header(received: &[u8], record: &SessionRecord) -> Result<Option<usize>,
         is_local,
         authority: text(authority),
         unique_id: text(unique_id),
+        routed: None,
     });
     Ok(Some(length))
 }
 
-impl WaitingPlace {
-    /// `None` when all of the group's are taken.
-    fn take(guard: &SessionGuard) -> Option<Self> {
-        let group = guard.record().group();
-        let max = match group.snapshot().settings.max_sessions {
-            0 => (guard.sessions_max() / WAITING_PART).max(1),
-            max => max.into(),
-        };
-        let place = Self(Arc::clone(&group.counters));
-        (place.0.headers_awaited.fetch_add(1, Relaxed) < max).then_some(place)
-    }
-}
-
-impl Drop for WaitingPlace {
-    fn drop(&mut self) {
-        self.0.headers_awaited.fetch_sub(1, Relaxed);
-    }
-}
-
 /// A time as people write it in the file.
-fn time_text(time: Duration) -> String {
+pub(super) fn time_text(time: Duration) -> String {
     match clock::as_ms(time) {
         ms if ms.is_multiple_of(1_000) => format!("{}s", ms / 1_000),
         ms => format!("{ms}ms"),

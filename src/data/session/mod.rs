@@ -1,7 +1,8 @@
 //! One client's life, and the service that knows all sessions.
 //!
 //! [`TcpProxySession`] is a client from accept to close. It goes through `stages`: the client is let in and has its
-//! first say (`opening`), perhaps after a proxy has said whom it speaks for (`header`), a server is found for it (`dial`), bytes are moved both ways until both have ended
+//! first say (`opening`), perhaps after a proxy has said whom it speaks for (`header`) or after its TLS hello has led it to another
+//! group (`hello`), a server is found for it (`dial`), bytes are moved both ways until both have ended
 //! (`relay`), and it ends for exactly one reason. It lives on the data thread that accepted it and never leaves it:
 //! that thread tells it what has happened to its sockets and lets it advance. [`ProxySessionService`] knows all of
 //! them.
@@ -13,6 +14,7 @@ mod dial;
 mod failed;
 mod greeting;
 mod header;
+mod hello;
 mod hold;
 mod opening;
 mod passage;
@@ -22,8 +24,10 @@ mod relay;
 mod relaying;
 mod service;
 mod stages;
+mod starttls;
 mod stream;
 mod view;
+mod waiting;
 
 use std::os::fd::OwnedFd;
 
@@ -58,7 +62,7 @@ impl TcpProxySession {
         mut guard: SessionGuard,
         workspace: &mut Workspace,
     ) -> Option<(Box<Self>, Pause)> {
-        match Stage::begin(client, &guard, workspace) {
+        match Stage::begin(client, &mut guard, workspace) {
             Ok((client, stage)) => Box::new(Self { client, stage, guard, has_yielded: false }).advance(workspace),
             Err(end) => {
                 guard.set_end(end.reason, end.error);
@@ -149,7 +153,7 @@ impl TcpProxySession {
     /// Closes both sockets the way the session ended, and then tells everybody that it did.
     fn close(mut self: Box<Self>, end: RelayEnd, workspace: &mut Workspace) {
         self.stage.before_close(&self.client, end.reset, workspace);
-        if end.reason.is_turned_away() && matches!(self.stage, Stage::Opening(_)) {
+        if end.reason.is_turned_away() && matches!(self.stage, Stage::Opening(_) | Stage::Peeking(_)) {
             self.client.reset_on_close();
         }
         self.guard.set_end(end.reason, end.error);

@@ -83,8 +83,7 @@ pub(super) fn give_place(
     if let Some(passage) = &passage
         && passage.is_through(guard.record().group())
     {
-        say_loop(guard.record());
-        return Err(NotConnected::because(EndReason::Loop));
+        return Err(comes_round(guard.record()));
     }
     Ok(passage)
 }
@@ -102,7 +101,19 @@ pub(super) fn let_in(guard: &SessionGuard, snapshot: &Snapshot) -> Result<(), No
     Ok(())
 }
 
-fn turned_away(guard: &SessionGuard, refusal: Refusal) -> NotConnected {
+/// The same for a group with routes, where nothing is told of the client before its hello is known.
+///
+/// # Errors
+///
+/// As [`let_in`].
+pub(super) fn let_in_to_peek(guard: &SessionGuard, snapshot: &Snapshot) -> Result<(), NotConnected> {
+    let record = guard.record();
+    guard.admit(record.client().ip(), snapshot).map_err(|refusal| turned_away(guard, refusal))?;
+    record.set_peeked_at();
+    Ok(())
+}
+
+pub(super) fn turned_away(guard: &SessionGuard, refusal: Refusal) -> NotConnected {
     match refusal {
         Refusal::Denied => NotConnected::because(EndReason::Denied),
         Refusal::Over(limit) => {
@@ -112,14 +123,15 @@ fn turned_away(guard: &SessionGuard, refusal: Refusal) -> NotConnected {
     }
 }
 
-/// Says so once in a while, not once per client.
-fn say_loop(record: &SessionRecord) {
+/// The client has come through this group already. Says so once in a while, not once per client.
+pub(super) fn comes_round(record: &SessionRecord) -> NotConnected {
     static SAY_AGAIN_MS: AtomicU64 = AtomicU64::new(0);
     let now_ms = clock::coarse_ms();
     if SAY_AGAIN_MS.fetch_update(Relaxed, Relaxed, |at| (now_ms >= at).then_some(now_ms + SAY_EVERY_MS)).is_ok() {
         let group = record.group().label().clone();
         events::publish_soon(Event::Group { group, change: GroupChange::Loops });
     }
+    NotConnected::because(EndReason::Loop)
 }
 
 /// Opens a client that has to send no PROXY header, with what it has sent by now.

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use super::view::{SessionView, Silence};
 use crate::base::clock;
+use crate::base::label::GroupLabel;
 use crate::base::random::{SplitMix64, below};
 use crate::counters::{EndReason, Limit};
 use crate::data::deadlines::NEVER;
-use crate::events::Proxied;
+use crate::events::{Proxied, Routed};
 use crate::group::{Group, GroupSettings};
 use crate::policy::Epoch;
 use crate::server::{Live, Server, ServerAddr};
@@ -30,6 +31,13 @@ const BY_CLIENT: u8 = 1;
 /// The server has finished first, or nobody knows who did.
 const BY_SERVER: u8 = 2;
 
+/// Nothing was told of the client yet: its PROXY header is waited for.
+const UNTOLD: u8 = 0;
+/// The same, but its TLS hello is.
+const PEEKED_AT: u8 = 1;
+/// It was told that the client has connected.
+const TOLD: u8 = 2;
+
 /// What is known of a running session; written by its own thread, read by all.
 #[derive(Debug)]
 pub struct SessionRecord {
@@ -37,7 +45,7 @@ pub struct SessionRecord {
     group: Arc<Group>,
     /// The other end of the client's socket.
     peer: SocketAddr,
-    /// What a PROXY header has said of the client.
+    /// What a PROXY header and a TLS hello have said of the client.
     proxied: OnceLock<Arc<Proxied>>,
     accepted_ms: u64,
     server: OnceLock<Arc<Server>>,
@@ -58,8 +66,8 @@ pub struct SessionRecord {
     half_closed: AtomicU8,
     /// Another server was taken than the first that was tried.
     is_redispatched: AtomicBool,
-    /// It was told that the client has connected.
-    is_told: AtomicBool,
+    /// Whether it was told that the client has connected: [`UNTOLD`], [`PEEKED_AT`] or [`TOLD`].
+    told: AtomicU8,
     /// One more than the place in [`Limit::ALL`] of the limit that it was over; 0 for none.
     limit: AtomicU8,
 }
@@ -86,7 +94,7 @@ impl SessionRecord {
             failed_ms: AtomicU32::new(0),
             half_closed: AtomicU8::new(OPEN),
             is_redispatched: AtomicBool::new(false),
-            is_told: AtomicBool::new(false),
+            told: AtomicU8::new(UNTOLD),
             limit: AtomicU8::new(0),
         }
     }
@@ -96,6 +104,27 @@ impl SessionRecord {
         let counters = &self.group.counters;
         counters.sessions_total.fetch_add(1, Relaxed);
         counters.sessions_active.fetch_add(1, Relaxed);
+    }
+
+    /// The same session in this group, with what the client's hello has said.
+    pub(super) fn routed_to(&self, group: &Arc<Group>, routed: Routed) -> Self {
+        let known = self.proxied().cloned().unwrap_or_else(|| Proxied::unknown(self.peer));
+        let record = Self::new(self.id, group, self.peer, self.accepted_ms);
+        record.set_proxied(Proxied { routed: Some(routed), ..known });
+        record.told.store(self.told.load(Relaxed), Relaxed);
+        record
+    }
+
+    /// Counts that the session belongs to another group from now on.
+    pub(super) fn left_group(&self) {
+        let counters = &self.group.counters;
+        counters.sessions_routed.fetch_add(1, Relaxed);
+        counters.sessions_active.fetch_sub(1, Relaxed);
+    }
+
+    /// The client's hello is waited for.
+    pub(super) fn set_peeked_at(&self) {
+        self.told.store(PEEKED_AT, Relaxed);
     }
 
     /// A PROXY header has said this of the client.
@@ -131,6 +160,11 @@ impl SessionRecord {
     #[inline]
     pub(super) fn proxied(&self) -> Option<&Proxied> {
         self.proxied.get().map(|proxied| &**proxied)
+    }
+
+    /// What the client's hello has said.
+    fn routed(&self) -> Option<&Routed> {
+        self.proxied()?.routed.as_ref()
     }
 
     /// True when its client was accepted at this time or before.
@@ -297,6 +331,8 @@ impl SessionRecord {
             name: self.group.label().name().map(str::to_owned),
             client: self.client(),
             via: self.proxied().and_then(|proxied| proxied.source).map(|_| self.peer),
+            listener: self.routed().and_then(|routed| routed.listener.as_ref()).map(GroupLabel::port),
+            sni: self.routed().and_then(|routed| routed.server_name.as_deref()).map(str::to_owned),
             server: self.server.get().map(|server| server.settings.addr.to_string()),
             age_ms: self.age_ms(now_ms),
             idle_ms: self.idle_ms(now_ms),

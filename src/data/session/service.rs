@@ -18,7 +18,7 @@ use super::view::SessionList;
 use crate::base::clock;
 use crate::counters::{EndReason, Limit};
 use crate::data::poll::{SessionKey, Waker};
-use crate::events::{self, Event, ProcessEvent};
+use crate::events::{self, Event, ProcessEvent, Routed};
 use crate::group::{Group, GroupId, Snapshot};
 use crate::limits::{self, ClientKey, ProcessLimits, Rate, Refusal};
 use crate::server::ServerAddr;
@@ -336,6 +336,38 @@ impl SessionGuard {
             debug_assert!(is_first, "a session is let in once");
         }
         Ok(())
+    }
+
+    /// The same for a client that another group has let in before: what that counts of it is given back, and the process
+    /// counts it once.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionGuard::admit`].
+    pub(super) fn admit_again(&mut self, client: IpAddr, snapshot: &Snapshot) -> Result<(), Refusal> {
+        let limits = &self.service.limits;
+        if let Some(counted) = self.rare.take().and_then(|rare| rare.client) {
+            limits.leave(&counted);
+        }
+        if let Some(group) = snapshot.limits.as_deref()
+            && let Some(counted) = limits::admit_again(client, group, limits)?
+        {
+            self.rare = OnceCell::from(Box::new(Rare { client: Some(counted), error: None }));
+        }
+        Ok(())
+    }
+
+    /// Keeps what the client's hello has said. From now on the session belongs to `group`, if it is another.
+    pub(super) fn set_routed(&mut self, group: Option<&Arc<Group>>, routed: Routed) {
+        let own = Arc::clone(self.record.group());
+        let listener = group.map(|_| own.label().clone());
+        let record = Arc::new(self.record.routed_to(group.unwrap_or(&own), Routed { listener, ..routed }));
+        self.service.shards[self.shard as usize].records()[self.key as usize] = Arc::clone(&record);
+        if group.is_some() {
+            self.record.left_group();
+            record.begun();
+        }
+        self.record = record;
     }
 
     /// Keeps how the session ended, until it is dropped.

@@ -7,23 +7,29 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::closing::Closing;
 use super::dial::{self, Connected, Context, Dial, Dialling};
 use super::header::{self, Begun, Opening};
+use super::hello::{self, Found, Peeked, Peeking};
 use super::opening::{self, NotConnected, Opened};
 use super::relay::Socket;
 use super::relay::{Pause, Relay, RelayEnd, Side, Workspace};
 use super::relaying::Relaying;
 use super::service::SessionGuard;
+use super::starttls::Starting;
 use super::stream::{Stream, TcpSocket, reset_on_close};
 use crate::counters::EndReason;
 use crate::data::poll::{Reactor, Ready, Token};
-use crate::group::GroupSettings;
+use crate::group::{GroupSettings, Snapshot};
 
 /// What a session is doing.
 #[derive(Debug)]
 pub(super) enum Stage {
     /// The client has to send the rest of its PROXY header before a server is looked for.
     Opening(Box<Opening>),
+    /// The client has to send the rest of its TLS hello before it is known which group serves it.
+    Peeking(Box<Peeking>),
     /// A connect is under way.
     Dialling(Box<Dialling>),
+    /// The server has to grant TLS before it gets the first bytes.
+    Starting(Box<Starting>),
     /// Bytes are moved.
     Relaying(Relaying),
     /// It ends; what is on its way to the client goes out first.
@@ -39,10 +45,14 @@ impl Stage {
     /// The client is not let in, or there is no server for it.
     pub(super) fn begin(
         client: OwnedFd,
-        guard: &SessionGuard,
+        guard: &mut SessionGuard,
         workspace: &mut Workspace,
     ) -> Result<(Stream, Self), NotConnected> {
         let snapshot = guard.record().group().snapshot();
+        if snapshot.settings.routes.is_some() {
+            return Self::begin_to_peek(client, guard, &snapshot, workspace);
+        }
+        let guard = &*guard;
         let (record, settings) = (guard.record(), &snapshot.settings);
         let header_timeout = header::expected_of(record.peer().ip(), settings);
         let passage = opening::give_place(&client, guard, &snapshot)?;
@@ -68,12 +78,75 @@ impl Stage {
         Ok((Stream::Tcp(client.map_err(NotConnected::out_of_descriptors)?), stage))
     }
 
+    /// The same in a group with routes.
+    #[cold]
+    #[inline(never)]
+    fn begin_to_peek(
+        client: OwnedFd,
+        guard: &mut SessionGuard,
+        snapshot: &Snapshot,
+        workspace: &mut Workspace,
+    ) -> Result<(Stream, Self), NotConnected> {
+        let passage = opening::give_place(&client, guard, snapshot)?;
+        let Workspace { scratch, reactor, now_ms, .. } = workspace;
+        let reset = |refused: &NotConnected| {
+            if refused.reason.is_turned_away() {
+                reset_on_close(&client);
+            }
+        };
+        let begun = match header::expected_of(guard.record().peer().ip(), &snapshot.settings) {
+            None => {
+                opening::let_in_to_peek(guard, snapshot).inspect_err(reset)?;
+                Begun::Opened(opening::open_at_once(&client, passage, guard.record(), scratch)?)
+            }
+            Some(timeout) => {
+                let begun = header::begin(&client, timeout, passage, guard, scratch, *now_ms)?;
+                if let Begun::Opened(_) = begun {
+                    opening::let_in_to_peek(guard, snapshot).inspect_err(reset)?;
+                }
+                begun
+            }
+        };
+        let stage = match begun {
+            Begun::Waits(opening) => Self::Opening(opening),
+            Begun::Opened(opened) => Self::peek(opened, client.as_fd(), guard, reactor, *now_ms).inspect_err(reset)?,
+        };
+        let client = TcpSocket::accepted(client, Token::client(guard.key()), reactor);
+        Ok((Stream::Tcp(client.map_err(NotConnected::out_of_descriptors)?), stage))
+    }
+
+    /// Goes on with a client whose hello decides which group it belongs to.
+    #[cold]
+    fn peek(
+        opened: Opened<'_>,
+        client: BorrowedFd<'_>,
+        guard: &mut SessionGuard,
+        reactor: &Reactor,
+        now_ms: u64,
+    ) -> Result<Self, NotConnected> {
+        match hello::begin(opened, client, guard, now_ms)? {
+            Peeked::Waits(peeking) => Ok(Self::Peeking(peeking)),
+            Peeked::Found(found) => Self::dial_found(found, context(guard, client, now_ms, reactor)),
+        }
+    }
+
+    /// Finds a server for a client of which it is known where it goes.
+    fn dial_found(found: Found<'_>, context: Context<'_>) -> Result<Self, NotConnected> {
+        let snapshot = context.record.group().snapshot();
+        let Found { opened, asks_server } = found;
+        match asks_server {
+            true => Starting::begin(opened, &snapshot.settings, context).map(Self::Starting),
+            false => Self::dial(opened, &snapshot.settings, context),
+        }
+    }
+
     /// Keeps what the reactor says of the server's socket.
     pub(super) fn on_server_ready(&mut self, ready: Ready) {
         match self {
             // An event of a server that was given up.
-            Self::Opening(_) => {}
+            Self::Opening(_) | Self::Peeking(_) => {}
             Self::Dialling(dialling) => dialling.on_ready(ready),
+            Self::Starting(starting) => starting.on_ready(ready),
             Self::Relaying(relaying) => relaying.server.on_ready(ready),
             Self::Closing(closing) => closing.relaying.server.on_ready(ready),
         }
@@ -95,17 +168,37 @@ impl Stage {
     pub(super) fn advance(
         &mut self,
         client: &mut Stream,
-        guard: &SessionGuard,
+        guard: &mut SessionGuard,
         workspace: &mut Workspace,
     ) -> Result<Pause, RelayEnd> {
         if let Self::Opening(opening) = self {
             let opened = opening.advance(client, guard.record(), &mut workspace.scratch, workspace.now_ms)?;
             let Some(opened) = opened else { return Ok(Pause::UntilEvent) };
             let snapshot = guard.record().group().snapshot();
-            opening::let_in(guard, &snapshot)?;
-            let context = context(guard, client.as_fd(), workspace.now_ms, &workspace.reactor);
-            let next = Self::dial(opened, &snapshot.settings, context)?;
+            let (client, now_ms, reactor) = (client.as_fd(), workspace.now_ms, &workspace.reactor);
+            let next = if snapshot.settings.routes.is_some() {
+                opening::let_in_to_peek(guard, &snapshot)?;
+                Self::peek(opened, client, guard, reactor, now_ms)?
+            } else {
+                opening::let_in(guard, &snapshot)?;
+                Self::dial(opened, &snapshot.settings, context(guard, client, now_ms, reactor))?
+            };
             *self = next;
+        }
+        if let Self::Peeking(peeking) = self {
+            let found = peeking.advance(client, guard, &mut workspace.scratch, workspace.now_ms)?;
+            let Some(found) = found else { return Ok(Pause::UntilEvent) };
+            let next = Self::dial_found(found, context(guard, client.as_fd(), workspace.now_ms, &workspace.reactor))?;
+            *self = next;
+        }
+        let guard = &*guard;
+        if let Self::Starting(starting) = self {
+            if client.has_failed() {
+                return Err(opening::client_reset(client.take_error()).into());
+            }
+            let context = context(guard, client.as_fd(), workspace.now_ms, &workspace.reactor);
+            let Some(connected) = starting.advance(context)? else { return Ok(Pause::UntilEvent) };
+            *self = Self::relaying(connected, context);
         }
         if let Self::Dialling(dialling) = self {
             if dialling.is_held() && client.has_failed() {
@@ -132,7 +225,9 @@ impl Stage {
     pub(super) fn due_ms(&self) -> u64 {
         match self {
             Self::Opening(opening) => opening.until_ms(),
+            Self::Peeking(peeking) => peeking.until_ms(),
             Self::Dialling(dialling) => dialling.due_ms(),
+            Self::Starting(starting) => starting.due_ms(),
             Self::Relaying(relaying) => relaying.look_at_ms,
             Self::Closing(closing) => closing.until_ms,
         }
@@ -145,12 +240,12 @@ impl Stage {
             // Ended by somebody else, it may have been in the middle of something.
             (None, Self::Relaying(Relaying { server, relay, .. })) => relay.is_cut(client, server),
             (None, Self::Closing(closing)) => closing.is_cut(client, workspace),
-            (None, Self::Opening(_) | Self::Dialling(_)) => return,
+            (None, _) => return,
         };
         let Relaying { server, relay, .. } = match self {
             Self::Relaying(relaying) => relaying,
             Self::Closing(closing) => &mut closing.relaying,
-            Self::Opening(_) | Self::Dialling(_) => return,
+            _ => return,
         };
         relay.release(workspace);
         if resets_client {

@@ -28,6 +28,12 @@ pub struct SessionView {
     /// The proxy whose PROXY header has told the client's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<SocketAddr>,
+    /// The port at which the client came in, where a route has led it to this group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listener: Option<u16>,
+    /// The name that the client's TLS hello asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
     /// The server; `None` while none is connected.
     pub server: Option<String>,
     /// Since the client was accepted.

@@ -12,6 +12,7 @@
 mod client;
 mod fake_server;
 mod group;
+mod hello;
 mod http;
 mod log_lines;
 mod proxy;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 pub(crate) use client::{Client, Ended, Visitor, pattern, sha256};
 pub(crate) use fake_server::{FakeServer, echo, named_echo, swallow};
 pub(crate) use group::Group;
+pub(crate) use hello::{hello, in_records};
 pub(crate) use http::{Http, Reply, is_refusal};
 pub(crate) use log_lines::LogLines;
 pub(crate) use proxy::{Setup, TestProxy, check, goproxy, output, replace, run};

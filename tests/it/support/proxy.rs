@@ -424,8 +424,20 @@ impl TestProxy {
     /// How many sessions ended for `reason`, in all groups.
     #[track_caller]
     pub(crate) fn ended(&self, reason: &str) -> u64 {
-        let refusals =
-            ["no_server", "connect_failed", "policy_failed", "limit", "denied", "loop", "bad_header", "header_timeout"];
+        let refusals = [
+            "no_server",
+            "connect_failed",
+            "policy_failed",
+            "limit",
+            "denied",
+            "loop",
+            "bad_header",
+            "header_timeout",
+            "bad_hello",
+            "hello_timeout",
+            "no_route",
+            "starttls_refused",
+        ];
         let is_refusal = refusals.contains(&reason);
         let name = if is_refusal { "goproxy_sessions_refused_total" } else { "goproxy_sessions_ended_total" };
         // What the settings rule out is shown when it has happened all the same.

@@ -119,6 +119,9 @@ impl Import {
             "log" | "log-format" | "error-log-format" => {
                 Err("the log goes to stderr, and has all of each session".to_owned())
             }
+            "use_backend" if line.words.iter().any(|word| word.contains("ssl_sni") || word.contains("ssl_alpn")) => {
+                Err("routes choose by the name in a TLS hello, and each backend is a group: see docs/tls.md".to_owned())
+            }
             "use_backend" if line.words.len() > 2 => {
                 Err("servers are not chosen by what a client says: a group with an address of its own does that"
                     .to_owned())

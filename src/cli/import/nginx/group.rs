@@ -108,6 +108,10 @@ impl<'a> Import<'a> {
                 _ => Err("only a zone of $binary_remote_addr or $remote_addr has an equivalent".to_owned()),
             },
             "proxy_socket_keepalive" | "tcp_nodelay" => Ok(()),
+            "ssl_preread" => {
+                Err("routes choose by the name in a TLS hello, and each upstream is a group: see docs/tls.md"
+                    .to_owned())
+            }
             name if name.starts_with("ssl") || name.starts_with("proxy_ssl") => {
                 Err("TLS is not there yet: bytes are passed on as they are".to_owned())
             }

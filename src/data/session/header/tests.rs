@@ -1,5 +1,6 @@
 use std::io::{Read as _, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::super::{ProxySessionService, TcpProxySession};
 use super::*;
@@ -219,7 +220,7 @@ fn clients_whose_header_is_waited_for_take_a_part_of_the_places_only() {
         let group = Arc::new(Group::for_tests(settings, Vec::new()));
         let service = Arc::new(ProxySessionService::new(1, sessions_max));
         let guard = service.register(0, ([127, 0, 0, 1], 1).into(), &group, 0);
-        let places: Vec<_> = std::iter::from_fn(|| WaitingPlace::take(&guard)).collect();
+        let places: Vec<_> = std::iter::from_fn(|| WaitingPlace::take(&guard, Awaited::Header).ok()).collect();
         let taken = places.len();
         drop(places);
         assert_eq!(group.counters.headers_awaited.load(Relaxed), 0);

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{BY_SERVER, SessionRecord};
+use super::{BY_SERVER, PEEKED_AT, SessionRecord, TOLD, UNTOLD};
 use crate::access::{AccessFacts, AccessTarget, Circumstances};
 use crate::base::failure::worded;
 use crate::counters::{EndReason, HeaderResult, Limit};
@@ -30,7 +30,7 @@ impl SessionRecord {
     /// Tells that the client has connected. Its address is known from now on.
     #[inline]
     pub(in crate::data::session) fn tell_connected(&self) {
-        self.is_told.store(true, Relaxed);
+        self.told.store(TOLD, Relaxed);
         let wanted = events::wanted(Step::Connect);
         if wanted.is_by_nobody() {
             return;
@@ -97,13 +97,8 @@ impl SessionRecord {
         if let Some(server) = self.server.get() {
             self.report(server, end, elapsed_ms, now_ms);
         }
-        if !self.is_told.load(Relaxed)
-            && let Some(result) = header_result(end)
-        {
-            counters.header_ended(result);
-            if result == HeaderResult::Closed {
-                return self.tell_left(end, elapsed_ms);
-            }
+        if self.told.load(Relaxed) != TOLD && self.ended_untold(end) {
+            return self.tell_left(end, elapsed_ms);
         }
         let step = Step::of_end(end);
         let wanted = events::wanted(step);
@@ -183,7 +178,18 @@ impl SessionRecord {
         })
     }
 
-    /// Tells of a client that ended before its PROXY header was complete: probes of the port are no news.
+    /// Counts the end of a session of which nothing was told yet. True when the client has left by itself.
+    #[cold]
+    fn ended_untold(&self, end: EndReason) -> bool {
+        if self.told.load(Relaxed) == UNTOLD
+            && let Some(result) = header_result(end)
+        {
+            self.group.counters.header_ended(result);
+        }
+        matches!(end, EndReason::ClientClosed | EndReason::ClientReset)
+    }
+
+    /// Tells of a client that ended before its PROXY header or its hello was complete: probes of the port are no news.
     #[cold]
     fn tell_left(&self, end: EndReason, elapsed_ms: u64) {
         let wanted = events::wanted(Step::Close);
@@ -193,6 +199,7 @@ impl SessionRecord {
                 group: self.group.label().clone(),
                 client: self.peer,
                 end: end.as_str(),
+                was_peeked_at: self.told.load(Relaxed) == PEEKED_AT,
                 elapsed_ms,
             });
         }
