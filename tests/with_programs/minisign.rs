@@ -18,7 +18,7 @@ fn what_minisign_signs_serves_and_what_it_does_not_is_refused() {
     let sign = |file: &str| run("minisign", &["-S", "-s", &path("ops.key"), "-m", &path(file)]);
     sign("policies/x.wat");
 
-    let server = named_echo('A');
+    let server = named_echo();
     let key = format!("file:{}", path("ops.pub"));
     let setup = Setup::default().with("policies_dir", path("policies")).with("policy_keys", json!([key]));
     let proxy = setup.group(Group::new("", &[&server]).with("policy", "wasm:x")).start();
