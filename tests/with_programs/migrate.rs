@@ -79,10 +79,10 @@ fn the_example_of_nginx_spreads_sessions_that_stay_by_weight_in_both() {
 /// gobetween itself is in no package: its example is only read by us.
 #[test]
 fn what_the_example_of_gobetween_becomes_serves_by_turns() {
-    let (_, ours) = examples("## From gobetween", "toml");
+    let (theirs, _) = examples("## From gobetween", "toml");
     let [admin, port] = ports();
     let (servers, with_ports) = two_servers();
-    let _ours = goproxy(&with_ports(&ours, port), admin);
+    let _ours = goproxy(&imported("gobetween", &with_ports(&theirs, port)), admin);
     let met: Vec<String> = (0..4).filter_map(|_| server_of(port)).collect();
     let [first, second] = [0, 1].map(|index| servers[index].addr.to_string());
     assert_eq!(met, [&first, &second, &first, &second].map(String::clone));

@@ -5,6 +5,7 @@
 //! have stood. What comes out is checked as any file is, and mistakes are told on stderr.
 
 mod draft;
+mod gobetween;
 mod haproxy;
 mod nginx;
 
@@ -39,6 +40,8 @@ pub enum Proxy {
     Haproxy,
     /// nginx: what is in stream
     Nginx,
+    /// gobetween: its servers, in TOML
+    Gobetween,
 }
 
 /// Prints what a file of another proxy is here.
@@ -63,6 +66,7 @@ fn converted(from: Proxy, name: &str, text: &str) -> Result<String, String> {
     let (draft, command): (Draft, &str) = match from {
         Proxy::Haproxy => (haproxy::read(text)?, "haproxy"),
         Proxy::Nginx => (nginx::read(text)?, "nginx"),
+        Proxy::Gobetween => (gobetween::read(text)?, "gobetween"),
     };
     Ok(draft.write(&format!("goproxy import {command} {name}")))
 }

@@ -1,3 +1,5 @@
+mod gobetween;
+
 use serde_json::{Value, json};
 
 use super::*;
