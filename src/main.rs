@@ -60,7 +60,10 @@ fn main() -> ExitCode {
         Some(Command::Import(args)) => cli::import(&args).map(|()| ExitCode::SUCCESS),
         Some(Command::Policy { command }) => cli::policy(&command),
         Some(Command::Demo { keep }) => demo::run(keep),
-        Some(Command::Schema) => cli::print(&config::schema()).map(|()| ExitCode::SUCCESS),
+        Some(Command::Schema { scenario }) => {
+            let schema = if scenario { config::scenario_schema() } else { config::schema() };
+            cli::print(&schema).map(|()| ExitCode::SUCCESS)
+        }
     };
     done.unwrap_or_else(|error| {
         use std::io::Write;

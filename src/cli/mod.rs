@@ -6,6 +6,7 @@ mod file;
 mod check;
 mod import;
 mod policy;
+mod simulate;
 mod admin;
 mod events;
 mod status;
@@ -96,5 +97,9 @@ pub enum Command {
         command: PolicyCommand,
     },
     /// Print the JSON Schema of proxy.json, for editors
-    Schema,
+    Schema {
+        /// Print that of a scenario of `policy simulate` instead
+        #[arg(long)]
+        scenario: bool,
+    },
 }

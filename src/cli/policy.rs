@@ -12,6 +12,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::failure::Failure;
 use super::file::{FileArgs, Loaded, load};
 use super::output::{print, print_error};
+use super::simulate::{SimulateArgs, simulate};
 use crate::base::terminal::Style;
 use crate::config::flags;
 use crate::lab::{self, Lang};
@@ -32,6 +33,8 @@ pub enum PolicyCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Run policies on made-up sessions, side by side: who spreads them best, who waits, who moves when a server goes
+    Simulate(Box<SimulateArgs>),
     /// Create a policy to start from, which builds and works as it is
     New {
         /// Its name: letters, digits, _ and -
@@ -107,6 +110,7 @@ pub fn policy(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
     match command {
         PolicyCommand::Check(args) => check(args),
         PolicyCommand::List { file, json } => list(file, *json),
+        PolicyCommand::Simulate(args) => simulate(args),
         PolicyCommand::New { name, lang, dir } => {
             let lang = match lang {
                 LangArg::Rust => Lang::Rust,

@@ -116,6 +116,15 @@ pub fn policy_key(text: &str) -> Result<PolicyKey, String> {
     policy_key_of(text)
 }
 
+/// A time of a scenario: `10m`.
+///
+/// # Errors
+///
+/// It is no time.
+pub fn simulated_time(text: &str) -> Result<Duration, String> {
+    flag(text, |value| time_or_zero(0, 366 * 86_400_000).parse(value))
+}
+
 fn flag<T>(text: &str, read: impl Fn(&Value) -> Result<T, String>) -> Result<T, String> {
     read(&syntax(&quoted(text)).expect("a quoted text is JSON"))
 }

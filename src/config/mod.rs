@@ -24,6 +24,7 @@ mod reach;
 mod read;
 mod reader;
 mod routes;
+mod scenario;
 mod schema;
 mod syntax;
 mod text;
@@ -45,6 +46,10 @@ pub use legacy::LEGACY_NOTE;
 pub use overlay::{Overlay, Override, Overruled};
 pub use problem::Problem;
 pub use read::{Inspection, Lists, inspect, parse, parse_after};
+pub use scenario::{
+    Arrivals, Clients, Durations, Happening, SERVERS_MAX as SIMULATED_SERVERS_MAX, Scenario, ServerPlan,
+    parse_scenario, scenario_schema, server_index,
+};
 pub use schema::schema;
 pub use syntax::FILE_BYTES_MAX;
 pub use text::{Document, Edit, EditError, save as file};

@@ -105,7 +105,7 @@ impl Snapshot {
     /// # Errors
     ///
     /// As those of [`IBalancePolicy::rehearsal`].
-    pub(super) fn rehearsal(&self) -> Result<Self, RehearsalError> {
+    pub fn rehearsal(&self) -> Result<Self, RehearsalError> {
         let [first, second] = &self.tiers;
         let policy = first.policy.rehearsal()?;
         // Made from the first tier's policy, so that the two share counters, as in the original.

@@ -1,8 +1,8 @@
-//! Trying policies in WebAssembly before they get traffic.
+//! Trying policies before they get traffic.
 //!
 //! [`check()`] loads one file as the proxy does and runs conformance checks on it, with servers that exist only in
 //! memory. [`list()`] tries every module in the folder with its configuration in `proxy.json`. [`unusable`] finds the
-//! groups whose module cannot be used. [`create()`] writes a policy to start from.
+//! groups whose module cannot be used. [`mod@simulate`] runs policies on made-up sessions. [`create()`] writes a policy to start from.
 //!
 //! Nothing here talks to a running proxy, opens a connection or changes `proxy.json`. A module's fault is a reason in a
 //! report, never an error of this program. Flags, streams and exit codes are left to `cli`.
@@ -15,6 +15,7 @@ mod list;
 mod report;
 mod rig;
 mod scenes;
+pub mod simulate;
 
 #[cfg(test)]
 mod tests;

@@ -313,7 +313,7 @@ fn every_event_is_documented_and_no_other() {
 #[test]
 fn every_flag_is_documented() {
     let document = read("docs/cli.md");
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 15] = [
         &["--help"],
         &["run", "--help"],
         &["check", "--help"],
@@ -327,6 +327,8 @@ fn every_flag_is_documented() {
         &["policy", "check", "--help"],
         &["policy", "list", "--help"],
         &["policy", "new", "--help"],
+        &["policy", "simulate", "--help"],
+        &["schema", "--help"],
     ];
     for command in commands {
         let output = run(command);

@@ -94,6 +94,11 @@ fn the_commands_of_the_tutorial_do_what_it_says() {
 }
 
 #[test]
+fn the_commands_of_the_policy_lab_do_what_it_says() {
+    walkthrough::follow("docs/policies/lab.md");
+}
+
+#[test]
 fn curl_gets_files_from_two_python_servers_in_turn() {
     let [admin, group, first, second] = ports();
     let home = tempfile::tempdir().unwrap();
