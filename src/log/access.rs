@@ -128,7 +128,8 @@ impl Default for HaproxyLines {
 impl HaproxyLines {
     /// Appends the line of a session that is over.
     fn write(&mut self, event: &SessionEvent, at: SystemTime, prefix: AccessPrefix, out: &mut Vec<u8>) {
-        let SessionEvent::SessionClosed { group, client, server, attempts, end, bytes_down, .. } = event else {
+        let SessionEvent::SessionClosed { group, client, proxied, server, attempts, end, bytes_down, .. } = event
+        else {
             return;
         };
         let SessionEvent::SessionClosed { connect_us, elapsed_ms, access: Some(facts), .. } = event else { return };
@@ -143,9 +144,12 @@ impl HaproxyLines {
         let name = server.as_ref().or(facts.tried.as_ref());
         let on_backend = if server.is_some() { facts.group_sessions } else { 0 };
         let retries = attempts.saturating_sub(1);
+        // Where a route has led the client to its group, it came in at another one.
+        let routed = proxied.as_ref().and_then(|known| known.routed.as_ref());
+        let listener = routed.and_then(|routed| routed.listener.as_ref()).unwrap_or(group);
         let _infallible = writeln!(
             out,
-            "{client} [{accepted}] {group} {group}/{server} {waited}/{connect_ms}/{elapsed_ms} {bytes_down} {code} \
+            "{client} [{accepted}] {listener} {group}/{server} {waited}/{connect_ms}/{elapsed_ms} {bytes_down} {code} \
              {process}/{frontend}/{on_backend}/{on_server}/{plus}{retries} 0/0",
             client = Bare(*client),
             accepted = self.accepted(accepted),

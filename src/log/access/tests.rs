@@ -7,6 +7,7 @@ use super::*;
 use crate::access::{AccessFacts, AccessPath, AccessSettings, Circumstances};
 use crate::base::label::GroupLabel;
 use crate::counters::EndReason;
+use crate::events::{Proxied, Routed};
 
 fn target(format: AccessFormat) -> Arc<AccessTarget> {
     let (path, prefix) = (AccessPath::Stderr, AccessPrefix::Syslog);
@@ -58,6 +59,18 @@ fn bare(event: &SessionEvent) -> String {
 fn facts(event: &mut SessionEvent) -> &mut AccessFacts {
     let SessionEvent::SessionClosed { access: Some(facts), .. } = event else { panic!("it has an access log") };
     facts
+}
+
+/// As HAProxy's frontend that uses another backend.
+#[test]
+fn a_routed_session_has_the_group_it_came_to_in_front() {
+    let mut event = closed(AccessFormat::Haproxy);
+    assert!(bare(&event).contains("] 8081 8081/10.0.5.3:9000 "), "{}", bare(&event));
+    let SessionEvent::SessionClosed { proxied, client, .. } = &mut event else { unreachable!("it was made so") };
+    let listener = Some(GroupLabel::new(443, Some("front")));
+    let routed = Some(Routed { listener, ..Routed::default() });
+    *proxied = Some(Arc::new(Proxied { routed, ..Proxied::unknown(*client) }));
+    assert!(bare(&event).contains("] front 8081/10.0.5.3:9000 "), "{}", bare(&event));
 }
 
 #[test]
