@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::policy_kit::guests::{self, Parts};
 use crate::support::run;
 
 fn simulate(args: &[&str]) -> (Option<i32>, String, String) {
@@ -263,4 +264,29 @@ fn a_page_shows_each_policy_and_needs_nothing_else() {
     let (code, _, stderr) = simulate(&nowhere);
     assert_eq!(code, Some(1));
     assert!(stderr.contains("cannot write /nowhere/report.html"), "{stderr}");
+}
+
+/// What a module draws when it is configured decides all its answers.
+#[test]
+fn a_module_that_draws_before_its_first_pick_repeats_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("draws.wat");
+    let module = guests::policy(Parts {
+        imports: r#"(import "goproxy:balance/host@1.0.0" "random-u64" (func $random (result i64)))"#,
+        fields: "(global $drawn (mut i64) (i64.const 0))",
+        configure: "(global.set $drawn (call $random)) (i32.store8 (i32.const 16) (i32.const 0)) (i32.const 16)",
+        pick: "(i32.store8 (i32.const 32) (global.get $some))
+            (i32.store (i32.const 36)
+              (i32.add (global.get $first) (i32.wrap_i64 (i64.and (global.get $drawn) (i64.const 1)))))
+            (i32.const 32)",
+        ..Parts::default()
+    });
+    fs::write(&path, module).unwrap();
+    let share_of_first = |seed: u32| {
+        let answer = json(&[path.to_str().unwrap(), "--servers", "2", "--until", "1s", "--seed", &seed.to_string()]);
+        answer["policies"][0]["share"][0].as_f64().unwrap()
+    };
+    let shares = [(); 2].map(|()| (1..=8).map(share_of_first).collect::<Vec<_>>());
+    assert_eq!(shares[0], shares[1]);
+    assert!(shares[0].contains(&0.0) && shares[0].contains(&1.0), "the seed decides: {shares:?}");
 }

@@ -45,7 +45,7 @@ use crate::policy::wasm::ModuleError;
 ///
 /// A module cannot be started.
 pub fn simulate(subject: &Subject, scenario: &Scenario, trace: Option<&Trace>) -> Result<Simulated, ModuleError> {
-    let (policy, module) = subject.make()?;
+    let (policy, module) = subject.make(scenario.seed)?;
     let (books, moves, group) = run::Run::new(scenario, settings(), policy).on(trace).run();
     let mut result = Simulated::new(&subject.name, subject.sha256(), &books, moves.changes);
     result.cost = report::cost(&group);

@@ -64,12 +64,13 @@ impl Subject {
         }
     }
 
-    /// The policy, prepared for no servers; for a module, with what it does besides.
-    pub(super) fn make(&self) -> Result<(Arc<dyn IBalancePolicy>, Option<TrialPolicy>), ModuleError> {
+    /// The policy, prepared for no servers; for a module, with what it does besides. What a module draws before its first
+    /// pick follows from the seed.
+    pub(super) fn make(&self, seed: u64) -> Result<(Arc<dyn IBalancePolicy>, Option<TrialPolicy>), ModuleError> {
         Ok(match &self.kind {
             Kind::BuiltIn => (built_in::make(&self.name).expect("it was looked up"), None),
             Kind::Module { trial, spec } => {
-                let made = trial.policy(spec, PORT)?;
+                let made = trial.seeded_policy(spec, PORT, Some(seed))?;
                 (Arc::clone(&made.policy), Some(made))
             }
         })

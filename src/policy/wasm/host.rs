@@ -94,7 +94,8 @@ pub(super) struct RateLimit {
 }
 
 impl HostState {
-    pub(super) fn new(log: Arc<GuestLog>, memory_max: u64) -> Self {
+    /// Before its first pick, an instance is shown the time and randomness of the system; with a seed, always the same.
+    pub(super) fn new(log: Arc<GuestLog>, memory_max: u64, seed: Option<u64>) -> Self {
         let memory_left = usize::try_from(memory_max).unwrap_or(usize::MAX);
         Self {
             limits: Limits {
@@ -109,8 +110,8 @@ impl HostState {
             servers: Arc::default(),
             index: ServerIndex::Row { first: 0, count: 0 },
             tried: Vec::new(),
-            now_ms: clock::coarse_ms(),
-            random: SplitMix64::new(fastrand::u64(..)),
+            now_ms: seed.map_or_else(clock::coarse_ms, |_| 0),
+            random: SplitMix64::new(seed.unwrap_or_else(|| fastrand::u64(..))),
         }
     }
 
@@ -376,7 +377,7 @@ mod tests {
     #[test]
     fn all_memories_of_an_instance_share_one_limit() {
         let log = Arc::new(GuestLog::new("wasm:x".into(), GroupLabel::new(1, None)));
-        let mut limits = HostState::new(log, 100).limits;
+        let mut limits = HostState::new(log, 100, None).limits;
         assert!(limits.memory_growing(0, 60, None).unwrap());
         assert!(!limits.memory_growing(0, 41, None).unwrap());
         assert!(limits.memory_growing(60, 100, None).unwrap());

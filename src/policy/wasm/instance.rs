@@ -71,7 +71,23 @@ impl Instance {
     ///
     /// The module traps or takes too long, wants more memory than it may have, or refuses its configuration.
     pub(super) fn new(compiled: &Compiled, spec: &ModuleSpec, group: u16, log: Arc<GuestLog>) -> Result<Self, Fault> {
-        let mut store = Store::new(compiled.linked.engine(), HostState::new(log, spec.memory));
+        Self::seeded(compiled, spec, group, log, None)
+    }
+
+    /// The same; with a seed, an instance that repeats: before its first pick it is shown no time, and random numbers that
+    /// follow from the seed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Instance::new`].
+    pub(super) fn seeded(
+        compiled: &Compiled,
+        spec: &ModuleSpec,
+        group: u16,
+        log: Arc<GuestLog>,
+        seed: Option<u64>,
+    ) -> Result<Self, Fault> {
+        let mut store = Store::new(compiled.linked.engine(), HostState::new(log, spec.memory, seed));
         store.limiter(|guest| &mut guest.limits);
         let ticker = Arc::clone(&compiled.ticker);
         // Before anything of the module runs: its start function may loop, too.

@@ -28,6 +28,21 @@ impl Compiled {
         group: u16,
         log: &Arc<GuestLog>,
     ) -> Result<(Instance, Description), ModuleError> {
+        self.seeded_instance(spec, group, log, None)
+    }
+
+    /// The same; with a seed, an instance that repeats.
+    ///
+    /// # Errors
+    ///
+    /// As [`Compiled::instance`].
+    pub(super) fn seeded_instance(
+        &self,
+        spec: &ModuleSpec,
+        group: u16,
+        log: &Arc<GuestLog>,
+        seed: Option<u64>,
+    ) -> Result<(Instance, Description), ModuleError> {
         let refused = |problem: String| ModuleError::File { place: self.path.display().to_string(), problem };
         if let Some(wanted) = spec.sha256.filter(|_| !self.is_wanted(spec)) {
             let (found, wanted) = (hex(&self.file.sha256), hex(&wanted));
@@ -38,7 +53,7 @@ impl Compiled {
             let said = lines.first_error().map_or_else(String::new, |said| format!("; it said: {said}"));
             refused(format!("{}{said}", fault.text))
         })?;
-        let instance = with_retries(|| Instance::new(self, spec, group, Arc::clone(log)));
+        let instance = with_retries(|| Instance::seeded(self, spec, group, Arc::clone(log), seed));
         Ok((instance.map_err(|fault| refused(fault.text))?, description))
     }
 

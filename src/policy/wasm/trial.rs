@@ -96,12 +96,21 @@ impl Trial {
     ///
     /// The module refuses its configuration or fails in its first calls.
     pub fn policy(&self, spec: &ModuleSpec, group: u16) -> Result<TrialPolicy, ModuleError> {
+        self.seeded_policy(spec, group, None)
+    }
+
+    /// The same; with a seed, an instance that repeats: what it draws before its first pick follows from the seed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trial::policy`].
+    pub fn seeded_policy(&self, spec: &ModuleSpec, group: u16, seed: Option<u64>) -> Result<TrialPolicy, ModuleError> {
         let shared = Arc::new(ModuleRecord::new(spec.name.policy()));
         let slot =
             || Arc::new(Slot::new(GroupLabel::new(group, None), Arc::new(spec.clone()), Arc::clone(&shared), None));
         let slots = [slot(), slot()];
         let log = Arc::new(GuestLog::keeping(&self.said));
-        let (instance, said) = self.compiled.instance(spec, group, &log)?;
+        let (instance, said) = self.compiled.seeded_instance(spec, group, &log, seed)?;
         let slot = Arc::clone(&slots[0]);
         slot.put(instance, &self.compiled).map_err(|fault| ModuleError::Instance(fault.text))?;
         let policy = Arc::new(WasmPolicy::new(slots, fallback(spec)));
