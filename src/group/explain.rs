@@ -34,7 +34,7 @@ pub struct Explanation {
 /// Why nothing can be explained.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExplainError {
-    /// A server named as tried is not in the group.
+    /// A server named as tried, or to be thought away, is not in the group.
     #[error("no server {0}")]
     ServerNotFound(ServerAddr),
     /// The policy cannot be asked without side effects.
@@ -56,6 +56,8 @@ struct Seen {
     servers: Vec<(Arc<Server>, Option<Offline>)>,
     /// The ids of those that were tried.
     tried: Vec<ServerId>,
+    /// The ids of those that are to be thought away.
+    without: Vec<ServerId>,
 }
 
 impl Group {
@@ -67,19 +69,45 @@ impl Group {
     ///
     /// See [`ExplainError`].
     pub fn explain(&self, client: SocketAddr, tried: &[ServerAddr]) -> Result<Explanation, ExplainError> {
-        self.explain_at(client, tried, clock::coarse_ms(), fastrand::u64(..))
+        self.explain_without(client, tried, &[])
     }
 
-    pub(super) fn explain_at(
+    /// The same as if the servers `without` were not in the group: who moves when they go.
+    ///
+    /// # Errors
+    ///
+    /// See [`ExplainError`].
+    pub fn explain_without(
+        &self,
+        client: SocketAddr,
+        tried: &[ServerAddr],
+        without: &[ServerAddr],
+    ) -> Result<Explanation, ExplainError> {
+        let seen = self.see(tried, without)?;
+        self.explain_seen(seen, client, clock::coarse_ms(), fastrand::u64(..))
+    }
+
+    #[cfg(test)]
+    fn explain_at(
         &self,
         client: SocketAddr,
         tried: &[ServerAddr],
         now_ms: u64,
         random: u64,
     ) -> Result<Explanation, ExplainError> {
-        let Seen { snapshot, servers, tried } = self.see(tried)?;
+        self.explain_seen(self.see(tried, &[])?, client, now_ms, random)
+    }
+
+    fn explain_seen(
+        &self,
+        seen: Seen,
+        client: SocketAddr,
+        now_ms: u64,
+        random: u64,
+    ) -> Result<Explanation, ExplainError> {
+        let Seen { snapshot, servers, tried, without } = seen;
         let question = Question { client, tried: &tried, now_ms, random };
-        let rehearsal = snapshot.rehearsal()?;
+        let rehearsal = snapshot.rehearsal_without(&without)?;
         let choose = |request: &PickRequest<'_>, server: &Arc<Server>, _: Option<Epoch>| {
             (!server.is_full()).then(|| Chosen {
                 server: Arc::clone(server),
@@ -92,7 +120,10 @@ impl Group {
             found => found,
         };
         let candidates = servers.iter().map(|(server, offline)| {
-            let (eligible, why) = why(server, offline.as_ref(), &found, question);
+            let (eligible, why) = match without.contains(&server.id) {
+                true => (false, "without: thought away".to_owned()),
+                false => why(server, offline.as_ref(), &found, question),
+            };
             Candidate { addr: server.settings.addr.to_string(), eligible, why }
         });
         Ok(Explanation {
@@ -104,17 +135,21 @@ impl Group {
     }
 
     /// Under the lock, so that the snapshot and the list of servers agree.
-    fn see(&self, tried: &[ServerAddr]) -> Result<Seen, ExplainError> {
+    fn see(&self, tried: &[ServerAddr], without: &[ServerAddr]) -> Result<Seen, ExplainError> {
         let members = self.members();
-        let mut ids = Vec::with_capacity(tried.len());
-        for addr in tried {
-            let id = members.id_of(addr).ok_or_else(|| ExplainError::ServerNotFound(addr.clone()))?;
-            if !ids.contains(&id) {
-                ids.push(id);
+        let ids = |addrs: &[ServerAddr]| {
+            let mut ids = Vec::with_capacity(addrs.len());
+            for addr in addrs {
+                let id = members.id_of(addr).ok_or_else(|| ExplainError::ServerNotFound(addr.clone()))?;
+                if !ids.contains(&id) {
+                    ids.push(id);
+                }
             }
-        }
+            Ok::<_, ExplainError>(ids)
+        };
+        let (tried, without) = (ids(tried)?, ids(without)?);
         let servers = members.all().map(|(server, offline)| (Arc::clone(server), offline)).collect();
-        Ok(Seen { snapshot: self.snapshot.load_full(), servers, tried: ids })
+        Ok(Seen { snapshot: self.snapshot.load_full(), servers, tried, without })
     }
 
     /// `asked` is the policy that answered.

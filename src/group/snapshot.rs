@@ -115,6 +115,27 @@ impl Snapshot {
         Ok(Self { settings: self.settings.clone(), generation: self.generation, tiers, last_resort, limits: None })
     }
 
+    /// The same as if these servers were not in the group.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`IBalancePolicy::rehearsal`].
+    pub(super) fn rehearsal_without(&self, without: &[ServerId]) -> Result<Self, RehearsalError> {
+        let copy = self.rehearsal()?;
+        if without.is_empty() {
+            return Ok(copy);
+        }
+        let left = |tier: &Tier| {
+            let servers = tier.set.servers.iter().filter(|server| !without.contains(&server.id)).cloned().collect();
+            let (generation, backup) = (tier.set.generation, tier.set.backup);
+            let set = Arc::new(ServerSet { generation, backup, servers });
+            Tier { policy: tier.policy.for_servers(&set), set }
+        };
+        let both = |tiers: &[Tier; 2]| tiers.each_ref().map(left);
+        let (tiers, last_resort) = (both(&copy.tiers), copy.last_resort.as_deref().map(|tiers| Box::new(both(tiers))));
+        Ok(Self { tiers, last_resort, ..copy })
+    }
+
     /// Asks the policy until it picks a server that `take` accepts.
     ///
     /// Suspect servers come last, after the backups: no client waits for a server that has just failed while another

@@ -138,3 +138,34 @@ fn a_question_that_is_wrong_is_refused_by_name() {
     proxy.ok(&format!("/policy-explain.do?group={group}&client=10.0.0.7:51234"));
     proxy.ok(&format!("/policy-explain.do?group={group}&client=%5B2001:db8::7%5D:80"));
 }
+
+#[test]
+fn without_a_server_the_answer_is_what_it_will_be_when_that_is_gone() {
+    let [admin, group] = ports();
+    let servers = [named_echo(), named_echo(), named_echo()];
+    let listed = servers.each_ref().map(|server| quoted(server.addr));
+    let proxy = TestProxy::with_file(admin, &config(admin, group, "maglev", "", &listed));
+    let explain =
+        |client: u32, more: &str| proxy.ok(&format!("/policy-explain.do?group={group}&client=10.0.0.{client}{more}"));
+    let all = |more: &str| -> Vec<Value> { (1..=60).map(|client| explain(client, more)["server"].take()).collect() };
+    let gone = servers[1].addr;
+    let without = format!("&without={gone}");
+    let (now, then) = (all(""), all(&without));
+    assert!(now.contains(&json!(gone.to_string())) && !then.contains(&json!(gone.to_string())));
+    let moved = now.iter().zip(&then).filter(|(now, then)| **now != json!(gone.to_string()) && now != then).count();
+    assert!(moved <= 3, "maglev moves next to nobody else: {moved}");
+    assert_eq!(whys(&explain(1, &without))[1], (false, "without: thought away"));
+    assert_eq!(all(""), now, "asking has changed nothing");
+    proxy.ok(&format!("/worker-state.do?group={group}&server={gone}&state=drain"));
+    assert_eq!(all(""), then);
+    let nobody = explain(1, &format!("&without={},{},{gone}", servers[0].addr, servers[2].addr));
+    assert_eq!(
+        (&nobody["server"], &nobody["msg"]),
+        (&Value::Null, &json!("10.0.0.1 would get no server: none will do"))
+    );
+    proxy.refused(
+        &format!("/policy-explain.do?group={group}&client=10.0.0.1&without=127.0.0.1:1"),
+        404,
+        "server_not_found",
+    );
+}

@@ -25,6 +25,8 @@ params! {
         client: Client,
         /// The servers that the client has tried already.
         tried: Option<Servers>,
+        /// Servers to be thought away: who would get this client if they were gone.
+        without: Option<Servers>,
     }
 }
 
@@ -75,9 +77,11 @@ pub(super) async fn list(call: Call, _: NoParams) -> Answer {
 /// On the blocking pool: a module may take as long as its deadline.
 pub(super) async fn explain(call: Call, params: Explain) -> Answer {
     let (client, tried) = (params.client.0, params.tried.unwrap_or_default().0);
+    let without = params.without.unwrap_or_default().0;
     let group = call.control().group(&params.group)?;
     let id = group.id().clone();
-    let explained = blocking("internal", "the explanation", move || group.explain(client, &tried)).await?;
+    let explained =
+        blocking("internal", "the explanation", move || group.explain_without(client, &tried, &without)).await?;
     let Explanation { server, policy, candidates, notes } = explained.map_err(|error| match error {
         ExplainError::ServerNotFound(server) => ChangeError::ServerNotFound { group: id, server }.into(),
         ExplainError::CannotRehearse(_) => {
