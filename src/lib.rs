@@ -14,6 +14,7 @@ pub mod events;
 pub mod log;
 pub mod server;
 pub mod limits;
+pub mod tls;
 
 pub mod policy;
 

@@ -20,7 +20,8 @@ use crate::base::vital;
 use crate::config::watch::{self, Others};
 use crate::config::{AdminListen, Config};
 use crate::control::{
-    ChangeError, Control, Runner, close_sessions_of_lost, forget_silent, look_after_limits, note_silence, write_said,
+    ChangeError, Control, Runner, close_sessions_of_lost, forget_silent, look_after_certificates, look_after_limits,
+    note_silence, write_said,
 };
 use crate::counters::EndReason;
 use crate::data::session::ProxySessionService;
@@ -196,6 +197,7 @@ impl Proxy {
         };
         self.spawn("watch", stop, watch::watch_file(path, control.last_read(), reload, stop.clone()));
         self.spawn("other files", stop, other_files(control.clone(), stop.clone()));
+        self.spawn("certificates", stop, look_after_certificates(control.clone(), stop.clone()));
         self.spawn("limits", stop, look_after_limits(control.clone(), stop.clone()));
         self.spawn("policies", stop, policies(control.clone(), stop.clone()));
         self.spawn("status", stop, write_status(control.clone(), stop.clone()));

@@ -61,6 +61,7 @@ pub const CODES: &[(EndReason, Case, &str)] = &[
     (EndReason::NoServer, Case::Always, "SC"),
     (EndReason::ConnectFailed, Case::TimedOut, "sC"),
     (EndReason::ConnectFailed, Case::Always, "SC"),
+    (EndReason::ServerTlsFailed, Case::Always, "SC"),
     // `I`, an internal error, would mean a mistake in the proxy.
     (EndReason::PolicyFailed, Case::Always, "PC"),
     (EndReason::Limit, Case::Descriptors, "RC"),
@@ -73,6 +74,8 @@ pub const CODES: &[(EndReason, Case, &str)] = &[
     (EndReason::HelloTimeout, Case::Always, "cC"),
     (EndReason::NoRoute, Case::Always, "PC"),
     (EndReason::StarttlsRefused, Case::Always, "SC"),
+    (EndReason::TlsFailed, Case::Always, "PC"),
+    (EndReason::HandshakeTimeout, Case::Always, "cC"),
     (EndReason::Killed, Case::Connected, "KD"),
     (EndReason::Killed, Case::Always, "KC"),
     (EndReason::ServerDown, Case::Always, "DD"),

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::ToSocketAddrs;
+use std::os::unix::fs::MetadataExt;
 
 use super::file::{FileArgs, read, refusal};
 use super::output::{print, print_error};
+use crate::base::clock;
 use crate::base::failure;
 use crate::base::text::count;
 use crate::config::{self, Config, Problem};
@@ -12,6 +14,9 @@ use crate::group::GroupSettings;
 use crate::lab;
 use crate::net;
 use crate::server::ServerAddr;
+
+/// The bit of a file's mode that lets everybody read it.
+const READABLE_BY_OTHERS: u32 = 0o004;
 
 /// What `check` prints of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +67,7 @@ pub fn check(file: &FileArgs, dump: Dump, strict: bool) -> anyhow::Result<()> {
         doubts.push(config::LEGACY_NOTE.to_owned());
     }
     doubts.extend(claimed_by_everybody(&config));
+    doubts.extend(certificate_doubts(&config, clock::wall_ms() / 1_000, strict));
     doubts.extend(inspected.doubts);
     if strict {
         doubts.extend(unresolved(&config, |addr| (addr.host(), addr.port()).to_socket_addrs().map(drop)));
@@ -89,6 +95,38 @@ fn claimed_by_everybody(config: &Config) -> Vec<String> {
     };
     let groups = config.groups.iter().enumerate().filter(|(_, group)| is_open(&group.settings));
     groups.map(|(index, _)| format!("groups[{index}].accept_proxy.from: everybody may claim any address")).collect()
+}
+
+/// Warnings of servers that need not prove who they are, of certificates that are not valid any more, that make handshakes slow, and, where that is asked for, whose keys
+/// everybody may read.
+fn certificate_doubts(config: &Config, now_s: u64, asks_for_readers: bool) -> Vec<String> {
+    let mut doubts = Vec::new();
+    for (index, group) in config.groups.iter().enumerate() {
+        if group.settings.server_tls.as_ref().is_some_and(|tls| !tls.verify) {
+            doubts.push(format!(
+                "groups[{index}].server_tls.verify: whoever is on the way to the servers can read everything"
+            ));
+        }
+        let certificates = group.settings.tls.iter().flat_map(|tls| &tls.certificates);
+        for (number, certificate) in certificates.enumerate() {
+            let place = format!("groups[{index}].tls.certificates[{number}]");
+            let pair = &certificate.pair;
+            if pair.not_after().as_secs() <= now_s {
+                doubts.push(format!("{place}: the certificate has expired; expected one that is valid"));
+            }
+            if pair.is_slow() {
+                doubts.push(format!(
+                    "{place}: handshakes with a large RSA key take milliseconds; expected ECDSA, or RSA of 2048 bits"
+                ));
+            }
+            let key = certificate.key.as_ref().unwrap_or(&certificate.cert);
+            let mode = std::fs::metadata(key).map_or(0, |meta| meta.mode());
+            if asks_for_readers && mode & READABLE_BY_OTHERS != 0 {
+                doubts.push(format!("{place}: everybody may read {}; expected a mode such as 0640", key.display()));
+            }
+        }
+    }
+    doubts
 }
 
 /// A warning for each server whose name `resolve` does not resolve.

@@ -72,11 +72,12 @@ macro_rules! settings {
                 $(#[doc = $doc:literal])+
                 $([own $blank:expr])? $field:ident $(($name:literal))? as $kind:expr $(=> $default:expr)?, $effect:ident;
             )+
+            $( beside: $( $beside:ident = $init:expr; )+ )?
         }
     ) => {
         settings! { @impl $of
             { $( [$($doc)+] [$($blank)?] $field [$($name)?] [$kind] [$($default)?] $effect )+ }
-            {}
+            { $( $( $beside = $init; )+ )? }
         }
     };
     (

@@ -110,6 +110,12 @@ pub(super) fn inspect_with(
         let settings = running.groups.iter().map(|group| &group.settings).chain([&running.defaults]);
         let known = settings.flat_map(|settings| [&settings.allow, &settings.deny]).filter(|list| !list.is_empty());
         let known = known.map(|list| (list.written().to_vec(), list.clone()));
+        let tls = running.groups.iter().filter_map(|group| group.settings.tls.clone());
+        reader.known_tls = tls.collect();
+        let certificates = reader.known_tls.iter().flat_map(|tls| tls.certificates.iter().cloned());
+        reader.known_certificates = certificates.collect();
+        let server_tls = running.groups.iter().filter_map(|group| group.settings.server_tls.clone());
+        reader.known_server_tls = server_tls.collect();
         reader.known_lists = KnownLists { lists: known.collect(), may_stay: lists == Lists::MayStay };
     }
     let secrets = running.into_iter().flat_map(|(running, _)| running.secrets());
@@ -124,8 +130,8 @@ pub(super) fn inspect_with(
         check_state_file(&mut reader, &root, path, config);
     }
     check(&mut reader);
-    let Reader { problems, policies, other_files, kept_secrets, kept_lists, doubts, .. } = reader;
-    let config = config.map(|config| Config { other_files, kept_secrets, kept_lists, ..config });
+    let Reader { problems, policies, other_files, kept_secrets, kept_lists, kept_certificates, doubts, .. } = reader;
+    let config = config.map(|config| Config { other_files, kept_secrets, kept_lists, kept_certificates, ..config });
     Inspection { config, problems: problems.finish(text), doubts, policies }
 }
 

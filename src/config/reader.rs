@@ -9,6 +9,7 @@ use super::problem::Problems;
 use crate::group::{GroupId, GroupSettings};
 use crate::limits::AddressList;
 use crate::server::ServerAddr;
+use crate::tls::{Certificate, ServerTlsSettings, TlsSettings};
 
 /// What reading knows and has found so far.
 pub(super) struct Reader<'e> {
@@ -44,6 +45,14 @@ pub(super) struct Reader<'e> {
     pub(super) known_lists: KnownLists,
     /// Why lists of networks stand in.
     pub(super) kept_lists: Vec<String>,
+    /// The certificates that are in force.
+    pub(super) known_certificates: Vec<Certificate>,
+    /// How groups speak TLS to clients now.
+    pub(super) known_tls: Vec<Arc<TlsSettings>>,
+    /// How groups speak TLS to servers now.
+    pub(super) known_server_tls: Vec<Arc<ServerTlsSettings>>,
+    /// Why certificates stand in.
+    pub(super) kept_certificates: Vec<String>,
     /// What is no mistake but may be meant otherwise.
     pub(super) doubts: Vec<String>,
 }
@@ -68,6 +77,8 @@ pub(super) struct Named {
     pub(super) has_routes: bool,
     /// Clients of the group may have to send a PROXY header.
     pub(super) accepts_proxy: bool,
+    /// The group speaks TLS to its clients.
+    pub(super) speaks_tls: bool,
 }
 
 /// A group that gets clients by a route.
@@ -133,6 +144,10 @@ impl<'e> Reader<'e> {
             kept_secrets: Vec::new(),
             known_lists: KnownLists::default(),
             kept_lists: Vec::new(),
+            known_certificates: Vec::new(),
+            known_tls: Vec::new(),
+            known_server_tls: Vec::new(),
+            kept_certificates: Vec::new(),
             doubts: Vec::new(),
         }
     }

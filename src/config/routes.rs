@@ -39,6 +39,9 @@ fn mistake(reader: &Reader, route: &RoutesTo) -> Option<String> {
         Named { accepts_proxy: true, .. } => {
             "expects PROXY headers, which its clients would have to send here; expected a group without accept_proxy"
         }
+        Named { speaks_tls: true, .. } => {
+            "speaks TLS to its clients itself, whose bytes are passed on as they are here; expected a group without tls"
+        }
         _ => return None,
     };
     Some(format!("group {shown} {cannot}"))

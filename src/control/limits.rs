@@ -45,7 +45,7 @@ pub(crate) async fn look_after_limits(control: Control, stop: CancellationToken)
 }
 
 fn tell_unsaid(unsaid: Unsaid) {
-    let Unsaid { clients, denied, headers, hellos, no_server, limited } = unsaid;
+    let Unsaid { clients, denied, headers, hellos, handshakes, no_server, limited } = unsaid;
     if clients == 0 {
         return;
     }
@@ -56,6 +56,7 @@ fn tell_unsaid(unsaid: Unsaid) {
         denied: some(denied),
         headers: some(headers),
         hellos: some(hellos),
+        handshakes: some(handshakes),
         no_server: some(no_server),
         client_sessions: over(Limit::ClientSessions),
         client_rate: over(Limit::ClientRate),

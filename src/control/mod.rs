@@ -10,6 +10,7 @@
 
 mod access;
 mod blocking;
+mod certificates;
 mod difference;
 mod error;
 mod forget;
@@ -37,6 +38,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use certificates::look_after_certificates;
 pub use difference::Difference;
 pub use error::ChangeError;
 use error::first;

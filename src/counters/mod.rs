@@ -41,6 +41,8 @@ pub enum EndReason {
     NoServer,
     /// Every server that was tried refused or did not answer.
     ConnectFailed,
+    /// The last server that was tried failed its TLS handshake; so or otherwise, every one that was tried failed.
+    ServerTlsFailed,
     /// The policy named none of the servers it was shown, although one was open and untried.
     PolicyFailed,
     /// The client, the group or the process was over a limit of sessions or of new sessions.
@@ -61,6 +63,10 @@ pub enum EndReason {
     NoRoute,
     /// The client has asked for TLS, and its server has not granted it.
     StarttlsRefused,
+    /// The client's TLS handshake has failed.
+    TlsFailed,
+    /// The client's TLS handshake took too long.
+    HandshakeTimeout,
     /// An operator ended it, by itself or with its group. or closed its group with its sessions.
     Killed,
     /// Its server has gone, and the group or an operator wants the sessions of such a server ended.
@@ -73,7 +79,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, in the order in which they count.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::ClientClosed,
         Self::ServerClosed,
         Self::ClientReset,
@@ -83,6 +89,7 @@ impl EndReason {
         Self::MaxAge,
         Self::NoServer,
         Self::ConnectFailed,
+        Self::ServerTlsFailed,
         Self::PolicyFailed,
         Self::Limit,
         Self::Denied,
@@ -93,6 +100,8 @@ impl EndReason {
         Self::HelloTimeout,
         Self::NoRoute,
         Self::StarttlsRefused,
+        Self::TlsFailed,
+        Self::HandshakeTimeout,
         Self::Killed,
         Self::ServerDown,
         Self::Drained,
@@ -111,6 +120,7 @@ impl EndReason {
             Self::MaxAge => "max_age",
             Self::NoServer => "no_server",
             Self::ConnectFailed => "connect_failed",
+            Self::ServerTlsFailed => "server_tls_failed",
             Self::PolicyFailed => "policy_failed",
             Self::Limit => "limit",
             Self::Denied => "denied",
@@ -121,6 +131,8 @@ impl EndReason {
             Self::HelloTimeout => "hello_timeout",
             Self::NoRoute => "no_route",
             Self::StarttlsRefused => "starttls_refused",
+            Self::TlsFailed => "tls_failed",
+            Self::HandshakeTimeout => "handshake_timeout",
             Self::Killed => "killed",
             Self::ServerDown => "server_down",
             Self::Drained => "drained",
@@ -139,6 +151,7 @@ impl EndReason {
             self,
             Self::NoServer
                 | Self::ConnectFailed
+                | Self::ServerTlsFailed
                 | Self::PolicyFailed
                 | Self::Limit
                 | Self::Denied
@@ -149,6 +162,8 @@ impl EndReason {
                 | Self::HelloTimeout
                 | Self::NoRoute
                 | Self::StarttlsRefused
+                | Self::TlsFailed
+                | Self::HandshakeTimeout
         )
     }
 
@@ -212,6 +227,8 @@ pub struct GroupCounters {
     pub hellos_awaited: AtomicU64,
     /// Clients that were given to other groups.
     pub sessions_routed: AtomicU64,
+    /// Clients that ended a TLS connection without saying so.
+    pub tls_truncated: AtomicU64,
     /// By limit.
     limited: [AtomicU64; Limit::ALL.len()],
 }
@@ -274,6 +291,7 @@ impl Default for GroupCounters {
             headers_awaited: AtomicU64::default(),
             hellos_awaited: AtomicU64::default(),
             sessions_routed: AtomicU64::default(),
+            tls_truncated: AtomicU64::default(),
             limited: Default::default(),
         }
     }

@@ -17,6 +17,9 @@ use crate::net::{BACKLOG, set_liveness};
 /// The most clients of a listener that are accepted before the sessions of this thread are served.
 pub(super) const ACCEPTS_MAX: usize = 64;
 
+/// The same where each begins with a handshake, which may take a millisecond.
+const TLS_ACCEPTS_MAX: usize = 4;
+
 /// So many times in a row as many clients must have waited as were accepted until more are accepted at once.
 const FULL_TIMES: u8 = 8;
 
@@ -87,7 +90,11 @@ impl Listeners {
         } else if accepting.full_times + 1 < FULL_TIMES {
             accepting.full_times += 1;
         } else {
-            (accepting.at_once, accepting.full_times) = ((2 * at_once).min(ACCEPTS_MAX), 0);
+            let max = match accepting.listener.group.snapshot().settings.tls {
+                None => ACCEPTS_MAX,
+                Some(_) => TLS_ACCEPTS_MAX,
+            };
+            (accepting.at_once, accepting.full_times) = ((2 * at_once).min(max), 0);
         }
     }
 

@@ -64,6 +64,48 @@ kinds! {
         INFO "lists of networks can be read again"
         ListsRead
 
+        /// A certificate and its key cannot be used as they are now, and the former ones stay in force.
+        WARN "certificate cannot be used: the former one stays in force"
+        CertificateKept {
+            /// Which one, and why.
+            "error" why: Box<str>,
+        }
+
+        /// All certificates can be used again.
+        INFO "certificates can be used again"
+        CertificatesRead
+
+        /// Servers of a group need not prove who they are.
+        WARN "server_tls.verify is false: whoever is on the way to the servers can read everything"
+        ServersUnverified {
+            /// All groups of which that is so.
+            "groups" groups: Box<[Box<str>]>,
+        }
+
+        /// A certificate has few days left.
+        WARN "certificate expires"
+        CertificateExpires {
+            /// The first name that it is for.
+            "name" name: Box<str>,
+            /// When.
+            "not_after" not_after: Box<str>,
+            /// So many days are left, the one that has begun included.
+            "days" days: u64,
+            /// Where it is.
+            "file" file: Box<str>,
+        }
+
+        /// A certificate is not valid any more, and clients are shown it all the same.
+        WARN "certificate has expired: clients are shown it all the same"
+        CertificateExpired {
+            /// The first name that it is for.
+            "name" name: Box<str>,
+            /// When.
+            "not_after" not_after: Box<str>,
+            /// Where it is.
+            "file" file: Box<str>,
+        }
+
         /// The file says what is in force already.
         DEBUG "proxy.json read again: nothing to do"
         Unchanged

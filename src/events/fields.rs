@@ -19,6 +19,8 @@ pub enum Value<'a> {
     Text(&'a str),
     /// The address of a client or a server.
     Addr(SocketAddr),
+    /// True or false.
+    Switch(bool),
     /// Words or short texts; a list in JSON, one text with commas between them in text.
     List(&'a [Box<str>]),
 }
@@ -30,6 +32,7 @@ impl Value<'_> {
         let _infallible = match self {
             Self::Number(number) => serde_json::to_writer(out, &number),
             Self::Fraction(number) => serde_json::to_writer(out, &number),
+            Self::Switch(switch) => serde_json::to_writer(out, &switch),
             Self::Text(text) => serde_json::to_writer(out, text),
             Self::List(list) => serde_json::to_writer(out, list),
             Self::Addr(addr) => {
@@ -60,6 +63,10 @@ impl<'a> Visitor<'a> {
 
     pub(super) fn text(&mut self, name: &'static str, text: &str) -> &mut Self {
         self.add(name, Value::Text(text))
+    }
+
+    pub(super) fn switch(&mut self, name: &'static str, switch: bool) -> &mut Self {
+        self.add(name, Value::Switch(switch))
     }
 
     pub(super) fn list(&mut self, name: &'static str, list: &[Box<str>]) -> &mut Self {

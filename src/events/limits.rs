@@ -19,6 +19,8 @@ kinds! {
             "headers" headers: Option<u64>,
             /// Whose TLS hello was bad or late, or led nowhere.
             "hellos" hellos: Option<u64>,
+            /// Whose TLS handshake has failed or was late.
+            "handshakes" handshakes: Option<u64>,
             /// For whom no server was found.
             "no_server" no_server: Option<u64>,
             /// Over `client.sessions`.

@@ -84,6 +84,52 @@ impl Proxied {
     }
 }
 
+/// What is told of a connection that speaks TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// `1.2` or `1.3`.
+    pub version: Option<&'static str>,
+    /// How bytes are encrypted.
+    pub suite: Option<Box<str>>,
+    /// How the keys were agreed on.
+    pub key_exchange: Option<Box<str>>,
+    /// The host name that the client asked for, in printable characters.
+    pub sni: Option<Box<str>>,
+    /// The protocol that was agreed on, in printable characters.
+    pub alpn: Option<Box<str>>,
+    /// Whom the client's certificate names, in printable characters.
+    pub client: Option<Box<str>>,
+    /// The client has come back with a ticket.
+    pub is_resumed: bool,
+    /// The peer has ended without saying so: what it has sent may be cut.
+    pub is_truncated: bool,
+}
+
+impl TlsFacts {
+    fn show(&self, to: &mut Visitor<'_>) {
+        if let Some(version) = self.version {
+            to.text("tls.version", version);
+        }
+        let texts = [
+            ("tls.suite", &self.suite),
+            ("tls.group", &self.key_exchange),
+            ("tls.sni", &self.sni),
+            ("tls.alpn", &self.alpn),
+            ("client.cert", &self.client),
+        ];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                to.text(name, text);
+            }
+        }
+        for (name, is_so) in [("tls.resumed", self.is_resumed), ("tls.truncated", self.is_truncated)] {
+            if is_so {
+                to.switch(name, is_so);
+            }
+        }
+    }
+}
+
 /// What somebody may want to know of sessions. Each is a bit of what is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -167,6 +213,8 @@ pub enum SessionEvent {
         client: SocketAddr,
         /// What a PROXY header has said of the client, where there is one.
         proxied: Option<Arc<Proxied>>,
+        /// What is told of the client's TLS, where it speaks that.
+        tls: Option<Arc<TlsFacts>>,
         /// Which server it had; `None` when none was reached.
         server: Option<Arc<str>>,
         /// How many servers were tried.
@@ -272,6 +320,7 @@ impl SessionEvent {
                 policy,
                 client,
                 proxied,
+                tls,
                 server,
                 attempts,
                 end,
@@ -287,6 +336,9 @@ impl SessionEvent {
                 to.number("session.id", *id).group(group).text("policy", policy).addr("client.addr", *client);
                 if let Some(proxied) = proxied {
                     proxied.show(to);
+                }
+                if let Some(tls) = tls {
+                    tls.show(to);
                 }
                 if let Some(server) = server {
                     to.text("server.addr", server);

@@ -49,7 +49,7 @@ use crate::base::clock;
 use crate::base::label::GroupLabel;
 use crate::counters::GroupCounters;
 use crate::events::{self, Event, ServerChange};
-use crate::limits::{GroupLimits, GroupState};
+use crate::limits::GroupState;
 use crate::policy::IBalancePolicy;
 use crate::server::{Origin, ServerAddr, ServerId, ServerSettings};
 use members::Members;
@@ -116,7 +116,7 @@ impl Group {
         members.merge(servers, now_ms, timeout);
         members.grant_leases(known, now_ms, timeout);
         let limits = Arc::default();
-        let snapshot = with_limits(members.publish(settings), &limits);
+        let snapshot = members.publish(settings).completed(&limits, (None, None));
         Self {
             counters: Arc::default(),
             limits,
@@ -377,7 +377,9 @@ impl Group {
     }
 
     fn publish(&self, members: &mut Members, settings: GroupSettings) {
-        self.snapshot.store(Arc::new(with_limits(members.publish(settings), &self.limits)));
+        let now = self.snapshot();
+        let former = (now.tls.as_ref(), now.server_tls.as_ref());
+        self.snapshot.store(Arc::new(members.publish(settings).completed(&self.limits, former)));
         self.look_at_fail_open();
     }
 
@@ -385,13 +387,6 @@ impl Group {
         // Nothing that could panic is called in the middle of a change.
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A snapshot with the limits that its settings ask for.
-fn with_limits(snapshot: Snapshot, state: &Arc<GroupState>) -> Snapshot {
-    let GroupSettings { session_rate, client, allow, deny, .. } = &snapshot.settings;
-    let limits = GroupLimits::new(state, session_rate.as_ref(), client.as_ref(), (deny, allow));
-    Snapshot { limits, ..snapshot }
 }
 
 /// Who has sent a heartbeat, for people.

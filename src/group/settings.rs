@@ -17,6 +17,7 @@ use crate::base::label::GroupLabel;
 use crate::limits::{AddressList, ClientLimits, Rate};
 use crate::policy::spec::PolicySpec;
 use crate::server::SendProxy;
+use crate::tls::{ServerTlsSettings, TlsSettings};
 
 /// Who sends a header of the PROXY protocol, which says whom it speaks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,10 @@ pub struct GroupSettings {
     pub accept_proxy: Option<Arc<AcceptProxy>>,
     /// Which groups get clients, by their TLS hello; `None` when nobody looks at hellos.
     pub routes: Option<Arc<Vec<Route>>>,
+    /// How it speaks TLS to its clients; `None` when it does not.
+    pub tls: Option<Arc<TlsSettings>>,
+    /// How it speaks TLS to its servers; `None` when it does not.
+    pub server_tls: Option<Arc<ServerTlsSettings>>,
     /// Where it listens.
     pub listen: Listen,
     /// True when it accepts clients.

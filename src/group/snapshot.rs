@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::settings::GroupSettings;
-use crate::limits::GroupLimits;
+use crate::limits::{GroupLimits, GroupState};
 use crate::policy::{Epoch, IBalancePolicy, PickRequest, Picked, RehearsalError, ServerSet};
 use crate::server::{Avoided, Server, ServerId};
+use crate::tls::{Acceptor, Connector};
 
 /// A group at one moment: its settings, and the servers that the policy sees. Fields are in the order in which sessions
 /// need them.
@@ -24,6 +25,10 @@ pub struct Snapshot {
     pub settings: GroupSettings,
     /// Grows with every change of the servers.
     pub generation: u64,
+    /// What makes clients' connections those of TLS; `None` when they are plain.
+    pub tls: Option<Arc<Acceptor>>,
+    /// The same of connections to servers.
+    pub server_tls: Option<Arc<Connector>>,
 }
 
 /// Servers that the policy sees together, and the policy prepared for them.
@@ -78,6 +83,20 @@ pub(super) struct Question<'a> {
 }
 
 impl Snapshot {
+    /// The same with the limits and the TLS that its settings ask for. `former` is what makes connections to clients and to
+    /// servers those of TLS now.
+    pub(super) fn completed(
+        self,
+        state: &Arc<GroupState>,
+        former: (Option<&Arc<Acceptor>>, Option<&Arc<Connector>>),
+    ) -> Self {
+        let GroupSettings { session_rate, client, allow, deny, tls, server_tls, .. } = &self.settings;
+        let limits = GroupLimits::new(state, session_rate.as_ref(), client.as_ref(), (deny, allow));
+        let tls = Acceptor::after(tls.as_ref(), former.0);
+        let server_tls = Connector::after(server_tls.as_ref(), former.1);
+        Self { limits, tls, server_tls, ..self }
+    }
+
     /// Picks a server and takes a place on it.
     ///
     /// # Errors
@@ -112,7 +131,8 @@ impl Snapshot {
         let backups = Tier { set: Arc::clone(&second.set), policy: policy.for_servers(&second.set) };
         let tiers = [Tier { set: Arc::clone(&first.set), policy }, backups];
         let last_resort = self.last_resort.clone();
-        Ok(Self { settings: self.settings.clone(), generation: self.generation, tiers, last_resort, limits: None })
+        let (settings, generation) = (self.settings.clone(), self.generation);
+        Ok(Self { settings, generation, tiers, last_resort, limits: None, tls: None, server_tls: None })
     }
 
     /// The same as if these servers were not in the group.

@@ -44,6 +44,8 @@ impl GroupSettings {
             route_plain: RouteTo::Own,
             hello_timeout: Duration::from_secs(5),
             starttls: Starttls::None,
+            tls: None,
+            server_tls: None,
             send_proxy: SendProxy::None,
             proxy_unique_id: false,
             bind_retry: false,

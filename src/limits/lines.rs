@@ -14,8 +14,8 @@ const LINES: u32 = 50;
 pub(super) struct RefusedLines {
     bucket: Bucket,
     /// By limit; then those who were denied, those whose PROXY header was bad or late, those whose hello was or led nowhere,
-    /// and those for whom there was no server.
-    unsaid: [AtomicU64; Limit::ALL.len() + 4],
+    /// those whose TLS handshake has failed, and those for whom there was no server.
+    unsaid: [AtomicU64; Limit::ALL.len() + 5],
 }
 
 /// Clients that got no server and that the log has not named.
@@ -29,6 +29,8 @@ pub struct Unsaid {
     pub headers: u64,
     /// Those whose TLS hello was bad or late, or led nowhere.
     pub hellos: u64,
+    /// Those whose TLS handshake has failed or was late.
+    pub handshakes: u64,
     /// Those who were let in and for whom no server was found.
     pub no_server: u64,
     /// Those who were over each limit, in the order of [`Limit::ALL`].
@@ -53,7 +55,8 @@ impl RefusedLines {
                 (None, EndReason::Denied) => Limit::ALL.len(),
                 (None, EndReason::BadHeader | EndReason::HeaderTimeout) => Limit::ALL.len() + 1,
                 (None, EndReason::BadHello | EndReason::HelloTimeout | EndReason::NoRoute) => Limit::ALL.len() + 2,
-                (None, _) => Limit::ALL.len() + 3,
+                (None, EndReason::TlsFailed | EndReason::HandshakeTimeout) => Limit::ALL.len() + 3,
+                (None, _) => Limit::ALL.len() + 4,
             };
             self.unsaid[cause].fetch_add(1, Relaxed);
         }
@@ -67,6 +70,7 @@ impl RefusedLines {
             &mut unsaid.denied,
             &mut unsaid.headers,
             &mut unsaid.hellos,
+            &mut unsaid.handshakes,
             &mut unsaid.no_server,
         ]);
         for (counted, taken) in self.unsaid.iter().zip(causes) {

@@ -86,6 +86,7 @@ fn text_field(out: &mut Vec<u8>, has_color: bool, name: &str, value: Value<'_>) 
         Value::Fraction(number) => write!(out, "{number:?}"),
         Value::Text(text) => write!(out, "{}", logfmt::Value(text)),
         Value::Addr(addr) => write!(out, "{addr}"),
+        Value::Switch(switch) => write!(out, "{switch}"),
         Value::List(list) => write!(out, "{}", logfmt::Value(&list.join(", "))),
     };
 }

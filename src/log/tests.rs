@@ -120,6 +120,7 @@ fn closed() -> SessionEvent {
         group: GroupLabel::new(8081, None),
         policy: "ha".into(),
         client: "[::1]:51234".parse().unwrap(),
+        tls: None,
         proxied: None,
         server: Some("db2.internal:9000".into()),
         attempts: 2,
@@ -275,7 +276,7 @@ fn an_idle_log_thread_is_woken_by_the_next_entry() {
 
 #[test]
 fn an_entry_is_small() {
-    assert!(size_of::<Entry>() <= 168, "{}", size_of::<Entry>());
+    assert!(size_of::<Entry>() <= 176, "{}", size_of::<Entry>());
 }
 
 fn event() -> impl Strategy<Value = SessionEvent> {
@@ -307,6 +308,7 @@ fn event() -> impl Strategy<Value = SessionEvent> {
                 group,
                 policy: policy.into(),
                 client,
+                tls: None,
                 proxied: None,
                 server: server.map(Into::into),
                 attempts,
@@ -411,6 +413,7 @@ fn given(event: &Event) -> (String, Vec<(String, String)>) {
             events::Value::Fraction(number) => format!("{number:?}"),
             events::Value::Text(text) => text.to_owned(),
             events::Value::Addr(addr) => addr.to_string(),
+            events::Value::Switch(switch) => switch.to_string(),
             events::Value::List(list) => list.join(", "),
         };
         fields.push((name.to_owned(), text));
@@ -445,6 +448,7 @@ proptest! {
             as_json.write(&event, SystemTime::UNIX_EPOCH, &mut line);
             let json: Value = serde_json::from_slice(&line).unwrap();
             event.show(&mut Visitor::new(&mut |name, value| match value {
+                events::Value::Switch(switch) => assert_eq!(json[name], serde_json::json!(switch)),
                 events::Value::List(list) => assert_eq!(json[name], serde_json::json!(list)),
                 events::Value::Text(text) => assert_eq!(json[name], text),
                 _ => assert!(!json[name].is_null(), "{name}"),

@@ -45,6 +45,8 @@ impl GroupSample {
             EndReason::BadHello | EndReason::HelloTimeout | EndReason::NoRoute => settings.routes.is_some(),
             // In any group that a route leads to.
             EndReason::StarttlsRefused => false,
+            EndReason::TlsFailed | EndReason::HandshakeTimeout => settings.tls.is_some(),
+            EndReason::ServerTlsFailed => settings.server_tls.is_some(),
             _ => true,
         }
     }

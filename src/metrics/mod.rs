@@ -2,7 +2,7 @@
 //!
 //! Nothing is registered and nothing is kept: a scrape is rendered from what the groups and the modules show
 //! at that moment, so a series is there exactly as long as its server, its group or its module is. Names begin
-//! with `goproxy_` and values are in base units; labels are `group`, `server`, `policy`, `reason`, `limit` and `result`, each of
+//! with `goproxy_` and values are in base units; labels are `group`, `server`, `policy`, `reason`, `limit`, `result` and `name`, each of
 //! bounded variety, and `version` and `sha256` on the lines that say what was built or loaded. Counting is left to
 //! [`crate::counters`]; a figure that the system does not give is left out. With a thousand groups of ten servers the text
 //! has megabytes, so what cannot be anything but zero is left out as well.
@@ -14,6 +14,7 @@ mod groups;
 mod modules;
 mod process;
 mod servers;
+mod tls;
 
 use std::fmt;
 
@@ -76,6 +77,7 @@ impl Collector for Scrape {
         let mut families = Families(encoder);
         groups::write(&self.groups, self.process_has_rate, &mut families)?;
         servers::write(&self.groups, &mut families)?;
+        tls::write(&self.groups, &mut families)?;
         let Some(process) = &self.process else { return Ok(()) };
         modules::write(&process.modules, &mut families)?;
         process.write(&mut families)

@@ -329,11 +329,12 @@ fn what_the_settings_rule_out_is_shown_when_it_has_happened_all_the_same() {
     );
     let ends = EndReason::ALL.map(EndReason::as_str);
     let plain = group(8081, vec![]);
-    let of_routes = ["bad_hello", "hello_timeout", "no_route", "starttls_refused"];
-    let of_settings = ["max_age", "denied", "bad_header", "header_timeout"];
-    assert_eq!(words(plain, "reason"), is(&[of_settings, of_routes].concat(), &ends));
+    let of_tls = ["bad_hello", "hello_timeout", "no_route", "tls_failed", "handshake_timeout", "server_tls_failed"];
+    let of_settings = ["max_age", "denied", "bad_header", "header_timeout", "starttls_refused"];
+    assert_eq!(words(plain, "reason"), is(&[&of_settings, &of_tls[..]].concat(), &ends));
     let strict = GroupSample { settings: strict(), ..group(8081, vec![]) };
-    assert_eq!(words(strict, "reason"), is(&["denied", "starttls_refused"], &ends));
+    let of_tls = &of_tls[3..];
+    assert_eq!(words(strict, "reason"), is(&[&["denied", "starttls_refused"], of_tls].concat(), &ends));
     let formerly_strict = group(8081, vec![]);
     EndReason::ALL.into_iter().for_each(|end| formerly_strict.counters.session_ended(end, 1));
     Limit::ALL.into_iter().for_each(|limit| formerly_strict.counters.client_limited(limit));

@@ -65,6 +65,16 @@ mod stderr;
 mod surprises;
 mod tcp_options;
 mod timeouts;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "tls")]
+mod tls_clients;
+#[cfg(feature = "tls")]
+mod tls_kit;
+#[cfg(feature = "tls")]
+mod tls_reload;
+#[cfg(feature = "tls")]
+mod tls_servers;
 #[cfg(feature = "top")]
 mod top;
 mod walk;

@@ -12,13 +12,15 @@ use super::access::access_log;
 use super::check::{check_check, check_eject, is_check_key};
 use super::on_down::OnDownKind;
 use super::route::{note_routes, route};
+use super::server_tls::server_tls;
 use super::servers::{Servers, lines};
+use super::tls::tls;
 use super::{MINUTE_MS, YEAR_MS};
 use crate::config::declare::{Fields, settings};
 use crate::config::key::{Change, Describe, Effect, Kind, Style, Table, from_to, keys};
 use crate::config::kinds::{
     Time, access_choice, allow_list, deny_list, elements, list, name, object_schema, object_text, optional, policy,
-    rate, route_to, section, section_with, shared, sockets, switch, time, time_or_zero, whole, word,
+    rate, route_to, section, section_with, shared, sockets, switch, time, time_or_zero, whole, with_tls, word,
 };
 use crate::config::object::Object;
 use crate::config::problem::Place;
@@ -109,6 +111,10 @@ settings! {
         deny as deny_list() => AddressList::default(), NewSessions;
         /// Proxies in front of the group that tell the client's address in a header of the PROXY protocol; null: there are none.
         accept_proxy as optional(shared(section::<AcceptProxy>())), NewSessions;
+        /// How the group speaks TLS to its clients; null: it does not, and passes on what they send as it is.
+        tls as optional(shared(with_tls(tls()))), NewSessions;
+        /// How the group speaks TLS to its servers; null: it does not.
+        server_tls as optional(shared(with_tls(server_tls()))), NewSessions;
         /// The header of the PROXY protocol that servers get in front of what the client sends. A server may want another one.
         send_proxy as word::<SendProxy>() => SendProxy::None, NewSessions;
         /// True: a header of version 2 tells the session's id, in 16 hexadecimal digits.
@@ -211,7 +217,12 @@ fn note(reader: &mut Reader, object: &Object, settings: &GroupSettings) {
         offset: object.offset("name"),
         has_routes: settings.routes.is_some(),
         accepts_proxy: settings.accept_proxy.is_some(),
+        speaks_tls: settings.tls.is_some(),
     });
+    if settings.tls.is_some() && settings.routes.is_some() {
+        let message = "the group has routes, which pass TLS on as it is; expected only one of the two";
+        reader.problems.add(object.offset("tls"), Place::Key(object.place, "tls"), message);
+    }
     note_routes(reader, object, settings);
     let place = Place::Key(object.place, "listen");
     let list = object.value("listen").and_then(Value::as_array);

@@ -16,7 +16,9 @@ mod route;
 mod root;
 mod server;
 mod servers;
+mod server_tls;
 mod tcp;
+mod tls;
 
 pub use admin::AdminSettings;
 pub use group::{GROUPS_MAX, GroupConfig};

@@ -68,12 +68,14 @@ settings! {
         beside:
         /// True when the file had the flat form of the old program.
         is_legacy: bool = false;
-        /// The other files that this one names, with secrets and lists of networks.
+        /// The other files that this one names, with secrets, lists of networks and certificates.
         other_files: Vec<PathBuf> = Vec::new();
         /// Secrets that are the former ones because theirs cannot be read, and why.
         kept_secrets: Vec<String> = Vec::new();
         /// Lists of networks that are the former ones because their files cannot be read, and why.
         kept_lists: Vec<String> = Vec::new();
+        /// Certificates that are the former ones because theirs cannot be used, and why.
+        kept_certificates: Vec<String> = Vec::new();
     }
 }
 

@@ -14,18 +14,25 @@ use crate::config::reader::Reader;
 /// An object of keys that may be missing: then it is as if it were `{}`.
 pub(in crate::config) struct Section<T> {
     check: fn(&mut Reader, &Object, &T),
+    /// Fills the fields that are no keys.
+    complete: fn(&mut Reader, &Object, &mut T),
     /// True for a key that is written; others mean nothing beside the rest.
     is_written: fn(&T, &str) -> bool,
 }
 
 /// An object of the keys that `T` declares.
 pub(in crate::config) const fn section<T>() -> Section<T> {
-    Section { check: |_, _, _| {}, is_written: |_, _| true }
+    Section { check: |_, _, _| {}, complete: |_, _, _| {}, is_written: |_, _| true }
 }
 
 /// An object of the keys that `T` declares, and what must hold between them.
 pub(in crate::config) const fn section_with<T>(check: fn(&mut Reader, &Object, &T)) -> Section<T> {
-    Section { check, is_written: |_, _| true }
+    Section { check, complete: |_, _, _| {}, is_written: |_, _| true }
+}
+
+/// The same, of which some fields are no keys: `complete` fills them.
+pub(in crate::config) const fn section_completed<T>(complete: fn(&mut Reader, &Object, &mut T)) -> Section<T> {
+    Section { check: |_, _, _| {}, complete, is_written: |_, _| true }
 }
 
 impl<T> Section<T> {
@@ -37,7 +44,8 @@ impl<T> Section<T> {
 
 impl<T: Fields> Section<T> {
     fn take(&self, reader: &mut Reader, object: &Object) -> Option<T> {
-        let fields = T::read(reader, object, None)?;
+        let mut fields = T::read(reader, object, None)?;
+        (self.complete)(reader, object, &mut fields);
         (self.check)(reader, object, &fields);
         Some(fields)
     }

@@ -128,6 +128,22 @@ impl Word for crate::group::Starttls {
     }
 }
 
+impl Word for crate::tls::ClientAuth {
+    const ALL: &'static [Self] = &[Self::None, Self::Request, Self::Require];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Word for crate::tls::TlsVersion {
+    const ALL: &'static [Self] = &[Self::V12, Self::V13];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
 impl Word for crate::server::SendProxy {
     const ALL: &'static [Self] = &[Self::None, Self::V1, Self::V2];
 

@@ -301,3 +301,13 @@ proptest::proptest! {
         }
     }
 }
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_build_without_tls_refuses_its_keys_and_says_why() {
+    for key in ["tls", "server_tls"] {
+        let text = format!(r#"{{ "groups": [ {{ "listen": "127.0.0.1:1", "{key}": {{}} }} ] }}"#);
+        let said = problems(&text);
+        assert!(said.contains("built without TLS"), "{said}");
+    }
+}

@@ -1,7 +1,9 @@
 //! Finding a server for a client: pick, dial, and on failure pick again.
 
 mod held;
+mod secure;
 mod slow;
+mod word;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,8 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::attempt::Attempt;
-use super::connect::{Greeting, Step, connect, is_out_of_descriptors, unresolved};
-use super::failed::FailedConnect;
+use super::connect::{Step, connect, is_out_of_descriptors, unresolved};
 use super::greeting::header_for;
 use super::hold::Hold;
 use super::opening::{NotConnected, Opened};
@@ -28,6 +29,8 @@ use crate::data::poll::{Reactor, Ready, Token};
 use crate::group::{Group, GroupSettings, Outcome, PickError, ServerSlot};
 use crate::net::proxy_header::Written;
 use crate::server::{SendProxy, ServerId};
+use secure::Security;
+use word::leave_word;
 
 /// A server that was reached.
 #[derive(Debug)]
@@ -97,8 +100,9 @@ pub(super) struct Dialling {
 ///
 /// No server may be picked, every attempt failed, or the process has run out of descriptors.
 pub(super) fn start(opened: Opened<'_>, settings: &GroupSettings, context: Context<'_>) -> Result<Dial, NotConnected> {
-    let Opened { client, passage, first_bytes, has_finished } = opened;
+    let Opened { client, passage, first_bytes, has_finished, asked_for } = opened;
     let mut dialer = Dialer::new(client, passage, settings);
+    dialer.secure(settings, asked_for, context.record);
     // The common case needs no wait and no copy: the client's bytes go from the scratch buffer to the server.
     match dialer.start(first_bytes, context)? {
         Step::Connected(server, sent) => {
@@ -151,13 +155,15 @@ impl Dialling {
             }
         }
         while let Some(mut server) = self.server.take() {
-            let sent = if server.is_writable() {
-                self.send_rest(&mut server)
-            } else if self.is_to_be_given_up(context.record.group()) {
-                Err(io::ErrorKind::TimedOut.into())
-            } else {
-                self.server = Some(server);
-                break;
+            let sent = match server.is_ready() {
+                Ok(true) => self.send_rest(&mut server),
+                Ok(false) if self.is_to_be_given_up(context.record.group()) => Err(io::ErrorKind::TimedOut.into()),
+                Ok(false) => {
+                    server.rearm(context.token, context.reactor).map_err(NotConnected::out_of_descriptors)?;
+                    self.server = Some(server);
+                    break;
+                }
+                Err(error) => Err(error),
             };
             match sent {
                 Ok(sent) => {
@@ -236,6 +242,8 @@ struct Dialer {
     attempts: u32,
     attempts_max: u32,
     timeout: Duration,
+    /// How servers are spoken to.
+    security: Security,
     /// From which address servers are reached.
     source: Option<IpAddr>,
     /// No server is left any more because it is slow.
@@ -261,6 +269,7 @@ impl Dialer {
             attempts: 0,
             attempts_max: settings.connect_attempts,
             timeout: settings.connect_timeout,
+            security: Security::default(),
             source: settings.server_tcp.source,
             is_patient: false,
             attempt: None,
@@ -281,13 +290,14 @@ impl Dialer {
                 };
                 self.attempt = Some(Attempt::new(slot, self.started_us, self.timeout));
             }
-            let greeting = Greeting { header: self.header(), first_bytes };
+            let greeting = self.greeting(first_bytes);
             let attempt = self.attempt.as_ref().expect("set a line ago");
             let (live, source) = (&attempt.slot.server.live, self.source);
             let (may_meet_itself, is_here) = (live.may_meet_itself(), live.is_here());
             let dialled = attempt.address().ok_or_else(unresolved);
             match dialled.and_then(|addr| {
-                Ok((addr, connect(addr, source, may_meet_itself, greeting, context.token, context.reactor)?))
+                let step = connect(addr, source, may_meet_itself, greeting, context.token, context.reactor)?;
+                Ok((addr, self.secured(step)?))
             }) {
                 Ok((addr, step)) if is_here && context.passages.is_listening(addr.port()) => {
                     let word = leave_word(&step, self.passage.as_ref(), context);
@@ -371,12 +381,8 @@ impl Dialer {
     fn give_up(&mut self) -> NotConnected {
         match self.last.take() {
             None => NotConnected::because(EndReason::NoServer),
-            Some((error, server)) => NotConnected::failed(FailedConnect::of(server, error)),
+            Some((error, server)) => NotConnected::failed(server, error),
         }
-    }
-
-    fn address_until_ms(&self) -> u64 {
-        self.attempt.as_ref().expect("a connect under way is an attempt").address_until_ms()
     }
 
     fn succeeded(&mut self, context: Context<'_>) -> (ServerSlot, Option<Box<PassageGuard>>) {
@@ -390,11 +396,4 @@ impl Dialer {
         record.set_connected(server, micros, *epoch, context.now_ms);
         (attempt.slot, attempt.word)
     }
-}
-
-/// Leaves word for our own listener, to which this connection leads, of the groups that it has come through.
-fn leave_word(step: &Step, before: Option<&Arc<Passage>>, context: Context<'_>) -> Option<Box<PassageGuard>> {
-    let (Step::Connected(server, _) | Step::Connecting(server, _)) = step else { return None };
-    let passage = Passage::new(context.record.group(), before.map(Arc::clone));
-    Some(Box::new(context.passages.insert(server.own_addr()?, passage)))
 }

@@ -81,7 +81,7 @@ pub(super) fn begin<'a>(
     let length = take_header(received, record).inspect_err(|_| reset_on_close(client))?;
     if let Some(length) = length {
         let (client, first_bytes) = (record.client(), &received[length..]);
-        return Ok(Begun::Opened(Opened { client, passage, first_bytes, has_finished: false }));
+        return Ok(Begun::Opened(Opened { client, passage, first_bytes, has_finished: false, asked_for: None }));
     }
     let place = WaitingPlace::take(guard, Awaited::Header).inspect_err(|_| reset_on_close(client))?;
     let until_ms = now_ms + clock::as_ms(timeout);
@@ -123,7 +123,13 @@ impl Opening {
             if let Some(length) = length {
                 let (passage, first_bytes) = (self.passage.take(), &self.received[length..]);
                 // An end that has come as well is found by the relay.
-                return Ok(Some(Opened { client: record.client(), passage, first_bytes, has_finished: false }));
+                return Ok(Some(Opened {
+                    client: record.client(),
+                    passage,
+                    first_bytes,
+                    has_finished: false,
+                    asked_for: None,
+                }));
             }
         }
         if now_ms >= self.until_ms {

@@ -2,7 +2,7 @@
 //!
 //! [`TcpProxySession`] is a client from accept to close. It goes through `stages`: the client is let in and has its
 //! first say (`opening`), perhaps after a proxy has said whom it speaks for (`header`) or after its TLS hello has led it to another
-//! group (`hello`), a server is found for it (`dial`), bytes are moved both ways until both have ended
+//! group (`hello`) or after a TLS handshake (`handshake`), a server is found for it (`dial`), bytes are moved both ways until both have ended
 //! (`relay`), and it ends for exactly one reason. It lives on the data thread that accepted it and never leaves it:
 //! that thread tells it what has happened to its sockets and lets it advance. [`ProxySessionService`] knows all of
 //! them.
@@ -13,6 +13,8 @@ mod connect;
 mod dial;
 mod failed;
 mod greeting;
+#[cfg(feature = "tls")]
+mod handshake;
 mod header;
 mod hello;
 mod hold;
@@ -50,8 +52,6 @@ pub struct TcpProxySession {
     client: Stream,
     stage: Stage,
     guard: SessionGuard,
-    /// It goes on without an event, when the others of its thread have been served.
-    has_yielded: bool,
 }
 
 impl TcpProxySession {
@@ -63,7 +63,7 @@ impl TcpProxySession {
         workspace: &mut Workspace,
     ) -> Option<(Box<Self>, Pause)> {
         match Stage::begin(client, &mut guard, workspace) {
-            Ok((client, stage)) => Box::new(Self { client, stage, guard, has_yielded: false }).advance(workspace),
+            Ok((client, stage)) => Box::new(Self { client, stage, guard }).advance(workspace),
             Err(end) => {
                 guard.set_end(end.reason, end.error);
                 None
@@ -84,7 +84,7 @@ impl TcpProxySession {
         let Self { client, stage, guard, .. } = &mut *self;
         match stage.advance(client, guard, workspace) {
             Ok(pause) => {
-                self.has_yielded = pause == Pause::ForOthers;
+                self.guard.has_yielded = pause == Pause::ForOthers;
                 Some((self, pause))
             }
             Err(end) => {
@@ -96,7 +96,7 @@ impl TcpProxySession {
 
     /// True while it is to go on when the others have been served, whatever happens until then.
     pub(crate) fn has_yielded(&self) -> bool {
-        self.has_yielded
+        self.guard.has_yielded
     }
 
     /// When its thread has to look at it; `NEVER` where the scan of all sessions is enough.
@@ -138,9 +138,9 @@ impl TcpProxySession {
 
     fn end_with(mut self: Box<Self>, end: RelayEnd, workspace: &mut Workspace) -> Option<(Box<Self>, Pause)> {
         if end.reason.delivers_first() && matches!(self.stage, Stage::Relaying(_)) {
-            let Self { client, stage, guard, has_yielded } = *self;
+            let Self { client, stage, guard } = *self;
             let stage = stage.into_closing(end.reason, workspace.now_ms);
-            *self = Self { client, stage, guard, has_yielded };
+            *self = Self { client, stage, guard };
             return self.advance(workspace);
         }
         if !(end.reason.delivers_first() && matches!(self.stage, Stage::Closing(_))) {
@@ -152,9 +152,12 @@ impl TcpProxySession {
 
     /// Closes both sockets the way the session ended, and then tells everybody that it did.
     fn close(mut self: Box<Self>, end: RelayEnd, workspace: &mut Workspace) {
-        self.stage.before_close(&self.client, end.reset, workspace);
+        self.stage.before_close(&mut self.client, end.reset, workspace);
         if end.reason.is_turned_away() && matches!(self.stage, Stage::Opening(_) | Stage::Peeking(_)) {
             self.client.reset_on_close();
+        }
+        if let Some(facts) = self.client.tls_facts() {
+            self.guard.set_tls(facts);
         }
         self.guard.set_end(end.reason, end.error);
     }
@@ -172,7 +175,7 @@ impl TcpProxySession {
         let record = guard.record();
         let slot = record.group().pick(record.client(), &[], workspace.now_ms).unwrap();
         record.set_connected(&slot.server, 1, slot.epoch, workspace.now_ms);
-        Box::new(Self { client, stage: Stage::idle_for_tests(server, slot), guard, has_yielded: false })
+        Box::new(Self { client, stage: Stage::idle_for_tests(server, slot), guard })
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
+use super::failed::FailedConnect;
 use super::passage::Passage;
 use super::record::SessionRecord;
 use super::service::SessionGuard;
@@ -41,8 +42,12 @@ impl NotConnected {
         Self { reason, error: None }
     }
 
-    pub(super) fn failed(error: io::Error) -> Self {
-        Self { reason: EndReason::ConnectFailed, error: Some(error) }
+    pub(super) fn failed(server: Arc<str>, error: io::Error) -> Self {
+        #[cfg(feature = "tls")]
+        if crate::tls::TlsFailure::behind(&error).is_some() {
+            return Self { reason: EndReason::ServerTlsFailed, error: Some(FailedConnect::of(server, error)) };
+        }
+        Self { reason: EndReason::ConnectFailed, error: Some(FailedConnect::of(server, error)) }
     }
 
     pub(super) fn out_of_descriptors(error: io::Error) -> Self {
@@ -61,6 +66,8 @@ pub(super) struct Opened<'a> {
     pub(super) first_bytes: &'a [u8],
     /// The client has finished already.
     pub(super) has_finished: bool,
+    /// The host name that it has asked for in its TLS handshake.
+    pub(super) asked_for: Option<Box<str>>,
 }
 
 /// Gives a connection that was just accepted its place, or closes it with a reset. Answers what it has come through, when
@@ -149,7 +156,7 @@ pub(super) fn open_at_once<'a>(
         Some(first_bytes) => (first_bytes, first_bytes.is_empty()),
         None => (&[][..], false),
     };
-    Ok(Opened { client: record.peer(), passage, first_bytes, has_finished })
+    Ok(Opened { client: record.peer(), passage, first_bytes, has_finished, asked_for: None })
 }
 
 /// Reads what the client has sent by now: nothing at its end, `None` when there is nothing yet.

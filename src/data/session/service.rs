@@ -3,6 +3,8 @@
 //! Each data thread has a shard of its own, so registering meets no other thread; only an operator's
 //! list takes its lock. Whoever wants a session ended tells its thread; nothing else touches its sockets.
 
+mod told;
+
 use std::cell::OnceCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +20,7 @@ use super::view::SessionList;
 use crate::base::clock;
 use crate::counters::{EndReason, Limit};
 use crate::data::poll::{SessionKey, Waker};
-use crate::events::{self, Event, ProcessEvent, Routed};
+use crate::events::{self, Event, ProcessEvent, Routed, TlsFacts};
 use crate::group::{Group, GroupId, Snapshot};
 use crate::limits::{self, ClientKey, ProcessLimits, Rate, Refusal};
 use crate::server::ServerAddr;
@@ -78,16 +80,20 @@ pub(crate) struct SessionGuard {
     key: u32,
     record: Arc<SessionRecord>,
     end: EndReason,
+    /// It goes on without an event, when the others of its thread have been served. Here because there is room.
+    pub(super) has_yielded: bool,
     rare: OnceCell<Box<Rare>>,
 }
 
 /// What few sessions have.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Rare {
     /// Who is to be counted out at the end: in groups that count their clients.
     client: Option<ClientKey>,
     /// Why it ended badly.
     error: Option<io::Error>,
+    /// What is told of the client's TLS.
+    tls: Option<Arc<TlsFacts>>,
 }
 
 impl ProxySessionService {
@@ -127,6 +133,7 @@ impl ProxySessionService {
             key: key as u32,
             record,
             end: EndReason::Shutdown,
+            has_yielded: false,
             rare: OnceCell::new(),
         }
     }
@@ -332,7 +339,7 @@ impl SessionGuard {
             && let Some(counted) = limits::admit(client, group, process)?
         {
             // A second time it would have to be given back first.
-            let is_first = self.rare.set(Box::new(Rare { client: Some(counted), error: None })).is_ok();
+            let is_first = self.rare.set(Box::new(Rare { client: Some(counted), ..Rare::default() })).is_ok();
             debug_assert!(is_first, "a session is let in once");
         }
         Ok(())
@@ -352,7 +359,7 @@ impl SessionGuard {
         if let Some(group) = snapshot.limits.as_deref()
             && let Some(counted) = limits::admit_again(client, group, limits)?
         {
-            self.rare = OnceCell::from(Box::new(Rare { client: Some(counted), error: None }));
+            self.rare = OnceCell::from(Box::new(Rare { client: Some(counted), ..Rare::default() }));
         }
         Ok(())
     }
@@ -368,15 +375,6 @@ impl SessionGuard {
             record.begun();
         }
         self.record = record;
-    }
-
-    /// Keeps how the session ended, until it is dropped.
-    pub(crate) fn set_end(&mut self, end: EndReason, error: Option<io::Error>) {
-        self.end = end;
-        if error.is_some() {
-            let client = self.rare.take().and_then(|rare| rare.client);
-            self.rare = OnceCell::from(Box::new(Rare { client, error }));
-        }
     }
 }
 
@@ -394,6 +392,7 @@ impl Drop for SessionGuard {
             limits.leave(client);
         }
         let error = rare.and_then(|rare| rare.error.as_ref());
-        record.ended(Over { end: self.end, error, now_ms: clock::coarse_ms(), active }, limits);
+        let tls = rare.and_then(|rare| rare.tls.as_ref());
+        record.ended(Over { end: self.end, error, tls, now_ms: clock::coarse_ms(), active }, limits);
     }
 }

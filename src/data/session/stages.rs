@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::closing::Closing;
 use super::dial::{self, Connected, Context, Dial, Dialling};
+#[cfg(feature = "tls")]
+use super::handshake::{self, Handshake};
 use super::header::{self, Begun, Opening};
 use super::hello::{self, Found, Peeked, Peeking};
 use super::opening::{self, NotConnected, Opened};
@@ -26,6 +28,9 @@ pub(super) enum Stage {
     Opening(Box<Opening>),
     /// The client has to send the rest of its TLS hello before it is known which group serves it.
     Peeking(Box<Peeking>),
+    /// The client has to finish its TLS handshake before that.
+    #[cfg(feature = "tls")]
+    Handshake(Box<Handshake>),
     /// A connect is under way.
     Dialling(Box<Dialling>),
     /// The server has to grant TLS before it gets the first bytes.
@@ -69,6 +74,13 @@ impl Stage {
             Begun::Opened(opened) => {
                 if header_timeout.is_some() {
                     let_in()?;
+                }
+                #[cfg(feature = "tls")]
+                if let Some(acceptor) = &snapshot.tls {
+                    let client = TcpSocket::accepted(client, Token::client(guard.key()), &workspace.reactor);
+                    let mut client = Stream::Tcp(client.map_err(NotConnected::out_of_descriptors)?);
+                    let handshake = handshake::begin(&mut client, opened, acceptor, now_ms)?;
+                    return Ok((client, Self::Handshake(handshake)));
                 }
                 Self::dial(opened, settings, context(guard, client.as_fd(), now_ms, &workspace.reactor))?
             }
@@ -145,6 +157,8 @@ impl Stage {
         match self {
             // An event of a server that was given up.
             Self::Opening(_) | Self::Peeking(_) => {}
+            #[cfg(feature = "tls")]
+            Self::Handshake(_) => {}
             Self::Dialling(dialling) => dialling.on_ready(ready),
             Self::Starting(starting) => starting.on_ready(ready),
             Self::Relaying(relaying) => relaying.server.on_ready(ready),
@@ -175,6 +189,13 @@ impl Stage {
             let opened = opening.advance(client, guard.record(), &mut workspace.scratch, workspace.now_ms)?;
             let Some(opened) = opened else { return Ok(Pause::UntilEvent) };
             let snapshot = guard.record().group().snapshot();
+            #[cfg(feature = "tls")]
+            if let Some(acceptor) = &snapshot.tls {
+                opening::let_in(guard, &snapshot)?;
+                let handshake = handshake::begin(client, opened, acceptor, workspace.now_ms)?;
+                *self = Self::Handshake(handshake);
+                return self.advance(client, guard, workspace);
+            }
             let (client, now_ms, reactor) = (client.as_fd(), workspace.now_ms, &workspace.reactor);
             let next = if snapshot.settings.routes.is_some() {
                 opening::let_in_to_peek(guard, &snapshot)?;
@@ -183,6 +204,19 @@ impl Stage {
                 opening::let_in(guard, &snapshot)?;
                 Self::dial(opened, &snapshot.settings, context(guard, client, now_ms, reactor))?
             };
+            *self = next;
+        }
+        #[cfg(feature = "tls")]
+        if let Self::Handshake(handshake) = self {
+            let Some(opened) = handshake.advance(client, &mut workspace.scratch, workspace.now_ms)? else {
+                client
+                    .rearm(Token::client(guard.key()), &workspace.reactor)
+                    .map_err(NotConnected::out_of_descriptors)?;
+                return Ok(Pause::UntilEvent);
+            };
+            let snapshot = guard.record().group().snapshot();
+            let context = context(guard, client.as_fd(), workspace.now_ms, &workspace.reactor);
+            let next = Self::dial(opened, &snapshot.settings, context)?;
             *self = next;
         }
         if let Self::Peeking(peeking) = self {
@@ -226,6 +260,8 @@ impl Stage {
         match self {
             Self::Opening(opening) => opening.until_ms(),
             Self::Peeking(peeking) => peeking.until_ms(),
+            #[cfg(feature = "tls")]
+            Self::Handshake(handshake) => handshake.until_ms(),
             Self::Dialling(dialling) => dialling.due_ms(),
             Self::Starting(starting) => starting.due_ms(),
             Self::Relaying(relaying) => relaying.look_at_ms,
@@ -234,13 +270,13 @@ impl Stage {
     }
 
     /// Prepares both sides for being closed the way the session ended.
-    pub(super) fn before_close(&mut self, client: &Stream, reset: Option<Side>, workspace: &mut Workspace) {
+    pub(super) fn before_close(&mut self, client: &mut Stream, reset: Option<Side>, workspace: &mut Workspace) {
         let (resets_client, resets_server) = match (reset, &*self) {
             (Some(side), _) => (side == Side::Client, side == Side::Server),
             // Ended by somebody else, it may have been in the middle of something.
             (None, Self::Relaying(Relaying { server, relay, .. })) => relay.is_cut(client, server),
             (None, Self::Closing(closing)) => closing.is_cut(client, workspace),
-            (None, _) => return,
+            (None, _) => return client.say_goodbye(),
         };
         let Relaying { server, relay, .. } = match self {
             Self::Relaying(relaying) => relaying,
@@ -248,11 +284,11 @@ impl Stage {
             _ => return,
         };
         relay.release(workspace);
-        if resets_client {
-            client.reset_on_close();
-        }
-        if resets_server {
-            server.reset_on_close();
+        for (stream, is_reset) in [(client, resets_client), (server, resets_server)] {
+            match is_reset {
+                true => stream.reset_on_close(),
+                false => stream.say_goodbye(),
+            }
         }
     }
 

@@ -65,6 +65,6 @@ impl Members {
                 Tier { policy: self.policy.for_last_resort(&set), set }
             }))
         });
-        Snapshot { settings, generation, tiers, last_resort, limits: None }
+        Snapshot { settings, generation, tiers, last_resort, limits: None, tls: None, server_tls: None }
     }
 }

@@ -20,6 +20,7 @@ fn closed(format: AccessFormat) -> SessionEvent {
         group: GroupLabel::new(8081, None),
         policy: "ha".into(),
         client: "10.0.1.2:33313".parse().unwrap(),
+        tls: None,
         proxied: None,
         server: Some("10.0.5.3:9000".into()),
         attempts: 1,

@@ -437,6 +437,9 @@ impl TestProxy {
             "hello_timeout",
             "no_route",
             "starttls_refused",
+            "tls_failed",
+            "handshake_timeout",
+            "server_tls_failed",
         ];
         let is_refusal = refusals.contains(&reason);
         let name = if is_refusal { "goproxy_sessions_refused_total" } else { "goproxy_sessions_ended_total" };

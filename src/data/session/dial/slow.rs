@@ -43,6 +43,11 @@ impl Dialer {
         leaves
     }
 
+    /// Until when the connect under way may take.
+    pub(super) fn address_until_ms(&self) -> u64 {
+        self.attempt.as_ref().expect("a connect under way is an attempt").address_until_ms()
+    }
+
     /// When the connect under way is slow; [`NEVER`] when it may take as long as it takes.
     pub(super) fn slow_ms(&self) -> u64 {
         let attempt = self.attempt.as_ref().expect("a connect under way is an attempt");

@@ -10,7 +10,7 @@ use crate::access::{AccessFacts, AccessTarget, Circumstances};
 use crate::base::failure::worded;
 use crate::counters::{EndReason, HeaderResult, Limit};
 use crate::data::session::failed::FailedConnect;
-use crate::events::{self, SessionEvent, Step, Wanted};
+use crate::events::{self, SessionEvent, Step, TlsFacts, Wanted};
 use crate::group::Outcome;
 use crate::limits::ProcessLimits;
 use crate::policy::Epoch;
@@ -21,6 +21,8 @@ use crate::server::Server;
 pub(in crate::data::session) struct Over<'a> {
     pub(in crate::data::session) end: EndReason,
     pub(in crate::data::session) error: Option<&'a io::Error>,
+    /// What is told of the client's TLS.
+    pub(in crate::data::session) tls: Option<&'a Arc<TlsFacts>>,
     pub(in crate::data::session) now_ms: u64,
     /// Sessions of the process, this one included.
     pub(in crate::data::session) active: u64,
@@ -120,6 +122,7 @@ impl SessionRecord {
             policy: self.group.snapshot().settings.policy.shared_name(),
             client: self.client(),
             proxied: self.proxied.get().cloned(),
+            tls: over.tls.cloned(),
             server: self.server.get().map(|server| server.settings.addr.shared()),
             attempts: self.attempts.load(Relaxed),
             end,

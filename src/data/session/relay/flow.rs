@@ -163,7 +163,10 @@ impl Flow {
             }
             match self.state {
                 State::Over => return Ok(Pause::UntilEvent),
-                State::Ending(_) => {
+                State::Ending(ref end) => {
+                    if !sink.is_drained(ends_in_order && matches!(end, FlowEnd::Finished)) {
+                        return Ok(Pause::UntilEvent);
+                    }
                     self.release(workspace);
                     // Whatever stands here now is what the caller puts in its place.
                     let State::Ending(end) = std::mem::take(&mut self.state) else { unreachable!("a line above") };

@@ -51,4 +51,10 @@ pub(in super::super) trait Socket {
 
     /// Tells the peer that nothing more will come.
     fn finish(&mut self);
+
+    /// True when the system has taken all that was sent. When the end comes next, and `in_order`, what announces it belongs
+    /// to that.
+    fn is_drained(&mut self, _in_order: bool) -> bool {
+        true
+    }
 }

@@ -1,0 +1,88 @@
+//! TLS to servers: begun as soon as a connect is, and over before the client's bytes go out.
+
+use std::io;
+
+use super::Dialer;
+use crate::data::session::connect::{Greeting, Step};
+use crate::data::session::record::SessionRecord;
+use crate::group::GroupSettings;
+
+/// How a client's servers are spoken to.
+#[derive(Debug, Default)]
+pub(super) struct Security {
+    #[cfg(feature = "tls")]
+    tls: Option<Box<Tls>>,
+}
+
+/// What TLS to servers is made with.
+#[cfg(feature = "tls")]
+#[derive(Debug)]
+struct Tls {
+    connector: std::sync::Arc<crate::tls::Connector>,
+    /// The host name that the client has asked for.
+    asked_for: Option<Box<str>>,
+}
+
+#[cfg(feature = "tls")]
+impl Dialer {
+    /// Has servers spoken to as the group does.
+    #[inline]
+    pub(super) fn secure(&mut self, settings: &GroupSettings, asked_for: Option<Box<str>>, record: &SessionRecord) {
+        if settings.server_tls.is_some() {
+            let connector = record.group().snapshot().server_tls.clone();
+            self.security.tls = connector.map(|connector| Box::new(Tls { connector, asked_for }));
+        }
+    }
+
+    /// What a server is sent at once: with TLS nothing, as even its PROXY header waits for the socket.
+    #[inline]
+    pub(super) fn greeting<'a>(&'a self, first_bytes: &'a [u8]) -> Greeting<'a> {
+        match self.security.tls {
+            None => Greeting { header: self.header(), first_bytes },
+            Some(_) => Greeting { header: &[], first_bytes: &[] },
+        }
+    }
+
+    /// The connect under way, as one with TLS where the group wants that.
+    #[inline]
+    pub(super) fn secured(&self, step: Step) -> io::Result<Step> {
+        match &self.security.tls {
+            None => Ok(step),
+            Some(tls) => self.with_tls(tls, step),
+        }
+    }
+
+    #[cold]
+    fn with_tls(&self, tls: &Tls, step: Step) -> io::Result<Step> {
+        let (Step::Connected(mut server, _) | Step::Connecting(mut server, _)) = step else { return Ok(step) };
+        let host = self.attempt.as_ref().expect("a connect is one of an attempt").slot.server.settings.addr.host();
+        let connection = tls.connector.connect(host, tls.asked_for.as_deref()).map_err(crate::tls::TlsFailure)?;
+        server.start_tls(connection, Vec::new());
+        if let Some(socket) = server.as_tls() {
+            socket.set_preface(self.header().to_vec());
+        }
+        // A connection that is there already takes the first message.
+        server.is_ready()?;
+        Ok(Step::Connecting(server, self.header().len()))
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+impl Dialer {
+    /// Nothing: this build has no TLS.
+    pub(super) fn secure(&mut self, _: &GroupSettings, _: Option<Box<str>>, _: &SessionRecord) {}
+
+    /// What a server is sent at once.
+    #[inline]
+    pub(super) fn greeting<'a>(&'a self, first_bytes: &'a [u8]) -> Greeting<'a> {
+        Greeting { header: self.header(), first_bytes }
+    }
+
+    /// The connect under way.
+    #[inline]
+    pub(super) fn secured(&self, step: Step) -> io::Result<Step> {
+        match &self.security {
+            Security {} => Ok(step),
+        }
+    }
+}

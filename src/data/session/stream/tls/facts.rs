@@ -1,0 +1,53 @@
+//! What is told of a TLS connection.
+
+use rustls::{Connection, HandshakeKind, ProtocolVersion};
+
+use super::TlsSocket;
+use crate::events::TlsFacts;
+use crate::tls;
+
+/// The longest host name and the longest protocol that are told.
+const NAME_LEN_MAX: usize = 255;
+
+/// The longest name of a client that is told, in bytes.
+const CLIENT_LEN_MAX: usize = 128;
+
+impl TlsSocket {
+    /// The host name that the client asks for.
+    pub(in crate::data::session) fn asked_for(&self) -> Option<Box<str>> {
+        match &self.connection {
+            Connection::Server(server) => server.server_name().map(Box::from),
+            Connection::Client(_) => None,
+        }
+    }
+
+    /// What is to be told of it.
+    pub(in crate::data::session) fn facts(&self) -> TlsFacts {
+        let connection = &self.connection;
+        let client = match connection {
+            Connection::Server(server) => server.peer_certificates().and_then(|chain| tls::subject(chain.first()?)),
+            Connection::Client(_) => None,
+        };
+        let suite = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+        TlsFacts {
+            version: connection.protocol_version().map(|version| match version {
+                ProtocolVersion::TLSv1_2 => "1.2",
+                _ => "1.3",
+            }),
+            // The registry of suites has no number in the name.
+            suite: suite.map(|suite| suite.replacen("TLS13_", "TLS_", 1).into()),
+            key_exchange: connection.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()).into()),
+            sni: self.asked_for().map(|name| shown(name.as_bytes())),
+            alpn: connection.alpn_protocol().map(shown),
+            client: client.map(|client| shown(&client.as_bytes()[..client.len().min(CLIENT_LEN_MAX)])),
+            is_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            is_truncated: self.is_truncated,
+        }
+    }
+}
+
+/// What a peer says, in printable characters.
+fn shown(said: &[u8]) -> Box<str> {
+    let said = &said[..said.len().min(NAME_LEN_MAX)];
+    said.escape_ascii().to_string().into()
+}
