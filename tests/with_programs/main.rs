@@ -8,6 +8,10 @@
 #[allow(dead_code, unused_imports, reason = "the harness of the other tests, of which this one needs a part")]
 #[path = "../it/support/mod.rs"]
 mod support;
+#[cfg(feature = "tls")]
+#[allow(dead_code, reason = "a part of it is needed")]
+#[path = "../it/tls_kit.rs"]
+mod tls_kit;
 
 mod access_log;
 mod browser;
@@ -18,6 +22,8 @@ mod minisign;
 mod prometheus;
 mod proxy_protocol;
 mod routes;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(feature = "top")]
 mod top;
 mod vanished;
