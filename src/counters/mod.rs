@@ -9,16 +9,18 @@ mod header;
 mod histogram;
 mod limit;
 mod module;
+mod tls;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::base::clock;
 pub use header::HeaderResult;
 pub use histogram::{BOUNDS, Bounds, CONNECT_BOUNDS, Histogram, PICK_BOUNDS, SESSION_BOUNDS, Unit};
 pub use limit::Limit;
 pub use module::{FaultKind, ModuleCounters};
+pub use tls::{TlsCounters, TlsResult, TlsSide};
 
 /// Why a session is over. Each session ends for exactly one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -229,6 +231,8 @@ pub struct GroupCounters {
     pub sessions_routed: AtomicU64,
     /// Clients that ended a TLS connection without saying so.
     pub tls_truncated: AtomicU64,
+    /// The TLS handshakes with each side, once there are some.
+    tls: [OnceLock<Box<TlsCounters>>; 2],
     /// By limit.
     limited: [AtomicU64; Limit::ALL.len()],
 }
@@ -248,6 +252,11 @@ impl GroupCounters {
     pub fn session_ended(&self, reason: EndReason, elapsed_us: u64) {
         self.ended[reason as usize].fetch_add(1, Relaxed);
         self.session_time.observe(elapsed_us);
+    }
+
+    /// The TLS handshakes with this side.
+    pub fn tls(&self, side: TlsSide) -> &TlsCounters {
+        self.tls[side as usize].get_or_init(Box::default)
     }
 
     /// Counts a client that was over a limit.
@@ -292,6 +301,7 @@ impl Default for GroupCounters {
             hellos_awaited: AtomicU64::default(),
             sessions_routed: AtomicU64::default(),
             tls_truncated: AtomicU64::default(),
+            tls: Default::default(),
             limited: Default::default(),
         }
     }

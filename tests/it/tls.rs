@@ -228,6 +228,10 @@ fn a_client_that_does_not_shake_hands_costs_no_server_a_connection() {
     // One looks whether somebody listens.
     drop(proxy.connect());
     proxy.log.wait_for_end("client_closed");
+    for (result, count) in [("ok", 0.0), ("failed", 1.0), ("timeout", 2.0)] {
+        let label = format!("result=\"{result}\"");
+        assert_eq!(proxy.metric("goproxy_tls_handshakes_total", &[&label]), count, "{result}");
+    }
     eventually("each end is counted", || (proxy.ended("tls_failed"), proxy.ended("handshake_timeout")) == (1, 2));
     assert_eq!(server.accepted(), 0);
 }
@@ -280,6 +284,12 @@ fn a_client_comes_back_with_a_ticket_where_there_are_tickets() {
             }
         }
     }
+    let count = |version: &str| {
+        proxy.metric("goproxy_tls_handshakes_total", &["side=\"client\"", &format!("version=\"{version}\""), "\"ok\""])
+    };
+    assert_eq!((count("1.2"), count("1.3")), (4.0, 4.0));
+    assert_eq!(proxy.metric("goproxy_tls_resumed_total", &["side=\"client\""]), 2.0);
+    assert_eq!(proxy.metric("goproxy_tls_handshake_seconds_count", &["side=\"client\""]), 8.0);
     proxy.log.wait_for("a client that came back", |line| line["tls.resumed"] == true);
 }
 

@@ -122,6 +122,10 @@ fn a_server_that_cannot_prove_who_it_is_gets_no_byte_and_the_next_one_is_tried()
         let proxy = TestProxy::start(group(&authority, &[stranger, &good], json!({ "name": name[0] })));
         proxy.connect().echo(b"hello");
         assert!(proxy.metric("goproxy_connect_errors_total", &[]) >= 1.0, "{why}");
+        let count = |result: &str| {
+            proxy.metric("goproxy_tls_handshakes_total", &["side=\"server\"", &format!("result=\"{result}\"")])
+        };
+        assert!(count("ok") >= 1.0 && count("failed") >= 1.0, "{why}");
         // Alone, it is nobody.
         let proxy = TestProxy::start(group(&authority, &[stranger], json!({ "name": name[0] })));
         let mut client = proxy.connect();

@@ -30,7 +30,6 @@ use crate::group::{Group, GroupSettings, Outcome, PickError, ServerSlot};
 use crate::net::proxy_header::Written;
 use crate::server::{SendProxy, ServerId};
 use secure::Security;
-use word::leave_word;
 
 /// A server that was reached.
 #[derive(Debug)]
@@ -209,7 +208,8 @@ impl Dialling {
         now_ms >= self.until_ms || self.dialer.leaves(group, now_ms)
     }
 
-    fn connected(&mut self, server: Stream, context: Context<'_>) -> Connected {
+    fn connected(&mut self, mut server: Stream, context: Context<'_>) -> Connected {
+        self.dialer.count_reached(&mut server, context.record);
         let sent = self.sent - self.dialer.header().len();
         let (slot, word) = self.dialer.succeeded(context);
         Connected {
@@ -300,7 +300,7 @@ impl Dialer {
                 Ok((addr, self.secured(step)?))
             }) {
                 Ok((addr, step)) if is_here && context.passages.is_listening(addr.port()) => {
-                    let word = leave_word(&step, self.passage.as_ref(), context);
+                    let word = word::leave_word(&step, self.passage.as_ref(), context);
                     self.attempt.as_mut().expect("it is under way").word = word;
                     return Ok(step);
                 }
@@ -319,6 +319,7 @@ impl Dialer {
         if is_out_of_descriptors(&error) {
             return Err(NotConnected::out_of_descriptors(error));
         }
+        self.count_failed(&error, record);
         let mut attempt = self.attempt.take().expect("an address fails in the attempt of its server");
         if attempt.has_another_address(&error, record.group()) {
             self.attempt = Some(attempt);

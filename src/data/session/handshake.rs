@@ -12,7 +12,7 @@ use super::passage::Passage;
 use super::relay::Socket;
 use super::stream::Stream;
 use crate::base::clock;
-use crate::counters::EndReason;
+use crate::counters::{EndReason, GroupCounters, TlsResult, TlsSide};
 use crate::tls::{Acceptor, TlsFailure};
 
 /// A client whose handshake is not over.
@@ -22,6 +22,8 @@ pub(super) struct Handshake {
     passage: Option<Arc<Passage>>,
     timeout: Duration,
     until_ms: u64,
+    /// When it began, on the precise clock.
+    started_us: u64,
 }
 
 /// Begins the handshake of a client with what it has sent by now.
@@ -43,7 +45,7 @@ pub(super) fn begin(
     client.start_tls(connection, first_bytes.to_vec());
     let timeout = acceptor.handshake_timeout();
     let until_ms = now_ms + clock::as_ms(timeout);
-    Ok(Box::new(Handshake { client: addr, passage, timeout, until_ms }))
+    Ok(Box::new(Handshake { client: addr, passage, timeout, until_ms, started_us: clock::precise_us() }))
 }
 
 impl Handshake {
@@ -52,12 +54,40 @@ impl Handshake {
         self.until_ms
     }
 
-    /// Goes on with the handshake. `None` while it is not over.
+    /// Goes on with the handshake, and counts what has become of it. `None` while it is not over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handshake::shake`].
+    pub(super) fn advance<'a>(
+        &mut self,
+        client: &mut Stream,
+        counters: &GroupCounters,
+        scratch: &'a mut [u8],
+        now_ms: u64,
+    ) -> Result<Option<Opened<'a>>, NotConnected> {
+        let advanced = self.shake(client, scratch, now_ms);
+        match &advanced {
+            Ok(None) => {}
+            Ok(Some(_)) => {
+                let tls = client.as_tls().expect("its handshake is over");
+                tls.count(counters.tls(TlsSide::Client), clock::precise_us().saturating_sub(self.started_us));
+            }
+            Err(end) if end.reason == EndReason::TlsFailed => counters.tls(TlsSide::Client).ended(TlsResult::Failed),
+            Err(end) if end.reason == EndReason::HandshakeTimeout => {
+                counters.tls(TlsSide::Client).ended(TlsResult::Timeout);
+            }
+            Err(_) => {}
+        }
+        advanced
+    }
+
+    /// The same without counting.
     ///
     /// # Errors
     ///
     /// It has failed or taken too long, or the client has ended or been reset.
-    pub(super) fn advance<'a>(
+    fn shake<'a>(
         &mut self,
         client: &mut Stream,
         scratch: &'a mut [u8],

@@ -208,7 +208,8 @@ impl Stage {
         }
         #[cfg(feature = "tls")]
         if let Self::Handshake(handshake) = self {
-            let Some(opened) = handshake.advance(client, &mut workspace.scratch, workspace.now_ms)? else {
+            let counters = &guard.record().group().counters;
+            let Some(opened) = handshake.advance(client, counters, &mut workspace.scratch, workspace.now_ms)? else {
                 client
                     .rearm(Token::client(guard.key()), &workspace.reactor)
                     .map_err(NotConnected::out_of_descriptors)?;

@@ -5,7 +5,13 @@ use std::io;
 use super::Dialer;
 use crate::data::session::connect::{Greeting, Step};
 use crate::data::session::record::SessionRecord;
+use crate::data::session::stream::Stream;
 use crate::group::GroupSettings;
+#[cfg(feature = "tls")]
+use crate::{
+    base::clock,
+    counters::{TlsResult, TlsSide},
+};
 
 /// How a client's servers are spoken to.
 #[derive(Debug, Default)]
@@ -67,8 +73,37 @@ impl Dialer {
     }
 }
 
+#[cfg(feature = "tls")]
+impl Dialer {
+    /// Counts the handshake with a server that was reached, if there was one. It is over since the connect is.
+    #[inline]
+    pub(super) fn count_reached(&self, server: &mut Stream, record: &SessionRecord) {
+        if self.security.tls.is_some()
+            && let Some(tls) = server.as_tls()
+        {
+            let started_us = self.attempt.as_ref().map_or(0, |attempt| attempt.started_us);
+            let micros = clock::precise_us().saturating_sub(started_us);
+            tls.count(record.group().counters.tls(TlsSide::Server), micros);
+        }
+    }
+
+    /// Counts a handshake that has failed, if this is why the attempt has.
+    #[cold]
+    pub(super) fn count_failed(&self, error: &io::Error, record: &SessionRecord) {
+        if crate::tls::TlsFailure::behind(error).is_some() {
+            record.group().counters.tls(TlsSide::Server).ended(TlsResult::Failed);
+        }
+    }
+}
+
 #[cfg(not(feature = "tls"))]
 impl Dialer {
+    /// Nothing: there is no handshake.
+    pub(super) fn count_reached(&self, _: &mut Stream, _: &SessionRecord) {}
+
+    /// Nothing, too.
+    pub(super) fn count_failed(&self, _: &io::Error, _: &SessionRecord) {}
+
     /// Nothing: this build has no TLS.
     pub(super) fn secure(&mut self, _: &GroupSettings, _: Option<Box<str>>, _: &SessionRecord) {}
 

@@ -1,8 +1,11 @@
 //! What is told of a TLS connection.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use rustls::{Connection, HandshakeKind, ProtocolVersion};
 
 use super::TlsSocket;
+use crate::counters::{TlsCounters, TlsResult};
 use crate::events::TlsFacts;
 use crate::tls;
 
@@ -13,6 +16,18 @@ const NAME_LEN_MAX: usize = 255;
 const CLIENT_LEN_MAX: usize = 128;
 
 impl TlsSocket {
+    /// Counts its handshake, which is over and took so long.
+    pub(in crate::data::session) fn count(&self, counters: &TlsCounters, micros: u64) {
+        counters.ended(match self.connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => TlsResult::Tls12,
+            _ => TlsResult::Tls13,
+        });
+        if self.connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+            counters.resumed.fetch_add(1, Relaxed);
+        }
+        counters.time.observe(micros);
+    }
+
     /// The host name that the client asks for.
     pub(in crate::data::session) fn asked_for(&self) -> Option<Box<str>> {
         match &self.connection {
