@@ -243,7 +243,9 @@ impl Import {
             }
             "discovery" => return self.discovery(entry),
             "healthcheck" => return self.check(entry),
-            "tls" | "sni" | "backends_tls" => return Err("not taken over; see docs/tls.md".to_owned()),
+            "tls" | "sni" | "backends_tls" => {
+                return Err("not taken over: write tls, server_tls or routes for the group; docs/tls.md".to_owned());
+            }
             _ => return Err("no equivalent".to_owned()),
         }
         Ok(())

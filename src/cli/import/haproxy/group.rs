@@ -155,9 +155,7 @@ impl Import {
                 Err("accept_proxy.from lets everybody claim any address: name the proxies in front".to_owned())
             }
             [] => Ok(()),
-            left if left.contains(&"ssl") => {
-                Err("TLS is not ended here yet: the bytes are passed on as they are".to_owned())
-            }
+            left if left.contains(&"ssl") => Err("not taken over: write tls for the group; docs/tls.md".to_owned()),
             left => Err(format!("no equivalent for {}", left.join(" "))),
         }
     }

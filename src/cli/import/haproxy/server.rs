@@ -64,7 +64,7 @@ const VALUED: [&str; 33] = [
 fn why(name: &str) -> &'static str {
     match name {
         "ssl" | "verify" | "ca-file" | "crt" | "sni" | "alpn" | "ciphers" => {
-            "TLS to servers is not there yet: bytes are passed on as they are"
+            "not taken over: write server_tls for the group; docs/tls.md"
         }
         "slowstart" => "a server that comes back gets its share at once",
         "resolvers" | "init-addr" | "resolve-prefer" | "resolve-opts" => {

@@ -113,7 +113,7 @@ impl<'a> Import<'a> {
                     .to_owned())
             }
             name if name.starts_with("ssl") || name.starts_with("proxy_ssl") => {
-                Err("TLS is not there yet: bytes are passed on as they are".to_owned())
+                Err("not taken over: write tls or server_tls for the group; docs/tls.md".to_owned())
             }
             "access_log" | "log_format" | "error_log" => {
                 Err("the log goes to stderr, and has all of each session".to_owned())
@@ -163,7 +163,7 @@ impl<'a> Import<'a> {
         self.port.get_or_insert(port);
         self.accepts_proxy |= words.contains(&"proxy_protocol");
         if words.contains(&"ssl") {
-            return Err("TLS is not ended here yet: the bytes are passed on as they are".to_owned());
+            return Err("not taken over: write tls for the group; docs/tls.md".to_owned());
         }
         Ok(())
     }
