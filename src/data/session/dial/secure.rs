@@ -116,8 +116,7 @@ impl Dialer {
     /// The connect under way.
     #[inline]
     pub(super) fn secured(&self, step: Step) -> io::Result<Step> {
-        match &self.security {
-            Security {} => Ok(step),
-        }
+        let Security {} = &self.security;
+        Ok(step)
     }
 }
