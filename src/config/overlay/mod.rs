@@ -41,7 +41,7 @@ pub struct Override {
         deserialize_with = "read_addr"
     )]
     pub server: Option<ServerAddr>,
-    /// The key, as in the file; [`GROUP`] and [`SERVER`] for all of them.
+    /// The key, as in the file; `group` and `server` stand for a whole one.
     pub key: String,
     /// What the file said when the value was changed; null for a group or a server that it did not have.
     pub base: Value,
