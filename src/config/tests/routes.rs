@@ -53,7 +53,7 @@ fn a_route_that_leads_nowhere_is_a_mistake_at_its_place() {
     }
     let no_group = "expected the port or the name of a group of this file";
     assert_eq!(route("9"), [format!("groups[0].routes[0].group: there is no group 9; {no_group}")]);
-    assert_eq!(route("\"twoo\""), [format!("groups[0].routes[0].group: there is no group \"twoo\"; {no_group}")]);
+    assert_eq!(route("\"zwei\""), [format!("groups[0].routes[0].group: there is no group \"zwei\"; {no_group}")]);
     assert_eq!(
         route("9002"),
         ["groups[0].routes[0].group: several groups listen on port 9002; expected the name of one of them"]
