@@ -114,7 +114,10 @@ pub(super) fn inspect_with(
         reader.known_tls = tls.collect();
         let certificates = reader.known_tls.iter().flat_map(|tls| tls.certificates.iter().cloned());
         reader.known_certificates = certificates.collect();
-        let server_tls = running.groups.iter().filter_map(|group| group.settings.server_tls.clone());
+        let server_tls = running.groups.iter().flat_map(|group| {
+            let of_check = group.settings.check.as_ref().and_then(|check| check.server_tls.clone());
+            group.settings.server_tls.clone().into_iter().chain(of_check)
+        });
         reader.known_server_tls = server_tls.collect();
         reader.known_lists = KnownLists { lists: known.collect(), may_stay: lists == Lists::MayStay };
     }

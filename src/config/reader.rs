@@ -49,7 +49,7 @@ pub(super) struct Reader<'e> {
     pub(super) known_certificates: Vec<Certificate>,
     /// How groups speak TLS to clients now.
     pub(super) known_tls: Vec<Arc<TlsSettings>>,
-    /// How groups speak TLS to servers now.
+    /// How groups and checks speak TLS to servers now.
     pub(super) known_server_tls: Vec<Arc<ServerTlsSettings>>,
     /// Why certificates stand in.
     pub(super) kept_certificates: Vec<String>,
@@ -79,6 +79,8 @@ pub(super) struct Named {
     pub(super) accepts_proxy: bool,
     /// The group speaks TLS to its clients.
     pub(super) speaks_tls: bool,
+    /// The group speaks TLS to its servers.
+    pub(super) speaks_server_tls: bool,
 }
 
 /// A group that gets clients by a route.
@@ -87,6 +89,8 @@ pub(super) struct RoutesTo {
     pub(super) from: usize,
     /// The group that is named.
     pub(super) to: GroupId,
+    /// Clients may have asked for TLS before their hello, and their servers are to be asked the same.
+    pub(super) has_asked_for_tls: bool,
     /// Where it is written.
     pub(super) offset: usize,
     pub(super) path: String,

@@ -42,6 +42,9 @@ fn mistake(reader: &Reader, route: &RoutesTo) -> Option<String> {
         Named { speaks_tls: true, .. } => {
             "speaks TLS to its clients itself, whose bytes are passed on as they are here; expected a group without tls"
         }
+        Named { speaks_server_tls: true, .. } if route.has_asked_for_tls => {
+            "begins with TLS at its servers, which starttls has asked for it in the clear; expected a group without server_tls"
+        }
         _ => return None,
     };
     Some(format!("group {shown} {cannot}"))

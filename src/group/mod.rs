@@ -116,7 +116,7 @@ impl Group {
         members.merge(servers, now_ms, timeout);
         members.grant_leases(known, now_ms, timeout);
         let limits = Arc::default();
-        let snapshot = members.publish(settings).completed(&limits, (None, None));
+        let snapshot = members.publish(settings).completed(&limits, None);
         Self {
             counters: Arc::default(),
             limits,
@@ -378,8 +378,7 @@ impl Group {
 
     fn publish(&self, members: &mut Members, settings: GroupSettings) {
         let now = self.snapshot();
-        let former = (now.tls.as_ref(), now.server_tls.as_ref());
-        self.snapshot.store(Arc::new(members.publish(settings).completed(&self.limits, former)));
+        self.snapshot.store(Arc::new(members.publish(settings).completed(&self.limits, Some(&now))));
         self.look_at_fail_open();
     }
 

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub tls: Option<Arc<Acceptor>>,
     /// The same of connections to servers.
     pub server_tls: Option<Arc<Connector>>,
+    /// The same of checks that have a way of their own.
+    pub check_tls: Option<Arc<Connector>>,
 }
 
 /// Servers that the policy sees together, and the policy prepared for them.
@@ -83,18 +85,16 @@ pub(super) struct Question<'a> {
 }
 
 impl Snapshot {
-    /// The same with the limits and the TLS that its settings ask for. `former` is what makes connections to clients and to
-    /// servers those of TLS now.
-    pub(super) fn completed(
-        self,
-        state: &Arc<GroupState>,
-        former: (Option<&Arc<Acceptor>>, Option<&Arc<Connector>>),
-    ) -> Self {
-        let GroupSettings { session_rate, client, allow, deny, tls, server_tls, .. } = &self.settings;
+    /// The same with the limits and the TLS that its settings ask for. `former` is what the group has now, whose connections go
+    /// on as they are.
+    pub(super) fn completed(self, state: &Arc<GroupState>, former: Option<&Self>) -> Self {
+        let GroupSettings { session_rate, client, allow, deny, tls, server_tls, check, .. } = &self.settings;
         let limits = GroupLimits::new(state, session_rate.as_ref(), client.as_ref(), (deny, allow));
-        let tls = Acceptor::after(tls.as_ref(), former.0);
-        let server_tls = Connector::after(server_tls.as_ref(), former.1);
-        Self { limits, tls, server_tls, ..self }
+        let tls = Acceptor::after(tls.as_ref(), former.and_then(|former| former.tls.as_ref()));
+        let server_tls = Connector::after(server_tls.as_ref(), former.and_then(|former| former.server_tls.as_ref()));
+        let of_check = check.as_ref().and_then(|check| check.server_tls.as_ref());
+        let check_tls = Connector::after(of_check, former.and_then(|former| former.check_tls.as_ref()));
+        Self { limits, tls, server_tls, check_tls, ..self }
     }
 
     /// Picks a server and takes a place on it.
@@ -132,7 +132,16 @@ impl Snapshot {
         let tiers = [Tier { set: Arc::clone(&first.set), policy }, backups];
         let last_resort = self.last_resort.clone();
         let (settings, generation) = (self.settings.clone(), self.generation);
-        Ok(Self { settings, generation, tiers, last_resort, limits: None, tls: None, server_tls: None })
+        Ok(Self {
+            settings,
+            generation,
+            tiers,
+            last_resort,
+            limits: None,
+            tls: None,
+            server_tls: None,
+            check_tls: None,
+        })
     }
 
     /// The same as if these servers were not in the group.

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{self, Attempt};
+use super::attempt::{self, Attempt, Manner};
 use super::plan::Plan;
 use crate::base::clock;
 use crate::counters::ProcessCounters;
@@ -277,8 +277,7 @@ impl Checker {
         check.started = Some(Instant::now());
         let CheckTarget { server, settings, .. } = &check.target;
         let id = server.id;
-        let of_group = check.group.snapshot().settings.send_proxy;
-        let header = settings.header(server.settings.send_proxy.unwrap_or(of_group));
+        let manner = Manner::new(settings, server, &check.group.snapshot());
         let sessions = server.live.sessions_total();
         if check.has_passed && settings.is_proven_by_traffic() && !server.live.is_suspect() && sessions > check.sessions
         {
@@ -288,7 +287,7 @@ impl Checker {
         }
         check.sessions = sessions;
         self.others_under_way += usize::from(!is_passing);
-        let checking = attempt::check(Arc::clone(server), Arc::clone(settings), header);
+        let checking = attempt::check(Arc::clone(server), Arc::clone(settings), manner);
         self.tasks.spawn(async move { Done { key, id, has_reserved_place: is_passing, attempt: checking.await } });
     }
 

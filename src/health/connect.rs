@@ -1,26 +1,74 @@
-//! One connect of the proxy's own to a server.
+//! One connect of the proxy's own to a server, and its end.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
 
+use super::wire::Wire;
 use crate::base::failure::{is_ours, worded};
 use crate::net::proxy_header::{self, Ends, Written};
 use crate::net::source;
 use crate::server::SendProxy;
+use crate::tls::Connector;
 
 /// How long a server may still send after we have finished, and how much.
 const END_WAIT: Duration = Duration::from_secs(1);
 const END_BYTES_MAX: u64 = 16 * 1_024;
 
+/// How a server is reached: the way a session would go.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    pub(super) source: Option<IpAddr>,
+    pub(super) header: SendProxy,
+    /// The time for all of its addresses together.
+    pub(super) timeout: Duration,
+    /// How sessions speak TLS to it, and the host that it is configured with; `None` when they do not.
+    pub(super) tls: Option<(Arc<Connector>, Arc<str>)>,
+}
+
+/// Reaches a server at the first of `addresses` that answers, and where sessions speak TLS, shakes hands. Answers as
+/// [`connect`] does.
+pub(super) async fn reach(addresses: &[SocketAddr], way: &Way) -> Option<Result<Wire, String>> {
+    let part = way.timeout / u32::try_from(addresses.len()).ok().filter(|count| *count > 0)?;
+    let mut last = None;
+    for addr in addresses {
+        let deadline = Instant::now() + part;
+        let stream = match connect(&[*addr], way.source, part).await? {
+            Ok(stream) => stream,
+            Err(why) => {
+                last = Some(why);
+                continue;
+            }
+        };
+        last = match tokio::time::timeout_at(deadline, greet(stream, way)).await {
+            Ok(Ok(wire)) => return Some(Ok(wire)),
+            Ok(Err(error)) => Some(worded(&error)),
+            Err(_elapsed) => Some(format!("TLS: no handshake within {part:?}")),
+        };
+    }
+    last.map(Err)
+}
+
+/// Shakes hands where sessions do, after the PROXY header.
+async fn greet(stream: TcpStream, way: &Way) -> io::Result<Wire> {
+    let header = way.tls.as_ref().and_then(|_| header_of(way.header, &stream));
+    let mut wire = Wire::from(stream);
+    if let Some((connector, host)) = &way.tls {
+        wire.send(header.as_deref().unwrap_or_default()).await?;
+        wire.secure(connector, host).await?;
+    }
+    Ok(wire)
+}
+
 /// Connects to the first of `addresses` that answers, from `source` if it is given; each has an equal part of `timeout`.
 ///
 /// `None` when the attempt told nothing of the server: there is no address, or this machine has no free port or
 /// descriptor. Otherwise the connection, or why there is none, for people.
-pub(crate) async fn connect(
+pub(super) async fn connect(
     addresses: &[SocketAddr],
     source: Option<IpAddr>,
     timeout: Duration,
@@ -68,21 +116,21 @@ pub(super) fn header_of(version: SendProxy, stream: &TcpStream) -> Option<Writte
 }
 
 /// Ends a connection on which nothing was said, as [`end_with`] does. A server that expects a PROXY header gets one:
-/// without it, it would complain in its log.
-pub(crate) async fn end_after_header(stream: TcpStream, version: SendProxy) -> Vec<u8> {
-    let header = header_of(version, &stream);
-    end_with(stream, header.as_deref().unwrap_or_default()).await
+/// without it, it would complain in its log. With TLS it has had one before the handshake.
+pub(super) async fn end_after_header(wire: Wire, version: SendProxy) -> Vec<u8> {
+    let header = if wire.is_secure() { None } else { header_of(version, wire.tcp()) };
+    end_with(wire, header.as_deref().unwrap_or_default()).await
 }
 
 /// Ends a connection so that the server sees no reset, whatever it was about to send, with a last word that its protocol
-/// asks for. Answers what it was about to send.
-pub(crate) async fn end_with(mut stream: TcpStream, goodbye: &[u8]) -> Vec<u8> {
+/// asks for. Answers what it was about to send, in plain only.
+pub(super) async fn end_with(mut wire: Wire, goodbye: &[u8]) -> Vec<u8> {
     let mut said = Vec::new();
     // The connection ends in any case; how, only the server's log tells.
     let ending = async {
-        stream.write_all(goodbye).await?;
-        stream.shutdown().await?;
-        stream.take(END_BYTES_MAX).read_to_end(&mut said).await
+        wire.send(goodbye).await?;
+        wire.finish().await?;
+        wire.drain(END_BYTES_MAX, &mut said).await
     };
     let _ = tokio::time::timeout(END_WAIT, ending).await;
     said
@@ -96,6 +144,8 @@ fn reached_itself(stream: &TcpStream) -> bool {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -134,7 +184,7 @@ mod tests {
         });
         let stream = connect(&[addr], None, TIMEOUT).await.unwrap().unwrap();
         stream.readable().await.unwrap();
-        end_with(stream, b"").await;
+        end_with(stream.into(), b"").await;
         assert_eq!(served.await.unwrap().unwrap(), 0);
     }
 }

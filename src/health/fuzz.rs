@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::kinds::{self, Talk};
+use super::wire::Wire;
 use crate::config;
 use crate::group::check::CheckSettings;
 use crate::server::ServerAddr;
@@ -46,8 +47,9 @@ pub(crate) fn fuzz(bytes: &[u8]) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let to = listener.local_addr().expect("it is bound");
         let (stream, server) = tokio::join!(TcpStream::connect(to), listener.accept());
-        let (mut stream, mut server) = (stream.expect("it listens"), server.expect("it listens").0);
-        let mut talk = Talk::new(&mut stream, Instant::now() + TIMEOUT, TIMEOUT);
+        let (stream, mut server) = (stream.expect("it listens"), server.expect("it listens").0);
+        let mut wire = Wire::from(stream);
+        let mut talk = Talk::new(&mut wire, Instant::now() + TIMEOUT, TIMEOUT);
         let serving = async {
             // The check may have ended already.
             let _ = server.write_all(answer).await;

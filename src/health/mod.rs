@@ -14,6 +14,7 @@ mod fuzz;
 mod kinds;
 mod plan;
 mod probes;
+mod wire;
 
 pub(crate) use checks::IN_FLIGHT_MAX;
 #[cfg(fuzzing)]

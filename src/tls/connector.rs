@@ -1,6 +1,6 @@
 //! What makes a connection to a server one of TLS.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -21,6 +21,8 @@ const SESSIONS_MAX: usize = 1_024;
 pub struct Connector {
     settings: Arc<ServerTlsSettings>,
     config: Arc<ClientConfig>,
+    /// The same without sessions to come back to, made when it is needed.
+    anew: OnceLock<Arc<ClientConfig>>,
 }
 
 impl Connector {
@@ -33,7 +35,7 @@ impl Connector {
             return Some(Arc::clone(former));
         }
         let config = Arc::new(client_config(settings));
-        Some(Arc::new(Self { settings: Arc::clone(settings), config }))
+        Some(Arc::new(Self { settings: Arc::clone(settings), config, anew: OnceLock::new() }))
     }
 
     /// The client's end of a new connection to a server that is configured with this host. `asked_for` is the name that
@@ -48,12 +50,41 @@ impl Connector {
             ServerTlsName::Client => asked_for.unwrap_or(host),
             ServerTlsName::Fixed(name) => name,
         };
-        let name = ServerName::try_from(name.to_owned())
-            .map_err(|_| Error::General(format!("\"{name}\" is no name that a certificate can have")))?;
-        let mut connection = ClientConnection::new(Arc::clone(&self.config), name)?;
-        connection.set_buffer_limit(Some(BUFFER_MAX));
-        Ok(connection.into())
+        connection(&self.config, name)
     }
+
+    /// The same of a connection of our own, which speaks for no client. Its handshake is always a whole one: a server that is
+    /// come back to does not show its certificate.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Connector::connect`].
+    pub(crate) fn probe(&self, host: &str) -> Result<Connection, Error> {
+        let config = self.anew.get_or_init(|| {
+            let mut config = ClientConfig::clone(&self.config);
+            config.resumption = Resumption::disabled();
+            Arc::new(config)
+        });
+        let name = match &self.settings.name {
+            ServerTlsName::Host | ServerTlsName::Client => host,
+            ServerTlsName::Fixed(name) => name,
+        };
+        connection(config, name)
+    }
+
+    /// True when a server has to be whom a client asks for, so that without one nobody can tell.
+    pub(crate) fn is_by_client(&self) -> bool {
+        self.settings.name == ServerTlsName::Client
+    }
+}
+
+/// The client's end of a connection to a server of this name.
+fn connection(config: &Arc<ClientConfig>, name: &str) -> Result<Connection, Error> {
+    let name = ServerName::try_from(name.to_owned())
+        .map_err(|_| Error::General(format!("\"{name}\" is no name that a certificate can have")))?;
+    let mut connection = ClientConnection::new(Arc::clone(config), name)?;
+    connection.set_buffer_limit(Some(BUFFER_MAX));
+    Ok(connection.into())
 }
 
 /// True for a name that a certificate can have: of a host, or its address.

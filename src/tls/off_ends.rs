@@ -24,6 +24,11 @@ impl Connector {
     pub fn after(_: Option<&Arc<ServerTlsSettings>>, _: Option<&Arc<Self>>) -> Option<Arc<Self>> {
         None
     }
+
+    /// True when a server has to be whom a client asks for.
+    pub(crate) fn is_by_client(&self) -> bool {
+        match *self {}
+    }
 }
 
 /// Nothing is wrong with settings that cannot be.

@@ -15,11 +15,12 @@ use rustix::event::{PollFd, PollFlags};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Client, Ended};
+use crate::support::{Client, Ended, FakeServer};
 
 /// Signs certificates, which it keeps in a folder.
 pub(crate) struct Authority {
@@ -260,6 +261,55 @@ impl TlsClient {
     pub(crate) fn reset(self) {
         Client::new(self.tcp).reset();
     }
+}
+
+/// How a server speaks TLS that shows a certificate for these names, and asks for those of `clients` if there are any.
+pub(crate) fn speaking(authority: &Authority, names: &[&str], clients: Option<&Authority>) -> Arc<ServerConfig> {
+    showing(authority.sign(names), clients)
+}
+
+/// The same with the texts of a certificate and its key.
+pub(crate) fn showing((cert, key): (String, String), clients: Option<&Authority>) -> Arc<ServerConfig> {
+    let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(clients.roots()), provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let mut config = builder.with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![b"echo".to_vec()];
+    Arc::new(config)
+}
+
+/// Sends back what it gets, over TLS, and ends when the client does. `seen` is called when hands are shaken.
+pub(crate) fn echo_with(
+    config: Arc<ServerConfig>,
+    seen: impl Fn(&rustls::ServerConnection) + Send + Sync + 'static,
+) -> FakeServer {
+    FakeServer::start(move |mut client, _| {
+        let mut connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+        while connection.is_handshaking() {
+            if connection.complete_io(&mut client.stream).is_err() {
+                return;
+            }
+        }
+        seen(&connection);
+        let mut buffer = vec![0; 64 << 10];
+        let mut stream = rustls::Stream::new(&mut connection, &mut client.stream);
+        while let Ok(read @ 1..) = stream.read(&mut buffer) {
+            if stream.write_all(&buffer[..read]).is_err() {
+                return;
+            }
+        }
+        connection.send_close_notify();
+        let _ = connection.complete_io(&mut client.stream);
+    })
 }
 
 /// The number of a certificate whose first name is this.

@@ -144,6 +144,8 @@ fn what_has_no_equivalent_is_a_comment_with_its_line_and_the_reason() {
         ("email-alert from x", "no equivalent"),
         ("server b 10.0.0.6:1 slowstart 30s", "gets its share at once"),
         ("server b 10.0.0.6:1 ssl verify none", "write server_tls for the group"),
+        ("server b 10.0.0.6:1 check-ssl", "write server_tls into check"),
+        ("option ssl-hello-chk", "write kind tls with server_tls into check"),
         ("server b 10.0.0.6:1 resolvers dns", "names are looked up by the system"),
         ("server b 10.0.0.5:5432", "a server with this address is in the group already"),
         ("server b /run/db.sock", "a server is host:port"),

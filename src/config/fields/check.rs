@@ -5,19 +5,22 @@ use std::time::Duration;
 use jsonc_parser::ast::Value;
 
 use super::MINUTE_MS;
+use super::server_tls::server_tls;
 use crate::config::declare::{Fields, settings};
 use crate::config::key::keys;
 use crate::config::kinds::{
     Time, bytes, http_headers, http_host, http_path, http_status, list, matching, optional, password, section_with,
-    switch, text, time, whole, word,
+    shared, switch, text, time, whole, with_tls, word,
 };
 use crate::config::object::Object;
 use crate::config::problem::Place;
 use crate::config::reader::Reader;
 use crate::config::units::time_text;
+use crate::group::GroupSettings;
 use crate::group::check::{CheckKind, CheckRole, CheckSettings, CheckStart, HttpMethod, StatusSet, Step};
 use crate::group::ejection::EjectSettings;
 use crate::server::SendProxy;
+use crate::tls::ServerTlsName;
 
 const HOUR_MS: u64 = 60 * MINUTE_MS;
 
@@ -32,7 +35,7 @@ const MAX_TIME: Time = time(100, 24 * HOUR_MS);
 
 settings! {
     impl CheckSettings {
-        /// What a check does. tcp: it connects; exchange: it sends bytes and looks at the answer; http: it asks for a page;
+        /// What a check does. tcp: it connects; tls: it shakes hands, and the server proves who it is; exchange: it sends bytes and looks at the answer; http: it asks for a page;
         /// redis, postgresql, mysql: it talks to such a server. Each ends the connection in order.
         kind as word::<CheckKind>(), AtOnce;
         /// The port that is checked, on the server's host; 0 for the server's own.
@@ -59,6 +62,9 @@ settings! {
         /// The PROXY header that a check begins with. v1: with the addresses of its own connection; v2: LOCAL; null: as sessions
         /// with the server where the check goes to the server's own port, otherwise none.
         send_proxy as optional(word::<SendProxy>()), AtOnce;
+        /// How a check speaks TLS, written as server_tls of a group is; null: as sessions with the server where the check goes to the
+        /// server's own port or is one of kind tls, otherwise not at all. Not with kind tcp.
+        server_tls as optional(shared(with_tls(server_tls()))), AtOnce;
         /// With kind exchange: what is sent.
         send as optional(bytes()), AtOnce;
         /// With kind exchange: what the answer has to be like. An object says prefix, contains or regex, and may say
@@ -100,14 +106,30 @@ settings! {
 
 /// The kinds that a key belongs to, where it does not belong to all.
 fn kinds_of(key: &str) -> Option<&'static [CheckKind]> {
-    use CheckKind::{Exchange, Http, Mysql, Postgresql, Redis};
+    use CheckKind::{Exchange, Http, Mysql, Postgresql, Redis, Tls};
     match key {
         "send" | "expect" | "steps" => Some(&[Exchange]),
         "method" | "path" | "host" | "headers" | "status" | "body" => Some(&[Http]),
+        "server_tls" => Some(&[Tls, Exchange, Http, Redis, Postgresql, Mysql]),
         "role" | "password" => Some(&[Redis]),
         "user" => Some(&[Redis, Postgresql, Mysql]),
         _ => None,
     }
+}
+
+/// Reports checks of a group that should speak TLS as its sessions do, and cannot.
+pub(super) fn check_tls_of_check(reader: &mut Reader, object: &Object, settings: &GroupSettings) {
+    let Some(check) = settings.check.as_ref().filter(|check| check.speaks_tls_as_sessions()) else { return };
+    let message = match &settings.server_tls {
+        None if check.kind == CheckKind::Tls => {
+            "kind \"tls\" has to be told how servers speak TLS; expected server_tls in the group, or in its check"
+        }
+        Some(tls) if tls.name == ServerTlsName::Client => {
+            "checks have no client whose name they could ask for, as server_tls says; expected server_tls with a name in check"
+        }
+        _ => return,
+    };
+    reader.problems.add(object.offset("check"), Place::Key(object.place, "check"), message);
 }
 
 /// True for a key that says something of this check.
@@ -158,6 +180,14 @@ pub(super) fn check_check(reader: &mut Reader, object: &Object, check: &CheckSet
         if object.says(name) && !kinds.contains(&check.kind) {
             report(reader, object, name, format!("only with kind {}", listed(kinds)));
         }
+    }
+    if check.server_tls.as_ref().is_some_and(|tls| tls.name == ServerTlsName::Client) {
+        report(
+            reader,
+            object,
+            "server_tls",
+            "a check has no client whose name it could ask for; expected null or a name".to_owned(),
+        );
     }
     match check.kind {
         CheckKind::Exchange => check_exchange(reader, object, check),

@@ -9,7 +9,7 @@ use jsonc_parser::common::Ranged;
 use serde_json::json;
 
 use super::access::access_log;
-use super::check::{check_check, check_eject, is_check_key};
+use super::check::{check_check, check_eject, check_tls_of_check, is_check_key};
 use super::on_down::OnDownKind;
 use super::route::{note_routes, route};
 use super::server_tls::server_tls;
@@ -218,11 +218,13 @@ fn note(reader: &mut Reader, object: &Object, settings: &GroupSettings) {
         has_routes: settings.routes.is_some(),
         accepts_proxy: settings.accept_proxy.is_some(),
         speaks_tls: settings.tls.is_some(),
+        speaks_server_tls: settings.server_tls.is_some(),
     });
     if settings.tls.is_some() && settings.routes.is_some() {
         let message = "the group has routes, which pass TLS on as it is; expected only one of the two";
         reader.problems.add(object.offset("tls"), Place::Key(object.place, "tls"), message);
     }
+    check_tls_of_check(reader, object, settings);
     note_routes(reader, object, settings);
     let place = Place::Key(object.place, "listen");
     let list = object.value("listen").and_then(Value::as_array);

@@ -49,9 +49,11 @@ fn check_route(reader: &mut Reader, object: &Object, _: &Route) {
 pub(super) fn note_routes(reader: &mut Reader, object: &Object, settings: &GroupSettings) {
     let Some(routes) = &settings.routes else { return doubt_keys(reader, object, settings) };
     doubt_routes(reader, object, routes);
-    let from = reader.group;
-    let mut note = |to: &GroupId, offset: usize, place: Place<'_>| {
-        reader.routes.push(RoutesTo { from, to: to.clone(), offset, path: place.to_string() });
+    check_starttls(reader, object, settings, routes);
+    let (from, asks) = (reader.group, settings.starttls != Starttls::None);
+    let mut note = |to: &GroupId, has_asked_for_tls: bool, offset: usize, place: Place<'_>| {
+        let path = place.to_string();
+        reader.routes.push(RoutesTo { from, to: to.clone(), has_asked_for_tls, offset, path });
     };
     let place = Place::Key(object.place, "routes");
     let elements = object.value("routes").and_then(Value::as_array).map(|list| &list.elements[..]).unwrap_or_default();
@@ -61,12 +63,29 @@ pub(super) fn note_routes(reader: &mut Reader, object: &Object, settings: &Group
         let key =
             element.as_object().and_then(|route| route.properties.iter().find(|key| key.name.as_str() == "group"));
         let offset = key.map_or(element.start(), |key| key.value.start());
-        note(&route.group, offset, Place::Key(&element_place, "group"));
+        note(&route.group, asks, offset, Place::Key(&element_place, "group"));
     }
-    for (name, to) in [("route_default", &settings.route_default), ("route_plain", &settings.route_plain)] {
+    for (name, to, asks) in
+        [("route_default", &settings.route_default, asks), ("route_plain", &settings.route_plain, false)]
+    {
         if let RouteTo::Group(to) = to {
-            note(to, object.offset(name), Place::Key(object.place, name));
+            note(to, asks, object.offset(name), Place::Key(object.place, name));
         }
+    }
+}
+
+/// Reports a group whose own servers would be asked for TLS within TLS.
+fn check_starttls(reader: &mut Reader, object: &Object, settings: &GroupSettings, routes: &[Route]) {
+    let leads_here = |to: &GroupId| settings.is_called(to);
+    let gets_hellos = match &settings.route_default {
+        RouteTo::Own => true,
+        RouteTo::Group(to) => leads_here(to),
+        RouteTo::Close => false,
+    } || routes.iter().any(|route| leads_here(&route.group));
+    if settings.starttls != Starttls::None && settings.server_tls.is_some() && gets_hellos {
+        let message = "its servers are asked for TLS in the clear, but server_tls begins with it; expected only one of the two, \
+                       or routes and route_default that lead to other groups";
+        reader.problems.add(object.offset("starttls"), Place::Key(object.place, "starttls"), message);
     }
 }
 

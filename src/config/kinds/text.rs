@@ -81,7 +81,8 @@ impl Word for crate::server::Origin {
 }
 
 impl Word for crate::group::check::CheckKind {
-    const ALL: &'static [Self] = &[Self::Tcp, Self::Exchange, Self::Http, Self::Redis, Self::Postgresql, Self::Mysql];
+    const ALL: &'static [Self] =
+        &[Self::Tcp, Self::Tls, Self::Exchange, Self::Http, Self::Redis, Self::Postgresql, Self::Mysql];
 
     fn word(self) -> &'static str {
         self.as_str()

@@ -1,11 +1,13 @@
 //! How a group wants its servers checked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::Match;
 use super::http::{HttpMethod, StatusSet};
 use crate::base::secret::Secret;
 use crate::server::SendProxy;
+use crate::tls::ServerTlsSettings;
 
 /// The shortest `fast_interval` where none is configured.
 const FAST_INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -19,6 +21,8 @@ pub enum CheckKind {
     /// Connects.
     #[default]
     Tcp,
+    /// Shakes hands: the server has to prove who it is.
+    Tls,
     /// Sends bytes and looks at the answer, step by step.
     Exchange,
     /// Asks for a page and looks at its status, and at its body where that is wanted.
@@ -36,6 +40,7 @@ impl CheckKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
             Self::Exchange => "exchange",
             Self::Http => "http",
             Self::Redis => "redis",
@@ -127,6 +132,8 @@ pub struct CheckSettings {
     pub traffic_counts: bool,
     /// The PROXY header that a check begins with; `None` for that of sessions on the server's own port.
     pub send_proxy: Option<SendProxy>,
+    /// How it speaks TLS; `None` for the way of sessions, or for none.
+    pub server_tls: Option<Arc<ServerTlsSettings>>,
     /// What is sent in the one step of an exchange.
     pub send: Option<Vec<u8>>,
     /// What has to be answered in the one step of an exchange.
@@ -173,6 +180,16 @@ impl CheckSettings {
     /// The PROXY header of a check of a server whose sessions begin with this one.
     pub fn header(&self, of_sessions: SendProxy) -> SendProxy {
         self.send_proxy.unwrap_or(if self.port == 0 { of_sessions } else { SendProxy::None })
+    }
+
+    /// True when a check speaks TLS to a server because sessions do.
+    pub fn speaks_tls_as_sessions(&self) -> bool {
+        let is_there = match self.kind {
+            CheckKind::Tcp => false,
+            CheckKind::Tls => true,
+            _ => self.port == 0,
+        };
+        is_there && self.server_tls.is_none()
     }
 
     /// The steps of an exchange.

@@ -14,6 +14,7 @@ pub(in crate::group) fn settings() -> CheckSettings {
         start: CheckStart::Up,
         traffic_counts: true,
         send_proxy: None,
+        server_tls: None,
         send: None,
         expect: None,
         steps: Vec::new(),

@@ -65,6 +65,15 @@ impl Members {
                 Tier { policy: self.policy.for_last_resort(&set), set }
             }))
         });
-        Snapshot { settings, generation, tiers, last_resort, limits: None, tls: None, server_tls: None }
+        Snapshot {
+            settings,
+            generation,
+            tiers,
+            last_resort,
+            limits: None,
+            tls: None,
+            server_tls: None,
+            check_tls: None,
+        }
     }
 }

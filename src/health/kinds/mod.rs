@@ -22,7 +22,8 @@ pub(super) async fn hold(
     addr: &ServerAddr,
 ) -> Result<&'static [u8], Failure> {
     match settings.kind {
-        CheckKind::Tcp => Ok(b""),
+        // The connect has shown it, or the handshake.
+        CheckKind::Tcp | CheckKind::Tls => Ok(b""),
         CheckKind::Exchange => exchange::hold(talk, settings).await,
         CheckKind::Http => http::hold(talk, settings, addr).await,
         CheckKind::Redis => redis::hold(talk, settings).await,

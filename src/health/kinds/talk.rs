@@ -1,15 +1,16 @@
 //! Our side of a conversation: what is sent and what comes, within a time and a size.
 
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::base::failure::worded;
 use crate::base::text::shown_bytes;
 use crate::group::check::CheckCode;
+use crate::health::wire::Wire;
+use crate::tls::Connector;
 
 /// How much of an answer is kept, in bytes.
 pub(super) const ANSWER_MAX: usize = 16 << 10;
@@ -19,9 +20,6 @@ const SHOWN_CHARS_MAX: usize = 60;
 
 /// The longest word that is taken for a code, in bytes.
 const CODE_LEN_MAX: usize = 20;
-
-/// Room that is made for what comes next.
-const READ_LEN: usize = 2_048;
 
 /// Why a check failed.
 #[derive(Debug)]
@@ -50,7 +48,7 @@ pub(super) enum Came {
 
 /// A conversation with a server.
 pub(in crate::health) struct Talk<'s> {
-    stream: &'s mut TcpStream,
+    wire: &'s mut Wire,
     deadline: Instant,
     timeout: Duration,
     /// What has come and was not forgotten.
@@ -61,8 +59,8 @@ pub(in crate::health) struct Talk<'s> {
 
 impl<'s> Talk<'s> {
     /// A conversation that has until `deadline`, `timeout` after the check has begun.
-    pub(in crate::health) fn new(stream: &'s mut TcpStream, deadline: Instant, timeout: Duration) -> Self {
-        Self { stream, deadline, timeout, seen: Vec::new(), code: None }
+    pub(in crate::health) fn new(wire: &'s mut Wire, deadline: Instant, timeout: Duration) -> Self {
+        Self { wire, deadline, timeout, seen: Vec::new(), code: None }
     }
 
     pub(super) fn set_code(&mut self, code: CheckCode) {
@@ -94,8 +92,19 @@ impl<'s> Talk<'s> {
         self.seen.clear();
     }
 
+    /// Shakes hands with the server, which is configured with this host: what follows is said with TLS.
+    pub(in crate::health) async fn secure(&mut self, connector: &Arc<Connector>, host: &str) -> Result<(), Failure> {
+        match timeout_at(self.deadline, self.wire.secure(connector, host)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.broken(&error)),
+            Err(_elapsed) => {
+                Err(Failure { why: format!("TLS: no handshake within {:?}", self.timeout), is_late: true })
+            }
+        }
+    }
+
     pub(in crate::health) async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        match timeout_at(self.deadline, self.stream.write_all(bytes)).await {
+        match timeout_at(self.deadline, self.wire.send(bytes)).await {
             Ok(Ok(())) => Ok(()),
             // What the server has said before it closed tells more than that it has.
             Ok(Err(error)) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
@@ -115,9 +124,7 @@ impl<'s> Talk<'s> {
         if room == 0 {
             return Ok(Came::Full);
         }
-        self.seen.reserve(room.min(READ_LEN));
-        let mut source = (&mut *self.stream).take(room as u64);
-        match timeout_at(self.deadline, source.read_buf(&mut self.seen)).await {
+        match timeout_at(self.deadline, self.wire.read(&mut self.seen, room)).await {
             Ok(Ok(0)) => Ok(Came::End),
             Ok(Ok(_)) => Ok(Came::Something),
             Ok(Err(error)) => Err(self.broken(&error)),

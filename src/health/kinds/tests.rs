@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::health::connect::end_with;
+use crate::health::wire::Wire;
 
 const PING: &str = r#"{ "kind": "exchange", "send": "PING\r\n", "expect": "+PONG" }"#;
 const PAGE: &str = r#"{ "kind": "http", "path": "/health" }"#;
@@ -35,20 +36,20 @@ where
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let mut wire = Wire::from(TcpStream::connect(addr).await.unwrap());
     let serving = tokio::spawn(serve(listener.accept().await.unwrap().0));
     let settings = settings(check);
-    let mut talk = Talk::new(&mut stream, tokio::time::Instant::now() + timeout, timeout);
+    let mut talk = Talk::new(&mut wire, tokio::time::Instant::now() + timeout, timeout);
     let held = hold(&mut talk, &settings, &addr.to_string().parse().unwrap()).await;
     assert!(talk.seen().len() <= talk::ANSWER_MAX);
     match held {
         Ok(goodbye) => {
-            end_with(stream, goodbye).await;
+            end_with(wire, goodbye).await;
             serving.await.unwrap();
             Ok(())
         }
         Err(failure) => {
-            drop(stream);
+            drop(wire);
             serving.await.unwrap();
             Err(failure.why)
         }

@@ -41,7 +41,8 @@ impl Check {
                 }
             },
             "httpchk" => self.http(&line.rest(2)),
-            "smtpchk" | "ldap-check" | "ssl-hello-chk" | "spop-check" | "external-check" => Err(NO_KIND.to_owned()),
+            "smtpchk" | "ldap-check" | "spop-check" | "external-check" => Err(NO_KIND.to_owned()),
+            "ssl-hello-chk" => Err("not taken over: write kind tls with server_tls into check; docs/tls.md".to_owned()),
             _ => return None,
         })
     }

@@ -66,6 +66,7 @@ fn why(name: &str) -> &'static str {
         "ssl" | "verify" | "ca-file" | "crt" | "sni" | "alpn" | "ciphers" => {
             "not taken over: write server_tls for the group; docs/tls.md"
         }
+        "check-ssl" | "check-sni" | "check-alpn" => "not taken over: write server_tls into check; docs/tls.md",
         "slowstart" => "a server that comes back gets its share at once",
         "resolvers" | "init-addr" | "resolve-prefer" | "resolve-opts" => {
             "names are looked up by the system, and again when a connect fails"
