@@ -162,9 +162,13 @@ fn facts(der: &[u8]) -> Result<Facts, String> {
 
 /// Whom a certificate names: the first common name, or else the first alternative name.
 pub(crate) fn subject(der: &[u8]) -> Option<String> {
+    common_name(der).or_else(|| facts(der).ok()?.names.into_iter().next())
+}
+
+/// The first common name in a certificate.
+pub(crate) fn common_name(der: &[u8]) -> Option<String> {
     let body = Certificate::from_der(der).ok()?.tbs_certificate;
     let mut attributes = body.subject.0.iter().flat_map(|part| part.0.iter());
-    let common = attributes.find(|attribute| attribute.oid == COMMON_NAME);
-    let common = common.and_then(|attribute| std::str::from_utf8(attribute.value.value()).ok());
-    common.map(str::to_owned).or_else(|| facts(der).ok()?.names.into_iter().next())
+    let common = attributes.find(|attribute| attribute.oid == COMMON_NAME)?;
+    std::str::from_utf8(common.value.value()).ok().map(str::to_owned)
 }

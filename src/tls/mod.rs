@@ -28,9 +28,9 @@ pub use acceptor::{Acceptor, check_clients};
 #[cfg(feature = "tls")]
 pub use authorities::{Authorities, Revocations};
 #[cfg(feature = "tls")]
-pub(crate) use certificate::subject;
-#[cfg(feature = "tls")]
 pub use certificate::{Pair, load_pair};
+#[cfg(feature = "tls")]
+pub(crate) use certificate::{common_name, subject};
 #[cfg(feature = "tls")]
 pub use connector::{Connector, is_name};
 #[cfg(feature = "tls")]

@@ -1,13 +1,13 @@
 //! Clients that prove who they are.
 
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustls::ClientConfig;
 use rustls::version::{TLS12, TLS13};
 use serde_json::{Value, json};
 
-use crate::support::{Ended, FakeServer, Group, TestProxy, check, eventually};
+use crate::support::{Ended, FakeServer, Group, TestProxy, check, echo, eventually};
 use crate::tls_kit::{Authority, TlsClient};
 
 const NAME: &str = "db.example.com";
@@ -106,4 +106,40 @@ fn what_is_wrong_with_authorities_is_told_with_its_place() {
         let (is_fine, said) = check(&path);
         assert!(!is_fine && said.contains(wanted), "{keys}: {said}");
     }
+}
+
+#[test]
+fn a_header_of_version_2_tells_the_server_of_the_clients_tls() {
+    let (authority, ours) = (Authority::new(), Authority::new());
+    let headers: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let seen = Arc::clone(&headers);
+    let server = FakeServer::start(move |mut client, _| {
+        let fixed = client.receive(16);
+        let length = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
+        seen.lock().unwrap().push([fixed, client.receive(length)].concat());
+        echo(client);
+    });
+    let keys = json!({ "client_auth": "request", "alpn": ["h2"] });
+    let proxy = TestProxy::start(group(&authority, &ours, &server, keys).with("send_proxy", "v2"));
+    let trusting = || {
+        let mut config = authority.trusting(rustls::ALL_VERSIONS);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config
+    };
+    assert!(is_served(&proxy, ours.showing(trusting, "alice")) && is_served(&proxy, trusting()));
+    let headers = headers.lock().unwrap();
+    let name = [&[2, 0, 14][..], NAME.as_bytes()].concat();
+    let ssl = |flags: &[u8], more: &[u8]| [flags, &[0x21, 0, 7], b"TLSv1.3", more].concat();
+    for (header, ssl) in headers.iter().zip([
+        // The bits for TLS and for a certificate on this connection, and that it is valid.
+        ssl(&[7, 0, 0, 0, 0], b"\x22\0\x05alice"),
+        ssl(&[1, 0, 0, 0, 1], b""),
+    ]) {
+        let expected = [&b"\x01\0\x02h2"[..], &name, &[0x20, 0, ssl.len() as u8], &ssl].concat();
+        assert_eq!(header[28..], expected, "{}", header.escape_ascii());
+    }
+    // Without TLS nothing is told of it.
+    drop(headers);
+    let proxy = TestProxy::start(Group::new("ha", &[&server]).with("send_proxy", "v2"));
+    proxy.connect().echo(b"hello");
 }

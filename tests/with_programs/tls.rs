@@ -171,3 +171,23 @@ fn redis_cli_speaks_tls_to_us_and_we_to_redis() {
     let args = ["-p", &port, "--tls", "--sni", NAME, "--cacert", &ca, "GET", "key"];
     assert_eq!(run("redis-cli", &args).trim(), value);
 }
+
+#[test]
+fn haproxy_behind_us_hears_which_name_the_client_asked_for() {
+    let authority = Authority::new();
+    let [behind, group] = ports();
+    let home = tempfile::tempdir().unwrap();
+    let in_haproxy = format!(
+        "defaults\n timeout connect 5s\n timeout client 1m\n timeout server 1m\n mode http\n\
+         listen behind\n bind 127.0.0.1:{behind} accept-proxy\n http-request return status 200 \
+         content-type text/plain lf-string \"%[fc_pp_authority] %[src]\"\n"
+    );
+    let _running = haproxy(home.path(), &in_haproxy);
+    let tls = json!({ "certificates": [authority.issue("site", &[NAME])] });
+    let _proxy = proxy(group, &[format!("127.0.0.1:{behind}")], json!({ "tls": tls, "send_proxy": "v2" }));
+    let (url, resolve) = (format!("https://{NAME}:{group}/"), format!("{NAME}:{group}:127.0.0.1"));
+    let ca = path(&authority, "ca.pem");
+    let args = ["-sSf", "--max-time", "60", "--resolve", &resolve, "--cacert", &ca, &url];
+    let page = wait_for("HAProxy answers", || Some(said("curl", &args, b"")).filter(|(is_fine, _)| *is_fine)).1;
+    assert_eq!(page, format!("{NAME} 127.0.0.1"));
+}

@@ -27,7 +27,6 @@ use crate::counters::EndReason;
 use crate::data::deadlines::NEVER;
 use crate::data::poll::{Reactor, Ready, Token};
 use crate::group::{Group, GroupSettings, Outcome, PickError, ServerSlot};
-use crate::net::proxy_header::Written;
 use crate::server::{SendProxy, ServerId};
 use secure::Security;
 
@@ -99,9 +98,9 @@ pub(super) struct Dialling {
 ///
 /// No server may be picked, every attempt failed, or the process has run out of descriptors.
 pub(super) fn start(opened: Opened<'_>, settings: &GroupSettings, context: Context<'_>) -> Result<Dial, NotConnected> {
-    let Opened { client, passage, first_bytes, has_finished, asked_for } = opened;
+    let Opened { client, passage, first_bytes, has_finished, secured } = opened;
     let mut dialer = Dialer::new(client, passage, settings);
-    dialer.secure(settings, asked_for, context.record);
+    dialer.secure(settings, secured, context.record);
     // The common case needs no wait and no copy: the client's bytes go from the scratch buffer to the server.
     match dialer.start(first_bytes, context)? {
         Step::Connected(server, sent) => {
@@ -234,7 +233,7 @@ struct Dialer {
     /// Which PROXY header servers get that say nothing else.
     send_proxy: SendProxy,
     /// That of the server under way.
-    header: Option<Box<Written>>,
+    header: Option<Box<[u8]>>,
     tried: Vec<ServerId>,
     /// Those of them that were left because they were slow: they may answer yet.
     left: Vec<ServerId>,
@@ -286,7 +285,7 @@ impl Dialer {
                 let Some(slot) = self.next_server(context.record)? else { return Ok(Step::Held) };
                 self.header = match slot.server.settings.send_proxy.unwrap_or(self.send_proxy) {
                     SendProxy::None => None,
-                    version => header_for(version, context.record, context.client),
+                    version => header_for(version, context.record, context.client, self.security.client()),
                 };
                 self.attempt = Some(Attempt::new(slot, self.started_us, self.timeout));
             }

@@ -5,17 +5,23 @@ use std::os::fd::BorrowedFd;
 
 use super::record::SessionRecord;
 use crate::group::GroupSettings;
-use crate::net::proxy_header::{self, Ends, Written};
+use crate::net::proxy_header::{self, Ends, Secured};
 use crate::server::SendProxy;
 
-/// The header of this version for a server of the session, whose client has this socket.
+/// The header of this version for a server of the session, whose client has this socket, and may have spoken TLS to us.
 #[cold]
-pub(super) fn header_for(version: SendProxy, record: &SessionRecord, client: BorrowedFd<'_>) -> Option<Box<Written>> {
+pub(super) fn header_for(
+    version: SendProxy,
+    record: &SessionRecord,
+    client: BorrowedFd<'_>,
+    secured: Option<&Secured>,
+) -> Option<Box<[u8]>> {
     let settings = &record.group().snapshot().settings;
     let told = record.proxied().and_then(|proxied| proxied.destination);
     let ends =
         told.or_else(|| own_addr(client, settings)).map(|destination| Ends { source: record.client(), destination });
-    proxy_header::write(version, ends, settings.proxy_unique_id.then_some(record.id())).map(Box::new)
+    let header = proxy_header::write(version, ends, settings.proxy_unique_id.then_some(record.id()))?;
+    Some(secured.map_or_else(|| Box::from(&*header), |secured| secured.told_in(&header)))
 }
 
 /// The address that a client has connected to. Where the group listens on several, only the socket knows.

@@ -123,8 +123,8 @@ impl Handshake {
             Err(error) if TlsFailure::behind(&error).is_some() => return Err(failed(error)),
             Err(error) => return Err(client_reset(error)),
         };
-        let (passage, asked_for) = (self.passage.take(), tls.asked_for());
-        Ok(Some(Opened { client: self.client, passage, first_bytes, has_finished, asked_for }))
+        let (passage, secured) = (self.passage.take(), Some(Box::new(tls.secured())));
+        Ok(Some(Opened { client: self.client, passage, first_bytes, has_finished, secured }))
     }
 }
 

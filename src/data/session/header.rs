@@ -81,7 +81,7 @@ pub(super) fn begin<'a>(
     let length = take_header(received, record).inspect_err(|_| reset_on_close(client))?;
     if let Some(length) = length {
         let (client, first_bytes) = (record.client(), &received[length..]);
-        return Ok(Begun::Opened(Opened { client, passage, first_bytes, has_finished: false, asked_for: None }));
+        return Ok(Begun::Opened(Opened { client, passage, first_bytes, has_finished: false, secured: None }));
     }
     let place = WaitingPlace::take(guard, Awaited::Header).inspect_err(|_| reset_on_close(client))?;
     let until_ms = now_ms + clock::as_ms(timeout);
@@ -128,7 +128,7 @@ impl Opening {
                     passage,
                     first_bytes,
                     has_finished: false,
-                    asked_for: None,
+                    secured: None,
                 }));
             }
         }

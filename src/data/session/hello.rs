@@ -193,7 +193,7 @@ impl Peeking {
         go(way, self.passage.as_deref(), guard)?;
         let (client, passage) = (guard.record().client(), self.passage.take());
         // An end that has come as well is found by the relay.
-        let opened = Opened { client, passage, first_bytes: &self.received, has_finished: false, asked_for: None };
+        let opened = Opened { client, passage, first_bytes: &self.received, has_finished: false, secured: None };
         Ok(Found { opened, asks_server: self.asked.tls })
     }
 }

@@ -22,6 +22,7 @@ use crate::counters::EndReason;
 use crate::events::{self, Event, GroupChange};
 use crate::group::Snapshot;
 use crate::limits::Refusal;
+use crate::net::proxy_header::Secured;
 
 /// Bytes of the client's that are taken before a server is found. Enough for a request, and little enough that
 /// thousands of clients may wait for a server that does not answer.
@@ -66,8 +67,8 @@ pub(super) struct Opened<'a> {
     pub(super) first_bytes: &'a [u8],
     /// The client has finished already.
     pub(super) has_finished: bool,
-    /// The host name that it has asked for in its TLS handshake.
-    pub(super) asked_for: Option<Box<str>>,
+    /// The TLS that it speaks to us, if it does.
+    pub(super) secured: Option<Box<Secured>>,
 }
 
 /// Gives a connection that was just accepted its place, or closes it with a reset. Answers what it has come through, when
@@ -156,7 +157,7 @@ pub(super) fn open_at_once<'a>(
         Some(first_bytes) => (first_bytes, first_bytes.is_empty()),
         None => (&[][..], false),
     };
-    Ok(Opened { client: record.peer(), passage, first_bytes, has_finished, asked_for: None })
+    Ok(Opened { client: record.peer(), passage, first_bytes, has_finished, secured: None })
 }
 
 /// Reads what the client has sent by now: nothing at its end, `None` when there is nothing yet.

@@ -8,6 +8,7 @@
 
 mod crc32c;
 mod read;
+mod secured;
 mod tlv;
 mod write;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 #[cfg(fuzzing)]
 pub(crate) use read::HEADER_MAX;
 pub(crate) use read::{Flaw, Header, Read, read, shown};
+pub(crate) use secured::{Certificate, Secured};
 pub(crate) use write::{Written, write};
 
 /// What every header of version 2 begins with.
@@ -38,9 +40,13 @@ const INET6: u8 = 2;
 const UNIX: u8 = 3;
 const STREAM: u8 = 1;
 const DGRAM: u8 = 2;
+const ALPN: u8 = 0x01;
 const AUTHORITY: u8 = 0x02;
 const CRC32C: u8 = 0x03;
 const UNIQUE_ID: u8 = 0x05;
+const SSL: u8 = 0x20;
+const SSL_VERSION: u8 = 0x21;
+const SSL_CN: u8 = 0x22;
 
 /// The two ends of a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -62,6 +62,46 @@ fn said(bytes: &[u8]) -> String {
     }
 }
 
+/// What another reader finds in the header of a client that has spoken this TLS: its length, the TLVs, and those of SSL.
+fn told_by(secured: &Secured) -> (usize, Vec<String>, Vec<String>) {
+    let written = write(SendProxy::V2, v4_ends(), Some(7)).unwrap();
+    let bytes = [&secured.told_in(&written)[..], b"GET /"].concat();
+    assert_eq!((header(&bytes).ends, header(&bytes).length), (v4_ends(), bytes.len() - 5), "we read it, too");
+    let (other, length) = ::proxy_header::ProxyHeader::parse(&bytes, Default::default()).unwrap();
+    let shown = |tlvs: ::proxy_header::Tlvs<'_>| tlvs.map(|tlv| format!("{:?}", tlv.unwrap())).collect();
+    let ssl = other.ssl().unwrap();
+    let mut within: Vec<String> = shown(ssl.tlvs());
+    within.push(format!("{} {} {}", ssl.client_cert_conn(), ssl.client_cert_sess(), ssl.verify()));
+    assert!(ssl.client_ssl());
+    let names = [other.authority(), other.alpn().map(|alpn| std::str::from_utf8(alpn).unwrap())];
+    (length, names.into_iter().flatten().map(str::to_owned).collect(), within)
+}
+
+#[test]
+fn a_header_tells_of_the_clients_tls_as_another_reader_understands_it() {
+    let bare = Secured { version: "TLSv1.2", ..Secured::default() };
+    let (length, names, ssl) = told_by(&bare);
+    assert_eq!((names, ssl), (vec![], vec!["SslVersion(\"TLSv1.2\")".to_owned(), "false false 1".to_owned()]));
+    let shown = |is_of_ticket| Secured {
+        version: "TLSv1.3",
+        asked_for: Some("db.example.com".into()),
+        alpn: Some((*b"postgresql").into()),
+        certificate: Some(Certificate { common_name: Some("alice".into()), is_of_ticket }),
+    };
+    for (is_of_ticket, flags) in [(false, "true true 0"), (true, "false true 0")] {
+        let (more, names, ssl) = told_by(&shown(is_of_ticket));
+        assert_eq!(names, ["db.example.com", "postgresql"]);
+        assert_eq!(ssl, ["SslVersion(\"TLSv1.3\")", "SslCn(\"alice\")", flags]);
+        assert_eq!(more, length + 3 + 14 + 3 + 10 + 3 + 5);
+    }
+    let long = "x".repeat(256);
+    let certificate = Some(Certificate { common_name: Some(long.as_str().into()), is_of_ticket: false });
+    let (_, names, ssl) = told_by(&Secured { asked_for: Some(long.as_str().into()), certificate, ..bare.clone() });
+    assert_eq!((names.len(), ssl.len()), (0, 2), "what is too long is left out");
+    let line = write(SendProxy::V1, v4_ends(), None).unwrap();
+    assert_eq!(bare.told_in(&line)[..], line[..], "version 1 has no room for it");
+}
+
 #[test]
 fn a_line_tells_the_clients_address() {
     let line = b"PROXY TCP4 10.1.2.3 192.0.2.1 4 80\r\nGET /";

@@ -31,6 +31,11 @@ pub(crate) fn write(version: SendProxy, ends: Option<Ends>, unique_id: Option<u6
 }
 
 impl Written {
+    /// True for a header of version 2.
+    pub(super) fn is_v2(&self) -> bool {
+        self.starts_with(&SIGNATURE)
+    }
+
     fn write_v1(&mut self, ends: Option<Ends>) {
         let mut room = &mut self.bytes[..];
         let written = match ends.map(|ends| ends.family()) {

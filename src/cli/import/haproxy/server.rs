@@ -158,11 +158,8 @@ fn parameter(
         ("disabled", ..) => (1, set("state", json!("maint"))),
         ("enabled" | "check-send-proxy" | "no-ssl" | "no-backup" | "stick", ..) => (1, Ok(())),
         ("send-proxy", ..) => (1, set("send_proxy", json!("v1"))),
-        ("send-proxy-v2", ..) => (1, set("send_proxy", json!("v2"))),
-        ("send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn", ..) => {
-            let _infallible: Result<(), String> = set("send_proxy", json!("v2"));
-            (1, Err("the header says nothing of TLS".to_owned()))
-        }
+        // With tls the header tells of it in any case.
+        ("send-proxy-v2" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn", ..) => (1, set("send_proxy", json!("v2"))),
         ("weight", _, Some(0)) => (2, set("state", json!("drain"))),
         ("weight", _, Some(weight)) => (2, set("weight", json!(weight))),
         ("maxconn", _, Some(most)) => (2, set("max_sessions", json!(most))),

@@ -7,6 +7,7 @@ use rustls::{Connection, HandshakeKind, ProtocolVersion};
 use super::TlsSocket;
 use crate::counters::{TlsCounters, TlsResult};
 use crate::events::TlsFacts;
+use crate::net::proxy_header::{Certificate, Secured};
 use crate::tls;
 
 /// The longest host name and the longest protocol that are told.
@@ -28,8 +29,27 @@ impl TlsSocket {
         counters.time.observe(micros);
     }
 
+    /// What servers are told of a client whose handshake is over.
+    pub(in crate::data::session) fn secured(&self) -> Secured {
+        let connection = &self.connection;
+        let certificate = connection.peer_certificates().and_then(|chain| chain.first());
+        let is_of_ticket = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        Secured {
+            version: match connection.protocol_version() {
+                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+                _ => "TLSv1.3",
+            },
+            asked_for: self.asked_for(),
+            alpn: connection.alpn_protocol().map(Box::from),
+            certificate: certificate.map(|certificate| {
+                let common_name = tls::common_name(certificate).map(String::into_boxed_str);
+                Certificate { common_name, is_of_ticket }
+            }),
+        }
+    }
+
     /// The host name that the client asks for.
-    pub(in crate::data::session) fn asked_for(&self) -> Option<Box<str>> {
+    fn asked_for(&self) -> Option<Box<str>> {
         match &self.connection {
             Connection::Server(server) => server.server_name().map(Box::from),
             Connection::Client(_) => None,
