@@ -333,6 +333,73 @@ fn a_flood_of_handshakes_ends_with_no_session_left() {
     wait_for("no session is left", || (proxy.sessions() == 0).then_some(()));
 }
 
+/// What PostgreSQL's clients ask before their hello: for TLS, and for encryption by Kerberos.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+const GSSENC_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
+
+#[test]
+fn a_client_of_postgresql_may_ask_for_tls_first_and_its_server_hears_nothing_of_that() {
+    let (authority, server) = (Authority::new(), FakeServer::echo());
+    let proxy = TestProxy::start(group(&authority, &server).with("starttls", "postgresql"));
+    let granted = |requests: &[(&[u8], &[u8])]| {
+        let mut client = proxy.connect();
+        for (request, answer) in requests {
+            // Also where it does not come at once.
+            let (first, rest) = request.split_at(3);
+            client.send(first);
+            let_pass(Duration::from_millis(5), "the pace of the client");
+            client.send(rest);
+            assert_eq!(client.receive(1), *answer);
+        }
+        client
+    };
+    for requests in [
+        // TLS from the first byte is taken as well.
+        &[][..],
+        &[(&SSL_REQUEST[..], &b"S"[..])],
+        &[(&GSSENC_REQUEST, b"N"), (&SSL_REQUEST, b"S")],
+    ] {
+        let mut client = TlsClient::over(granted(requests), &authority.client(), NAME).unwrap();
+        client.echo(b"a start-up packet");
+        client.finish();
+        assert_eq!(client.receive_all(), (Vec::new(), Ended::InOrder));
+    }
+    assert_eq!(server.accepted(), 3);
+}
+
+#[test]
+fn a_client_of_postgresql_that_goes_on_without_tls_is_refused() {
+    let (authority, server) = (Authority::new(), FakeServer::echo());
+    let keys = json!({ "handshake_timeout": "300ms" });
+    let proxy = TestProxy::start(group_with(&authority, &server, keys).with("starttls", "postgresql"));
+    let ends = |sent: &[u8]| {
+        let mut client = proxy.connect();
+        client.send(sent);
+        client.receive_all();
+    };
+    // What came with the request would be taken for encrypted.
+    ends(&[&SSL_REQUEST[..], b"injected"].concat());
+    let told = |error: &str| proxy.log.wait_for(error, |line| line["end"] == "tls_failed" && line["error"] == error);
+    told("SSLRequest: more came before it was answered");
+    ends(&[0, 0, 0, 41, 0, 3, 0, 0, b'u']);
+    told("TLS: what the peer sends is not TLS");
+    let mut client = proxy.connect();
+    client.send(&GSSENC_REQUEST);
+    assert_eq!(client.receive(1), b"N");
+    client.send(&GSSENC_REQUEST);
+    client.receive_all();
+    told("SSLRequest: asked for again");
+    // One stops within its request, one behind it.
+    ends(&SSL_REQUEST[..5]);
+    proxy.log.wait_for_end("handshake_timeout");
+    let mut client = proxy.connect();
+    client.send(&SSL_REQUEST);
+    assert_eq!(client.receive(1), b"S");
+    assert_eq!(client.receive_all(), (Vec::new(), Ended::Reset));
+    eventually("both are counted", || proxy.ended("handshake_timeout") == 2);
+    assert_eq!(server.accepted(), 0);
+}
+
 #[test]
 fn what_is_wrong_with_certificates_is_told_with_its_place() {
     let authority = Authority::new();

@@ -75,7 +75,7 @@ fn openssl_and_curl_reach_the_server_of_the_name_they_ask_for() {
 }
 
 /// A PostgreSQL of its own, which is called by its name.
-struct Postgres {
+pub(super) struct Postgres {
     name: &'static str,
     home: PathBuf,
     port: u16,
@@ -85,7 +85,7 @@ struct Postgres {
 const BIN: &str = "/usr/lib/postgresql/15/bin";
 
 impl Postgres {
-    fn new(home: &Path, name: &'static str, port: u16) -> Self {
+    pub(super) fn new(home: &Path, name: &'static str, port: u16) -> Self {
         let certificate = certificate(home, name);
         let data = home.join(format!("{name}-data"));
         fs::create_dir(&data).unwrap();
@@ -178,6 +178,12 @@ fn psql_reaches_the_server_of_the_name_it_asks_for() {
             );
         }
         assert_eq!(who("one.test", "disable"), "two.test|f");
+        // Who checks certificates sees that of the server.
+        for name in ["one.test", "two.test"] {
+            let root = home.path().join(format!("{name}.pem"));
+            let verifying = format!("verify-full sslrootcert={}", root.display());
+            assert_eq!(who(name, &verifying), format!("{name}|t"));
+        }
     };
     check_all();
     // Large answers and questions arrive whole.

@@ -1,12 +1,14 @@
-//! TLS between us and programs that people use: OpenSSL, curl, redis-cli and Redis, HAProxy and nginx.
+//! TLS between us and programs that people use: OpenSSL, curl, psql, redis-cli and Redis, HAProxy and nginx.
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use super::proxy_protocol::{NGINX_HEAD, haproxy, nginx};
+use super::routes::Postgres;
 use super::support::{FakeServer, TestProxy, eventually, pattern, ports, sha256, wait_for};
 use super::tls_kit::Authority;
 use super::{Background, run};
@@ -190,4 +192,44 @@ fn haproxy_behind_us_hears_which_name_the_client_asked_for() {
     let args = ["-sSf", "--max-time", "60", "--resolve", &resolve, "--cacert", &ca, &url];
     let page = wait_for("HAProxy answers", || Some(said("curl", &args, b"")).filter(|(is_fine, _)| *is_fine)).1;
     assert_eq!(page, format!("{NAME} 127.0.0.1"));
+}
+
+#[test]
+fn psql_speaks_tls_to_us_and_we_plain_bytes_to_postgresql() {
+    let (authority, ours) = (Authority::new(), Authority::new());
+    let home = tempfile::tempdir().unwrap();
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let [port, group, known] = ports();
+    let _postgres = Postgres::new(home.path(), "plain.test", port);
+    let certificates = [authority.issue("site", &[NAME])];
+    let keys = |more: Value| {
+        let mut tls = json!({ "certificates": certificates });
+        tls.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "starttls": "postgresql", "tls": tls })
+    };
+    let servers = [format!("127.0.0.1:{port}")];
+    let asking = json!({ "client_auth": "require", "client_ca": ours.path("ca.pem") });
+    let _proxies = [proxy(group, &servers, keys(json!({}))), proxy(known, &servers, keys(asking))];
+    let ask = |host: &str, port: u16, more: &str, query: &str| {
+        let to = format!("host={host} hostaddr=127.0.0.1 port={port} user=postgres dbname=postgres {more}");
+        said("psql", &["-X", "-A", "-t", "-c", query, &to], b"")
+    };
+    let root = format!("sslrootcert={}", path(&authority, "ca.pem"));
+    let query = "select 'is ' || ssl from pg_stat_ssl where pid = pg_backend_pid()";
+    for mode in ["sslmode=require", "sslmode=prefer", &format!("sslmode=verify-full {root}")] {
+        assert_eq!(ask(NAME, group, mode, query), (true, "is false\n".to_owned()), "{mode}");
+    }
+    let (_, large) = ask(NAME, group, "sslmode=require", "select repeat('0123456789abcdef', 500000)");
+    assert_eq!(large.trim().len(), 8_000_000);
+    for (host, more) in [("other.example.com", format!("sslmode=verify-full {root}")), (NAME, "sslmode=disable".into())]
+    {
+        let (is_fine, text) = ask(host, group, &more, query);
+        assert!(!is_fine, "{host} {more}: {text}");
+    }
+    // With a certificate of its own, which psql reads only where nobody else may.
+    ours.issue("alice", &["alice"]);
+    fs::set_permissions(ours.path("alice.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    let mine = format!("sslmode=require sslcert={} sslkey={}", path(&ours, "alice.pem"), path(&ours, "alice.key"));
+    assert_eq!(ask(NAME, known, &mine, query), (true, "is false\n".to_owned()));
+    assert!(!ask(NAME, known, "sslmode=require", query).0);
 }

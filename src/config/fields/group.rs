@@ -130,8 +130,8 @@ settings! {
         [own RouteTo::Own] route_plain as route_to() => RouteTo::Own, NewSessions;
         /// How long a hello may take. Only with routes.
         hello_timeout as time(100, MINUTE_MS) => Duration::from_secs(5), NewSessions;
-        /// postgresql: a client may ask for TLS before its hello, as PostgreSQL's clients do (SSLRequest); it is granted, and asked for
-        /// again at the server. none: not at all. Only with routes.
+        /// postgresql: a client may ask for TLS before its hello, as PostgreSQL's clients do (SSLRequest); it is granted, and with routes
+        /// asked for again at the server. none: not at all. Only with routes or tls.
         [own Starttls::None] starttls as word::<Starttls>() => Starttls::None, NewSessions;
         /// An access log of the group's own; null for that of the whole process, off for none.
         access_log as access_choice(access_log()), AtOnce;

@@ -91,15 +91,15 @@ fn check_starttls(reader: &mut Reader, object: &Object, settings: &GroupSettings
 
 /// Doubts what means nothing in a group without routes.
 fn doubt_keys(reader: &mut Reader, object: &Object, settings: &GroupSettings) {
-    for (name, is_meant) in [
-        ("route_default", settings.route_default != RouteTo::Own),
-        ("route_plain", settings.route_plain != RouteTo::Own),
-        ("starttls", settings.starttls != Starttls::None),
+    let asks = settings.starttls != Starttls::None && settings.tls.is_none();
+    for (name, is_meant, lacks) in [
+        ("route_default", settings.route_default != RouteTo::Own, "no routes"),
+        ("route_plain", settings.route_plain != RouteTo::Own, "no routes"),
+        ("starttls", asks, "neither routes nor tls"),
     ] {
         if is_meant {
-            reader
-                .doubts
-                .push(format!("{}: the group has no routes, so it means nothing", Place::Key(object.place, name)));
+            let place = Place::Key(object.place, name);
+            reader.doubts.push(format!("{place}: the group has {lacks}, so it means nothing"));
         }
     }
 }

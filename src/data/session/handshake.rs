@@ -1,11 +1,14 @@
 //! The TLS handshake of a client. A server is looked for when it is over, and not before: scanners would cost servers a
 //! connection each.
+//!
+//! Where `starttls` says so, the client may ask for it in the clear first, which is granted. Its servers hear nothing of that.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::asking::{Asked, Reply, answer};
 use super::header::time_text;
 use super::opening::{FIRST_READ_MAX, NotConnected, Opened, client_reset};
 use super::passage::Passage;
@@ -13,6 +16,7 @@ use super::relay::Socket;
 use super::stream::Stream;
 use crate::base::clock;
 use crate::counters::{EndReason, GroupCounters, TlsResult, TlsSide};
+use crate::group::{GroupSettings, Starttls};
 use crate::tls::{Acceptor, TlsFailure};
 
 /// A client whose handshake is not over.
@@ -24,6 +28,16 @@ pub(super) struct Handshake {
     until_ms: u64,
     /// When it began, on the precise clock.
     started_us: u64,
+    /// Until TLS begins, where the client may ask for it.
+    before: Option<Before>,
+}
+
+/// A client that may ask for TLS in the clear.
+#[derive(Debug)]
+struct Before {
+    received: Vec<u8>,
+    asked: Asked,
+    acceptor: Arc<Acceptor>,
 }
 
 /// Begins the handshake of a client with what it has sent by now.
@@ -34,18 +48,73 @@ pub(super) struct Handshake {
 pub(super) fn begin(
     client: &mut Stream,
     opened: Opened<'_>,
-    acceptor: &Acceptor,
+    acceptor: &Arc<Acceptor>,
+    settings: &GroupSettings,
     now_ms: u64,
 ) -> Result<Box<Handshake>, NotConnected> {
     let Opened { client: addr, passage, first_bytes, has_finished, .. } = opened;
     if has_finished {
         return Err(NotConnected::because(EndReason::ClientClosed));
     }
-    let connection = acceptor.accept().map_err(|error| failed(TlsFailure(error).into()))?;
-    client.start_tls(connection, first_bytes.to_vec());
+    let received = first_bytes.to_vec();
+    let before = match settings.starttls {
+        Starttls::None => {
+            start(client, acceptor, received)?;
+            None
+        }
+        Starttls::Postgresql => Some(Before { received, asked: Asked::default(), acceptor: Arc::clone(acceptor) }),
+    };
     let timeout = acceptor.handshake_timeout();
     let until_ms = now_ms + clock::as_ms(timeout);
-    Ok(Box::new(Handshake { client: addr, passage, timeout, until_ms, started_us: clock::precise_us() }))
+    Ok(Box::new(Handshake { client: addr, passage, timeout, until_ms, started_us: clock::precise_us(), before }))
+}
+
+/// Makes a client's connection one of TLS, of which this was read already.
+fn start(client: &mut Stream, acceptor: &Acceptor, received: Vec<u8>) -> Result<(), NotConnected> {
+    let connection = acceptor.accept().map_err(|error| failed(TlsFailure(error).into()))?;
+    client.start_tls(connection, received);
+    Ok(())
+}
+
+impl Before {
+    /// Answers what the client asks for. True once TLS has begun.
+    ///
+    /// # Errors
+    ///
+    /// It goes on before it was answered, or asks again; it has ended or been reset.
+    fn advance(&mut self, client: &mut Stream, scratch: &mut [u8]) -> Result<bool, NotConnected> {
+        loop {
+            let is_first = self.received.is_empty();
+            match self.asked.read(&self.received).map_err(|error| failed(io::Error::other(error)))? {
+                // Whatever it is, TLS says what is wrong with it.
+                Reply::Nothing if self.asked.tls || !is_first => {
+                    start(client, &self.acceptor, std::mem::take(&mut self.received))?;
+                    return Ok(true);
+                }
+                Reply::Answer(byte) => {
+                    self.received.clear();
+                    answer(client.as_fd(), byte)?;
+                    continue;
+                }
+                Reply::Nothing | Reply::Wait => {}
+            }
+            if !client.is_readable() {
+                return Ok(false);
+            }
+            match client.recv(&mut scratch[..FIRST_READ_MAX]) {
+                Ok(0) if is_first => return Err(NotConnected::because(EndReason::ClientClosed)),
+                Ok(0) => return Err(closed_early()),
+                Ok(read) => self.received.extend_from_slice(&scratch[..read]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.read_blocked(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(client_reset(error)),
+            }
+        }
+    }
+}
+
+fn closed_early() -> NotConnected {
+    failed(io::Error::other("TLS: the client has closed before the handshake was over"))
 }
 
 impl Handshake {
@@ -93,21 +162,22 @@ impl Handshake {
         scratch: &'a mut [u8],
         now_ms: u64,
     ) -> Result<Option<Opened<'a>>, NotConnected> {
+        if let Some(before) = &mut self.before {
+            if !before.advance(client, scratch)? {
+                return self.wait(client, now_ms);
+            }
+            self.before = None;
+        }
         let tls = client.as_tls().expect("its handshake has begun");
         match tls.shake_hands() {
             Ok(true) => {}
-            Ok(false) if now_ms < self.until_ms => return Ok(None),
-            Ok(false) => {
-                client.reset_on_close();
-                let error = format!("TLS: no handshake within {}", time_text(self.timeout));
-                return Err(NotConnected { reason: EndReason::HandshakeTimeout, error: Some(io::Error::other(error)) });
-            }
+            Ok(false) => return self.wait(client, now_ms),
             // A probe that looks whether somebody listens.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !tls.has_received() => {
                 return Err(NotConnected::because(EndReason::ClientClosed));
             }
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(failed(io::Error::other("TLS: the client has closed before the handshake was over")));
+                return Err(closed_early());
             }
             Err(error) if TlsFailure::behind(&error).is_some() => {
                 // Closing with unread bytes would reset the client, and it might lose the alert.
@@ -125,6 +195,18 @@ impl Handshake {
         };
         let (passage, secured) = (self.passage.take(), Some(Box::new(tls.secured())));
         Ok(Some(Opened { client: self.client, passage, first_bytes, has_finished, secured }))
+    }
+}
+
+impl Handshake {
+    /// There must be more to come, if there is time for it.
+    fn wait<T>(&self, client: &mut Stream, now_ms: u64) -> Result<Option<T>, NotConnected> {
+        if now_ms < self.until_ms {
+            return Ok(None);
+        }
+        client.reset_on_close();
+        let error = format!("TLS: no handshake within {}", time_text(self.timeout));
+        Err(NotConnected { reason: EndReason::HandshakeTimeout, error: Some(io::Error::other(error)) })
     }
 }
 

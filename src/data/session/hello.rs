@@ -8,13 +8,13 @@
 //! Where `starttls` says so, a client may ask for TLS before its hello, as PostgreSQL's do. That is granted here, and has to
 //! be asked again of the server, which is left to `starttls`.
 
+use std::error::Error;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::SendFlags;
-
+use super::asking::{Asked, Reply, answer};
 use super::header::time_text;
 use super::opening::{NotConnected, Opened, client_reset, comes_round, turned_away};
 use super::passage::Passage;
@@ -29,7 +29,6 @@ use crate::events::Routed;
 use crate::group::{Group, RouteTable, RouteTarget, Starttls};
 use crate::limits::Refusal;
 use crate::net::client_hello::{self, ClientHello, Flaw, HELLO_MAX, Read};
-use crate::net::postgresql::{self, Request};
 
 /// Longest name and longest list of protocols that the log shows, in characters.
 const SHOWN_MAX: usize = 255;
@@ -39,10 +38,6 @@ const SHOWN_MAX: usize = 255;
 enum HelloError {
     #[error("TLS hello: {0}")]
     Malformed(Flaw),
-    #[error("SSLRequest: more came before it was answered")]
-    TooMuch,
-    #[error("SSLRequest: asked for again")]
-    Again,
     #[error("SSLRequest: it was granted, and no TLS came")]
     NoTls,
     #[error("TLS hello: incomplete after {after} ({bytes} bytes)", after = time_text(*timeout))]
@@ -59,13 +54,6 @@ pub(super) struct Peeking {
     asked: Asked,
     until_ms: u64,
     _place: WaitingPlace,
-}
-
-/// What a client has asked for before its hello, and has been answered.
-#[derive(Clone, Copy, Debug, Default)]
-struct Asked {
-    tls: bool,
-    gss: bool,
 }
 
 /// A client that belongs to its group, and has been let in there.
@@ -200,20 +188,11 @@ impl Peeking {
 
 /// What is to be done about a client that has sent these bytes since it was answered last.
 fn decide<'t>(received: &[u8], table: &'t RouteTable<Group>, asked: &mut Asked) -> Result<Decision<'t>, NotConnected> {
-    if table.starttls() == Starttls::Postgresql && !asked.tls {
-        match postgresql::read(received) {
-            Request::Incomplete => return Ok(Decision::Wait),
-            Request::TooMuch => return Err(bad(HelloError::TooMuch)),
-            Request::Gss if asked.gss => return Err(bad(HelloError::Again)),
-            Request::Gss => {
-                asked.gss = true;
-                return Ok(Decision::Answer(postgresql::REFUSED));
-            }
-            Request::Tls => {
-                asked.tls = true;
-                return Ok(Decision::Answer(postgresql::GRANTED));
-            }
-            Request::None => {}
+    if table.starttls() == Starttls::Postgresql {
+        match asked.read(received).map_err(bad)? {
+            Reply::Wait => return Ok(Decision::Wait),
+            Reply::Answer(byte) => return Ok(Decision::Answer(byte)),
+            Reply::Nothing => {}
         }
     }
     match client_hello::read(received) {
@@ -228,14 +207,8 @@ fn decide<'t>(received: &[u8], table: &'t RouteTable<Group>, asked: &mut Asked) 
     }
 }
 
-fn bad(error: HelloError) -> NotConnected {
+fn bad(error: impl Error + Send + Sync + 'static) -> NotConnected {
     NotConnected { reason: EndReason::BadHello, error: Some(io::Error::other(error)) }
-}
-
-/// Sends one byte to a client that has had nothing yet, so that there is room for it.
-fn answer(client: BorrowedFd<'_>, byte: u8) -> Result<(), NotConnected> {
-    let sent = rustix::net::send(client, &[byte], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
-    sent.map(drop).map_err(|error| client_reset(error.into()))
 }
 
 /// Gives the session to its group, and has that let the client in.

@@ -7,6 +7,7 @@
 //! that thread tells it what has happened to its sockets and lets it advance. [`ProxySessionService`] knows all of
 //! them.
 
+mod asking;
 mod attempt;
 mod closing;
 mod connect;

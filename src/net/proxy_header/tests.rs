@@ -67,8 +67,8 @@ fn told_by(secured: &Secured) -> (usize, Vec<String>, Vec<String>) {
     let written = write(SendProxy::V2, v4_ends(), Some(7)).unwrap();
     let bytes = [&secured.told_in(&written)[..], b"GET /"].concat();
     assert_eq!((header(&bytes).ends, header(&bytes).length), (v4_ends(), bytes.len() - 5), "we read it, too");
-    let (other, length) = ::proxy_header::ProxyHeader::parse(&bytes, Default::default()).unwrap();
-    let shown = |tlvs: ::proxy_header::Tlvs<'_>| tlvs.map(|tlv| format!("{:?}", tlv.unwrap())).collect();
+    let (other, length) = proxy_header::ProxyHeader::parse(&bytes, Default::default()).unwrap();
+    let shown = |tlvs: proxy_header::Tlvs<'_>| tlvs.map(|tlv| format!("{:?}", tlv.unwrap())).collect();
     let ssl = other.ssl().unwrap();
     let mut within: Vec<String> = shown(ssl.tlvs());
     within.push(format!("{} {} {}", ssl.client_cert_conn(), ssl.client_cert_sess(), ssl.verify()));
