@@ -214,5 +214,7 @@ impl<'a> Reader<'a> {
     }
 }
 
+#[cfg(all(test, feature = "tls"))]
+mod oracle;
 #[cfg(test)]
 mod tests;

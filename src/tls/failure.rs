@@ -52,6 +52,8 @@ fn worded_tls(error: &Error) -> String {
         },
         Error::InvalidCertificate(why) => certificate_words(why),
         Error::InvalidMessage(_) => "what the peer sends is not TLS".to_owned(),
+        Error::PeerMisbehaved(why) => format!("the peer misbehaves: {}", other_words(&format!("{why:?}"))),
+        Error::PeerSentOversizedRecord => "a record is too large".to_owned(),
         Error::NoApplicationProtocol => "the peer wants none of the protocols in alpn".to_owned(),
         Error::NoCertificatesPresented => "the peer has sent no certificate".to_owned(),
         Error::General(why) if why == NO_CERTIFICATE => {

@@ -68,6 +68,8 @@ mod timeouts;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "tls")]
+mod tls_abuse;
+#[cfg(feature = "tls")]
 mod tls_checks;
 #[cfg(feature = "tls")]
 mod tls_clients;

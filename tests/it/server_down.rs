@@ -7,13 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, Ended, FakeServer, Group, Http, TestProxy, eventually, let_pass, pattern, ports, replace, sha256, spawn,
+    Client, Ended, FakeServer, Group, Http, TestProxy, eventually, let_pass, pattern, ports, replace, sha256, size,
+    spawn,
 };
-
-/// `name` of the environment as a number: the tests are made smaller than the promise, and can be run at full size.
-fn size(name: &str, usual: usize) -> usize {
-    std::env::var(name).ok().map_or(usual, |text| text.parse().expect("a number"))
-}
 
 /// `PATH?group=…&server=…` for the first group.
 fn target(proxy: &TestProxy, path: &str, server: SocketAddr, more: &str) -> String {

@@ -4,13 +4,9 @@ use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Ended, FakeServer, Group, TestProxy, echo, eventually, replace};
+use crate::support::{Client, Ended, FakeServer, Group, TestProxy, echo, eventually, replace, size};
 
 const AGE: Duration = Duration::from_secs(2);
-
-fn size(name: &str, usual: usize) -> usize {
-    std::env::var(name).ok().map_or(usual, |text| text.parse().expect("a number"))
-}
 
 /// A client and when it began to connect.
 struct Aging {

@@ -12,11 +12,15 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
 use rustix::event::{PollFd, PollFlags};
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::cipher::{MessageEncrypter, OutboundPlainMessage};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, ClientConnection, ConnectionTrafficSecrets, ContentType, ProtocolVersion, RootCertStore,
+    ServerConfig, SupportedProtocolVersion,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -260,6 +264,43 @@ impl TlsClient {
     /// Closes with a reset.
     pub(crate) fn reset(self) {
         Client::new(self.tcp).reset();
+    }
+}
+
+/// A client of TLS 1.3 that has shaken hands, and writes records of its own making.
+pub(crate) struct Records {
+    tcp: TcpStream,
+    encrypter: Box<dyn MessageEncrypter>,
+    number: u64,
+}
+
+impl Records {
+    #[track_caller]
+    pub(crate) fn connect(addr: SocketAddr, authority: &Authority, name: &str) -> Self {
+        let suite = aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384;
+        let provider = CryptoProvider { cipher_suites: vec![suite], ..aws_lc_rs::default_provider() };
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider));
+        let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
+        let mut config = builder.with_root_certificates(authority.roots()).with_no_client_auth();
+        config.enable_secret_extraction = true;
+        let TlsClient { connection, tcp } = TlsClient::connect(addr, &Arc::new(config), name);
+        let (number, secrets) = connection.dangerous_extract_secrets().unwrap().tx;
+        let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else { panic!("it is the only suite") };
+        let encrypter = suite.tls13().expect("it is one of TLS 1.3").aead_alg.encrypter(key, iv);
+        Self { tcp, encrypter, number }
+    }
+
+    /// Sends a record, if somebody is still there.
+    pub(crate) fn send(&mut self, typ: ContentType, bytes: &[u8]) {
+        let message = OutboundPlainMessage { typ, version: ProtocolVersion::TLSv1_2, payload: bytes.into() };
+        let record = self.encrypter.encrypt(message, self.number).unwrap().encode();
+        self.number += 1;
+        let _ = self.tcp.write_all(&record);
+    }
+
+    /// Waits until the other side has ended, in whatever way.
+    pub(crate) fn wait_for_end(self) {
+        Client::new(self.tcp).receive_all();
     }
 }
 

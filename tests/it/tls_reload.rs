@@ -5,10 +5,11 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{FakeServer, Group, TestProxy, eventually, run, spawn};
+use crate::support::{FakeServer, Group, TestProxy, eventually, run, size, spawn};
 use crate::tls_kit::{Authority, TlsClient, first_of};
 
 const NAME: &str = "db.example.com";
@@ -124,6 +125,56 @@ fn a_new_pair_is_shown_however_it_is_written() {
 
     long.echo(b"the same session as before");
     drop(long);
+    bench.finish();
+}
+
+/// The promise is 1,000 renewals.
+#[test]
+fn many_renewals_in_every_order_refuse_nobody() {
+    let authority = Authority::new();
+    authority.issue("site", &[NAME]);
+    let (cert, key) = (authority.path("site.pem"), authority.path("site.key"));
+    let bench = Bench::new(authority, &cert, &key);
+    let replace = |path: &Path, text: &str| {
+        let beside = path.with_extension("new");
+        fs::write(&beside, text).unwrap();
+        fs::rename(&beside, path).unwrap();
+    };
+    let mut slowest = Duration::ZERO;
+    for renewal in 0..size("GOPROXY_TEST_RENEWALS", 20) {
+        let (new_cert, new_key) = bench.authority.sign(&[NAME]);
+        match renewal % 5 {
+            0 => {
+                fs::write(&cert, &new_cert).unwrap();
+                fs::write(&key, &new_key).unwrap();
+            }
+            1 => {
+                fs::write(&key, &new_key).unwrap();
+                fs::write(&cert, &new_cert).unwrap();
+            }
+            2 => {
+                replace(&key, &new_key);
+                replace(&cert, &new_cert);
+            }
+            3 => {
+                // What is read in between belongs to nothing.
+                fs::write(&key, "garbage").unwrap();
+                replace(&cert, &new_cert);
+                fs::write(&key, &new_key).unwrap();
+            }
+            _ => {
+                fs::write(&cert, &new_cert[..new_cert.len() / 2]).unwrap();
+                fs::write(&cert, &new_cert).unwrap();
+                replace(&key, &new_key);
+            }
+        }
+        let since = Instant::now();
+        bench.wait_for(&new_cert);
+        slowest = slowest.max(since.elapsed());
+    }
+    println!("the slowest renewal was in force after {slowest:?}, {} clients served", bench.served.load(Relaxed));
+    let allowed = size("GOPROXY_TEST_RENEWAL_MS", 60_000) as u64;
+    assert!(slowest < Duration::from_millis(allowed), "{slowest:?}");
     bench.finish();
 }
 

@@ -83,6 +83,27 @@ fn openssl_gets_the_versions_and_names_that_are_configured_and_no_others() {
 }
 
 #[test]
+fn openssl_may_not_shake_hands_again_within_a_session() {
+    let authority = Authority::new();
+    let server = FakeServer::echo();
+    let [group] = ports();
+    let tls = json!({ "certificates": [authority.issue("site", &[NAME])] });
+    let proxy = proxy(group, &[server.addr.to_string()], json!({ "tls": tls }));
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-tls1_2", "-servername", NAME, "-connect", &format!("127.0.0.1:{group}")]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut openssl = command.spawn().expect("openssl is needed");
+    // Its input stays open: it ends because it is refused.
+    let mut input = openssl.stdin.take().expect("it is a pipe");
+    input.write_all(b"R\n").expect("it reads once it is connected");
+    let output = openssl.wait_with_output().expect("it is our child");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(said.contains("RENEGOTIATING") && said.contains("no renegotiation"), "{said}");
+    drop(input);
+    eventually("no session is left", || proxy.ok("/session-list.do")["total"] == 0);
+}
+
+#[test]
 fn curl_gets_a_large_page_through_nginx_and_haproxy_behind_and_in_front() {
     let authority = Authority::new();
     let [plain, behind_nginx, behind_haproxy, front_haproxy, front_nginx] = ports();

@@ -81,6 +81,11 @@ pub(crate) fn spawn<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static)
     std::thread::spawn(run)
 }
 
+/// `name` of the environment as a number: some tests are made smaller than the promise, and can be run at full size.
+pub(crate) fn size(name: &str, usual: usize) -> usize {
+    std::env::var(name).ok().map_or(usual, |text| text.parse().expect("a number"))
+}
+
 /// A loopback address that no other test of this run uses.
 pub(crate) fn own_ip() -> IpAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
