@@ -14,6 +14,7 @@ use crate::group::GroupSettings;
 use crate::lab;
 use crate::net;
 use crate::server::ServerAddr;
+use crate::tls::Certificate;
 
 /// The bit of a file's mode that lets everybody read it.
 const READABLE_BY_OTHERS: u32 = 0o004;
@@ -107,10 +108,19 @@ fn certificate_doubts(config: &Config, now_s: u64, asks_for_readers: bool) -> Ve
                 "groups[{index}].server_tls.verify: whoever is on the way to the servers can read everything"
             ));
         }
-        let certificates = group.settings.tls.iter().flat_map(|tls| &tls.certificates);
-        for (number, certificate) in certificates.enumerate() {
-            let place = format!("groups[{index}].tls.certificates[{number}]");
-            let pair = &certificate.pair;
+        let certificates = group.settings.tls.iter().flat_map(|tls| &tls.certificates).enumerate();
+        let shown_to_clients = certificates.map(|(number, Certificate { cert, key, pair })| {
+            (format!("tls.certificates[{number}]"), pair, key.as_ref().unwrap_or(cert))
+        });
+        let of_check = group.settings.check.as_ref().and_then(|check| check.server_tls.as_ref());
+        let ours = [("server_tls", group.settings.server_tls.as_ref()), ("check.server_tls", of_check)];
+        let shown_to_servers = ours.into_iter().filter_map(|(name, tls)| {
+            let tls = tls?;
+            let key = tls.key.as_ref().or(tls.cert.as_ref())?;
+            Some((format!("{name}.cert"), tls.identity.as_ref()?, key))
+        });
+        for (name, pair, key) in shown_to_clients.chain(shown_to_servers) {
+            let place = format!("groups[{index}].{name}");
             if pair.not_after().as_secs() <= now_s {
                 doubts.push(format!("{place}: the certificate has expired; expected one that is valid"));
             }
@@ -119,7 +129,6 @@ fn certificate_doubts(config: &Config, now_s: u64, asks_for_readers: bool) -> Ve
                     "{place}: handshakes with a large RSA key take milliseconds; expected ECDSA, or RSA of 2048 bits"
                 ));
             }
-            let key = certificate.key.as_ref().unwrap_or(&certificate.cert);
             let mode = std::fs::metadata(key).map_or(0, |meta| meta.mode());
             if asks_for_readers && mode & READABLE_BY_OTHERS != 0 {
                 doubts.push(format!("{place}: everybody may read {}; expected a mode such as 0640", key.display()));

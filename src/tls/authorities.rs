@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::files::read;
+use super::files::{not_pem, read};
 
 /// Whose signatures are trusted.
 #[derive(Clone)]
@@ -33,7 +33,7 @@ impl Authorities {
         let text = read(path)?;
         let mut store = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(&text) {
-            let certificate = certificate.map_err(|error| format!("{}: not PEM: {error}", path.display()))?;
+            let certificate = certificate.map_err(|error| format!("{}: {}", path.display(), not_pem(&error)))?;
             store.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
         }
         if store.is_empty() {
@@ -96,7 +96,7 @@ impl Revocations {
     pub fn read(path: &Path) -> Result<Self, String> {
         let text = read(path)?;
         let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&text).collect();
-        let lists = lists.map_err(|error| format!("{}: not PEM: {error}", path.display()))?;
+        let lists = lists.map_err(|error| format!("{}: {}", path.display(), not_pem(&error)))?;
         if lists.is_empty() {
             return Err(format!("{}: no list is in it; expected PEM with BEGIN X509 CRL", path.display()));
         }

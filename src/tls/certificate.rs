@@ -16,7 +16,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::files::read;
+use super::files::{not_pem, read};
 
 /// Of RSA keys (`rsaEncryption`).
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
@@ -119,7 +119,7 @@ pub fn load_pair(cert: &Path, key: Option<&Path>, known: &[Arc<Pair>]) -> Result
 /// The certificate and those that lead to its authority.
 fn chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(text).collect();
-    let chain = chain.map_err(|error| format!("not PEM: {error}"))?;
+    let chain = chain.map_err(|error| not_pem(&error))?;
     match chain.is_empty() {
         true => Err("no certificate is in it; expected PEM with BEGIN CERTIFICATE".to_owned()),
         false => Ok(chain),
@@ -133,7 +133,7 @@ fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
             "the key is encrypted; expected one without a passphrase".to_owned()
         }
         pem::Error::NoItemsFound => "no key is in it; expected PEM with BEGIN PRIVATE KEY".to_owned(),
-        error => format!("not PEM: {error}"),
+        error => not_pem(&error),
     })
 }
 

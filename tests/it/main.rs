@@ -78,6 +78,8 @@ mod tls_kit;
 #[cfg(feature = "tls")]
 mod tls_reload;
 #[cfg(feature = "tls")]
+mod tls_secrets;
+#[cfg(feature = "tls")]
 mod tls_servers;
 #[cfg(feature = "top")]
 mod top;
