@@ -48,7 +48,7 @@ pub(crate) use queue::SHARD_ENTRIES_MAX;
 pub use queue::Wanted;
 pub(crate) use queue::{Entry, PAUSE, QUEUE, Queue, What, shrink};
 pub use server::ServerChange;
-pub use session::{Proxied, Routed, SessionEvent, Step, TlsFacts};
+pub use session::{ClientFacts, Routed, SessionEvent, Step, TlsFacts};
 
 /// Publishes what management has done or found. Subscribers have it when this returns, the log writes it soon after.
 pub fn publish(event: Event) {

@@ -18,7 +18,7 @@ const HELLO_LEFT: &str = "client left before its TLS hello was complete";
 
 /// What is known of a client before it is served: what a PROXY header has said, and its TLS hello.
 #[derive(Clone, Debug)]
-pub struct Proxied {
+pub struct ClientFacts {
     /// The other end of the connection: a proxy where a header was sent, otherwise the client.
     pub via: SocketAddr,
     /// Where a header says that the client is; `None` when none does, and the other end counts as the client.
@@ -59,7 +59,7 @@ impl Routed {
     }
 }
 
-impl Proxied {
+impl ClientFacts {
     /// Nothing is known of the client that has this address.
     pub fn unknown(client: SocketAddr) -> Self {
         let (source, destination, authority, unique_id, routed) = (None, None, None, None, None);
@@ -161,7 +161,7 @@ pub enum SessionEvent {
         /// Who connected.
         client: SocketAddr,
         /// What a PROXY header has said of the client, where there is one.
-        proxied: Option<Arc<Proxied>>,
+        client_facts: Option<Arc<ClientFacts>>,
         /// The log of the process says so.
         is_logged: bool,
         /// The access log that says so, too.
@@ -212,7 +212,7 @@ pub enum SessionEvent {
         /// Who had connected.
         client: SocketAddr,
         /// What a PROXY header has said of the client, where there is one.
-        proxied: Option<Arc<Proxied>>,
+        client_facts: Option<Arc<ClientFacts>>,
         /// What is told of the client's TLS, where it speaks that.
         tls: Option<Arc<TlsFacts>>,
         /// Which server it had; `None` when none was reached.
@@ -280,12 +280,14 @@ impl SessionEvent {
 
     /// How much it matters. A proxy before us that checks once a second whether we are there would be most of the log.
     pub fn level(&self) -> Level {
-        let is_check = |proxied: &Option<Arc<Proxied>>| proxied.as_ref().is_some_and(|proxied| proxied.is_local);
+        let is_check = |client_facts: &Option<Arc<ClientFacts>>| {
+            client_facts.as_ref().is_some_and(|client_facts| client_facts.is_local)
+        };
         let is_routine = match self {
-            Self::ClientConnected { proxied, .. } => is_check(proxied),
+            Self::ClientConnected { client_facts, .. } => is_check(client_facts),
             Self::ClientLeft { .. } => true,
             Self::ServerConnected { is_check, .. } => *is_check,
-            Self::SessionClosed { proxied, bytes_up, .. } => is_check(proxied) && *bytes_up == 0,
+            Self::SessionClosed { client_facts, bytes_up, .. } => is_check(client_facts) && *bytes_up == 0,
         };
         match self.step() {
             _ if is_routine => Level::DEBUG,
@@ -297,10 +299,10 @@ impl SessionEvent {
     /// Shows every field that is known, in the order of a log line, and says what has happened.
     pub fn show(&self, to: &mut Visitor<'_>) -> &'static str {
         match self {
-            Self::ClientConnected { id, group, client, proxied, .. } => {
+            Self::ClientConnected { id, group, client, client_facts, .. } => {
                 to.number("session.id", *id).group(group).addr("client.addr", *client);
-                if let Some(proxied) = proxied {
-                    proxied.show(to);
+                if let Some(client_facts) = client_facts {
+                    client_facts.show(to);
                 }
                 "client connected"
             }
@@ -319,7 +321,7 @@ impl SessionEvent {
                 group,
                 policy,
                 client,
-                proxied,
+                client_facts,
                 tls,
                 server,
                 attempts,
@@ -334,8 +336,8 @@ impl SessionEvent {
                 access: _,
             } => {
                 to.number("session.id", *id).group(group).text("policy", policy).addr("client.addr", *client);
-                if let Some(proxied) = proxied {
-                    proxied.show(to);
+                if let Some(client_facts) = client_facts {
+                    client_facts.show(to);
                 }
                 if let Some(tls) = tls {
                     tls.show(to);

@@ -76,7 +76,7 @@ fn what_sessions_do_is_built_for_subscribers_only_while_there_are_some() {
             id: 1,
             group: GroupLabel::new(1, None),
             client,
-            proxied: None,
+            client_facts: None,
             is_logged: true,
             access: None,
         }

@@ -128,7 +128,7 @@ impl Default for HaproxyLines {
 impl HaproxyLines {
     /// Appends the line of a session that is over.
     fn write(&mut self, event: &SessionEvent, at: SystemTime, prefix: AccessPrefix, out: &mut Vec<u8>) {
-        let SessionEvent::SessionClosed { group, client, proxied, server, attempts, end, bytes_down, .. } = event
+        let SessionEvent::SessionClosed { group, client, client_facts, server, attempts, end, bytes_down, .. } = event
         else {
             return;
         };
@@ -145,7 +145,7 @@ impl HaproxyLines {
         let on_backend = if server.is_some() { facts.group_sessions } else { 0 };
         let retries = attempts.saturating_sub(1);
         // Where a route has led the client to its group, it came in at another one.
-        let routed = proxied.as_ref().and_then(|known| known.routed.as_ref());
+        let routed = client_facts.as_ref().and_then(|known| known.routed.as_ref());
         let listener = routed.and_then(|routed| routed.listener.as_ref()).unwrap_or(group);
         let _infallible = writeln!(
             out,

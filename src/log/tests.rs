@@ -108,7 +108,7 @@ fn connected(id: u64) -> SessionEvent {
         id,
         group: GroupLabel::new(8081, None),
         client: "10.0.0.7:51234".parse().unwrap(),
-        proxied: None,
+        client_facts: None,
         is_logged: true,
         access: None,
     }
@@ -121,7 +121,7 @@ fn closed() -> SessionEvent {
         policy: "ha".into(),
         client: "[::1]:51234".parse().unwrap(),
         tls: None,
-        proxied: None,
+        client_facts: None,
         server: Some("db2.internal:9000".into()),
         attempts: 2,
         end: EndReason::IdleTimeout,
@@ -289,7 +289,7 @@ fn event() -> impl Strategy<Value = SessionEvent> {
         let (id, port, attempts, [bytes_up, bytes_down, elapsed_ms, micros], connect_us) = numbers;
         let group = GroupLabel::new(port, None);
         match which {
-            0 => SessionEvent::ClientConnected { id, group, client, proxied: None, is_logged: true, access: None },
+            0 => SessionEvent::ClientConnected { id, group, client, client_facts: None, is_logged: true, access: None },
             1 => {
                 let (server, connect_us) = (policy.into(), micros >> 20);
                 SessionEvent::ServerConnected {
@@ -309,7 +309,7 @@ fn event() -> impl Strategy<Value = SessionEvent> {
                 policy: policy.into(),
                 client,
                 tls: None,
-                proxied: None,
+                client_facts: None,
                 server: server.map(Into::into),
                 attempts,
                 end: EndReason::ClientClosed,

@@ -17,7 +17,7 @@ pub(super) fn header_for(
     secured: Option<&Secured>,
 ) -> Option<Box<[u8]>> {
     let settings = &record.group().snapshot().settings;
-    let told = record.proxied().and_then(|proxied| proxied.destination);
+    let told = record.client_facts().and_then(|client_facts| client_facts.destination);
     let ends =
         told.or_else(|| own_addr(client, settings)).map(|destination| Ends { source: record.client(), destination });
     let header = proxy_header::write(version, ends, settings.proxy_unique_id.then_some(record.id()))?;

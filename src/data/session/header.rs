@@ -20,7 +20,7 @@ use super::stream::{Stream, reset_on_close};
 use super::waiting::{Awaited, WaitingPlace};
 use crate::base::clock;
 use crate::counters::{EndReason, HeaderResult};
-use crate::events::Proxied;
+use crate::events::ClientFacts;
 use crate::group::GroupSettings;
 use crate::net::proxy_header::{self, Flaw, Header, Read, shown};
 
@@ -159,7 +159,7 @@ fn take_header(received: &[u8], record: &SessionRecord) -> Result<Option<usize>,
     };
     record.group().counters.header_ended(result);
     let text = |bytes: Option<&[u8]>| bytes.map(|bytes| shown(bytes).into());
-    record.set_proxied(Proxied {
+    record.set_client_facts(ClientFacts {
         via: record.peer(),
         source: ends.map(|ends| ends.source),
         destination: ends.map(|ends| ends.destination),

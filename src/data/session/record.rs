@@ -14,7 +14,7 @@ use crate::base::label::GroupLabel;
 use crate::base::random::{SplitMix64, below};
 use crate::counters::{EndReason, Limit};
 use crate::data::deadlines::NEVER;
-use crate::events::{Proxied, Routed};
+use crate::events::{ClientFacts, Routed};
 use crate::group::{Group, GroupSettings};
 use crate::policy::Epoch;
 use crate::server::{Live, Server, ServerAddr};
@@ -46,7 +46,7 @@ pub struct SessionRecord {
     /// The other end of the client's socket.
     peer: SocketAddr,
     /// What a PROXY header and a TLS hello have said of the client.
-    proxied: OnceLock<Arc<Proxied>>,
+    client_facts: OnceLock<Arc<ClientFacts>>,
     accepted_ms: u64,
     server: OnceLock<Arc<Server>>,
     attempts: AtomicU32,
@@ -79,7 +79,7 @@ impl SessionRecord {
             id,
             group: Arc::clone(group),
             peer,
-            proxied: OnceLock::new(),
+            client_facts: OnceLock::new(),
             accepted_ms: now_ms,
             server: OnceLock::new(),
             attempts: AtomicU32::new(0),
@@ -108,9 +108,9 @@ impl SessionRecord {
 
     /// The same session in this group, with what the client's hello has said.
     pub(super) fn routed_to(&self, group: &Arc<Group>, routed: Routed) -> Self {
-        let known = self.proxied().cloned().unwrap_or_else(|| Proxied::unknown(self.peer));
+        let known = self.client_facts().cloned().unwrap_or_else(|| ClientFacts::unknown(self.peer));
         let record = Self::new(self.id, group, self.peer, self.accepted_ms);
-        record.set_proxied(Proxied { routed: Some(routed), ..known });
+        record.set_client_facts(ClientFacts { routed: Some(routed), ..known });
         record.told.store(self.told.load(Relaxed), Relaxed);
         record
     }
@@ -128,8 +128,8 @@ impl SessionRecord {
     }
 
     /// A PROXY header has said this of the client.
-    pub(super) fn set_proxied(&self, proxied: Proxied) {
-        let _ = self.proxied.set(Arc::new(proxied));
+    pub(super) fn set_client_facts(&self, client_facts: ClientFacts) {
+        let _ = self.client_facts.set(Arc::new(client_facts));
     }
 
     /// The client was over this limit.
@@ -148,7 +148,7 @@ impl SessionRecord {
     /// The client that the session serves: where a PROXY header says that it is, else the other end of the socket.
     #[inline]
     pub(crate) fn client(&self) -> SocketAddr {
-        self.proxied().and_then(|proxied| proxied.source).unwrap_or(self.peer)
+        self.client_facts().and_then(|client_facts| client_facts.source).unwrap_or(self.peer)
     }
 
     /// The other end of the client's socket, which may be a proxy before us.
@@ -158,13 +158,13 @@ impl SessionRecord {
 
     /// What a PROXY header has said of the client.
     #[inline]
-    pub(super) fn proxied(&self) -> Option<&Proxied> {
-        self.proxied.get().map(|proxied| &**proxied)
+    pub(super) fn client_facts(&self) -> Option<&ClientFacts> {
+        self.client_facts.get().map(|client_facts| &**client_facts)
     }
 
     /// What the client's hello has said.
     fn routed(&self) -> Option<&Routed> {
-        self.proxied()?.routed.as_ref()
+        self.client_facts()?.routed.as_ref()
     }
 
     /// True when its client was accepted at this time or before.
@@ -330,7 +330,7 @@ impl SessionRecord {
             group: self.group.port(),
             name: self.group.label().name().map(str::to_owned),
             client: self.client(),
-            via: self.proxied().and_then(|proxied| proxied.source).map(|_| self.peer),
+            via: self.client_facts().and_then(|client_facts| client_facts.source).map(|_| self.peer),
             listener: self.routed().and_then(|routed| routed.listener.as_ref()).map(GroupLabel::port),
             sni: self.routed().and_then(|routed| routed.server_name.as_deref()).map(str::to_owned),
             server: self.server.get().map(|server| server.settings.addr.to_string()),

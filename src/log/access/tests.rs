@@ -7,7 +7,7 @@ use super::*;
 use crate::access::{AccessFacts, AccessPath, AccessSettings, Circumstances};
 use crate::base::label::GroupLabel;
 use crate::counters::EndReason;
-use crate::events::{Proxied, Routed};
+use crate::events::{ClientFacts, Routed};
 
 fn target(format: AccessFormat) -> Arc<AccessTarget> {
     let (path, prefix) = (AccessPath::Stderr, AccessPrefix::Syslog);
@@ -21,7 +21,7 @@ fn closed(format: AccessFormat) -> SessionEvent {
         policy: "ha".into(),
         client: "10.0.1.2:33313".parse().unwrap(),
         tls: None,
-        proxied: None,
+        client_facts: None,
         server: Some("10.0.5.3:9000".into()),
         attempts: 1,
         end: EndReason::ServerClosed,
@@ -67,10 +67,10 @@ fn facts(event: &mut SessionEvent) -> &mut AccessFacts {
 fn a_routed_session_has_the_group_it_came_to_in_front() {
     let mut event = closed(AccessFormat::Haproxy);
     assert!(bare(&event).contains("] 8081 8081/10.0.5.3:9000 "), "{}", bare(&event));
-    let SessionEvent::SessionClosed { proxied, client, .. } = &mut event else { unreachable!("it was made so") };
+    let SessionEvent::SessionClosed { client_facts, client, .. } = &mut event else { unreachable!("it was made so") };
     let listener = Some(GroupLabel::new(443, Some("front")));
     let routed = Some(Routed { listener, ..Routed::default() });
-    *proxied = Some(Arc::new(Proxied { routed, ..Proxied::unknown(*client) }));
+    *client_facts = Some(Arc::new(ClientFacts { routed, ..ClientFacts::unknown(*client) }));
     assert!(bare(&event).contains("] front 8081/10.0.5.3:9000 "), "{}", bare(&event));
 }
 

@@ -46,7 +46,7 @@ impl SessionRecord {
             id: self.id,
             group: self.group.label().clone(),
             client: self.client(),
-            proxied: self.proxied.get().cloned(),
+            client_facts: self.client_facts.get().cloned(),
             is_logged,
             access,
         });
@@ -82,7 +82,7 @@ impl SessionRecord {
             server: server.settings.addr.shared(),
             attempt: self.attempts.load(Relaxed),
             connect_us: micros.into(),
-            is_check: self.proxied().is_some_and(|proxied| proxied.is_local),
+            is_check: self.client_facts().is_some_and(|client_facts| client_facts.is_local),
             is_logged,
         });
     }
@@ -121,7 +121,7 @@ impl SessionRecord {
             group: self.group.label().clone(),
             policy: self.group.snapshot().settings.policy.shared_name(),
             client: self.client(),
-            proxied: self.proxied.get().cloned(),
+            client_facts: self.client_facts.get().cloned(),
             tls: over.tls.cloned(),
             server: self.server.get().map(|server| server.settings.addr.shared()),
             attempts: self.attempts.load(Relaxed),
