@@ -19,7 +19,9 @@ use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 #[cfg(fuzzing)]
 pub(crate) use read::HEADER_MAX;
 pub(crate) use read::{Flaw, Header, Read, read, shown};
-pub(crate) use secured::{Certificate, Secured};
+#[cfg(any(feature = "tls", test))]
+pub(crate) use secured::Certificate;
+pub(crate) use secured::Secured;
 pub(crate) use write::{Written, write};
 
 /// What every header of version 2 begins with.
