@@ -1,11 +1,15 @@
 //! The examples of docs/migrate.md: the configuration of another proxy and the one that it becomes do the same.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::Path;
 
 use super::Background;
 use super::proxy_protocol::{NGINX_HEAD, haproxy, nginx};
-use super::support::{Client, FakeServer, TestProxy, Visitor, eventually, named_echo, ports, run as run_goproxy};
+use super::support::{
+    Client, DEADLINE, FakeServer, TestProxy, Visitor, eventually, hello, named_echo, ports, run as run_goproxy,
+};
 
 /// The two examples below a heading: that of the other proxy, in its language, and ours.
 fn examples(heading: &str, language: &str) -> (String, String) {
@@ -273,4 +277,54 @@ fn a_hash_and_a_denied_network_of_nginx_are_imported() {
         is_denied(port);
     });
     drop(servers);
+}
+
+/// The server to which a hello with this name leads; `None` for a client that is turned away.
+fn server_of_name(port: u16, name: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(&hello(Some(name), &[])).ok()?;
+    let mut line = String::new();
+    let read = BufReader::new(stream).read_line(&mut line).unwrap_or(0);
+    (read > 0).then(|| line.trim_end().to_owned())
+}
+
+#[test]
+fn backends_that_are_chosen_by_the_name_in_a_hello_are_imported() {
+    let ([first, second], with_ports) = two_servers();
+    let text = with_ports(
+        "frontend tls\n bind 127.0.0.1:LISTEN\n tcp-request inspect-delay 5s\n tcp-request content accept if { req_ssl_hello_type 1 }\n \
+         use_backend two if { req.ssl_sni -i b.example c.example }\n use_backend two if { req.ssl_sni -m end .d.example }\n \
+         use_backend one if { req.ssl_sni -i a.example }\nbackend one\n server a 127.0.0.1:5433\nbackend two\n server b 127.0.0.1:5434\n",
+        0,
+    );
+    let both = Both::of_haproxy(&text);
+    both.each(|port| {
+        let server = |of: &FakeServer| Some(of.addr.to_string());
+        for (name, expected) in [
+            ("a.example", server(&first)),
+            ("c.example", server(&second)),
+            ("x.d.example", server(&second)),
+            ("other.example", None),
+        ] {
+            assert_eq!(server_of_name(port, name), expected, "{name} at {port}");
+        }
+    });
+}
+
+#[test]
+fn upstreams_that_are_chosen_by_the_name_in_a_hello_are_imported() {
+    let ([first, second], with_ports) = two_servers();
+    let text = with_ports(
+        "map $ssl_preread_server_name $to {\n hostnames;\n a.example one;\n *.b.example two;\n default one;\n}\n\
+         upstream one { server 127.0.0.1:5433; }\nupstream two { server 127.0.0.1:5434; }\n\
+         server { listen 127.0.0.1:LISTEN; ssl_preread on; proxy_pass $to; }\n",
+        0,
+    );
+    let both = Both::of_nginx(&text);
+    both.each(|port| {
+        for (name, expected) in [("a.example", &first), ("x.b.example", &second), ("other.example", &first)] {
+            assert_eq!(server_of_name(port, name), Some(expected.addr.to_string()), "{name} at {port}");
+        }
+    });
 }

@@ -1,8 +1,12 @@
 //! A `proxy.json` that is being written, with comments for what has no place in it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
+
+/// The first port of groups that only routes lead to.
+const TARGET_PORT_MIN: u16 = 9_001;
 
 /// Keys in order.
 pub(super) type Keys = Map<String, Value>;
@@ -24,6 +28,8 @@ pub(super) struct Draft {
     /// Those of the top level.
     pub(super) keys: Keys,
     pub(super) groups: Vec<GroupDraft>,
+    /// Groups that only routes lead to, with the names that they are to have.
+    targets: Vec<(String, GroupDraft)>,
 }
 
 #[derive(Debug, Default)]
@@ -32,6 +38,45 @@ pub(super) struct GroupDraft {
     /// All but the servers.
     pub(super) keys: Keys,
     pub(super) servers: Vec<ServerDraft>,
+    /// Then it has no servers of its own.
+    pub(super) routing: Option<Routing>,
+}
+
+/// Where a group gives its clients.
+#[derive(Debug)]
+pub(super) struct Routing {
+    pub(super) routes: Vec<Route>,
+    /// Where a hello goes that no route takes.
+    pub(super) default: Way,
+    /// Where goes what is no TLS.
+    pub(super) plain: Way,
+}
+
+/// Which clients go to another group.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) sni: Sni,
+    pub(super) alpn: Vec<String>,
+    pub(super) to: Target,
+}
+
+/// The names that a route is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sni {
+    Any,
+    Missing,
+    Names(Vec<String>),
+}
+
+/// A group that only routes lead to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target(usize);
+
+/// Where clients go that no route takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way {
+    Close,
+    To(Target),
 }
 
 #[derive(Debug, Default)]
@@ -62,9 +107,51 @@ impl ServerDraft {
     }
 }
 
+impl Routing {
+    fn write(self, keys: &mut Keys, name_of: impl Fn(Target) -> Value) {
+        let route = |route: Route| {
+            let mut keys = Keys::new();
+            match route.sni {
+                Sni::Any => {}
+                Sni::Missing => _ = keys.insert("sni".to_owned(), Value::Null),
+                Sni::Names(names) => _ = keys.insert("sni".to_owned(), json!(names)),
+            }
+            if !route.alpn.is_empty() {
+                keys.insert("alpn".to_owned(), json!(route.alpn));
+            }
+            keys.insert("group".to_owned(), name_of(route.to));
+            Value::Object(keys)
+        };
+        let way = |way| match way {
+            Way::Close => json!("close"),
+            Way::To(target) => name_of(target),
+        };
+        keys.insert("routes".to_owned(), self.routes.into_iter().map(route).collect());
+        keys.insert("route_default".to_owned(), way(self.default));
+        keys.insert("route_plain".to_owned(), way(self.plain));
+    }
+}
+
 impl Draft {
-    /// Gives every group a name of its own, which the file accepts.
-    pub(super) fn name_groups(&mut self, names: Vec<String>) {
+    /// A group that is to be reached by routes only.
+    pub(super) fn add_target(&mut self, name: &str, group: GroupDraft) -> Target {
+        self.targets.push((name.to_owned(), group));
+        Target(self.targets.len() - 1)
+    }
+
+    /// Adds the groups that only routes lead to, and gives every group a name of its own, which the file accepts.
+    pub(super) fn name_groups(&mut self, mut names: Vec<String>) {
+        let first_target = self.groups.len();
+        let mut ports = free_ports(&self.groups);
+        for (name, mut group) in std::mem::take(&mut self.targets) {
+            names.push(name);
+            let keys = std::mem::take(&mut group.keys);
+            let port = ports.next().expect("there are more ports than groups");
+            group.keys.insert("listen".to_owned(), json!(format!("127.0.0.1:{port}")));
+            group.keys.insert("open".to_owned(), json!(false));
+            group.keys.extend(keys);
+            self.groups.push(group);
+        }
         let mut taken: Vec<String> = Vec::new();
         for (group, wanted) in self.groups.iter_mut().zip(names) {
             let mut name = group_name(&wanted);
@@ -78,6 +165,11 @@ impl Draft {
             let keys = std::mem::take(&mut group.keys);
             group.keys.insert("name".to_owned(), json!(name));
             group.keys.extend(keys);
+        }
+        for group in &mut self.groups {
+            if let Some(routing) = group.routing.take() {
+                routing.write(&mut group.keys, |Target(at)| json!(taken[first_target + at]));
+            }
         }
     }
 
@@ -110,6 +202,17 @@ impl GroupDraft {
         *out += "      ]\n";
         *out += if is_last { "    }\n" } else { "    },\n" };
     }
+}
+
+/// Ports that none of these groups listens on.
+fn free_ports(groups: &[GroupDraft]) -> impl Iterator<Item = u16> + use<> {
+    let listens = groups.iter().flat_map(|group| match &group.keys["listen"] {
+        Value::Array(several) => several.clone(),
+        one => vec![one.clone()],
+    });
+    let port = |listen: Value| listen.as_str()?.rsplit_once(':')?.1.parse::<u16>().ok();
+    let used: BTreeSet<u16> = listens.filter_map(port).collect();
+    (TARGET_PORT_MIN..=u16::MAX).filter(move |port| !used.contains(port))
 }
 
 fn write_keys(keys: &Keys, indent: &str, goes_on: bool, out: &mut String) {
@@ -160,7 +263,11 @@ mod tests {
 
     #[test]
     fn names_of_groups_are_made_to_fit_and_stay_apart() {
-        let mut draft = Draft { groups: (0..4).map(|_| GroupDraft::default()).collect(), ..Draft::default() };
+        let listening = |port| GroupDraft {
+            keys: [("listen".to_owned(), json!(format!("0.0.0.0:{port}")))].into_iter().collect(),
+            ..GroupDraft::default()
+        };
+        let mut draft = Draft { groups: (1..5).map(listening).collect(), ..Draft::default() };
         draft.name_groups(["Web.Front", "web-front", "80", "x"].map(str::to_owned).into());
         let names: Vec<_> = draft.groups.iter().map(|group| group.keys["name"].clone()).collect();
         assert_eq!(names, ["web-front", "web-front-2", "group-80", "x"]);

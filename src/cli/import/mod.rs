@@ -8,6 +8,7 @@ mod draft;
 mod gobetween;
 mod haproxy;
 mod nginx;
+mod tls;
 
 use std::path::{Path, PathBuf};
 

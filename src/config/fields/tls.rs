@@ -79,9 +79,11 @@ pub(in crate::config) const fn tls() -> Section<TlsSettings> {
 /// Reads the files of authorities, and reports what does not fit together.
 fn complete(reader: &mut Reader, object: &Object, tls: &mut TlsSettings) {
     complete_clients(reader, object, tls);
-    let count = tls.certificates.len();
-    if let Some(index) = tls.default.filter(|index| *index as usize >= count) {
-        let message = format!("{index} is out of range; expected 0 to {}, or null", count.saturating_sub(1));
+    // An empty list is a mistake of its own.
+    if let Some(last) = tls.certificates.len().checked_sub(1)
+        && let Some(index) = tls.default.filter(|index| *index as usize > last)
+    {
+        let message = format!("{index} is out of range; expected 0 to {last}, or null");
         reader.problems.add(object.offset("default"), Place::Key(object.place, "default"), message);
     }
     check_alpn(reader, object, &tls.alpn);

@@ -1,15 +1,24 @@
 //! One group: what a `listen` section says, or a frontend with its backend.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use super::check::Check;
-use super::condition::{Acls, Term, terms};
+use super::condition::{Acls, Hello, Term, hellos, is_tls, terms};
 use super::listen::addresses;
 use super::server::{self, ForGroup, Imported};
+use super::tls::{Bases, ClientTls};
 use super::words::{Directive, time};
-use crate::cli::import::draft::{GroupDraft, Keys, Note, duration};
+use crate::cli::import::draft::{GroupDraft, Keys, Note, Routing, duration};
+
+/// Why rules that look at what a client sends are not taken over.
+const UNSEEN: &str = "what a client says is not looked at: its bytes go to the server as they are";
+/// The shortest and the longest `hello_timeout`, in milliseconds.
+const HELLO_MS: (u64, u64) = (100, 60_000);
+
+/// Why rules to choose servers are not taken over.
+const UNCHOSEN: &str = "servers are not chosen by what a client says: a group with an address of its own does that";
 
 /// A group that is being read, line by line.
 #[derive(Debug, Default)]
@@ -22,8 +31,9 @@ pub(super) struct Import {
     timeouts: BTreeMap<String, u64>,
     keys: Keys,
     acls: Acls,
-    /// Lines of conditions that no rule has used yet.
-    unused_acls: BTreeMap<String, Note>,
+    /// Lines of conditions by their names, and the names that rules have used.
+    acl_notes: Vec<(String, Note)>,
+    used_acls: BTreeSet<String>,
     client_sessions: Option<u32>,
     client_rate: Option<u32>,
     /// The time in which the table counts new sessions, in milliseconds.
@@ -37,20 +47,36 @@ pub(super) struct Import {
     servers: Vec<Imported>,
     for_group: ForGroup,
     takes_all_backups: bool,
+    tls: ClientTls,
+    /// Rules that choose a backend by a hello.
+    pub(super) hellos: Vec<HelloRule>,
+    /// Lines that wait for a hello, which are of use only with such rules.
+    waits: Vec<Note>,
+    hello_ms: Option<u64>,
+    /// Who does not speak TLS is turned away.
+    pub(super) needs_tls: bool,
+}
+
+/// A rule that chooses a backend by a hello.
+#[derive(Debug)]
+pub(super) struct HelloRule {
+    pub(super) line: Note,
+    pub(super) any_of: Vec<Hello>,
+    pub(super) backend: String,
 }
 
 impl Import {
     /// One that is to read these lines.
-    pub(super) fn new(lines: &[&Directive]) -> Self {
+    pub(super) fn new(lines: &[&Directive], bases: &Bases) -> Self {
         let mut import = Self::default();
+        import.tls.bases = bases.clone();
+        import.for_group.bases = bases.clone();
         // Rules may use conditions that are named further down, and servers the group's port.
         for line in lines {
             match line.word(0) {
                 "acl" => {
                     let name = line.word(1).to_owned();
-                    let why = "only conditions by the client's address and counts have an equivalent";
-                    import.unused_acls.insert(name.clone(), Note::new(line.line, line.text.clone(), why));
-                    import.acls.entry(name).or_insert_with(|| line.words[2.min(line.words.len())..].to_vec());
+                    import.acls.entry(name).or_default().push(line.words[2.min(line.words.len())..].to_vec());
                 }
                 "bind" => import.listens.extend(addresses(line.word(1)).unwrap_or_default()),
                 "stick-table" => {
@@ -72,7 +98,12 @@ impl Import {
     pub(super) fn read(&mut self, line: &Directive) -> Result<(), String> {
         let none = || Err("no equivalent".to_owned());
         match line.word(0) {
-            "mode" | "default_backend" | "acl" | "enabled" => Ok(()),
+            "mode" | "default_backend" | "enabled" => Ok(()),
+            "acl" => {
+                let why = "only conditions by the client's address, its counts and its hello have an equivalent";
+                self.acl_notes.push((line.word(1).to_owned(), Note::new(line.line, line.text.clone(), why)));
+                Ok(())
+            }
             "bind" => self.bind(line),
             "balance" => self.balance(line),
             "hash-type" => {
@@ -119,13 +150,7 @@ impl Import {
             "log" | "log-format" | "error-log-format" => {
                 Err("the log goes to stderr, and has all of each session".to_owned())
             }
-            "use_backend" if line.words.iter().any(|word| word.contains("ssl_sni") || word.contains("ssl_alpn")) => {
-                Err("routes choose by the name in a TLS hello, and each backend is a group: see docs/tls.md".to_owned())
-            }
-            "use_backend" if line.words.len() > 2 => {
-                Err("servers are not chosen by what a client says: a group with an address of its own does that"
-                    .to_owned())
-            }
+            "use_backend" if line.words.len() > 2 => self.use_backend(line),
             "use_backend" => Ok(()),
             _ => none(),
         }
@@ -136,17 +161,43 @@ impl Import {
         Ok(())
     }
 
+    fn use_backend(&mut self, line: &Directive) -> Result<(), String> {
+        let (any_of, named, doubts) = match hellos(&line.rest(2), &self.acls) {
+            Ok(found) => found,
+            Err(why) => {
+                let asks = line.words.iter().any(|word| word.contains("ssl_sni") || word.contains("ssl_alpn"));
+                return Err(if asks { why } else { UNCHOSEN.to_owned() });
+            }
+        };
+        self.uses(&named);
+        let note = |why: String| Note::new(line.line, line.text.clone(), why);
+        self.group.notes.extend(doubts.into_iter().map(note));
+        self.hellos.push(HelloRule { line: note(String::new()), any_of, backend: line.word(1).to_owned() });
+        Ok(())
+    }
+
+    /// Notes that a rule uses these conditions.
+    fn uses(&mut self, named: &[String]) {
+        self.used_acls.extend(named.iter().cloned());
+    }
+
     fn bind(&mut self, line: &Directive) -> Result<(), String> {
         addresses(line.word(1))?;
         let words = line.rest(2);
-        let mut left = Vec::new();
+        let (mut left, mut doubts) = (Vec::new(), Vec::new());
         let mut at = 0;
         while let Some(word) = words.get(at) {
             match *word {
                 "accept-proxy" => self.accepts_from_all(),
                 "v4v6" | "v6only" | "defer-accept" | "tfo" => {}
                 "name" | "id" | "backlog" => at += 1,
-                other => left.push(other),
+                name => match self.tls.read(name, words.get(at + 1).copied()) {
+                    None => left.push(name),
+                    Some((taken, outcome)) => {
+                        at += taken - 1;
+                        doubts.extend(outcome.err().map(|why| format!("{name}: {why}")));
+                    }
+                },
             }
             at += 1;
         }
@@ -154,8 +205,8 @@ impl Import {
             [] if self.proxies.iter().any(|from| from == "0.0.0.0/0") => {
                 Err("accept_proxy.from lets everybody claim any address: name the proxies in front".to_owned())
             }
-            [] => Ok(()),
-            left if left.contains(&"ssl") => Err("not taken over: write tls for the group; docs/tls.md".to_owned()),
+            [] if doubts.is_empty() => Ok(()),
+            [] => Err(doubts.join("; ")),
             left => Err(format!("no equivalent for {}", left.join(" "))),
         }
     }
@@ -235,7 +286,7 @@ impl Import {
                     };
                     self.proxies.extend(networks);
                 }
-                named.iter().for_each(|name| _ = self.unused_acls.remove(name));
+                self.uses(&named);
                 Ok(())
             }
             ["connection", "reject", ref condition @ ..] => {
@@ -248,14 +299,34 @@ impl Import {
                         Term::Rate(most) => self.client_rate = Some(most),
                     }
                 }
-                named.iter().for_each(|name| _ = self.unused_acls.remove(name));
+                self.uses(&named);
                 Ok(())
             }
-            ["content", ..] | ["inspect-delay", ..] | ["session", ..] => {
-                Err("what a client says is not looked at: its bytes go to the server as they are".to_owned())
+            ["inspect-delay", delay] => {
+                self.hello_ms = time(delay);
+                self.waits_for_hello(line)
             }
+            ["content", "reject"] => {
+                self.needs_tls = true;
+                self.waits_for_hello(line)
+            }
+            ["content", action @ ("accept" | "reject"), ref condition @ ..] => match is_tls(condition, &self.acls) {
+                Some((asks_for_tls, named)) if asks_for_tls == (action == "accept") => {
+                    self.needs_tls |= action == "reject";
+                    self.uses(&named);
+                    self.waits_for_hello(line)
+                }
+                _ => Err(UNSEEN.to_owned()),
+            },
+            ["content" | "inspect-delay" | "session", ..] => Err(UNSEEN.to_owned()),
             _ => Err("only reject by the client's address and counts has an equivalent".to_owned()),
         }
+    }
+
+    /// Keeps a line that means something only where hellos choose the backend.
+    fn waits_for_hello(&mut self, line: &Directive) -> Result<(), String> {
+        self.waits.push(Note::new(line.line, line.text.clone(), UNSEEN));
+        Ok(())
     }
 
     fn server(&mut self, line: &Directive) -> Result<(), String> {
@@ -271,20 +342,42 @@ impl Import {
         Ok(())
     }
 
-    /// The group, whose section begins with this line.
+    /// The group, whose section begins with this line. With `routing`, it has no servers.
     ///
     /// # Errors
     ///
     /// Why it is none.
-    pub(super) fn finish(mut self, head: &Directive) -> Result<GroupDraft, String> {
+    pub(super) fn finish(mut self, head: &Directive, routing: Option<Routing>) -> Result<GroupDraft, String> {
+        if routing.is_some() {
+            self.waits.clear();
+            self.keys.extend(
+                self.hello_ms
+                    .map(|millis| ("hello_timeout".to_owned(), json!(duration(millis.clamp(HELLO_MS.0, HELLO_MS.1))))),
+            );
+        }
         if self.listens.is_empty() {
             return Err("it listens on no IP and port".to_owned());
         }
-        let mut group = std::mem::take(&mut self.group);
-        let doubt = |why: String| Note::new(head.line, head.text.clone(), why);
         let listens: Vec<String> = self.listens.iter().map(|(address, _)| address.clone()).collect();
         let listen = if let [one] = &listens[..] { json!(one) } else { json!(listens) };
-        group.keys.insert("listen".to_owned(), listen);
+        self.group.keys.insert("listen".to_owned(), listen);
+        let mut group = self.group(head);
+        if let Some(routing) = routing {
+            // The groups that they lead to have one.
+            group.keys.remove("policy");
+            group.routing = Some(routing);
+        }
+        Ok(group)
+    }
+
+    /// The group as one that only routes lead to.
+    pub(super) fn finish_target(self, head: &Directive) -> GroupDraft {
+        self.group(head)
+    }
+
+    fn group(mut self, head: &Directive) -> GroupDraft {
+        let mut group = std::mem::take(&mut self.group);
+        let doubt = |why: String| Note::new(head.line, head.text.clone(), why);
         let policy = match self.policy {
             Some("ip_hash") if self.is_consistent => Some("maglev"),
             policy => policy,
@@ -300,6 +393,8 @@ impl Import {
             group.notes.extend(why.map(doubt));
         }
         self.finish_servers_settings(&mut group.keys);
+        group.notes.extend(self.tls.finish(&mut group.keys).map(doubt));
+        group.notes.extend(server::finish_tls(&self.servers, &mut group.keys).map(doubt));
         let backups = self.servers.iter().filter(|server| server.is_backup).count();
         if backups > 1 && !self.takes_all_backups {
             let why = "HAProxy takes one backup server after the other; here all of them share the sessions";
@@ -313,9 +408,11 @@ impl Import {
             }
             group.servers.push(server.draft);
         }
-        group.notes.extend(self.unused_acls.into_values());
+        let unused = self.acl_notes.into_iter().filter(|(name, _)| !self.used_acls.contains(name));
+        group.notes.extend(unused.map(|(_, note)| note));
+        group.notes.append(&mut self.waits);
         group.notes.sort_by_key(|note| note.line);
-        Ok(group)
+        group
     }
 
     /// Writes the timeouts. What is to be said of them.
@@ -364,7 +461,7 @@ impl Import {
     }
 
     fn finish_servers_settings(&self, keys: &mut Keys) {
-        let ForGroup { eject_failures, closes_when_down, source, user_timeout } = &self.for_group;
+        let ForGroup { eject_failures, closes_when_down, source, user_timeout, .. } = &self.for_group;
         keys.extend(eject_failures.map(|failures| ("eject".to_owned(), json!({ "failures": failures }))));
         if *closes_when_down {
             keys.insert("on_down".to_owned(), json!({ "check": "close" }));

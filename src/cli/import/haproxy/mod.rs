@@ -8,14 +8,16 @@ mod condition;
 mod group;
 mod listen;
 mod server;
+mod tls;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use super::draft::{Draft, Note};
+use super::draft::{Draft, GroupDraft, Note, Route, Routing, Target, Way};
 use group::Import;
+use tls::Bases;
 use words::{Directive, Section, sections};
 
 /// Why a whole section is left out.
@@ -111,6 +113,7 @@ struct Reader {
     used: BTreeSet<usize>,
     /// The lines of defaults that some group has read.
     read: BTreeSet<usize>,
+    bases: Bases,
 }
 
 impl Reader {
@@ -131,6 +134,7 @@ impl Reader {
                     keys.insert("threads".to_owned(), json!(number));
                     continue;
                 }
+                _ if self.bases.read(line) => continue,
                 ("cpu-map", _) => "pin_threads keeps each thread on a core of its own",
                 ("log", _) => "the log goes to stderr, for the service manager to collect",
                 ("stats", _) => "the admin port does what the socket does; see docs/admin-api.md",
@@ -152,26 +156,74 @@ impl Reader {
         // HAProxy takes the first rule that holds, and the default when none does.
         let rules = section.lines.iter().filter(is_always);
         let taken = rules.min_by_key(|line| line.word(0) == "default_backend");
-        let Some(backend) = taken.and_then(|line| backends.get(line.word(1)).copied()) else {
-            return self.whole(section, "no backend of this file is taken always, so it has no servers");
-        };
-        self.group(section, Some(backend));
+        let backend = taken.and_then(|line| backends.get(line.word(1)).copied());
+        let lines: Vec<&Directive> = section.lines.iter().collect();
+        let mut rules = Import::new(&lines, &self.bases);
+        lines.iter().filter(|line| line.word(0) == "use_backend").for_each(|line| _ = rules.read(line));
+        match (backend, rules.hellos.is_empty()) {
+            (_, false) if !is_http(section) => self.routed(section, backend, backends),
+            (Some(backend), _) => self.group(section, Some(backend)),
+            (None, _) => self.whole(section, "no backend of this file is taken always, so it has no servers"),
+        }
     }
 
     fn group(&mut self, section: &Section, backend: Option<&Section>) {
-        let lines: Vec<&Directive> =
-            section.lines.iter().chain(backend.iter().flat_map(|backend| &backend.lines)).collect();
-        let is_http = |lines: &[Directive]| {
-            lines.iter().rfind(|line| line.word(0) == "mode").is_some_and(|line| line.word(1) == "http")
-        };
-        if is_http(&section.lines) || backend.is_some_and(|backend| is_http(&backend.lines)) {
+        if is_http(section) || backend.is_some_and(is_http) {
             self.used.extend(backend.map(|backend| backend.head.line));
             self.whole(section, HTTP);
             return backend.into_iter().for_each(|backend| self.whole(backend, HTTP));
         }
-        let mut import = Import::new(&lines);
+        let lines: Vec<&Directive> =
+            section.lines.iter().chain(backend.iter().flat_map(|backend| &backend.lines)).collect();
+        let import = self.import(&lines, |_| true);
+        let done = import.finish(&section.head, None);
+        self.used.extend(backend.filter(|_| done.is_ok()).map(|backend| backend.head.line));
+        self.push(section, done);
+    }
+
+    /// A frontend whose clients choose the backend by their hello: each backend is a group that routes lead to.
+    fn routed(&mut self, section: &Section, default: Option<&Section>, backends: &BTreeMap<&str, &Section>) {
+        let lines: Vec<&Directive> = section.lines.iter().collect();
+        let mut import = self.import(&lines, |_| true);
+        let mut targets: BTreeMap<&str, Option<Target>> = BTreeMap::new();
+        let mut routes = Vec::new();
+        for rule in std::mem::take(&mut import.hellos) {
+            let Some(backend) = backends.get(rule.backend.as_str()).filter(|backend| !is_http(backend)) else {
+                let why = "there is no such backend of bytes in this file".to_owned();
+                import.group.notes.push(Note { why, ..rule.line });
+                continue;
+            };
+            let to = *targets.entry(backend.name()).or_insert_with(|| self.target(section, backend));
+            let routes_of = |hello: condition::Hello| Some(Route { sni: hello.sni, alpn: hello.alpn, to: to? });
+            routes.extend(rule.any_of.into_iter().filter_map(routes_of));
+        }
+        let default =
+            default.and_then(|backend| *targets.entry(backend.name()).or_insert_with(|| self.target(section, backend)));
+        let default = default.map_or(Way::Close, Way::To);
+        let plain = if import.needs_tls { Way::Close } else { default };
+        let done = import.finish(&section.head, Some(Routing { routes, default, plain }));
+        self.push(section, done);
+    }
+
+    /// A backend as a group that routes of this frontend lead to, whose timeouts hold there, too.
+    fn target(&mut self, frontend: &Section, backend: &Section) -> Option<Target> {
+        if is_http(backend) {
+            self.whole(backend, HTTP);
+            return None;
+        }
+        let lines: Vec<&Directive> = frontend.lines.iter().chain(&backend.lines).collect();
+        let own: BTreeSet<usize> = backend.lines.iter().map(|line| line.line).collect();
+        let import = self.import(&lines, |line| own.contains(&line.line) || line.word(0) == "timeout");
+        let group = import.finish_target(&backend.head);
+        self.used.insert(backend.head.line);
+        Some(self.draft.add_target(backend.name(), group))
+    }
+
+    /// Reads the lines that count, out of those that may say something of them.
+    fn import(&mut self, lines: &[&Directive], counts: impl Fn(&Directive) -> bool) -> Import {
+        let mut import = Import::new(lines, &self.bases);
         let mut seen = BTreeSet::new();
-        for line in lines {
+        for line in lines.iter().filter(|line| counts(line)) {
             // What both get from the same defaults is read once.
             if !seen.insert(line.line) {
                 continue;
@@ -187,9 +239,12 @@ impl Reader {
                 }
             }
         }
-        match import.finish(&section.head) {
+        import
+    }
+
+    fn push(&mut self, section: &Section, done: Result<GroupDraft, String>) {
+        match done {
             Ok(group) => {
-                self.used.extend(backend.map(|backend| backend.head.line));
                 self.names.push(section.name().to_owned());
                 self.draft.groups.push(group);
             }
@@ -207,4 +262,8 @@ impl Reader {
         };
         self.draft.notes.push(Note::new(section.head.line, what, why));
     }
+}
+
+fn is_http(section: &Section) -> bool {
+    section.lines.iter().rfind(|line| line.word(0) == "mode").is_some_and(|line| line.word(1) == "http")
 }

@@ -1,10 +1,11 @@
 //! One line `server`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::check::Check;
+use super::tls::{Bases, ServerTls};
 use super::words::{Directive, time};
-use crate::cli::import::draft::{Note, ServerDraft, duration};
+use crate::cli::import::draft::{Keys, Note, ServerDraft, duration};
 
 /// What lines `server` say of their group.
 #[derive(Debug, Default)]
@@ -13,6 +14,7 @@ pub(super) struct ForGroup {
     pub(super) closes_when_down: bool,
     pub(super) source: Option<String>,
     pub(super) user_timeout: Option<String>,
+    pub(super) bases: Bases,
 }
 
 /// A server, and whether it is checked.
@@ -21,10 +23,26 @@ pub(super) struct Imported {
     pub(super) draft: ServerDraft,
     pub(super) is_checked: bool,
     pub(super) is_backup: bool,
+    tls: ServerTls,
+}
+
+/// Writes how servers are spoken to in TLS. What is to be said of it.
+pub(super) fn finish_tls(servers: &[Imported], keys: &mut Keys) -> Option<String> {
+    let first = servers.iter().find(|server| server.tls.begins_here)?;
+    keys.insert("server_tls".to_owned(), Value::Object(first.tls.keys.clone()));
+    match servers.iter().all(|server| server.tls == first.tls) {
+        false => Some("server_tls is one for the whole group, and its servers differ".to_owned()),
+        true if first.tls.takes_any_name() => {
+            let why = "HAProxy compares no name without verifyhost or sni; here a server has to prove its host, or \
+                       server_tls.name";
+            Some(why.to_owned())
+        }
+        true => None,
+    }
 }
 
 /// Parameters that take a value and have no equivalent.
-const VALUED: [&str; 33] = [
+const VALUED: [&str; 25] = [
     "minconn",
     "maxqueue",
     "addr",
@@ -36,16 +54,8 @@ const VALUED: [&str; 33] = [
     "resolve-opts",
     "resolve-net",
     "track",
-    "verify",
-    "verifyhost",
-    "ca-file",
     "crl-file",
-    "crt",
-    "sni",
-    "alpn",
     "npn",
-    "ciphers",
-    "ciphersuites",
     "check-sni",
     "check-alpn",
     "check-proto",
@@ -63,10 +73,9 @@ const VALUED: [&str; 33] = [
 /// Why some parameters have no equivalent.
 fn why(name: &str) -> &'static str {
     match name {
-        "ssl" | "verify" | "ca-file" | "crt" | "sni" | "alpn" | "ciphers" => {
-            "not taken over: write server_tls for the group; docs/tls.md"
+        "check-ssl" | "check-sni" | "check-alpn" => {
+            "checks speak TLS as sessions do; where sessions do not, write server_tls into check; docs/tls.md"
         }
-        "check-ssl" | "check-sni" | "check-alpn" => "not taken over: write server_tls into check; docs/tls.md",
         "slowstart" => "a server that comes back gets its share at once",
         "resolvers" | "init-addr" | "resolve-prefer" | "resolve-opts" => {
             "names are looked up by the system, and again when a connect fails"
@@ -97,7 +106,8 @@ pub(super) fn read(
     let is_template = line.word(0) == "server-template";
     let (address, own) = if is_template { (line.word(3), 4) } else { (line.word(2), 3) };
     let address = address_of(address, port)?;
-    let mut server = Imported { draft: ServerDraft::default(), is_checked: false, is_backup: false };
+    let mut server =
+        Imported { draft: ServerDraft::default(), is_checked: false, is_backup: false, tls: ServerTls::default() };
     server.draft.keys.insert("addr".to_owned(), json!(address));
     if is_template {
         let why = "one server stands for all addresses of its name, which take turns";
@@ -136,6 +146,9 @@ fn parameter(
     check: &mut Check,
     for_group: &mut ForGroup,
 ) -> (usize, Result<(), String>) {
+    if let Some(taken) = server.tls.read(&for_group.bases, name, value) {
+        return taken;
+    }
     let keys = &mut server.draft.keys;
     let mut set = |key: &str, value| {
         keys.insert(key.to_owned(), value);
@@ -156,7 +169,7 @@ fn parameter(
             set("backup", json!(true))
         }),
         ("disabled", ..) => (1, set("state", json!("maint"))),
-        ("enabled" | "check-send-proxy" | "no-ssl" | "no-backup" | "stick", ..) => (1, Ok(())),
+        ("enabled" | "check-send-proxy" | "no-backup" | "stick", ..) => (1, Ok(())),
         ("send-proxy", ..) => (1, set("send_proxy", json!("v1"))),
         // With tls the header tells of it in any case.
         ("send-proxy-v2" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn", ..) => (1, set("send_proxy", json!("v2"))),

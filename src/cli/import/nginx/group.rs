@@ -5,8 +5,21 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
+use super::note;
+use super::tls::Tls;
 use super::words::{Directive, time};
 use crate::cli::import::draft::{GroupDraft, Keys, Note, ServerDraft, duration};
+
+/// Where the servers of a group are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Servers<'a> {
+    /// In this block.
+    Upstream(&'a Directive),
+    /// There is one, with this address.
+    One(&'a str),
+    /// All clients go to other groups.
+    None,
+}
 
 /// A group that is being read.
 #[derive(Debug)]
@@ -26,6 +39,7 @@ pub(super) struct Import<'a> {
     proxies: Vec<String>,
     sends_proxy: bool,
     proxy_version: &'static str,
+    tls: Tls,
     line: usize,
 }
 
@@ -47,6 +61,7 @@ impl<'a> Import<'a> {
             proxies: Vec::new(),
             sends_proxy: false,
             proxy_version: "v1",
+            tls: Tls::default(),
             line: server.line,
         }
     }
@@ -108,13 +123,10 @@ impl<'a> Import<'a> {
                 _ => Err("only a zone of $binary_remote_addr or $remote_addr has an equivalent".to_owned()),
             },
             "proxy_socket_keepalive" | "tcp_nodelay" => Ok(()),
-            "ssl_preread" => {
-                Err("routes choose by the name in a TLS hello, and each upstream is a group: see docs/tls.md"
-                    .to_owned())
-            }
-            name if name.starts_with("ssl") || name.starts_with("proxy_ssl") => {
-                Err("not taken over: write tls or server_tls for the group; docs/tls.md".to_owned())
-            }
+            // Whether it chooses the servers is seen at `proxy_pass`.
+            "ssl_preread" => Ok(()),
+            name if name.starts_with("ssl_") => self.tls.read_client(line),
+            name if name.starts_with("proxy_ssl") => self.tls.read_server(line),
             "access_log" | "log_format" | "error_log" => {
                 Err("the log goes to stderr, and has all of each session".to_owned())
             }
@@ -162,9 +174,7 @@ impl<'a> Import<'a> {
         self.listens.push(format!("{host}:{port}"));
         self.port.get_or_insert(port);
         self.accepts_proxy |= words.contains(&"proxy_protocol");
-        if words.contains(&"ssl") {
-            return Err("not taken over: write tls for the group; docs/tls.md".to_owned());
-        }
+        self.tls.ends_here |= words.contains(&"ssl");
         Ok(())
     }
 
@@ -173,7 +183,7 @@ impl<'a> Import<'a> {
     /// # Errors
     ///
     /// Why it has no equivalent.
-    pub(super) fn read_upstream(&mut self, line: &Directive) -> Result<(), String> {
+    fn read_upstream(&mut self, line: &Directive) -> Result<(), String> {
         let is_client = ["$remote_addr", "$binary_remote_addr"].contains(&line.word(1));
         self.policy = Some(match line.word(0) {
             "server" => return self.server(line),
@@ -233,21 +243,51 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    /// The group and its port. `pass` is the one server of a group without an upstream.
+    /// The group and its port.
     ///
     /// # Errors
     ///
     /// Why it is none.
-    pub(super) fn finish(mut self, pass: Option<&str>) -> Result<(GroupDraft, u16), String> {
+    pub(super) fn finish(self, servers: Servers<'_>) -> Result<(GroupDraft, u16), String> {
         let port = self.port.ok_or("it listens on no IP and port")?;
-        if let Some(address) = pass {
-            if address.contains('$') || !address.contains(':') || address.starts_with("unix:") {
-                return Err(format!("\"{address}\" is not a server; servers are not chosen by what a client says"));
+        Ok((self.group(servers)?, port))
+    }
+
+    /// The group as one that only routes lead to.
+    ///
+    /// # Errors
+    ///
+    /// Why it is none.
+    pub(super) fn finish_target(mut self, servers: Servers<'_>) -> Result<GroupDraft, String> {
+        // What is asked of clients, the group asks that they come to; what is to be said of it is said there.
+        self.group.notes.clear();
+        (self.client_sessions, self.denies_all, self.accepts_proxy, self.tls.ends_here) = (None, false, false, false);
+        self.deny.clear();
+        let mut group = self.group(servers)?;
+        group.keys.remove("listen");
+        Ok(group)
+    }
+
+    fn group(mut self, servers: Servers<'_>) -> Result<GroupDraft, String> {
+        match servers {
+            Servers::Upstream(upstream) => {
+                for line in upstream.inside() {
+                    if let Err(why) = self.read_upstream(line) {
+                        self.group.notes.push(note(line, why));
+                    }
+                }
             }
-            let keys = [("addr".to_owned(), json!(address))].into_iter().collect();
-            self.group.servers.push(ServerDraft { keys, ..ServerDraft::default() });
+            Servers::One(address) => {
+                if address.contains('$') || !address.contains(':') || address.starts_with("unix:") {
+                    return Err(format!("\"{address}\" is not a server; servers are not chosen by what a client says"));
+                }
+                let keys = [("addr".to_owned(), json!(address))].into_iter().collect();
+                self.group.servers.push(ServerDraft { keys, ..ServerDraft::default() });
+            }
+            Servers::None => {}
         }
-        if self.group.servers.is_empty() {
+        let has_servers = !matches!(servers, Servers::None);
+        if self.group.servers.is_empty() && has_servers {
             return Err("it passes sessions to nobody".to_owned());
         }
         let mut group = self.group;
@@ -255,7 +295,9 @@ impl<'a> Import<'a> {
         let keys = &mut group.keys;
         let listen = if let [one] = &self.listens[..] { json!(one) } else { json!(self.listens) };
         keys.insert("listen".to_owned(), listen);
-        keys.insert("policy".to_owned(), json!(self.policy.unwrap_or("round_robin")));
+        if has_servers {
+            keys.insert("policy".to_owned(), json!(self.policy.unwrap_or("round_robin")));
+        }
         keys.append(&mut self.keys);
         keys.extend(self.client_sessions.map(|most| ("client".to_owned(), json!({ "sessions": most }))));
         // Without `deny all`, what is allowed is so anyway.
@@ -280,10 +322,12 @@ impl<'a> Import<'a> {
             }
             keys.insert("accept_proxy".to_owned(), json!({ "from": self.proxies }));
         }
-        if self.sends_proxy {
+        if self.sends_proxy && has_servers {
             keys.insert("send_proxy".to_owned(), json!(self.proxy_version));
         }
+        let upstream = if let Servers::Upstream(upstream) = servers { Some(upstream.word(1)) } else { None };
+        self.tls.finish(keys, upstream, has_servers).into_iter().for_each(|why| doubt(&why));
         group.notes.sort_by_key(|note| note.line);
-        Ok((group, port))
+        Ok(group)
     }
 }

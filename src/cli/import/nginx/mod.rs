@@ -4,14 +4,17 @@
 //! of them, and is told once where it has no equivalent.
 
 mod group;
+mod routes;
+mod tls;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use super::draft::{Draft, Note};
-use group::Import;
+use super::draft::{Draft, Note, Route, Routing, Sni, Target, Way};
+use group::{Import, Servers};
+use routes::Choice;
 use words::{Directive, directives};
 
 /// What stands in `stream` and is no directive of a server.
@@ -86,33 +89,30 @@ fn stream(all: &[Directive], draft: &mut Draft, names: &mut Vec<String>) {
     let zones: BTreeMap<&str, &Directive> =
         all.iter().filter(|it| it.word(0) == "limit_conn_zone").filter_map(zone).collect();
     let shared: Vec<&Directive> = all.iter().filter(|it| !BLOCKS.contains(&it.word(0))).collect();
+    let reader = Reader { all, upstreams, zones: &zones, shared };
     let mut used = BTreeSet::new();
     let mut told = BTreeSet::new();
     for server in all.iter().filter(|it| it.word(0) == "server") {
-        let pass = server.inside().iter().find(|it| it.word(0) == "proxy_pass").map(|it| it.word(1));
-        let upstream = pass.and_then(|name| upstreams.get(name).copied());
-        let mut import = Import::new(server, &zones);
-        // What a server says of its own stands for what stream says.
-        let own: BTreeSet<&str> = server.inside().iter().map(|it| it.word(0)).collect();
-        for directive in shared.iter().filter(|it| !own.contains(it.word(0))) {
-            if let Err(why) = import.read(directive)
-                && told.insert(directive.line)
-            {
+        let (import, refused) = reader.import(server);
+        for (directive, why) in refused {
+            if told.insert(directive.line) {
                 draft.notes.push(note(directive, why));
             }
         }
-        for directive in server.inside() {
-            if let Err(why) = import.read(directive) {
-                import.group.notes.push(note(directive, why));
+        let pass = server.inside().iter().find(|it| it.word(0) == "proxy_pass").map_or("", |it| it.word(1));
+        let done = match reader.choice(server, pass) {
+            Some(choice) => {
+                used.insert(choice.line);
+                import.finish(Servers::None).map(|(mut group, port)| {
+                    group.routing = Some(reader.routing(server, choice, &mut group.notes, &mut used, draft));
+                    (group, port)
+                })
             }
-        }
-        for directive in upstream.map(Directive::inside).unwrap_or_default() {
-            if let Err(why) = import.read_upstream(directive) {
-                import.group.notes.push(note(directive, why));
-            }
-        }
-        match import.finish(pass.filter(|_| upstream.is_none())) {
+            None => import.finish(reader.servers(pass)),
+        };
+        match done {
             Ok((group, port)) => {
+                let upstream = reader.upstreams.get(pass).copied();
                 used.extend(upstream.map(|upstream| upstream.line));
                 names.push(upstream.map_or_else(|| format!("port-{port}"), |upstream| upstream.word(1).to_owned()));
                 draft.groups.push(group);
@@ -123,6 +123,7 @@ fn stream(all: &[Directive], draft: &mut Draft, names: &mut Vec<String>) {
     for directive in all {
         let why = match directive.word(0) {
             "upstream" if !used.contains(&directive.line) => "no server passes sessions to it",
+            "map" if used.contains(&directive.line) => continue,
             "map" | "geo" | "split_clients" | "match" => "no equivalent",
             "limit_conn_zone" if zone(directive).is_none() => {
                 "only $binary_remote_addr and $remote_addr have an equivalent"
@@ -130,6 +131,79 @@ fn stream(all: &[Directive], draft: &mut Draft, names: &mut Vec<String>) {
             _ => continue,
         };
         draft.notes.push(note(directive, why));
+    }
+}
+
+/// What stands in `stream`.
+struct Reader<'a> {
+    all: &'a [Directive],
+    upstreams: BTreeMap<&'a str, &'a Directive>,
+    zones: &'a BTreeMap<&'a str, &'a Directive>,
+    /// What holds for all servers.
+    shared: Vec<&'a Directive>,
+}
+
+impl<'a> Reader<'a> {
+    /// What a `server` block and `stream` say of a group, and what of `stream` has no equivalent.
+    fn import(&self, server: &Directive) -> (Import<'a>, Vec<(&'a Directive, String)>) {
+        let mut import = Import::new(server, self.zones);
+        let mut refused = Vec::new();
+        // What a server says of its own stands for what stream says.
+        let own: BTreeSet<&str> = server.inside().iter().map(|it| it.word(0)).collect();
+        for directive in self.shared.iter().filter(|it| !own.contains(it.word(0))) {
+            if let Err(why) = import.read(directive) {
+                refused.push((*directive, why));
+            }
+        }
+        for directive in server.inside() {
+            if let Err(why) = import.read(directive) {
+                import.group.notes.push(note(directive, why));
+            }
+        }
+        (import, refused)
+    }
+
+    fn servers(&self, place: &'a str) -> Servers<'a> {
+        self.upstreams.get(place).map_or(Servers::One(place), |upstream| Servers::Upstream(upstream))
+    }
+
+    /// What a hello chooses in a `server` block that passes sessions to this.
+    fn choice(&self, server: &Directive, pass: &str) -> Option<Choice<'a>> {
+        let is_on = |it: &Directive| it.word(0) == "ssl_preread" && it.word(1) == "on";
+        let own = server.inside().iter().find(|it| it.word(0) == "ssl_preread");
+        let is_read = own.or_else(|| self.shared.iter().copied().find(|it| is_on(it))).is_some_and(is_on);
+        is_read.then(|| routes::choice(self.all, pass))?
+    }
+
+    /// Where the clients of a `server` block go by their hello. Each place becomes a group.
+    fn routing(
+        &self,
+        server: &Directive,
+        choice: Choice<'a>,
+        notes: &mut Vec<Note>,
+        used: &mut BTreeSet<usize>,
+        draft: &mut Draft,
+    ) -> Routing {
+        let Choice { by_name, default, plain, notes: doubts, .. } = choice;
+        notes.extend(doubts);
+        let mut targets: BTreeMap<&str, Option<Target>> = BTreeMap::new();
+        let mut target_of = |place: &'a str| {
+            let known = targets.entry(place);
+            *known.or_insert_with(|| match self.import(server).0.finish_target(self.servers(place)) {
+                Ok(group) => {
+                    used.extend(self.upstreams.get(place).map(|upstream| upstream.line));
+                    Some(draft.add_target(place, group))
+                }
+                Err(why) => {
+                    notes.push(note(server, why));
+                    None
+                }
+            })
+        };
+        let route = |(sni, place): (Sni, &'a str)| Some(Route { sni, alpn: Vec::new(), to: target_of(place)? });
+        let routes = by_name.into_iter().filter_map(route).collect();
+        let mut way = |place: Option<&'a str>| place.and_then(&mut target_of).map_or(Way::Close, Way::To);
+        Routing { routes, default: way(default), plain: way(plain) }
     }
 }
 
