@@ -26,6 +26,8 @@ mod reload;
 mod report;
 mod scale;
 mod table;
+#[cfg(feature = "tls")]
+mod tls;
 mod tools;
 mod wire;
 mod workloads;
@@ -37,12 +39,18 @@ use clap::{Parser, ValueEnum};
 
 use crate::{
     backend::Backends,
+    configs::Speaks,
     faults::Faults,
     peers::{Kind, Means, Peer},
     report::Report,
     table::{Ratio, Table},
     workloads::Bench,
 };
+
+#[cfg(feature = "tls")]
+const TLS_PEERS: usize = tls::PEERS;
+#[cfg(not(feature = "tls"))]
+const TLS_PEERS: usize = 0;
 
 /// What can be chosen with `--only`.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -55,6 +63,9 @@ pub(crate) enum Part {
     Scale,
     /// A changed file with many groups
     Reload,
+    /// Handshakes and bulk over TLS, and routing by the name in a hello
+    #[cfg(feature = "tls")]
+    Tls,
 }
 
 /// Compares goproxy with HAProxy and nginx on this machine.
@@ -127,7 +138,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let lanes = (cores / 2).max(1);
     let faults = Arc::new(Faults::default());
     let side_by_side = args.peers.len();
-    let all = side_by_side + scale::PEERS + reload::PEERS;
+    let all = side_by_side + scale::PEERS + reload::PEERS + TLS_PEERS;
     let backends = Backends::start(lanes, all, side_by_side, &faults).context("cannot start the servers")?;
     let means = Means {
         cores,
@@ -136,6 +147,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         haproxy: args.haproxy.as_deref(),
         nginx: args.nginx.as_deref(),
         has_logs: args.logs,
+        speaks: Speaks::Tcp,
     };
     let mut peers = Vec::new();
     for (index, &kind) in args.peers.iter().enumerate() {
@@ -175,6 +187,10 @@ fn measure(args: &Args, means: Means<'_>, bench: &mut Bench, mut peers: Vec<Peer
     let own = args.peers.iter().copied().find(|kind| kind.is_goproxy()).unwrap_or(Kind::Goproxy);
     let first = peers.len();
     drop(peers);
+    #[cfg(feature = "tls")]
+    if args.only.contains(&Part::Tls) {
+        tls::run(bench, &args.peers, first + scale::PEERS + reload::PEERS, means)?;
+    }
     if args.only.iter().any(|part| matches!(part, Part::Scale | Part::Reload)) {
         bench.report.machine.push(("against itself", own.to_string()));
     }

@@ -6,7 +6,7 @@
 
 use std::{
     fmt, fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::{
     admin,
     children::{self, Guarded},
-    configs::{self, Settings, Splice},
+    configs::{self, Settings, Speaks, Splice},
     exchange::{self, Exchanges},
     faults::Faults,
     measure, namespace, tools,
@@ -77,6 +77,8 @@ pub(crate) struct Means<'a> {
     pub(crate) nginx: Option<&'a Path>,
     /// Every session is logged, into a file.
     pub(crate) has_logs: bool,
+    /// What they make of their clients' bytes.
+    pub(crate) speaks: Speaks<'a>,
 }
 
 /// One proxy, running or not.
@@ -93,6 +95,8 @@ pub(crate) struct Peer {
     program: PathBuf,
     args: Vec<String>,
     running: Option<Guarded>,
+    /// An exchange of plain bytes goes through it.
+    is_plain: bool,
 }
 
 impl Peer {
@@ -109,9 +113,9 @@ impl Peer {
         let admin = SocketAddr::from((ip, ADMIN_PORT));
         let folder = TempDir::with_prefix("goproxy-peers-")?;
         children::remove_on_signal(folder.path().to_owned());
-        let Means { cores, goproxy, before, haproxy, nginx, has_logs } = means;
+        let Means { cores, goproxy, before, haproxy, nginx, has_logs, speaks } = means;
         let descriptors = namespace::descriptors();
-        let settings = Settings { targets: &targets, admin, servers, cores, descriptors, has_logs };
+        let settings = Settings { targets: &targets, admin, servers, cores, descriptors, has_logs, speaks };
         let (program, name, config) = match kind {
             Kind::Goproxy => (goproxy.to_owned(), "proxy.json", configs::goproxy(&settings, "round_robin")),
             Kind::GoproxyBefore => {
@@ -142,7 +146,18 @@ impl Peer {
         };
         let version = version(kind, &program)?;
         let admin = kind.is_goproxy().then_some(admin);
-        Ok(Peer { kind, version, targets, admin, file: path, folder, program, args, running: None })
+        Ok(Peer {
+            kind,
+            version,
+            targets,
+            admin,
+            file: path,
+            folder,
+            program,
+            args,
+            running: None,
+            is_plain: matches!(speaks, Speaks::Tcp),
+        })
     }
 
     /// Starts it and waits until an exchange goes through it.
@@ -158,10 +173,14 @@ impl Peer {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             let faults = Faults::default();
-            let is_ready = self.admin.is_none_or(says_ready) && {
-                exchange::run(Exchanges { op: Op::Reply, total: 1, connections: 1 }, &self.targets, 1, &faults);
-                faults.take().is_none()
-            };
+            // Otherwise the first round, which does not count, tells whether it works.
+            let is_ready = self.admin.is_none_or(says_ready)
+                && if !self.is_plain {
+                    TcpStream::connect(self.targets[0]).is_ok()
+                } else {
+                    exchange::run(Exchanges { op: Op::Reply, total: 1, connections: 1 }, &self.targets, 1, &faults);
+                    faults.take().is_none()
+                };
             if is_ready {
                 return Ok(());
             }
