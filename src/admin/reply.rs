@@ -150,6 +150,11 @@ impl From<ChangeError> for Refusal {
             ChangeError::FileInvalid { .. } => (StatusCode::CONFLICT, "file_invalid"),
             ChangeError::Persist { .. } => (StatusCode::SERVICE_UNAVAILABLE, "cannot_persist"),
             ChangeError::NoStateFile => (StatusCode::NOT_FOUND, "no_state_file"),
+            ChangeError::NoRecordDir => (StatusCode::FORBIDDEN, "no_record_dir"),
+            ChangeError::Recording { .. } => (StatusCode::CONFLICT, "recording"),
+            ChangeError::NotRecording(_) => (StatusCode::CONFLICT, "not_recording"),
+            ChangeError::TooManyRecordings { .. } => (StatusCode::CONFLICT, "too_many_recordings"),
+            ChangeError::RecordFailed(_) => (StatusCode::SERVICE_UNAVAILABLE, "record_failed"),
             ChangeError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         };
         let more = match error {
@@ -221,6 +226,11 @@ mod tests {
             (ChangeError::GroupNotFound(1.into()), 404, "group_not_found"),
             (ChangeError::CannotOpen(1.into()), 404, "group_not_found"),
             (ChangeError::NoStateFile, 404, "no_state_file"),
+            (ChangeError::NoRecordDir, 403, "no_record_dir"),
+            (ChangeError::Recording { group: 1.into(), file: "f".to_owned() }, 409, "recording"),
+            (ChangeError::NotRecording(1.into()), 409, "not_recording"),
+            (ChangeError::TooManyRecordings { folder: "f".to_owned(), max: 8 }, 409, "too_many_recordings"),
+            (ChangeError::RecordFailed("why".to_owned()), 503, "record_failed"),
             (ChangeError::GroupAmbiguous { port: 1, names: "a, b".into() }, 409, "group_ambiguous"),
             (ChangeError::ServerNotFound { group: 1.into(), server: server() }, 404, "server_not_found"),
             (ChangeError::ServerRefused { server: server(), why: "why".to_owned() }, 403, "server_refused"),

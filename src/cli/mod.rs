@@ -7,6 +7,9 @@ mod check;
 mod import;
 mod policy;
 mod simulate;
+mod subject;
+mod record;
+mod replay;
 mod admin;
 mod events;
 mod status;
@@ -90,7 +93,7 @@ pub enum Command {
     Drain(DrainArgs),
     /// Print what the configuration of another proxy is here, with a comment for what has no equivalent
     Import(ImportArgs),
-    /// Check, list and create balancing policies; needs no running proxy
+    /// Check, list, try and create balancing policies
     Policy {
         /// What to do with them.
         #[command(subcommand)]

@@ -12,6 +12,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::failure::Failure;
 use super::file::{FileArgs, Loaded, load};
 use super::output::{print, print_error};
+use super::record::{RecordArgs, record};
+use super::replay::{ReplayArgs, replay};
 use super::simulate::{SimulateArgs, simulate};
 use crate::base::terminal::Style;
 use crate::config::flags;
@@ -35,6 +37,10 @@ pub enum PolicyCommand {
     },
     /// Run policies on made-up sessions, side by side: who spreads them best, who waits, who moves when a server goes
     Simulate(Box<SimulateArgs>),
+    /// Record what a group's policy is asked and answers in a running proxy, with a fresh policy, into record_dir
+    Record(RecordArgs),
+    /// Ask the policy of a recording the same again, which gives the same answers on any machine, or ask others and compare
+    Replay(ReplayArgs),
     /// Create a policy to start from, which builds and works as it is
     New {
         /// Its name: letters, digits, _ and -
@@ -111,6 +117,8 @@ pub fn policy(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
         PolicyCommand::Check(args) => check(args),
         PolicyCommand::List { file, json } => list(file, *json),
         PolicyCommand::Simulate(args) => simulate(args),
+        PolicyCommand::Record(args) => record(args).map(|()| ExitCode::SUCCESS),
+        PolicyCommand::Replay(args) => replay(args),
         PolicyCommand::New { name, lang, dir } => {
             let lang = match lang {
                 LangArg::Rust => Lang::Rust,

@@ -19,19 +19,13 @@ use values::{above_zero, clients, duration, event, format};
 use super::failure::Failure;
 use super::file::{FileArgs, load};
 use super::output::{print, print_error};
+use super::subject::{EXIT_USAGE, subject};
 use crate::base::terminal::Style;
-use crate::base::text::{did_you_mean, echo};
+use crate::base::text::echo;
 use crate::config::{Config, Durations, Happening, SIMULATED_SERVERS_MAX, Scenario, ServerPlan, flags, parse_scenario};
-use crate::lab::simulate::{self, Condition, Simulated, Subject, Trace, TraceFormat};
+use crate::lab::simulate::{self, Condition, Simulated, Trace, TraceFormat};
 use crate::policy::built_in::BUILT_IN;
-use crate::policy::spec::{MODULE_PREFIX, ModuleSpec, PolicySpec, is_module_name};
-use crate::policy::wasm::source::Limits;
-
-/// The exit code for a wrong command line or scenario, as clap's.
-const EXIT_USAGE: u8 = 2;
-
-/// The largest module that is read, where no file says so.
-const POLICY_BYTES_MAX: u64 = 64 << 20;
+use crate::policy::spec::MODULE_PREFIX;
 
 /// The arguments of `policy simulate`.
 #[derive(Args, Debug)]
@@ -125,7 +119,8 @@ pub(super) fn simulate(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     }
     let mut subjects = Vec::new();
     for policy in &policies {
-        match subject(policy, args, config.as_ref()) {
+        let (group, module_config) = (args.group.as_deref(), args.module_config.as_deref());
+        match subject(policy, group, module_config, config.as_ref()) {
             Ok(subject) => subjects.push(subject),
             Err((code, text)) => {
                 print_error(format_args!("{text}"));
@@ -279,44 +274,4 @@ impl SimulateArgs {
         scenario.seed = self.seed.unwrap_or(scenario.seed);
         scenario.events.extend(self.events.iter().cloned());
     }
-}
-
-/// What a policy on the command line is, or an exit code and why it cannot be simulated.
-fn subject(policy: &str, args: &SimulateArgs, config: Option<&Config>) -> Result<Subject, (u8, String)> {
-    if let Some(subject) = Subject::built_in(policy) {
-        return Ok(subject);
-    }
-    let spec = |name: &str| {
-        let spec = ModuleSpec::new(name);
-        let config = args.module_config.clone().unwrap_or_else(|| spec.config.clone());
-        ModuleSpec { config, ..spec }
-    };
-    let unfit = |error: crate::policy::wasm::ModuleError| (1, error.to_string());
-    if let (Some(name), Some(config)) = (policy.strip_prefix(MODULE_PREFIX), config) {
-        PolicySpec::parse(policy).map_err(|error| (EXIT_USAGE, error.to_string()))?;
-        // As the group that names it has it.
-        let in_group = |wanted: &String| config.groups.iter().find(|group| group.settings.id().as_str() == wanted);
-        let of_group = args.group.as_ref().and_then(in_group).and_then(|group| group.settings.policy.as_module());
-        let configured = of_group.filter(|spec| *spec.name == *name).map(|spec| spec.as_ref().clone());
-        let mut spec = configured.unwrap_or_else(|| spec(name));
-        if let Some(config) = &args.module_config {
-            spec.config.clone_from(config);
-        }
-        let limits = Limits { file_bytes_max: config.policy_max_bytes, compile_budget: spec.compile_budget };
-        let keys = config.policy_keys.clone().into();
-        return Subject::of_folder(&config.policies_dir, spec, limits, &keys).map_err(unfit);
-    }
-    let path = Path::new(policy);
-    let is_file = policy.contains('/') || policy.ends_with(".wasm") || policy.ends_with(".wat");
-    if !is_file {
-        let hint = did_you_mean(policy, BUILT_IN);
-        let known = BUILT_IN.join(", ");
-        let text =
-            format!("unknown policy \"{}\"; expected {known}, a module's file, or wasm:NAME{hint}", echo(policy));
-        return Err((EXIT_USAGE, text));
-    }
-    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).filter(|name| is_module_name(name));
-    let spec = spec(name.as_deref().unwrap_or("module"));
-    let limits = Limits { file_bytes_max: POLICY_BYTES_MAX, compile_budget: spec.compile_budget };
-    Subject::file(path, spec, limits).map_err(unfit)
 }

@@ -13,7 +13,7 @@ use jsonc_parser::ast::Value;
 use super::declare::Fields;
 use super::fields::{COMPILE_BUDGET, Config, DEADLINE, MEMORY, POLICY_MAX_BYTES};
 use super::key::{Kind, keys};
-use super::kinds::{Time, free, policy_key_of, time_or_zero, token_of};
+use super::kinds::{Size, Time, free, policy_key_of, size, time, time_or_zero, token_of};
 use super::problem::{Place, Problem};
 use super::reader::Reader;
 use super::syntax::syntax;
@@ -24,6 +24,12 @@ use crate::policy::wasm::source::PolicyKey;
 
 /// What `wait` of a request may be.
 const WAIT: Time = time_or_zero(1, 10 * 60_000);
+
+/// How long picks may be recorded.
+const RECORD_TIME: Time = time(1_000, 30 * 86_400_000);
+
+/// How large a recording may become.
+const RECORD_MAX: Size = size(64 << 10, 64 << 30);
 
 /// The default of every key that a flag has, as the flag writes it.
 static DEFAULTS: LazyLock<HashMap<&'static str, String>> = LazyLock::new(|| {
@@ -123,6 +129,24 @@ pub fn policy_key(text: &str) -> Result<PolicyKey, String> {
 /// It is no time.
 pub fn simulated_time(text: &str) -> Result<Duration, String> {
     flag(text, |value| time_or_zero(0, 366 * 86_400_000).parse(value))
+}
+
+/// How long picks are recorded: `10m`.
+///
+/// # Errors
+///
+/// It is no time, or out of bounds.
+pub fn record_time(text: &str) -> Result<Duration, String> {
+    flag(text, |value| RECORD_TIME.parse(value))
+}
+
+/// How large a recording may become: `256MiB`.
+///
+/// # Errors
+///
+/// It is no size, or out of bounds.
+pub fn record_max(text: &str) -> Result<u64, String> {
+    flag(text, |value| RECORD_MAX.parse(value))
 }
 
 fn flag<T>(text: &str, read: impl Fn(&Value) -> Result<T, String>) -> Result<T, String> {

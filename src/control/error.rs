@@ -102,6 +102,31 @@ pub enum ChangeError {
     /// Changes are written into the file.
     #[error("proxy.json has no state_file: what changes over HTTP say is written into it")]
     NoStateFile,
+    /// Recording writes files, and nobody has said where.
+    #[error("recording writes files: set record_dir in proxy.json first")]
+    NoRecordDir,
+    /// The group is recorded already.
+    #[error("group {group} is recorded already, into {file}; record-stop.do ends that")]
+    Recording {
+        /// The group.
+        group: GroupId,
+        /// The file.
+        file: String,
+    },
+    /// The group is not recorded.
+    #[error("group {0} is not recorded; record-list.do shows what is")]
+    NotRecording(GroupId),
+    /// There are as many recordings as there may be.
+    #[error("{folder} has {max} recordings already; expected fewer: remove some")]
+    TooManyRecordings {
+        /// The folder.
+        folder: String,
+        /// The limit.
+        max: usize,
+    },
+    /// A recording cannot begin.
+    #[error("cannot record: {0}; nothing was changed")]
+    RecordFailed(String),
     /// The process is stopping.
     #[error("the proxy is stopping; nothing was changed")]
     Stopping,

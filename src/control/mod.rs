@@ -22,6 +22,7 @@ mod other_files;
 mod plan;
 mod lost;
 mod ready;
+mod recordings;
 mod reloaded;
 mod restore;
 mod routes;
@@ -47,6 +48,7 @@ pub use group_param::{GroupParam, GroupParamError};
 pub use keepalive::{KeepaliveOutcome, REGISTERED_MAX};
 pub(crate) use limits::look_after_limits;
 pub(crate) use lost::close_sessions_of_lost;
+pub use recordings::{RECORD_BYTES, RecordOptions};
 pub(crate) use runner::Runner;
 pub(crate) use said::write_said;
 pub(crate) use silence::note_silence;
@@ -88,6 +90,8 @@ struct Shared {
     /// Hash of the text that was last read for a reload, good or not, or that we wrote.
     last_read: Arc<AtomicU64>,
     state_file: Option<StateFile>,
+    /// Guards the beginning of a recording: one at a time.
+    recording: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -317,6 +321,7 @@ impl Control {
         // Without a note a silent server has a lease at the next start.
         let _ = self.note_silence().await;
         self.announce_stop();
+        self.end_recordings();
         let (reply, answer) = oneshot::channel();
         // A runner that is gone has no listener left.
         let _ = self.send(Job::Drain(reply), answer).await;

@@ -107,6 +107,7 @@ impl Runner {
             has_unwritten: AtomicBool::new(false),
             last_read: Arc::default(),
             state_file,
+            recording: tokio::sync::Mutex::default(),
         });
         let control = Control { shared: Arc::clone(&shared), jobs: sender };
         let listeners = Listeners::new(threads, Arc::clone(&shared.waiting));

@@ -194,6 +194,64 @@ kinds! {
             "fallback" fallback: &'static str,
         }
 
+        /// What a group's policy is asked and answers is recorded from now on, with a fresh policy.
+        INFO "recording picks" => "record_started"
+        RecordStarted {
+            /// Whose.
+            "group" group: GroupLabel,
+            /// Which.
+            "policy" policy: Arc<str>,
+            /// Where it is written.
+            "file" file: Box<str>,
+        }
+
+        /// A recording is complete.
+        INFO "recording ended" => "record_ended"
+        RecordEnded {
+            /// Whose.
+            "group" group: GroupLabel,
+            /// Which.
+            "policy" policy: Arc<str>,
+            /// Where it was written.
+            "file" file: Box<str>,
+            /// Picks in it.
+            "picks" picks: u64,
+            /// Its size.
+            "bytes" bytes: u64,
+            /// Why it has ended.
+            "why" why: Box<str>,
+        }
+
+        /// A recording has ended because its file cannot be written, or not fast enough. It is good up to there.
+        WARN "recording broke off" => "record_ended"
+        RecordBroke {
+            /// Whose.
+            "group" group: GroupLabel,
+            /// Which.
+            "policy" policy: Arc<str>,
+            /// Where it was written.
+            "file" file: Box<str>,
+            /// Picks in it.
+            "picks" picks: u64,
+            /// Picks that came after those and are not in it.
+            "lost" lost: u64,
+            /// Its size.
+            "bytes" bytes: u64,
+            /// Why it has ended.
+            "why" why: Box<str>,
+        }
+
+        /// A recording goes on for hours. It is a tool, not a mode to live in: sessions ask one after the other.
+        WARN "picks are still recorded"
+        StillRecording {
+            /// Whose.
+            "group" group: GroupLabel,
+            /// Where it is written.
+            "file" file: Box<str>,
+            /// For how long.
+            "elapsed_ms" elapsed: Duration,
+        }
+
         /// The module has used `host.log`; the level is the one that it chose.
         INFO "policy says"
         Says {

@@ -63,6 +63,11 @@ impl Members {
         self.common.source = settings.server_tcp.source;
     }
 
+    /// The policy, prepared for no servers.
+    pub(super) fn policy(&self) -> Arc<dyn IBalancePolicy> {
+        Arc::clone(&self.policy)
+    }
+
     /// Takes another policy.
     pub(super) fn set_policy(&mut self, policy: Arc<dyn IBalancePolicy>) {
         self.policy = policy;

@@ -24,11 +24,14 @@ mod model;
 mod offline;
 mod on_down;
 mod outcome;
+mod recording;
 mod route;
 mod routes;
 mod routing;
 mod said;
+mod serving;
 mod settings;
+mod shown;
 mod snapshot;
 mod tcp;
 mod trying;
@@ -63,6 +66,7 @@ pub(crate) use member::CHECK_LINES;
 pub use member::Target;
 pub use on_down::{Fate, Loss, OnDown};
 pub use outcome::Outcome;
+pub use recording::Recording;
 pub use route::{Route, RouteTo, SniMatch, Starttls};
 pub use routes::{RouteTable, RouteTarget};
 pub use said::{Caller, Said};
@@ -93,6 +97,8 @@ pub struct Group {
     access_log: ArcSwapOption<AccessTarget>,
     /// Where its clients go, where that depends on what they say first.
     routes: ArcSwapOption<RouteTable<Self>>,
+    /// The recording of its picks, under way or the last one.
+    recording: ArcSwapOption<Recording>,
 }
 
 impl Group {
@@ -127,6 +133,7 @@ impl Group {
             ejecting: Mutex::default(),
             access_log: ArcSwapOption::empty(),
             routes: ArcSwapOption::empty(),
+            recording: ArcSwapOption::empty(),
         }
     }
 
@@ -341,34 +348,6 @@ impl Group {
     /// The server that registered itself and has been without a lease for longest.
     pub fn longest_gone(&self) -> Option<ServerAddr> {
         self.members().longest_gone()
-    }
-
-    /// What `worker-list.do` shows, in order.
-    pub fn servers(&self) -> Vec<view::ServerView> {
-        self.members().views(clock::coarse_ms())
-    }
-
-    /// What is shown of one server.
-    pub fn server(&self, addr: &ServerAddr) -> Option<view::ServerView> {
-        self.members().view_of(addr, clock::coarse_ms())
-    }
-
-    /// What `group-list.do` shows.
-    pub fn view(&self) -> view::GroupView {
-        let snapshot = self.snapshot();
-        let (servers_online, servers_total) = self.members().count();
-        view::GroupView {
-            group: snapshot.settings.listen.port(),
-            name: snapshot.settings.name.as_deref().map(str::to_owned),
-            listen: snapshot.settings.listen.to_string(),
-            open: snapshot.settings.open,
-            policy: snapshot.settings.policy.to_string(),
-            sessions: self.counters.sessions_active.load(Relaxed),
-            limits: view::LimitsView::new(&snapshot.settings, &self.counters),
-            routes: view::RoutesView::new(&snapshot.settings, &self.counters),
-            servers_online,
-            servers_total,
-        }
     }
 
     fn republish(&self, members: &mut Members) {

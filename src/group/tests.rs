@@ -61,6 +61,13 @@ impl Group {
         let policy = built_in::make(settings.policy.name()).unwrap();
         Self::new(settings, servers, policy)
     }
+
+    /// A server has answered a connect of the proxy's own.
+    pub(crate) fn answered_for_tests(&self, addr: &ServerAddr, now_ms: u64) {
+        if let Some(server) = self.members().server_at(addr) {
+            server.live.answered(300, now_ms);
+        }
+    }
 }
 
 pub(super) fn settings(policy: &str) -> GroupSettings {

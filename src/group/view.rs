@@ -105,6 +105,33 @@ pub struct GroupView {
     pub servers_online: usize,
     /// All its servers.
     pub servers_total: usize,
+    /// Where its picks are recorded, while they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records: Option<String>,
+}
+
+/// A recording as `record-list.do` shows it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct RecordingView {
+    /// The group's port, the first one where it listens on several.
+    pub group: u16,
+    /// The group's name, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "group_name")]
+    pub name: Option<String>,
+    /// What is recorded.
+    pub policy: String,
+    /// Where it is written.
+    pub file: String,
+    /// False when the file is complete.
+    pub active: bool,
+    /// Picks in the file.
+    pub picks: u64,
+    /// Picks that were noted and could not be written; the recording has ended before them.
+    pub lost: u64,
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// Why it has ended; null while it goes on.
+    pub why: Option<String>,
 }
 
 /// The limits of a group as `group-list.do` shows them.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::families::{Families, Labels};
 use crate::counters::{EndReason, GroupCounters, HeaderResult, Histogram, Limit};
 use crate::group::view::ServerView;
-use crate::group::{Group, GroupId, GroupSettings};
+use crate::group::{Group, GroupId, GroupSettings, Recording};
 
 /// One group as it is at the scrape.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) struct GroupSample {
     pub(super) counters: Arc<GroupCounters>,
     /// All its servers.
     pub(super) servers: Vec<ServerView>,
+    /// The recording of its picks, under way or the last one.
+    pub(super) recording: Option<Arc<Recording>>,
 }
 
 impl GroupSample {
@@ -28,6 +30,7 @@ impl GroupSample {
             settings: group.snapshot().settings.clone(),
             counters: Arc::clone(&group.counters),
             servers: group.servers(),
+            recording: group.recording(),
         }
     }
 
@@ -117,7 +120,21 @@ pub(super) fn write(groups: &[GroupSample], process_has_rate: bool, families: &m
     let preserving = per_group(groups, |group| u64::from(group.counters.is_self_preserving.load(Relaxed)));
     families.gauge("self_preservation", "1 while a group keeps leases that ran out", preserving)?;
     let open = per_group(groups, |group| u64::from(group.counters.is_fail_open.load(Relaxed)));
-    families.gauge("group_fail_open", "1 while servers are tried that only checks keep out", open)
+    families.gauge("group_fail_open", "1 while servers are tried that only checks keep out", open)?;
+    recordings(groups, families)
+}
+
+/// Of groups that are or were recorded.
+fn recordings(groups: &[GroupSample], families: &mut Families<'_>) -> fmt::Result {
+    fn of<'a, V: 'a>(
+        groups: &'a [GroupSample],
+        value: impl Fn(&Recording) -> V + 'a,
+    ) -> impl Iterator<Item = (Labels<'a>, V)> + 'a {
+        groups.iter().filter_map(move |group| Some((vec![group.label()], value(group.recording.as_deref()?))))
+    }
+    families.gauge("record_active", "1 while picks are recorded", of(groups, |it| u64::from(it.is_active())))?;
+    families.gauge("record_picks", "Picks in the last recording", of(groups, |it| it.picks.load(Relaxed)))?;
+    families.gauge("record_bytes", "Bytes in the last recording", of(groups, |it| it.bytes.load(Relaxed)))
 }
 
 fn sessions(groups: &[GroupSample], families: &mut Families<'_>) -> fmt::Result {

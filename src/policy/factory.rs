@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::balance::IBalancePolicy;
 use super::built_in;
+use super::oversee::Overseer;
 use super::spec::{BuiltInName, PolicySpec};
 use super::wasm::source::PolicyKeys;
 use super::wasm::{ModuleError, Modules};
@@ -38,9 +39,24 @@ impl Factory {
         group: &GroupLabel,
         keys: &PolicyKeys,
     ) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
+        self.make_overseen(spec, group, keys, None).await
+    }
+
+    /// The same with somebody who follows the instances of a module.
+    ///
+    /// # Errors
+    ///
+    /// As [`Factory::make`].
+    pub async fn make_overseen(
+        &self,
+        spec: &PolicySpec,
+        group: &GroupLabel,
+        keys: &PolicyKeys,
+        overseer: Option<Arc<dyn Overseer>>,
+    ) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
         match spec {
             PolicySpec::BuiltIn(name) => Ok(make_built_in(name)),
-            PolicySpec::Module(module) => Ok(self.modules.make(module, group, keys).await?),
+            PolicySpec::Module(module) => Ok(self.modules.make_overseen(module, group, keys, overseer).await?),
         }
     }
 

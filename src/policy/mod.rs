@@ -13,11 +13,14 @@
 
 pub mod built_in;
 pub mod factory;
+pub mod recorded;
 pub mod spec;
 pub mod wasm;
 
 mod balance;
+mod oversee;
 #[cfg(test)]
 mod testing;
 
 pub use balance::{Closed, Epoch, IBalancePolicy, Outcome, PickRequest, Picked, RehearsalError, ServerSet};
+pub use oversee::{Birth, InstanceChange, Overseer};

@@ -1,5 +1,7 @@
 //! The live figures of a server, in atomics that all threads share.
 
+mod facts;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -16,6 +18,7 @@ use super::outage::Outage;
 use super::standing::{Avoided, Patience, Recovery, flag};
 use super::trouble::{Ejection, Trouble};
 use crate::base::clock;
+pub use facts::Facts;
 
 /// A connect time counts half when none has been measured for this long.
 const LATENCY_HALVED: Duration = Duration::from_secs(10);

@@ -40,6 +40,16 @@ impl Avoided {
     pub(super) fn flags(self) -> u8 {
         self.0
     }
+
+    /// As a number that can be kept.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The one of this number; other bits count for nothing.
+    pub fn from_bits(bits: u8) -> Self {
+        Self(bits & Self::DOUBTFUL.0)
+    }
 }
 
 /// What a connect that succeeded has shown.

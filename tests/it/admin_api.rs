@@ -24,6 +24,9 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("/session-close.do", "id=1"),
     ("/policy-list.do", ""),
     ("/policy-explain.do", "group=8081&client=10.0.0.7"),
+    ("/record-start.do", "group=8081&time=10m&max=64MiB"),
+    ("/record-stop.do", "group=8081"),
+    ("/record-list.do", ""),
     ("/config-reload.do", ""),
     ("/state-list.do", ""),
     ("/state-clear.do", "group=8081&server=127.0.0.1:9001"),
@@ -79,6 +82,7 @@ The answers below come from a proxy with this file, one server and one client:
 {
   \"admin\": { \"listen\": \"127.0.0.1:8080\" },
   \"state_file\": \"state.json\",
+  \"record_dir\": \"picks\",
   \"groups\": [
     { \"listen\": \"127.0.0.1:8081\", \"policy\": \"round_robin\", \"check\": { \"kind\": \"tcp\", \"interval\": \"1h\" },
       \"session_rate\": \"500/s\", \"client\": { \"sessions\": 50 }, \"servers\": [\"127.0.0.1:9001\"] }
@@ -110,6 +114,20 @@ fn normalise(value: &mut Value) {
                 match name.as_str() {
                     "lease_ms" | "ttl_ms" => *value = json!(10_000),
                     "age_ms" => *value = json!(1_204),
+                    "bytes" => *value = json!(412),
+                    "file" if value.as_str().is_some_and(|file| file.ends_with(".picks")) => {
+                        *value = json!("/etc/goproxy/picks/8081-20261130T134000Z.picks");
+                    }
+                    "msg" if value.as_str().is_some_and(|msg| msg.contains(".picks")) => {
+                        let words = value.as_str().expect("it is text").split(' ').map(|word| match word {
+                            path if path.contains(".picks") => {
+                                let end = path.split_once(".picks").expect("it is in there").1;
+                                format!("/etc/goproxy/picks/8081-20261130T134000Z.picks{end}")
+                            }
+                            word => word.to_owned(),
+                        });
+                        *value = json!(words.collect::<Vec<_>>().join(" "));
+                    }
                     "since" => *value = json!("2026-11-29T13:40:00.337Z"),
                     "state_file" => *value = json!("/etc/goproxy/state.json"),
                     "ms" => *value = json!(0.4),
@@ -216,6 +234,7 @@ fn the_document_of_the_admin_port_is_what_a_running_proxy_answers() {
         r#"{{
   "admin": {{ "listen": "127.0.0.1:{admin}" }},
   "state_file": "state.json",
+  "record_dir": "picks",
   "groups": [
     {{ "listen": "127.0.0.1:{group}", "policy": "round_robin", "check": {{ "kind": "tcp", "interval": "1h" }},
        "session_rate": "500/s", "client": {{ "sessions": 50 }}, "servers": ["{}"] }}

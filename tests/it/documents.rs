@@ -313,7 +313,7 @@ fn every_event_is_documented_and_no_other() {
 #[test]
 fn every_flag_is_documented() {
     let document = read("docs/cli.md");
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 17] = [
         &["--help"],
         &["run", "--help"],
         &["check", "--help"],
@@ -328,6 +328,8 @@ fn every_flag_is_documented() {
         &["policy", "list", "--help"],
         &["policy", "new", "--help"],
         &["policy", "simulate", "--help"],
+        &["policy", "record", "--help"],
+        &["policy", "replay", "--help"],
         &["schema", "--help"],
     ];
     for command in commands {

@@ -46,6 +46,7 @@ mod policy_explain;
 mod policy_files;
 mod policy_hostile;
 mod policy_kit;
+mod policy_record;
 mod policy_servers;
 mod policy_signed;
 mod policy_simulate;

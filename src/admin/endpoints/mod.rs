@@ -11,6 +11,7 @@ mod groups;
 mod page;
 mod policies;
 mod process;
+mod recordings;
 mod servers;
 mod sessions;
 mod state;
@@ -75,6 +76,14 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         "Which server this client would get now, and why not each of the others. Changes nothing: the policy is asked \
          as for a client, with counters of its own. With `tried` it says which server comes next when these have not \
          answered; `note` says what the answer cannot tell."),
+    endpoint!(Change Operators "record-start.do" recordings::start { recordings::Start }
+        "Records what the group's policy is asked and answers, into a new file in `record_dir`, for `goproxy policy replay`. The \
+         policy is started anew for it: what it has learned of earlier clients is forgotten. No session is touched."),
+    endpoint!(Change Operators "record-stop.do" recordings::stop { recordings::Stop }
+        "Ends the recording of a group, and answers when its file is complete. The policy goes on with what it has learned."),
+    endpoint!(Read Readers "record-list.do" recordings::list { NoParams }
+        "The recordings under way and the last one of each group. `why` says why one has ended, `lost` how many picks could not be \
+         written before that."),
     endpoint!(Change Operators "config-reload.do" process::reload { NoParams }
         "Reads the file now and puts it in force. A file with mistakes changes nothing, and `errors` names all of them."),
     endpoint!(Read Readers "state-list.do" state::list { NoParams }

@@ -80,12 +80,28 @@ pub(super) enum View {
     Ui,
 }
 
+/// Whether something is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum YesNo {
+    Yes,
+    No,
+}
+
+/// For how long picks are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RecordTime(pub(super) Duration);
+
+/// How large a recording may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RecordMax(pub(super) u64);
+
 /// A client: an IP, or one with a port as in the log; the port is 0 without.
 #[derive(Debug)]
 pub(super) struct Client(pub(super) SocketAddr);
 
 deserialize_values!(
     GroupParam, Server, Servers, Wanted, Weight, Load, Zone, Policy, Sessions, Wait, Id, EventId, Follow, View, Client,
+    YesNo, RecordTime, RecordMax,
 );
 
 impl Value for GroupParam {
@@ -219,6 +235,34 @@ impl Value for Follow {
             "no" => Some(Self::No),
             _ => None,
         })
+    }
+}
+
+impl Value for YesNo {
+    const EXPECTED: &'static str = "yes or no";
+
+    fn read(text: &str) -> Result<Self, String> {
+        word(text, Self::EXPECTED, |text| match text {
+            "yes" => Some(Self::Yes),
+            "no" => Some(Self::No),
+            _ => None,
+        })
+    }
+}
+
+impl Value for RecordTime {
+    const EXPECTED: &'static str = "a time of 1s to 30d";
+
+    fn read(text: &str) -> Result<Self, String> {
+        flags::record_time(&echo(text)).map(Self)
+    }
+}
+
+impl Value for RecordMax {
+    const EXPECTED: &'static str = "a size of 64KiB to 64GiB";
+
+    fn read(text: &str) -> Result<Self, String> {
+        flags::record_max(&echo(text)).map(Self)
     }
 }
 

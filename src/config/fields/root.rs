@@ -42,6 +42,9 @@ settings! {
         state_file: Option<PathBuf> as optional(file()), NextStart;
         /// The folder of policy modules, relative to the folder of this file.
         policies_dir: PathBuf as folder("policies"), NextStart;
+        /// The folder in which goproxy policy record writes what it records, relative to the folder of this file; null: nothing can be
+        /// recorded. Recordings hold the addresses of clients.
+        record_dir: Option<PathBuf> as optional(file()), AtOnce;
         /// How long sessions may go on after a TERM.
         drain_timeout: Duration as time_or_zero(1, YEAR_MS) => Duration::from_secs(30), AtOnce;
         /// Sessions of the whole process at a time; 0 for what its descriptors allow, which is the most in any case.

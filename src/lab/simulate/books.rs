@@ -1,9 +1,9 @@
 //! What is written down while a simulation runs.
 
-use super::figures::{Samples, Times, evenness};
 use super::sessions::Session;
 use super::station::Station;
 use crate::config::Scenario;
+use crate::lab::figures::{Samples, Times, evenness};
 use crate::server::State;
 
 /// Nobody: a client that has not been served yet.

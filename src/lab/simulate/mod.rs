@@ -7,14 +7,12 @@
 mod books;
 mod condition;
 mod estimate;
-mod figures;
 mod moves;
 mod page;
 mod report;
 mod run;
 mod sessions;
 mod station;
-mod subject;
 mod table;
 mod trace;
 
@@ -26,17 +24,15 @@ use std::sync::atomic::Ordering::Relaxed;
 
 pub use condition::Condition;
 pub use estimate::{Estimate, estimates};
-pub use figures::Quantiles;
 pub use moves::Change;
 pub use page::page;
-pub use report::{Cost, Held, Simulated, Spread};
-use subject::PORT;
-pub use subject::Subject;
+pub use report::{Cost, Held, Simulated};
 pub use table::text;
 pub use trace::{Trace, TraceError, TraceFormat};
 
 use crate::config::{Scenario, parse};
 use crate::group::GroupSettings;
+use crate::lab::subject::{PORT, Subject};
 use crate::policy::wasm::ModuleError;
 
 /// Runs a policy on a scenario; with a trace, on its sessions.

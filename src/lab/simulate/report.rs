@@ -4,10 +4,10 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use super::books::Books;
-use super::figures::Quantiles;
 use super::moves::Change;
 use super::sessions::{client, stream};
 use crate::group::Group;
+use crate::lab::figures::{Quantiles, Spread};
 
 /// Picks that are timed.
 const TIMED: u32 = 20_000;
@@ -69,17 +69,6 @@ pub struct Simulated {
     pub cost: Cost,
 }
 
-/// A figure over time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Spread {
-    /// On average.
-    pub mean: f64,
-    /// Ninety-nine hundredths of the time it is at most this.
-    pub p99: f64,
-    /// At worst.
-    pub max: f64,
-}
-
 /// Sessions of all servers together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Held {
@@ -117,7 +106,7 @@ impl Simulated {
             faults: 0,
             fallbacks: 0,
             last_fault: None,
-            busiest_over_mean: Spread { mean: busiest.mean(), p99: busiest.quantile(0.99), max: busiest.quantile(1.0) },
+            busiest_over_mean: busiest.spread(),
             jain: books.jain.mean(),
             cov: books.cov.mean(),
             held: Held { mean: books.held.mean(), variance: books.held.variance() },

@@ -9,6 +9,7 @@ use super::sessions::Sessions;
 use crate::base::terminal::{Style, bar};
 use crate::base::text::{self, count, grouped};
 use crate::config::Scenario;
+use crate::lab::table::{span, table};
 
 /// The longest bar, in characters.
 const BAR_WIDTH: u64 = 40;
@@ -22,15 +23,7 @@ pub fn text(scenario: &Scenario, policies: &[Vec<Simulated>], remarks: &[String]
     let mut text = String::new();
     let first = &policies[0][0];
     let _ = writeln!(text, "{}\n", heading(scenario, first, policies[0].len()));
-    let rows = rows(policies);
-    let widths: Vec<usize> = (0..rows[0].len())
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    for (number, row) in rows.iter().enumerate() {
-        let mut line = format!("{:<1$}", row[0], widths[0]);
-        row.iter().zip(&widths).skip(1).for_each(|(cell, width)| _ = write!(line, "  {cell:>width$}"));
-        let _ = writeln!(text, "{}", if number == 0 { style.bold(&line) } else { line });
-    }
+    text.push_str(&table(&rows(policies), style));
     for runs in policies {
         servers(&mut text, &runs[0], style);
     }
@@ -68,18 +61,6 @@ pub(super) fn heading(scenario: &Scenario, run: &Simulated, runs: usize) -> Stri
 /// A number of things, of which there may be many.
 fn many(number: u64, what: &str) -> String {
     format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
-}
-
-/// A time in its longest unit that needs no fraction, where it is a second or more.
-pub(super) fn span(time: Duration) -> String {
-    let seconds = time.as_secs();
-    let is_whole = time.subsec_nanos() == 0 && seconds > 0;
-    match is_whole {
-        true if seconds.is_multiple_of(3_600) => format!("{} h", seconds / 3_600),
-        true if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
-        true => format!("{seconds} s"),
-        false => text::time(time.as_nanos() as f64),
-    }
 }
 
 fn round(number: f64) -> String {

@@ -43,10 +43,10 @@ impl Found {
     /// The file cannot be read, is no file, or has more bytes.
     pub(super) fn read(path: PathBuf, file_bytes_max: u64, keys: &PolicyKeys) -> Result<Self, LoadError> {
         let bytes = read(&path, file_bytes_max)?;
-        let sha256 = sha256(&bytes);
         if keys.is_empty() {
-            return Ok(Self { path, bytes, sha256, content: sha256, signer: Ok(None) });
+            return Ok(Self::unsigned(path, bytes));
         }
+        let sha256 = sha256(&bytes);
         let signature = source::read_signature(&path);
         let both = [&sha256[..], signature.as_deref().unwrap_or_default()].concat();
         let signer = keys.check(&path, &bytes, signature);
@@ -55,6 +55,12 @@ impl Found {
             ..LoadError::new(&path, error.to_string())
         });
         Ok(Self { path, bytes, sha256, content: source::sha256(&both), signer })
+    }
+
+    /// What was read of a file where signatures are not asked for.
+    pub(super) fn unsigned(path: PathBuf, bytes: Vec<u8>) -> Self {
+        let sha256 = sha256(&bytes);
+        Self { path, bytes, sha256, content: sha256, signer: Ok(None) }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::base::random::SplitMix64;
 use crate::base::{clock, text};
 use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::ServerSet;
+use crate::policy::oversee::Birth;
 use crate::server::{Live, ServerId};
 
 /// Tables of one instance hold so many entries together.
@@ -94,8 +95,8 @@ pub(super) struct RateLimit {
 }
 
 impl HostState {
-    /// Before its first pick, an instance is shown the time and randomness of the system; with a seed, always the same.
-    pub(super) fn new(log: Arc<GuestLog>, memory_max: u64, seed: Option<u64>) -> Self {
+    /// Before its first pick, an instance is shown the time and randomness of the system, or those that it is born with.
+    pub(super) fn new(log: Arc<GuestLog>, memory_max: u64, birth: Option<Birth>) -> Self {
         let memory_left = usize::try_from(memory_max).unwrap_or(usize::MAX);
         Self {
             limits: Limits {
@@ -110,8 +111,8 @@ impl HostState {
             servers: Arc::default(),
             index: ServerIndex::Row { first: 0, count: 0 },
             tried: Vec::new(),
-            now_ms: seed.map_or_else(clock::coarse_ms, |_| 0),
-            random: SplitMix64::new(seed.unwrap_or_else(|| fastrand::u64(..))),
+            now_ms: birth.map_or_else(clock::coarse_ms, |birth| birth.now_ms),
+            random: SplitMix64::new(birth.map_or_else(|| fastrand::u64(..), |birth| birth.seed)),
         }
     }
 

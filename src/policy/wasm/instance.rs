@@ -19,6 +19,7 @@ use super::host::{GuestLog, HostState, shortened};
 use crate::base::text::one_line;
 use crate::counters::FaultKind;
 use crate::policy::balance::{Outcome, PickRequest, ServerSet};
+use crate::policy::oversee::Birth;
 use crate::policy::spec::ModuleSpec;
 use crate::server::{ServerId, ServerSettings};
 
@@ -71,23 +72,22 @@ impl Instance {
     ///
     /// The module traps or takes too long, wants more memory than it may have, or refuses its configuration.
     pub(super) fn new(compiled: &Compiled, spec: &ModuleSpec, group: u16, log: Arc<GuestLog>) -> Result<Self, Fault> {
-        Self::seeded(compiled, spec, group, log, None)
+        Self::born(compiled, spec, group, log, None)
     }
 
-    /// The same; with a seed, an instance that repeats: before its first pick it is shown no time, and random numbers that
-    /// follow from the seed.
+    /// The same; one that repeats when it is born with the same.
     ///
     /// # Errors
     ///
     /// As [`Instance::new`].
-    pub(super) fn seeded(
+    pub(super) fn born(
         compiled: &Compiled,
         spec: &ModuleSpec,
         group: u16,
         log: Arc<GuestLog>,
-        seed: Option<u64>,
+        birth: Option<Birth>,
     ) -> Result<Self, Fault> {
-        let mut store = Store::new(compiled.linked.engine(), HostState::new(log, spec.memory, seed));
+        let mut store = Store::new(compiled.linked.engine(), HostState::new(log, spec.memory, birth));
         store.limiter(|guest| &mut guest.limits);
         let ticker = Arc::clone(&compiled.ticker);
         // Before anything of the module runs: its start function may loop, too.

@@ -19,6 +19,7 @@ use crate::base::label::GroupLabel;
 use crate::base::vital;
 use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::IBalancePolicy;
+use crate::policy::oversee::Overseer;
 use crate::policy::spec::ModuleSpec;
 
 /// Stack of the thread that compiles: deeply nested code makes the compiler recurse deeply.
@@ -50,7 +51,22 @@ impl Modules {
     ///
     /// There is no such file, it is not signed as it should be, it is no module that fits, or it refuses its configuration.
     pub async fn make(&self, spec: &Arc<ModuleSpec>, group: &GroupLabel, keys: &PolicyKeys) -> Made {
-        let made = self.ask(spec, group, false, keys.clone()).await;
+        self.make_overseen(spec, group, keys, None).await
+    }
+
+    /// The same with somebody who follows the module's instances.
+    ///
+    /// # Errors
+    ///
+    /// As [`Modules::make`].
+    pub async fn make_overseen(
+        &self,
+        spec: &Arc<ModuleSpec>,
+        group: &GroupLabel,
+        keys: &PolicyKeys,
+        overseer: Option<Arc<dyn Overseer>>,
+    ) -> Made {
+        let made = self.ask(spec, group, false, keys.clone(), overseer).await;
         if made.is_err() {
             self.common.miss(&spec.name);
         }
@@ -59,7 +75,7 @@ impl Modules {
 
     /// The same, but when the module cannot be used its fallback serves until the file has become another.
     pub async fn make_anyway(&self, spec: &Arc<ModuleSpec>, group: &GroupLabel) -> Arc<dyn IBalancePolicy> {
-        let made = self.ask(spec, group, true, self.common.keys()).await;
+        let made = self.ask(spec, group, true, self.common.keys(), None).await;
         // Without the thread there will never be a module; what serves then is the same.
         made.unwrap_or_else(|error| {
             let (group, policy) = (group.clone(), spec.name.policy());
@@ -114,6 +130,17 @@ impl Modules {
         names.iter().flat_map(|name| files::watched(&self.common.folder, name, &keys)).collect()
     }
 
+    /// The file of a module by its name, and what is in it. Reads it, so it may block.
+    ///
+    /// # Errors
+    ///
+    /// There is no such file, or it cannot be read.
+    pub fn read(&self, name: &str) -> Result<(String, Vec<u8>), ModuleError> {
+        let path = files::find(&self.common.folder, name)?;
+        let bytes = files::read(&path, self.common.file_bytes_max)?;
+        Ok((files::file_name(&path), bytes))
+    }
+
     /// The modules in use, and those in the folder that no group names. Reads the folder, so it may block.
     pub fn views(&self) -> Vec<ModuleView> {
         let in_use = self.common.in_use().clone();
@@ -124,11 +151,19 @@ impl Modules {
         views.into_values().collect()
     }
 
-    async fn ask(&self, spec: &Arc<ModuleSpec>, group: &GroupLabel, anyway: bool, keys: PolicyKeys) -> Made {
+    async fn ask(
+        &self,
+        spec: &Arc<ModuleSpec>,
+        group: &GroupLabel,
+        anyway: bool,
+        keys: PolicyKeys,
+        overseer: Option<Arc<dyn Overseer>>,
+    ) -> Made {
         let (reply, made) = oneshot::channel();
         let gone = || ModuleError::Proxy("the thread that loads policies has ended; the log says why".to_owned());
         let jobs = self.jobs()?;
-        let job = Job::Make { spec: Arc::clone(spec), group: group.clone(), anyway, keys, jobs: jobs.clone(), reply };
+        let (spec, group) = (Arc::clone(spec), group.clone());
+        let job = Job::Make { spec, group, anyway, keys, overseer, jobs: jobs.clone(), reply };
         jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => {
                 ModuleError::Proxy("the thread that loads policies is busy; try again later".to_owned())

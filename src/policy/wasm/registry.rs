@@ -23,6 +23,7 @@ use crate::base::label::GroupLabel;
 use crate::base::vital;
 use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::IBalancePolicy;
+use crate::policy::oversee::Overseer;
 use crate::policy::spec::ModuleSpec;
 
 /// How nice the thread is to others.
@@ -74,8 +75,8 @@ impl Registry {
     fn take(&mut self, job: Job) {
         vital::panic_at("modules");
         match job {
-            Job::Make { spec, group, anyway, keys, jobs, reply } => {
-                let made = self.make(&spec, &group, anyway, &keys, jobs);
+            Job::Make { spec, group, anyway, keys, overseer, jobs, reply } => {
+                let made = self.make((&spec, &group), anyway, &keys, overseer, jobs);
                 // In the list before whoever asked can look.
                 self.publish();
                 // Whoever asked may be gone.
@@ -118,21 +119,21 @@ impl Registry {
 
     fn make(
         &mut self,
-        spec: &Arc<ModuleSpec>,
-        group: &GroupLabel,
+        (spec, group): (&Arc<ModuleSpec>, &GroupLabel),
         anyway: bool,
         keys: &PolicyKeys,
+        overseer: Option<Arc<dyn Overseer>>,
         jobs: SyncSender<Job>,
     ) -> Result<Arc<dyn IBalancePolicy>, ModuleError> {
         let Some(common) = self.common.upgrade() else {
             return Err(ModuleError::Proxy("the proxy is stopping".to_owned()));
         };
         let module = self.modules.entry(spec.name.to_string()).or_insert_with(|| Module::new(&spec.name));
-        let slot = |jobs: &SyncSender<Job>| {
+        let slots = [false, true].map(|is_backup| {
             let (spec, shared) = (Arc::clone(spec), Arc::clone(&module.status.shared));
-            Arc::new(Slot::new(group.clone(), spec, shared, Some(send_to(jobs.clone()))))
-        };
-        let slots = [slot(&jobs), slot(&jobs)];
+            let slot = Slot::new(group.clone(), spec, shared, Some(send_to(jobs.clone())));
+            Arc::new(slot.overseen(overseer.clone(), is_backup))
+        });
         let loaded = module.load_if_needed(&mut self.loader, &common, spec.compile_budget, keys);
         let made = loaded.and_then(|()| module.put(&slots[0]));
         if let Err(error) = made {

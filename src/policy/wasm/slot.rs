@@ -6,9 +6,12 @@
 //! ([`Request`]); a module that keeps failing is quarantined for a while. Sessions wait for a
 //! slot only while another session is being answered: one deadline at most.
 
+mod overseen;
+mod request;
+
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::answers::{Asked, Work};
@@ -22,8 +25,10 @@ use crate::base::label::GroupLabel;
 use crate::counters::FaultKind;
 use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::{Epoch, Outcome, PickRequest, ServerSet};
+use crate::policy::oversee::Overseer;
 use crate::policy::spec::ModuleSpec;
 use crate::server::{Avoided, ServerId};
+pub(super) use request::{Replacement, Request, Send};
 
 /// After so many faults without [`GOOD_PICKS`] between them the module is quarantined.
 const FAULTS_MAX: u32 = 5;
@@ -40,28 +45,6 @@ const PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// The longest quarantine.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// What a slot asks of whoever makes instances.
-pub(super) enum Request {
-    /// Another instance.
-    Replace(Replacement),
-    /// Nothing: the slot is gone.
-    Gone,
-}
-
-/// A request for another instance.
-pub(super) struct Replacement {
-    pub(super) slot: Weak<Slot>,
-    /// The instance that failed, to be dropped by somebody for whom no client waits.
-    pub(super) dead: Option<Box<Instance>>,
-    /// How long to wait first.
-    pub(super) pause: Duration,
-    /// A version that has named no server since it was put to work, and what that is called.
-    pub(super) names_nobody: Option<(Arc<Compiled>, Fault)>,
-}
-
-/// Called with the slot locked; passes the request on and does not block. Gives it back when there is no room for it.
-pub(super) type Send = Box<dyn Fn(Request) -> Result<(), Request> + std::marker::Send + Sync>;
-
 /// The place of one instance.
 pub(super) struct Slot {
     pub(super) group: GroupLabel,
@@ -72,6 +55,10 @@ pub(super) struct Slot {
     rate_limit: RateLimit,
     /// Sends requests; none for a rehearsal, which is thrown away.
     send: Option<Send>,
+    /// Follows its instances, where they are recorded or replayed.
+    overseer: Option<Arc<dyn Overseer>>,
+    /// It is the one for backups.
+    is_backup: bool,
     /// The epoch of the instance at work if it wants to hear what becomes of its picks, otherwise 0. Spares those who
     /// report to an instance that has gone the lock.
     listening: AtomicU64,
@@ -119,6 +106,8 @@ impl Slot {
             log,
             rate_limit: RateLimit::default(),
             send,
+            overseer: None,
+            is_backup: false,
             listening: AtomicU64::new(0),
             is_quarantined: AtomicBool::new(false),
             inner: Padded::default(),
@@ -165,7 +154,7 @@ impl Slot {
     pub(super) fn set_servers(self: &Arc<Self>, set: &Arc<ServerSet>) {
         let mut inner = self.inner();
         inner.set = Arc::clone(set);
-        let now_ms = clock::coarse_ms();
+        let now_ms = self.now_ms();
         match inner.work.as_mut().map(|work| work.tell(set, Avoided::DOUBTFUL, now_ms)) {
             Some(Err(fault)) => self.fail(&mut inner, fault),
             Some(Ok(())) => {}
@@ -183,7 +172,7 @@ impl Slot {
         let mut inner = self.inner();
         let mut work = Work::new(instance, compiled);
         (inner.is_awaited, inner.unsent) = (false, None);
-        work.tell(&inner.set, Avoided::DOUBTFUL, clock::coarse_ms())?;
+        work.tell(&inner.set, Avoided::DOUBTFUL, self.now_ms())?;
         self.listening.store(work.epoch.map_or(0, Epoch::get), Relaxed);
         inner.work = Some(work);
         if self.is_quarantined.swap(false, Relaxed) {
@@ -194,6 +183,7 @@ impl Slot {
 
     /// Another version of the module comes: what the old one did is forgotten.
     pub(super) fn forgive(&self) {
+        self.tell_replaced();
         let mut inner = self.inner();
         (inner.faults, inner.good_picks, inner.pauses) = (0, 0, 0);
         (inner.has_named, inner.nones, inner.has_warned) = (false, 0, false);
@@ -319,6 +309,7 @@ impl Slot {
 
     fn fail_with(self: &Arc<Self>, inner: &mut Inner, fault: Fault, names_nobody: Option<(Arc<Compiled>, Fault)>) {
         self.shared.failed(&self.group, &fault);
+        self.tell_fault(fault.kind);
         inner.good_picks = 0;
         inner.faults += 1;
         let is_too_often = inner.faults >= FAULTS_MAX;

@@ -12,6 +12,7 @@ use super::slot::Slot;
 use crate::base::clock;
 use crate::base::text::hex;
 use crate::policy::balance::{PickRequest, ServerSet};
+use crate::policy::oversee::Birth;
 use crate::policy::spec::ModuleSpec;
 use crate::server::{Avoided, Live, Origin, Server, ServerId, ServerSettings};
 
@@ -28,20 +29,20 @@ impl Compiled {
         group: u16,
         log: &Arc<GuestLog>,
     ) -> Result<(Instance, Description), ModuleError> {
-        self.seeded_instance(spec, group, log, None)
+        self.born_instance(spec, group, log, None)
     }
 
-    /// The same; with a seed, an instance that repeats.
+    /// The same; one that repeats when it is born with the same.
     ///
     /// # Errors
     ///
     /// As [`Compiled::instance`].
-    pub(super) fn seeded_instance(
+    pub(super) fn born_instance(
         &self,
         spec: &ModuleSpec,
         group: u16,
         log: &Arc<GuestLog>,
-        seed: Option<u64>,
+        birth: Option<Birth>,
     ) -> Result<(Instance, Description), ModuleError> {
         let refused = |problem: String| ModuleError::File { place: self.path.display().to_string(), problem };
         if let Some(wanted) = spec.sha256.filter(|_| !self.is_wanted(spec)) {
@@ -53,7 +54,7 @@ impl Compiled {
             let said = lines.first_error().map_or_else(String::new, |said| format!("; it said: {said}"));
             refused(format!("{}{said}", fault.text))
         })?;
-        let instance = with_retries(|| Instance::seeded(self, spec, group, Arc::clone(log), seed));
+        let instance = with_retries(|| Instance::born(self, spec, group, Arc::clone(log), birth));
         Ok((instance.map_err(|fault| refused(fault.text))?, description))
     }
 
@@ -63,8 +64,20 @@ impl Compiled {
     ///
     /// It cannot be made, or cannot be told the servers; what is in the slot stays.
     pub(super) fn put(self: &Arc<Self>, mut instance: Option<Instance>, slot: &Slot) -> Result<(), Fault> {
+        if slot.is_overseen() {
+            return self.put_born(slot);
+        }
         let make = || Instance::new(self, &slot.spec, slot.group.port(), Arc::clone(&slot.log));
         with_retries(|| slot.put(instance.take().map_or_else(make, Ok)?, self))
+    }
+
+    /// The same where somebody follows the slot's instances, and says what each is born with.
+    fn put_born(self: &Arc<Self>, slot: &Slot) -> Result<(), Fault> {
+        with_retries(|| {
+            let birth = slot.birth();
+            let instance = Instance::born(self, &slot.spec, slot.group.port(), Arc::clone(&slot.log), birth)?;
+            slot.put_between_requests(instance, self, birth)
+        })
     }
 
     fn trial(&self, spec: &ModuleSpec, group: u16, lines: &Arc<KeptLines>) -> Result<Description, Fault> {

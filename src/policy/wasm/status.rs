@@ -18,6 +18,7 @@ use crate::base::label::GroupLabel;
 use crate::base::text::hex;
 use crate::events::{self, Event, PolicyEvent};
 use crate::policy::balance::IBalancePolicy;
+use crate::policy::oversee::Overseer;
 use crate::policy::spec::{MODULE_PREFIX, ModuleSpec};
 
 /// State shared by the thread that looks after modules and the handles to it.
@@ -72,6 +73,8 @@ pub(super) enum Job {
         anyway: bool,
         /// What the file may be signed with.
         keys: PolicyKeys,
+        /// Who follows its instances.
+        overseer: Option<Arc<dyn Overseer>>,
         jobs: SyncSender<Self>,
         reply: oneshot::Sender<Made>,
     },

@@ -17,6 +17,7 @@ use super::source::{KeyNumber, Limits, ModuleFile, PolicyKeys};
 use crate::base::label::GroupLabel;
 use crate::counters::ModuleCounters;
 use crate::policy::balance::{IBalancePolicy, Outcome};
+use crate::policy::oversee::{Birth, Overseer};
 use crate::policy::spec::ModuleSpec;
 use crate::server::ServerId;
 
@@ -39,6 +40,13 @@ pub struct TrialPolicy {
     slot: Arc<Slot>,
 }
 
+/// A module at work for a group that is replayed.
+pub struct ReplayedModule {
+    compiled: Arc<Compiled>,
+    policy: Arc<WasmPolicy>,
+    slots: [Arc<Slot>; 2],
+}
+
 impl Trial {
     /// Loads a file as the proxy would.
     ///
@@ -58,6 +66,17 @@ impl Trial {
         let limits = limits.into();
         let mut loader = Loader::by_processor_time();
         let compiled = loader.load(Found::read(path.to_owned(), limits.file_bytes_max, keys)?, limits)?;
+        Ok(Self { compiled: Arc::new(compiled), said: Arc::default(), _loader: loader })
+    }
+
+    /// Loads what was in a file of this name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trial::load`].
+    pub fn of_bytes(file_name: &str, bytes: Vec<u8>, limits: impl Into<Limits>) -> Result<Self, ModuleError> {
+        let mut loader = Loader::by_processor_time();
+        let compiled = loader.load(Found::unsigned(file_name.into(), bytes), limits.into())?;
         Ok(Self { compiled: Arc::new(compiled), said: Arc::default(), _loader: loader })
     }
 
@@ -105,16 +124,51 @@ impl Trial {
     ///
     /// As [`Trial::policy`].
     pub fn seeded_policy(&self, spec: &ModuleSpec, group: u16, seed: Option<u64>) -> Result<TrialPolicy, ModuleError> {
-        let shared = Arc::new(ModuleRecord::new(spec.name.policy()));
-        let slot =
-            || Arc::new(Slot::new(GroupLabel::new(group, None), Arc::new(spec.clone()), Arc::clone(&shared), None));
-        let slots = [slot(), slot()];
+        let slots = self.slots(spec, group, None);
         let log = Arc::new(GuestLog::keeping(&self.said));
-        let (instance, said) = self.compiled.seeded_instance(spec, group, &log, seed)?;
+        let birth = seed.map(|seed| Birth { now_ms: 0, seed });
+        let (instance, said) = self.compiled.born_instance(spec, group, &log, birth)?;
         let slot = Arc::clone(&slots[0]);
         slot.put(instance, &self.compiled).map_err(|fault| ModuleError::Instance(fault.text))?;
         let policy = Arc::new(WasmPolicy::new(slots, fallback(spec)));
         Ok(TrialPolicy { name: said.name, version: said.version, policy, slot })
+    }
+
+    /// A policy whose instances come when its `overseer` says so. Until then the fallback answers.
+    pub fn replayed(&self, spec: &ModuleSpec, group: u16, overseer: Arc<dyn Overseer>) -> ReplayedModule {
+        let slots = self.slots(spec, group, Some(overseer));
+        let policy = Arc::new(WasmPolicy::new(slots.clone(), fallback(spec)));
+        ReplayedModule { compiled: Arc::clone(&self.compiled), policy, slots }
+    }
+
+    fn slots(&self, spec: &ModuleSpec, group: u16, overseer: Option<Arc<dyn Overseer>>) -> [Arc<Slot>; 2] {
+        let (spec, shared) = (Arc::new(spec.clone()), Arc::new(ModuleRecord::new(spec.name.policy())));
+        [false, true].map(|is_backup| {
+            let slot = Slot::new(GroupLabel::new(group, None), Arc::clone(&spec), Arc::clone(&shared), None);
+            Arc::new(slot.overseen(overseer.clone(), is_backup))
+        })
+    }
+}
+
+impl ReplayedModule {
+    /// The policy; it is prepared for no servers.
+    pub fn policy(&self) -> Arc<dyn IBalancePolicy> {
+        Arc::clone(&self.policy) as _
+    }
+
+    /// An instance comes, which is born with what the overseer says.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made, or told its servers.
+    pub fn instance_comes(&self, is_backup: bool) -> Result<(), ModuleError> {
+        let put = self.compiled.put(None, &self.slots[usize::from(is_backup)]);
+        put.map_err(|fault| ModuleError::Instance(fault.text))
+    }
+
+    /// The instance fails as if its deadline had passed in the call that comes next.
+    pub fn time_runs_out(&self, is_backup: bool) {
+        self.slots[usize::from(is_backup)].let_time_run_out();
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is simulated: a built-in policy, or a module as it would serve.
+//! What is tried on sessions, made up or recorded: a built-in policy, or a module as it would serve.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use crate::policy::wasm::trial::{Trial, TrialPolicy};
 use crate::policy::{IBalancePolicy, built_in};
 
 /// The port of the group, which policies are shown.
-pub(super) const PORT: u16 = 8081;
+pub(in crate::lab) const PORT: u16 = 8081;
 
-/// A policy that can be simulated.
+/// A policy that can be tried.
 pub struct Subject {
     /// What it is called: `p2c`, `wasm:mine`.
     pub name: String,
@@ -51,7 +51,7 @@ impl Subject {
     }
 
     fn module(trial: Trial, spec: ModuleSpec) -> Result<Self, ModuleError> {
-        // A configuration that is refused is told before anything is simulated.
+        // A configuration that is refused is told before anything is tried.
         trial.policy(&spec, PORT)?;
         Ok(Self { name: spec.name.policy().to_string(), kind: Kind::Module { trial: Box::new(trial), spec } })
     }
@@ -66,7 +66,10 @@ impl Subject {
 
     /// The policy, prepared for no servers; for a module, with what it does besides. What a module draws before its first
     /// pick follows from the seed.
-    pub(super) fn make(&self, seed: u64) -> Result<(Arc<dyn IBalancePolicy>, Option<TrialPolicy>), ModuleError> {
+    pub(in crate::lab) fn make(
+        &self,
+        seed: u64,
+    ) -> Result<(Arc<dyn IBalancePolicy>, Option<TrialPolicy>), ModuleError> {
         Ok(match &self.kind {
             Kind::BuiltIn => (built_in::make(&self.name).expect("it was looked up"), None),
             Kind::Module { trial, spec } => {

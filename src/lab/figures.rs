@@ -1,20 +1,20 @@
-//! Figures of a simulation: how evenly sessions lie, and how long they wait.
+//! Figures: how evenly sessions lie, and how long they wait. The same for whatever is measured, so that they may be compared.
 
 use serde::Serialize;
 
 /// How evenly sessions lie on servers at one moment, each counted by its weight.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Evenness {
+pub(in crate::lab) struct Evenness {
     /// The fullest server, as a multiple of the mean.
-    pub(super) busiest: f64,
+    pub(in crate::lab) busiest: f64,
     /// Jain's index: 1 when all have the same, 1/n when one has everything.
-    pub(super) jain: f64,
+    pub(in crate::lab) jain: f64,
     /// The standard deviation, as a part of the mean.
-    pub(super) cov: f64,
+    pub(in crate::lab) cov: f64,
 }
 
 /// How evenly these sessions lie, by the weight of their server. `None` when there are none.
-pub(super) fn evenness(held: impl Iterator<Item = (u32, u16)> + Clone) -> Option<Evenness> {
+pub(in crate::lab) fn evenness(held: impl Iterator<Item = (u32, u16)> + Clone) -> Option<Evenness> {
     let loads = held.clone().map(|(sessions, weight)| f64::from(sessions) / f64::from(weight));
     let (count, sum, squares, max) = loads.fold((0.0, 0.0, 0.0, 0.0_f64), |(count, sum, squares, max), load| {
         (count + 1.0, sum + load, squares + load * load, max.max(load))
@@ -36,25 +36,35 @@ pub(super) fn evenness(held: impl Iterator<Item = (u32, u16)> + Clone) -> Option
 
 /// A mean, and how far it went.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Samples(Vec<f64>);
+pub(in crate::lab) struct Samples(Vec<f64>);
 
 impl Samples {
-    pub(super) fn add(&mut self, value: f64) {
+    pub(in crate::lab) fn add(&mut self, value: f64) {
         self.0.push(value);
     }
 
     /// 0 without any.
-    pub(super) fn mean(&self) -> f64 {
+    pub(in crate::lab) fn mean(&self) -> f64 {
         self.0.iter().sum::<f64>() / self.0.len().max(1) as f64
     }
 
-    pub(super) fn variance(&self) -> f64 {
+    pub(in crate::lab) fn variance(&self) -> f64 {
         let mean = self.mean();
         self.0.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / self.0.len().max(1) as f64
     }
 
+    /// True without any.
+    pub(in crate::lab) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The mean, and how far it went.
+    pub(in crate::lab) fn spread(&self) -> Spread {
+        Spread { mean: self.mean(), p99: self.quantile(0.99), max: self.quantile(1.0) }
+    }
+
     /// The value that this part of all do not exceed; 0 without any.
-    pub(super) fn quantile(&self, part: f64) -> f64 {
+    pub(in crate::lab) fn quantile(&self, part: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         let at = (part * sorted.len() as f64).ceil() as usize;
@@ -62,12 +72,23 @@ impl Samples {
     }
 }
 
+/// A figure over time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Spread {
+    /// On average.
+    pub mean: f64,
+    /// Ninety-nine hundredths of the time it is at most this.
+    pub p99: f64,
+    /// At worst.
+    pub max: f64,
+}
+
 /// Steps of a [`Times`] from a time to its double: a quantile is 0.3 % too large at most.
 const STEPS: u64 = 256;
 
 /// Times in nanoseconds, in steps that grow with them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Times {
+pub(in crate::lab) struct Times {
     count: u64,
     sum: f64,
     steps: Vec<u64>,
@@ -75,7 +96,7 @@ pub(super) struct Times {
 }
 
 impl Times {
-    pub(super) fn add(&mut self, ns: u64) {
+    pub(in crate::lab) fn add(&mut self, ns: u64) {
         let step = step_of(ns);
         if step >= self.steps.len() {
             self.steps.resize(step + 1, 0);
@@ -87,7 +108,7 @@ impl Times {
     }
 
     /// In milliseconds; zeros without any.
-    pub(super) fn quantiles(&self) -> Quantiles {
+    pub(in crate::lab) fn quantiles(&self) -> Quantiles {
         let quantile = |part: f64| {
             let wanted = (part * self.count as f64).ceil() as u64;
             let mut seen = 0;

@@ -1,0 +1,375 @@
+//! What is recorded while several threads pick, servers fail, come and go, is answered the same again.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::{Repeated, Survey, compare, repeat, survey};
+use crate::base::clock;
+use crate::config::parse;
+use crate::group::{Group, GroupSettings, Outcome, ServerSlot};
+use crate::lab::Subject;
+use crate::policy::built_in::BUILT_IN;
+use crate::policy::factory::Factory;
+use crate::policy::recorded::{About, AboutModule, FIRST_LINE, Recorded, SERVERS_MAX, Tape, TapeOptions, block};
+use crate::policy::spec::{ModuleSpec, PolicySpec};
+use crate::policy::wasm::guests::{self, Parts};
+use crate::policy::wasm::source::{PolicyKeys, sha256};
+use crate::server::{Origin, ServerId, ServerSettings, State};
+
+/// Threads that pick at the same time.
+const THREADS: u64 = 4;
+
+/// Sessions of each.
+const SESSIONS: u32 = 3_000;
+
+const OPTIONS: TapeOptions = TapeOptions { bytes_max: 1 << 30, is_anonymous: false, sha256: None };
+
+/// A group that is recorded.
+struct Rig {
+    group: Arc<Group>,
+    tape: Arc<Tape>,
+    recorded: Arc<Recorded>,
+    folder: TempDir,
+}
+
+fn settings(policy: &PolicySpec) -> GroupSettings {
+    let text = r#"{ "groups": [ { "listen": "127.0.0.1:8081" } ] }"#;
+    let config = parse(Path::new("proxy.json"), text).unwrap();
+    GroupSettings { policy: policy.clone(), fail_open: true, ..config.groups[0].settings.clone() }
+}
+
+fn server(number: u8) -> ServerSettings {
+    let addr = SocketAddr::from(([10, 0, 0, number], 9_000));
+    let labels = [("zone".to_owned(), ["a", "b"][usize::from(number % 2)].to_owned())];
+    ServerSettings {
+        weight: u16::from(number % 3) + 1,
+        max_sessions: if number == 3 { 5 } else { 0 },
+        backup: number > 8,
+        labels: labels.into(),
+        ..ServerSettings::new(addr.into(), Origin::File)
+    }
+}
+
+fn servers() -> Vec<ServerSettings> {
+    (1..=10).map(server).collect()
+}
+
+impl Rig {
+    fn new(spec: &PolicySpec, servers: Vec<ServerSettings>, options: TapeOptions) -> Self {
+        Self::with_module(spec, servers, options, None)
+    }
+
+    fn with_module(
+        spec: &PolicySpec,
+        servers: Vec<ServerSettings>,
+        options: TapeOptions,
+        file: Option<(&str, &[u8])>,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let module = file.map(|(name, bytes)| {
+            fs::write(folder.path().join(name), bytes).unwrap();
+            (name.to_owned(), bytes.to_vec())
+        });
+        let sha256 = module.as_ref().map(|(_, bytes)| sha256(bytes));
+        let about = About {
+            goproxy: "1.0".to_owned(),
+            group: "8081".to_owned(),
+            port: 8081,
+            started: "2026-11-29T19:48:00.000Z".to_owned(),
+            policy: spec.to_string(),
+            sessions_before: 0,
+            is_anonymous: options.is_anonymous,
+            module: spec.as_module().map(|module| AboutModule::new(module)),
+        };
+        let tape = Tape::new(&about, module, TapeOptions { sha256, ..options });
+        let settings = settings(spec);
+        let factory = Factory::new(folder.path().to_owned(), 1 << 30, PolicyKeys::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (label, keys) = (crate::base::label::GroupLabel::new(8081, None), PolicyKeys::default());
+        let made = runtime.block_on(factory.make_overseen(spec, &label, &keys, Some(Arc::clone(&tape) as _)));
+        let recorded = Arc::new(Recorded::new(Arc::clone(&tape), made.unwrap()));
+        let group = Arc::new(Group::new(settings, servers, Arc::clone(&recorded) as _));
+        Self { group, tape, recorded, folder }
+    }
+
+    /// Ends the recording and writes its file.
+    fn end(&self) -> PathBuf {
+        self.tape.end("the test was over");
+        let mut notes = Vec::new();
+        assert!(self.tape.take(&mut notes).is_over);
+        let path = self.folder.path().join("test.picks");
+        fs::write(&path, [FIRST_LINE, &block(&notes)].concat()).unwrap();
+        path
+    }
+
+    fn repeated(&self) -> (Survey, Repeated) {
+        let path = self.end();
+        let survey = survey(&path).unwrap();
+        let repeated = repeat(&path, &survey).unwrap();
+        (survey, repeated)
+    }
+
+    /// Lets several threads pick while servers change.
+    fn run(&self) {
+        let is_over = AtomicBool::new(false);
+        self.change(0);
+        thread::scope(|scope| {
+            let clients: Vec<_> =
+                (0..THREADS).map(|seed| scope.spawn(move || serve(&self.group, seed, SESSIONS))).collect();
+            scope.spawn(|| {
+                for round in 0_u8.. {
+                    if is_over.load(Relaxed) {
+                        break;
+                    }
+                    self.change(round);
+                    thread::park_timeout(Duration::from_millis(2));
+                }
+            });
+            clients.into_iter().for_each(|client| client.join().unwrap());
+            is_over.store(true, Relaxed);
+        });
+    }
+
+    /// Servers come and go, are drained, get other weights; those that were suspect answer again.
+    fn change(&self, round: u8) {
+        let mut list = servers();
+        if round.is_multiple_of(2) {
+            list.push(server(20 + round % 4));
+        }
+        list[usize::from(round % 8)].state = State::Drain;
+        list[usize::from(round % 5)].weight = u16::from(round % 4) + 1;
+        let settings = self.group.snapshot().settings.clone();
+        self.group.apply(settings, list, None, &[], &[]);
+        for addr in servers().into_iter().map(|server| server.addr) {
+            self.group.answered_for_tests(&addr, clock::coarse_ms());
+        }
+    }
+}
+
+/// Serves clients as data threads do.
+fn serve(group: &Group, seed: u64, sessions: u32) {
+    let mut random = crate::base::random::SplitMix64::new(seed);
+    let mut held: Vec<ServerSlot> = Vec::new();
+    let close = |slot: ServerSlot| {
+        let outcome = Outcome::Closed { millis: 5, bytes: 10 };
+        group.report(&slot.server, slot.epoch, outcome, clock::coarse_ms());
+    };
+    for _ in 0..sessions {
+        let client = SocketAddr::from(([10, 1, seed as u8, random.draw() as u8], 1_024 + random.draw() as u16 % 9_000));
+        let mut tried: Vec<ServerId> = Vec::new();
+        while tried.len() < 3 {
+            let now_ms = clock::coarse_ms();
+            let Ok(slot) = group.pick(client, &tried, now_ms) else { break };
+            if random.draw().is_multiple_of(50) {
+                tried.push(slot.server.id);
+                let outcome = Outcome::Failed { why: "refused", is_servers: true, since_ms: now_ms };
+                group.report(&slot.server, slot.epoch, outcome, now_ms);
+                continue;
+            }
+            group.report(&slot.server, slot.epoch, Outcome::Connected { micros: random.draw() % 2_000 }, now_ms);
+            held.push(slot);
+            break;
+        }
+        if held.len() > 10 {
+            close(held.swap_remove(random.draw() as usize % held.len()));
+        }
+    }
+    held.into_iter().for_each(close);
+}
+
+#[test]
+fn every_built_in_policy_answers_the_same_again() {
+    for name in BUILT_IN {
+        let rig = Rig::new(&PolicySpec::parse(name).unwrap(), servers(), OPTIONS);
+        rig.run();
+        let (survey, repeated) = rig.repeated();
+        assert_eq!((repeated.differ, &repeated.first), (0, &None), "{name}");
+        assert!(
+            repeated.picks >= THREADS * u64::from(SESSIONS) && survey.retries > 0 && survey.sets >= 4,
+            "{survey:?}"
+        );
+        assert_eq!((survey.why.as_deref(), survey.is_cut), (Some("the test was over"), false));
+        // Of every session but those of the last moments it is known what became of it.
+        assert!(survey.abandoned.len() < 100, "{name}: {}", survey.abandoned.len());
+    }
+}
+
+#[test]
+fn every_sample_answers_the_same_again() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+    let mut seen = 0;
+    for path in fs::read_dir(samples).unwrap().map(|entry| entry.unwrap().path()) {
+        let is_module = path.extension().is_some_and(|ending| ending == "wat" || ending == "wasm");
+        if !is_module {
+            continue;
+        }
+        seen += 1;
+        let (name, bytes) = (path.file_name().unwrap().to_str().unwrap(), fs::read(&path).unwrap());
+        let module = ModuleSpec::new(path.file_stem().unwrap().to_str().unwrap());
+        let config = if *module.name == *"zone_first" { r#"{"zone":"a"}"# } else { "{}" };
+        let spec = PolicySpec::module(ModuleSpec { config: config.to_owned(), ..module });
+        let rig = Rig::with_module(&spec, servers(), OPTIONS, Some((name, &bytes)));
+        rig.run();
+        let (_, repeated) = rig.repeated();
+        assert_eq!((repeated.differ, &repeated.first), (0, &None), "{name}");
+        assert!(repeated.picks >= THREADS * u64::from(SESSIONS), "{name}: {repeated:?}");
+    }
+    assert!(seen >= 4, "{seen}");
+}
+
+/// A guest that picks the first server, also where that was tried, which is a fault; and that fails in the thirtieth pick of each
+/// instance.
+fn failing(how: &str) -> String {
+    let pick = format!(
+        "(global.set $asked (i32.add (global.get $asked) (i32.const 1)))
+         (if (i32.eq (global.get $asked) (i32.const 30)) (then {how}))
+         (i32.store8 (i32.const 32) (global.get $some))
+         (i32.store (i32.const 36) (global.get $first))
+         (i32.const 32)"
+    );
+    let fields = format!("(global $asked (mut i32) (i32.const 0)) {}", guests::STRICT_FEEDBACK);
+    guests::policy(Parts { fields: &fields, pick: &pick, ..Parts::default() })
+}
+
+#[test]
+fn faults_and_the_instances_that_come_after_them_repeat() {
+    let module = failing("(unreachable)");
+    let spec = PolicySpec::module(ModuleSpec::new("failing"));
+    let rig = Rig::with_module(&spec, servers(), OPTIONS, Some(("failing.wat", module.as_bytes())));
+    rig.run();
+    let (survey, repeated) = rig.repeated();
+    assert_eq!((repeated.differ, &repeated.first, survey.deadlines), (0, &None, 0));
+    assert!(survey.instances > 2, "{survey:?}");
+}
+
+#[test]
+fn a_deadline_that_passed_is_noted_and_repeats_without_passing_again() {
+    let module = failing("(loop $for_ever (br $for_ever))");
+    let spec = PolicySpec::module(ModuleSpec::new("looping"));
+    let rig = Rig::with_module(&spec, servers(), OPTIONS, Some(("looping.wat", module.as_bytes())));
+    rig.run();
+    let (survey, repeated) = rig.repeated();
+    assert_eq!((repeated.differ, &repeated.first), (0, &None));
+    assert!(survey.deadlines > 0, "{survey:?}");
+}
+
+#[test]
+fn a_recording_that_may_grow_no_further_ends_and_is_good_up_to_there() {
+    let options = TapeOptions { bytes_max: 20_000, ..OPTIONS };
+    let rig = Rig::new(&PolicySpec::default(), servers(), options);
+    serve(&rig.group, 1, 2_000);
+    assert_eq!(rig.tape.why().as_deref(), Some("the file may grow no further (max)"));
+    let (survey, repeated) = rig.repeated();
+    assert!(repeated.picks > 100 && repeated.picks < 1_000 && repeated.differ == 0, "{repeated:?}");
+    assert_eq!(survey.why.as_deref(), Some("the file may grow no further (max)"));
+}
+
+#[test]
+fn a_recording_that_nobody_writes_down_ends_and_never_blocks() {
+    let rig = Rig::new(&PolicySpec::default(), servers(), OPTIONS);
+    // Sixteen MiB of notes wait for nobody.
+    while rig.tape.why().is_none() {
+        serve(&rig.group, 1, 5_000);
+    }
+    assert_eq!(rig.tape.why().as_deref(), Some("the disk is slower than the picks"));
+    assert!(rig.tape.is_too_slow() && rig.group.pick(([10, 0, 0, 1], 1).into(), &[], 1).is_ok());
+    let (_, repeated) = rig.repeated();
+    assert!(repeated.picks > 100_000 && repeated.differ == 0, "{repeated:?}");
+}
+
+#[test]
+fn a_group_that_has_another_policy_is_recorded_no_longer() {
+    let rig = Rig::new(&PolicySpec::default(), servers(), OPTIONS);
+    serve(&rig.group, 1, 10);
+    let (serving, _) = rig.group.policy();
+    assert!(rig.group.exchange_policy(&serving, crate::policy::built_in::make("ha").unwrap()));
+    assert!(!rig.group.exchange_policy(&serving, crate::policy::built_in::make("p2c").unwrap()), "it serves no more");
+    let Rig { group, tape, recorded, folder: _folder } = rig;
+    drop((serving, recorded));
+    assert_eq!(tape.why().as_deref(), Some("the group has another policy, or is gone"));
+    drop(group);
+}
+
+#[test]
+fn what_was_recorded_goes_on_without_the_recording() {
+    let module = failing("(nop)");
+    let spec = PolicySpec::module(ModuleSpec::new("strict"));
+    let rig = Rig::with_module(&spec, servers(), OPTIONS, Some(("strict.wat", module.as_bytes())));
+    let pick = |port: u16| rig.group.pick(([10, 0, 0, 1], port).into(), &[], clock::coarse_ms()).unwrap();
+    let tell = |slot: &ServerSlot, outcome| rig.group.report(&slot.server, slot.epoch, outcome, clock::coarse_ms());
+    let before = pick(1);
+    tell(&before, Outcome::Connected { micros: 5 });
+    rig.tape.end("the test was over");
+    let (serving, _) = rig.group.policy();
+    assert!(rig.group.exchange_policy(&serving, rig.recorded.after()));
+    let after = pick(2);
+    assert_ne!(before.epoch, after.epoch);
+    // A module that heard of the connect hears of the end; one end too many makes it fail.
+    tell(&before, Outcome::Closed { millis: 1, bytes: 1 });
+    tell(&after, Outcome::Connected { micros: 5 });
+    tell(&after, Outcome::Closed { millis: 1, bytes: 1 });
+    assert_eq!(pick(3).epoch, after.epoch, "the same instance is at work");
+    tell(&after, Outcome::Closed { millis: 1, bytes: 1 });
+    assert_ne!(pick(4).epoch, after.epoch, "it has heard of all of them, and of one too many");
+}
+
+#[test]
+fn too_many_servers_are_not_recorded() {
+    let many = (0..=SERVERS_MAX as u32).map(|number| {
+        let addr = SocketAddr::from((std::net::Ipv4Addr::from(0x0a00_0001 + number), 1));
+        ServerSettings::new(addr.into(), Origin::File)
+    });
+    let rig = Rig::new(&PolicySpec::default(), many.collect(), OPTIONS);
+    assert_eq!(rig.tape.why().as_deref(), Some("the group has more than 2000 servers"));
+}
+
+#[test]
+fn an_anonymous_recording_names_no_client_and_repeats_for_policies_that_do_not_look_at_them() {
+    for (name, is_same) in [("p2c", true), ("ip_hash", false)] {
+        let options = TapeOptions { is_anonymous: true, ..OPTIONS };
+        let rig = Rig::new(&PolicySpec::parse(name).unwrap(), servers(), options);
+        serve(&rig.group, 7, 500);
+        let (survey, repeated) = rig.repeated();
+        assert_eq!((repeated.differ == 0, survey.about.is_anonymous), (is_same, true), "{name}");
+        if let Some(first) = repeated.first {
+            assert!(!first.client.ip().to_string().starts_with("10.1.7."), "{first:?}");
+        }
+    }
+}
+
+#[test]
+fn another_policy_sees_the_load_that_it_would_have_made() {
+    let plain = |number: u8| ServerSettings::new(SocketAddr::from(([10, 0, 0, number], 9_000)).into(), Origin::File);
+    let rig = Rig::new(&PolicySpec::parse("random").unwrap(), (1..=10).map(plain).collect(), OPTIONS);
+    // A session leaves after 400 others have come, and time goes on with them.
+    let mut held = std::collections::VecDeque::new();
+    let mut random = crate::base::random::SplitMix64::new(1);
+    for now_ms in 0..20_000_u64 {
+        let client = SocketAddr::from(([10, 1, (now_ms >> 8) as u8, now_ms as u8], 1_024));
+        let slot = rig.group.snapshot().pick(client, &[], now_ms, random.draw()).unwrap();
+        rig.group.report(&slot.server, slot.epoch, Outcome::Connected { micros: 100 }, now_ms);
+        held.push_back(slot);
+        if held.len() > 400 {
+            let slot = held.pop_front().unwrap();
+            rig.group.report(&slot.server, slot.epoch, Outcome::Closed { millis: 400, bytes: 1 }, now_ms);
+        }
+    }
+    let path = rig.end();
+    let survey = survey(&path).unwrap();
+    let subjects = ["random", "p2c", "least_sessions", "round_robin"].map(|name| Subject::built_in(name).unwrap());
+    let comparison = compare(&path, &survey, &subjects).unwrap();
+    let busiest: Vec<f64> = comparison.policies.iter().map(|policy| policy.busiest_over_mean.mean).collect();
+    let [recorded, random, p2c, least, turns] = busiest[..] else { panic!("{busiest:?}") };
+    assert!((recorded - random).abs() < 1e-9, "the same policy has the same books: {busiest:?}");
+    assert_eq!(comparison.policies[1].differ, 0);
+    assert!(recorded > 1.15 && p2c < 1.08 && least < 1.03 && turns < 1.03, "{busiest:?}");
+    assert!(comparison.policies[2].differ > 10_000 && comparison.policies.iter().all(|policy| policy.nobody == 0));
+    assert_eq!(comparison.policies[2].sessions, 20_000);
+}
