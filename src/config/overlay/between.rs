@@ -8,6 +8,7 @@ use super::{GROUP, Overlay, Override, SERVER};
 use crate::config::declare::Fields;
 use crate::config::fields::{Config, GroupConfig, server_text};
 use crate::config::key::Style;
+use crate::config::text::kept_places;
 use crate::group::{GroupId, GroupSettings};
 use crate::server::{ServerAddr, ServerSettings};
 
@@ -66,11 +67,12 @@ impl Finder<'_> {
         }
         let mut left: HashMap<&ServerAddr, &ServerSettings> =
             base.iter().map(|server| (&server.addr, server)).collect();
-        for server in now {
+        for (server, place) in now.iter().zip(kept_places(base, now)) {
             let addr = Some(&server.addr);
-            match left.remove(&server.addr) {
-                Some(said) => self.keys(group, addr, said, server),
-                None => self.add(group, addr, SERVER, Value::Null, whole(server)),
+            match (left.remove(&server.addr), place) {
+                (Some(said), Some(_)) => self.keys(group, addr, said, server),
+                // One that has come back stands behind others, and policies go by the order.
+                (said, _) => self.add(group, addr, SERVER, said.map_or(Value::Null, whole), whole(server)),
             }
         }
         for server in base.iter().filter(|server| left.contains_key(&server.addr)) {

@@ -24,7 +24,8 @@ const ABOUT: &str =
 
 /// The key of an override that is about a whole group, which the file does not have.
 const GROUP: &str = "group";
-/// The key of an override that is about a whole server, which only one of the two has.
+/// The key of an override that is about a whole server: which only one of the two has, or which has come back and stands behind
+/// the others.
 const SERVER: &str = "server";
 
 /// One value that differs from what the file says.

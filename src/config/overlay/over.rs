@@ -34,7 +34,8 @@ struct Layers<'a> {
     places: HashMap<GroupId, usize>,
     /// The servers of each group that had to be searched, by their addresses.
     servers: HashMap<usize, HashMap<ServerAddr, usize>>,
-    removed: HashMap<usize, HashSet<ServerAddr>>,
+    /// The places in each group whose servers are taken out.
+    removed: HashMap<usize, HashSet<usize>>,
 }
 
 impl Overlay {
@@ -51,7 +52,8 @@ impl Overlay {
             }
         }
         for (at, removed) in layers.removed {
-            layers.groups[at].servers.retain(|server| !removed.contains(&server.addr));
+            let mut places = 0..;
+            layers.groups[at].servers.retain(|_| places.next().is_some_and(|place| !removed.contains(&place)));
         }
         (layers.groups, overruled)
     }
@@ -112,7 +114,7 @@ impl Layers<'_> {
         let said = place.map_or(Value::Null, |place| whole(&self.groups[at].servers[place]));
         compare(said, it)?;
         if it.now.is_null() {
-            self.removed.entry(at).or_default().insert(addr.clone());
+            self.removed.entry(at).or_default().extend(place);
             return Ok(());
         }
         let server = match &it.now {
@@ -120,13 +122,15 @@ impl Layers<'_> {
             object => self.read(as_object(object)?, &ServerSettings::new(addr.clone(), Origin::File))?,
         };
         let group = &mut self.groups[at];
-        if group.servers.len() >= SERVERS_MAX {
+        if group.servers.len() >= SERVERS_MAX && place.is_none() {
             return Err(Lost::By(format!("{SERVERS_MAX} servers, which is the limit")));
         }
         if addr.is_one_of_name() && !group.servers.iter().any(|it| it.expand && it.addr.as_str() == addr.host_port()) {
             return Err(Lost::By(format!("no server {} with expand", addr.host_port())));
         }
         check_server(&server, &group.settings, &self.base.admin).map_err(Lost::By)?;
+        // One of the file that has come back stands behind the others.
+        self.removed.entry(at).or_default().extend(place);
         self.servers.entry(at).or_default().insert(addr.clone(), group.servers.len());
         group.servers.push(server);
         Ok(())

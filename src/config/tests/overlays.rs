@@ -50,6 +50,20 @@ fn the_same_value_in_the_file_wins() {
 }
 
 #[test]
+fn a_server_that_was_taken_out_and_came_back_keeps_its_place_behind_the_others() {
+    let removed = Edit::RemoveServer { group: 81.into(), addr: "b:2".parse().unwrap() };
+    let server = ServerSettings::new("b:2".parse().unwrap(), Origin::File);
+    let overlay = overlay(&[removed, Edit::AddServer { group: 81.into(), server }]);
+    let (servers, overruled) = over(&overlay, FILE);
+    assert_eq!(servers, ["a:1 1 ready", "c:3 1 ready", "b:2 1 ready"]);
+    assert!(overruled.is_empty());
+    // Once the file says something else of it, it stands where the file has it.
+    let (servers, overruled) = over(&overlay, &FILE.replace("\"weight\": 2", "\"weight\": 3"));
+    assert_eq!(servers, ["a:1 1 ready", "b:2 3 ready", "c:3 1 ready"]);
+    assert_eq!(overruled.len(), 1);
+}
+
+#[test]
 fn what_has_gone_from_the_file_takes_its_changes_along() {
     let added = ServerSettings::new("d:4".parse().unwrap(), Origin::Heartbeat);
     let removed = Edit::RemoveServer { group: 81.into(), addr: "c:3".parse().unwrap() };

@@ -146,14 +146,12 @@ impl Document {
     }
 
     /// The same with other `groups` in force: those of `config` in their order, then new ones. No two servers of a group have the
-    /// same address.
+    /// same address; those that the file has stand before new ones, but for one that was taken out and has come back.
     pub fn with_groups(path: &Path, text: &str, config: Config, groups: Vec<GroupConfig>) -> Self {
         let mut document = Self::new(path, text, config);
         for (at, group) in groups.iter().enumerate() {
             let said = document.said.get(at).map_or(&[][..], |said| &said.servers);
-            let places: HashMap<&ServerAddr, usize> =
-                said.iter().enumerate().map(|(place, server)| (&server.addr, place)).collect();
-            let places = group.servers.iter().map(|server| places.get(&server.addr).copied()).collect();
+            let places = kept_places(said, &group.servers);
             match document.places.get_mut(at) {
                 Some(known) => *known = places,
                 None => document.places.push(places),
@@ -340,4 +338,18 @@ impl Document {
         self.places.push(Vec::new());
         Ok(groups.len() - 1)
     }
+}
+
+/// For each server that holds `now`, its place in the file; `None` for one that the file has not, or not there: the file's come
+/// first, in its order, and one that was taken out and has come back stands behind them.
+pub(in crate::config) fn kept_places(said: &[ServerSettings], now: &[ServerSettings]) -> Vec<Option<usize>> {
+    let places: HashMap<&ServerAddr, usize> =
+        said.iter().enumerate().map(|(place, server)| (&server.addr, place)).collect();
+    let mut next = Some(0);
+    let kept = now.iter().map(|server| {
+        let place = places.get(&server.addr).copied().filter(|place| next.is_some_and(|next| *place >= next));
+        next = place.map(|place| place + 1);
+        place
+    });
+    kept.collect()
 }

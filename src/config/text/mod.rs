@@ -5,4 +5,5 @@ mod items;
 mod rewrite;
 pub mod save;
 
+pub(in crate::config) use document::kept_places;
 pub use document::{Document, Edit, EditError};
