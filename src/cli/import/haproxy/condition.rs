@@ -23,6 +23,16 @@ pub(super) struct Hello {
     pub(super) alpn: Vec<String>,
 }
 
+/// What a condition asks of hellos, of which one alternative has to hold.
+#[derive(Debug, Default)]
+pub(super) struct Hellos {
+    pub(super) any_of: Vec<Hello>,
+    /// The named conditions that it uses.
+    pub(super) named: Vec<String>,
+    /// What is to be said of names.
+    pub(super) doubts: Vec<String>,
+}
+
 /// Named conditions, of which each line that has the name is enough.
 pub(super) type Acls = BTreeMap<String, Vec<Vec<String>>>;
 
@@ -114,21 +124,20 @@ fn merged(terms: Vec<Term>) -> Vec<Term> {
     found
 }
 
-/// Reads a condition that asks for names or protocols of a TLS hello. Also names the conditions that it uses, and says what is
-/// to be said of names.
+/// Reads a condition that asks for names or protocols of a TLS hello.
 ///
 /// # Errors
 ///
 /// It asks for something else.
-pub(super) fn hellos(words: &[&str], acls: &Acls) -> Result<(Vec<Hello>, Vec<String>, Vec<String>), String> {
+pub(super) fn hellos(words: &[&str], acls: &Acls) -> Result<Hellos, String> {
     let other = || "servers are chosen by the name and the protocols of a TLS hello, and by nothing else".to_owned();
     let (false, parts, named) = alternatives(words, acls).ok_or_else(other)? else { return Err(other()) };
-    let (mut found, mut doubts) = (Vec::new(), Vec::new());
+    let mut found = Hellos { named, ..Hellos::default() };
     for part in parts {
         let (mut names, mut alpn) = (Vec::new(), Vec::new());
         for Asked { is_not, any_of } in part {
             for asked in any_of {
-                match (is_not, asked_of_hello(&asked, &mut doubts).ok_or_else(other)?) {
+                match (is_not, asked_of_hello(&asked, &mut found.doubts).ok_or_else(other)?) {
                     // A client with a name speaks TLS.
                     (false, OfHello::IsTls) => {}
                     (false, OfHello::Names(more)) => names.extend(more),
@@ -142,9 +151,9 @@ pub(super) fn hellos(words: &[&str], acls: &Acls) -> Result<(Vec<Hello>, Vec<Str
             true => Sni::Any,
             false => Sni::Names(names),
         };
-        found.push(Hello { sni, alpn });
+        found.any_of.push(Hello { sni, alpn });
     }
-    Ok((found, named, doubts))
+    Ok(found)
 }
 
 /// True for a condition that holds for clients that speak TLS, false for one that holds for all others. Also names the
@@ -310,7 +319,7 @@ mod tests {
             ("if a { src 10.0.0.1 }", None),
             ("if nobody", None),
         ] {
-            assert_eq!(read(text).map(|(hellos, ..)| hellos), expected, "{text}");
+            assert_eq!(read(text).map(|hellos| hellos.any_of), expected, "{text}");
         }
         for (text, expected) in
             [("if tls", Some(true)), ("if !tls", Some(false)), ("unless tls", Some(false)), ("if a", None)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::check::Check;
-use super::condition::{Acls, Hello, Term, hellos, is_tls, terms};
+use super::condition::{Acls, Hello, Hellos, Term, hellos, is_tls, terms};
 use super::listen::addresses;
 use super::server::{self, ForGroup, Imported};
 use super::tls::{Bases, ClientTls};
@@ -162,7 +162,7 @@ impl Import {
     }
 
     fn use_backend(&mut self, line: &Directive) -> Result<(), String> {
-        let (any_of, named, doubts) = match hellos(&line.rest(2), &self.acls) {
+        let Hellos { any_of, named, doubts } = match hellos(&line.rest(2), &self.acls) {
             Ok(found) => found,
             Err(why) => {
                 let asks = line.words.iter().any(|word| word.contains("ssl_sni") || word.contains("ssl_alpn"));
