@@ -72,6 +72,10 @@ impl Manner {
 
 /// Checks a server.
 pub(super) async fn check(server: Arc<Server>, settings: Arc<CheckSettings>, manner: Manner) -> Attempt {
+    if settings.kind == CheckKind::Tls && manner.tls.is_none() {
+        // Its group has other settings since this moment: a connect alone says nothing.
+        return Attempt { result: None, end: None };
+    }
     let (timeout, started, since_us) = (settings.timeout(), Instant::now(), clock::precise_us());
     let elapsed_us = || clock::precise_us().saturating_sub(since_us);
     let result = |outcome| {
