@@ -293,6 +293,28 @@ fn a_client_comes_back_with_a_ticket_where_there_are_tickets() {
     proxy.log.wait_for("a client that came back", |line| line["tls.resumed"] == true);
 }
 
+/// It could be sent again by anybody who has seen it, and would be by us to the next server.
+#[test]
+fn nobody_may_send_data_before_the_handshake_is_over() {
+    let (authority, server) = (Authority::new(), FakeServer::echo());
+    let proxy = TestProxy::start(group(&authority, &server));
+    let mut config = authority.trusting(&[&TLS13]);
+    config.enable_early_data = true;
+    let config = Arc::new(config);
+    for round in 0..3 {
+        let name = rustls::pki_types::ServerName::try_from(NAME).unwrap();
+        let mut connection = rustls::ClientConnection::new(Arc::clone(&config), name).unwrap();
+        assert!(connection.early_data().is_none(), "no ticket allows it");
+        let tcp = proxy.connect().stream;
+        let mut client = TlsClient { connection, tcp };
+        client.echo(b"hello");
+        let is_back = client.connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+        assert_eq!(is_back, round > 0, "there are tickets");
+        client.finish();
+        client.receive_all();
+    }
+}
+
 #[test]
 fn a_proxy_header_comes_before_the_handshake() {
     let (authority, server) = (Authority::new(), FakeServer::echo());

@@ -231,8 +231,11 @@ fn a_check_warns_of_certificates_that_have_expired_and_of_keys_that_everybody_ma
     authority.issue_until("old", &[NAME], (2020, 2, 3));
     let path = authority.path("proxy.json");
     let certificates = json!([{ "cert": "old.pem", "key": "old.key" }]);
-    let file = json!({ "groups": [{ "listen": "127.0.0.1:1", "tls": { "certificates": certificates } }] });
-    fs::write(&path, file.to_string()).unwrap();
+    let ours = json!({ "ca": "ca.pem", "cert": "old.pem", "key": "old.key" });
+    let to_clients = json!({ "listen": "127.0.0.1:1", "tls": { "certificates": certificates } });
+    let check = json!({ "kind": "tls", "server_tls": ours });
+    let to_servers = json!({ "listen": "127.0.0.1:2", "server_tls": ours, "check": check });
+    fs::write(&path, json!({ "groups": [to_clients, to_servers] }).to_string()).unwrap();
     let check = |strict: bool, mode: u32| {
         fs::set_permissions(authority.path("old.key"), fs::Permissions::from_mode(mode)).unwrap();
         let path = path.to_str().unwrap();
@@ -244,7 +247,10 @@ fn a_check_warns_of_certificates_that_have_expired_and_of_keys_that_everybody_ma
     let (is_fine, said) = check(false, 0o644);
     assert!(is_fine && said.contains(expired) && !said.contains("everybody"), "{said}");
     let (is_fine, said) = check(true, 0o644);
-    assert!(!is_fine && said.contains(expired) && said.contains("everybody may read"), "{said}");
+    assert!(!is_fine && said.contains(expired), "{said}");
+    for name in ["[0].tls.certificates[0]", "[1].server_tls.cert", "[1].check.server_tls.cert"] {
+        assert!(said.contains(&format!("groups{name}: everybody may read")), "{name}: {said}");
+    }
     let (is_fine, said) = check(true, 0o640);
     assert!(!is_fine && said.contains(expired) && !said.contains("everybody"), "{said}");
 }
