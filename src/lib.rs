@@ -35,6 +35,7 @@ pub mod frames;
 pub mod admin;
 pub mod status;
 pub mod service;
+pub mod upgrade;
 
 pub mod proxy;
 

@@ -9,11 +9,14 @@ use goproxy::base::terminal::Style;
 use goproxy::base::vital;
 use goproxy::cli::{self, Cli, Command, Failure, FileArgs, Loaded};
 use goproxy::config;
+use goproxy::control::{UpgradeError, UpgradeReply};
 use goproxy::demo;
-use goproxy::log;
-use goproxy::proxy::Proxy;
+use goproxy::log::{self, LogFormat};
+use goproxy::proxy::{Handed, Proxy};
 use goproxy::service;
+use goproxy::upgrade::{Predecessor, Program};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// Also the heap profile behind `/debug/pprof/heap`.
 #[global_allocator]
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Some(Command::Top(args)) => cli::top(&args),
         Some(Command::Events(args)) => cli::events(&args),
         Some(Command::Status(args)) => cli::status(&args),
+        Some(Command::Upgrade(args)) => cli::upgrade(&args).map(|()| ExitCode::SUCCESS),
         Some(Command::Reload(args)) => cli::reload(&args).map(|()| ExitCode::SUCCESS),
         Some(Command::Drain(args)) => cli::drain(&args).map(|()| ExitCode::SUCCESS),
         Some(Command::Import(args)) => cli::import(&args).map(|()| ExitCode::SUCCESS),
@@ -74,9 +78,20 @@ fn main() -> ExitCode {
 }
 
 fn run(file: &FileArgs) -> ExitCode {
-    let done = cli::load(file).and_then(|loaded| {
-        let format = loaded.config.log.format;
-        run_loaded(loaded).map_err(|error| Failure::new(format, error))
+    // The file of the program may be replaced at any moment.
+    let program = Program::of_this_process();
+    let in_text = |error: anyhow::Error| Failure::new(LogFormat::Text, error);
+    let found = Predecessor::find().context("cannot take over").map_err(in_text);
+    let done = found.and_then(|mut before| {
+        let done = cli::load(file).and_then(|loaded| {
+            let format = loaded.config.log.format;
+            run_loaded(loaded, before.as_mut(), program).map_err(|error| Failure::new(format, error))
+        });
+        done.inspect_err(|failure| {
+            if let Some(before) = &before {
+                before.failed(&failure.summary());
+            }
+        })
     });
     done.unwrap_or_else(|failure| {
         failure.say();
@@ -84,14 +99,18 @@ fn run(file: &FileArgs) -> ExitCode {
     })
 }
 
-fn run_loaded(loaded: Loaded) -> anyhow::Result<ExitCode> {
+fn run_loaded(
+    loaded: Loaded,
+    before: Option<&mut Predecessor>,
+    program: std::io::Result<Program>,
+) -> anyhow::Result<ExitCode> {
     let log = &loaded.config.log;
     let _flushed_last = log::init(log.format, log.level, log.sessions, Style::of_stderr().is_colored);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let done = runtime.block_on(async {
         tokio::select! {
-            done = serve(loaded) => done,
+            done = serve(loaded, before, program) => done,
             // On the same thread as all management: the watchdog hears nothing when that hangs.
             never = service::report() => match never {},
         }
@@ -103,27 +122,58 @@ fn run_loaded(loaded: Loaded) -> anyhow::Result<ExitCode> {
     done
 }
 
-/// Serves until a signal stops it.
-async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
+/// Serves until a signal stops it, or another process has taken over.
+async fn serve(
+    loaded: Loaded,
+    before: Option<&mut Predecessor>,
+    program: std::io::Result<Program>,
+) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("cannot watch for signals")?;
     let Loaded { path, text, config } = loaded;
     let is_legacy = config.is_legacy;
-    let proxy = Proxy::start(path, &text, config).await?;
+    let proxy = match before {
+        None => Proxy::start(path, &text, config).await?,
+        Some(before) => {
+            service::wait_for_turn();
+            Proxy::take_over(path, &text, config, before).await?
+        }
+    };
     if is_legacy {
         tracing::warn!("{}", config::LEGACY_NOTE);
     }
     service::ready();
+    let mut left_over = None;
     let is_limited = loop {
-        tokio::select! {
-            () = proxy.failed() => anyhow::bail!(FAILED),
-            order = signals.next() => match order {
-                Order::Reload => reload(&proxy).await,
-                Order::Nothing => {}
-                Order::Drain { is_limited } => break is_limited,
+        let order = match left_over.take() {
+            Some(order) => order,
+            None => tokio::select! {
+                () = proxy.failed() => anyhow::bail!(FAILED),
+                order = signals.next() => order,
+                reply = proxy.upgrade_asked() => Order::Upgrade { reply: Some(reply) },
             },
+        };
+        match order {
+            Order::Reload => reload(&proxy).await,
+            Order::Nothing => {}
+            Order::Drain { is_limited } => break is_limited,
+            Order::Upgrade { reply } => {
+                let upgraded = tokio::select! {
+                    () = proxy.failed() => anyhow::bail!(FAILED),
+                    upgraded = upgrade(&proxy, &program, &mut signals, reply) => upgraded,
+                };
+                match upgraded {
+                    Ok(handed) => return finish(proxy, handed, signals).await,
+                    Err(order) => left_over = order,
+                }
+            }
         }
     };
     service::stopping();
+    stop(proxy, is_limited, signals).await
+}
+
+/// Stops, and waits for the sessions as long as they may take.
+async fn stop(proxy: Proxy, is_limited: bool, mut signals: Signals) -> anyhow::Result<ExitCode> {
     let failed = proxy.failed();
     tokio::select! {
         // What cannot be done in order is not waited for.
@@ -133,9 +183,67 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
             proxy.stop().await;
             Ok(ExitCode::SUCCESS)
         }
-        () = signals.second() => {
+        _ = signals.drain() => {
             tracing::warn!("second signal: stopping at once");
             Ok(ExitCode::from(EXIT_FORCED))
+        }
+    }
+}
+
+/// Has a new process take over. Where it does not, answers what is to be done now: a signal may have come meanwhile.
+async fn upgrade(
+    proxy: &Proxy,
+    program: &std::io::Result<Program>,
+    signals: &mut Signals,
+    reply: Option<UpgradeReply>,
+) -> Result<Handed, Option<Order>> {
+    let (stop, mut left_over) = (CancellationToken::new(), None);
+    let upgrading = async {
+        match program {
+            Ok(program) => proxy.upgrade(program, &stop).await,
+            Err(error) => Err(UpgradeError::Refused(format!("the system does not tell where the program is: {error}"))),
+        }
+    };
+    let mut upgrading = std::pin::pin!(upgrading);
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut upgrading => break outcome,
+            order = signals.next() => match order {
+                Order::Drain { .. } => {
+                    stop.cancel();
+                    left_over = Some(order);
+                }
+                // The new process reads the file anyway.
+                Order::Reload if left_over.is_none() => left_over = Some(order),
+                Order::Reload | Order::Nothing | Order::Upgrade { .. } => {}
+            },
+            other = proxy.upgrade_asked() => {
+                let _ = other.send(Err(UpgradeError::Refused("an upgrade is under way".to_owned())));
+            }
+        }
+    };
+    if let Some(reply) = reply {
+        // Whoever asked may be gone.
+        let _ = reply.send(outcome.as_ref().map(|handed| handed.upgraded().clone()).map_err(Clone::clone));
+    }
+    if let (Ok(handed), Some(Order::Drain { .. })) = (&outcome, &left_over) {
+        handed.stop();
+    }
+    outcome.map_err(|_told| left_over)
+}
+
+/// Waits for the sessions that are left when another process has taken over, and ends.
+async fn finish(proxy: Proxy, handed: Handed, mut signals: Signals) -> anyhow::Result<ExitCode> {
+    let order = tokio::select! {
+        () = proxy.failed() => anyhow::bail!(FAILED),
+        () = proxy.finish(handed) => None,
+        is_limited = signals.drain() => Some(is_limited),
+    };
+    match order {
+        Some(is_limited) => stop(proxy, is_limited, signals).await,
+        None => {
+            proxy.stop().await;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
@@ -158,8 +266,14 @@ async fn reload(proxy: &Proxy) {
 
 /// What a signal asks for.
 enum Order {
-    Drain { is_limited: bool },
+    Drain {
+        is_limited: bool,
+    },
     Reload,
+    /// Who waits for the outcome, if anybody.
+    Upgrade {
+        reply: Option<UpgradeReply>,
+    },
     Nothing,
 }
 
@@ -195,13 +309,16 @@ impl Signals {
                 log::reopen_access_logs();
                 Order::Nothing
             }
-            // Reserved: it does no harm.
-            _ = self.user2.recv() => Order::Nothing,
+            _ = self.user2.recv() => Order::Upgrade { reply: None },
         }
     }
 
-    /// Completes when the process is told to stop once more.
-    async fn second(&mut self) {
-        while !matches!(self.next().await, Order::Drain { .. }) {}
+    /// Completes when the process is told to stop; tells whether the wait for sessions is limited.
+    async fn drain(&mut self) -> bool {
+        loop {
+            if let Order::Drain { is_limited } = self.next().await {
+                return is_limited;
+            }
+        }
     }
 }

@@ -1,12 +1,17 @@
 //! Builds the parts, runs them, stops them in order. Nothing else knows that order.
 //!
-//! Start: descriptors, data threads, ports of the groups, admin port; then the tasks that look after them.
+//! Start: descriptors, data threads, ports of the groups, admin port; then the tasks that look after them; then clients are
+//! accepted. A process that takes over from another one does all but the last part before that one stops accepting; see
+//! `upgrading`.
 //! Stop: `/ready` says no for a while; listeners close, sessions end by themselves up to a limit, the rest is ended, then the tasks, the
 //! admin port last, so that it answers while sessions drain. What fails at the start stops the start; what
 //! fails later without anybody's order ends the process.
 
+mod upgrading;
+
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -15,21 +20,24 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::AdminServer;
+use crate::admin::{AdminServer, Sockets};
 use crate::base::vital;
 use crate::config::watch::{self, Others};
 use crate::config::{AdminListen, Config};
 use crate::control::{
-    ChangeError, Control, Runner, close_sessions_of_lost, forget_silent, look_after_certificates, look_after_limits,
-    note_silence, write_said,
+    ChangeError, Control, Runner, UpgradeRequests, close_sessions_of_lost, forget_silent, look_after_certificates,
+    look_after_limits, note_silence, write_said,
 };
 use crate::counters::EndReason;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::{DataThreads, sessions_max};
 use crate::events::{self, AdminEvent, ConfigEvent, Event, PolicyEvent, ProcessEvent};
 use crate::health;
+use crate::net::Inherited;
 use crate::sources::{heartbeat, names};
 use crate::status::{self, Online};
+use upgrading::AdminRun;
+pub use upgrading::Handed;
 
 /// How long sessions that were told to end may take to do so.
 const END_TIME_MAX: Duration = Duration::from_secs(2);
@@ -53,6 +61,13 @@ pub struct Proxy {
     draining: CancellationToken,
     /// Ends the admin port.
     stop_admin: CancellationToken,
+    /// Guards what serves the admin port, and the sockets by which it can be served anew.
+    admin: Mutex<AdminRun>,
+    path: PathBuf,
+    /// Guards who asks for an upgrade over HTTP, of whom one at a time is heard.
+    requests: tokio::sync::Mutex<UpgradeRequests>,
+    /// Processes before this one that drain, as far as is known.
+    draining_before: Arc<AtomicU32>,
     /// Cancelled when something that must not end has ended.
     failed: CancellationToken,
 }
@@ -66,6 +81,9 @@ pub enum StartError {
     /// The port of a group.
     #[error(transparent)]
     Group(#[from] ChangeError),
+    /// The process before, from which this one is to take over.
+    #[error("cannot take over")]
+    Before(#[source] std::io::Error),
     /// The admin port.
     #[error("cannot open the admin port")]
     Admin(#[source] std::io::Error),
@@ -79,7 +97,22 @@ impl Proxy {
     ///
     /// A port cannot be opened or the system refuses a thread; nothing is left running.
     pub async fn start(path: PathBuf, text: &str, config: Config) -> Result<Self, StartError> {
-        let admin = AdminServer::bind(&config.admin).map_err(StartError::Admin)?;
+        let (proxy, admin) =
+            Self::prepare(path, text, config, &mut Inherited::default(), &mut Sockets::default()).await?;
+        proxy.go(admin)?;
+        Ok(proxy)
+    }
+
+    /// Does everything that can fail, with the sockets that were handed over. No client is accepted before [`Proxy::go`].
+    async fn prepare(
+        path: PathBuf,
+        text: &str,
+        config: Config,
+        inherited: &mut Inherited,
+        admin_sockets: &mut Sockets,
+    ) -> Result<(Self, AdminServer), StartError> {
+        let admin = AdminServer::bind(&config.admin, admin_sockets).map_err(StartError::Admin)?;
+        let admin_run = AdminRun::new(config.admin.clone(), admin.share().map_err(StartError::Admin)?);
         let threads = thread_count(config.threads);
         let open_groups = config.groups.iter().filter(|group| group.settings.open).count();
         let descriptors = raise_descriptors();
@@ -97,7 +130,9 @@ impl Proxy {
         let data = DataThreads::start(threads, config.pin_threads, &service, descriptors);
         let data = Arc::new(data.map_err(StartError::Threads)?);
         let failed = data.failed().clone();
-        let (control, runner) = Runner::start(path.clone(), text, config, service, Arc::clone(&data)).await?;
+        data.rest().await;
+        let (control, runner, requests) =
+            Runner::start(path.clone(), text, config, service, Arc::clone(&data), inherited).await?;
         let proxy = Self {
             control,
             data,
@@ -107,12 +142,23 @@ impl Proxy {
             stop_checks: CancellationToken::new(),
             draining: CancellationToken::new(),
             stop_admin: CancellationToken::new(),
+            admin: Mutex::new(admin_run),
+            path,
+            requests: tokio::sync::Mutex::new(requests),
+            draining_before: Arc::new(AtomicU32::new(0)),
             failed,
         };
-        let (running, counters) = (Arc::clone(proxy.control.running()), Arc::clone(proxy.control.counters()));
-        health::start(running, counters, proxy.stop_checks.clone()).map_err(StartError::Threads)?;
-        proxy.spawn_tasks(path, admin);
-        Ok(proxy)
+        Ok((proxy, admin))
+    }
+
+    /// Starts the tasks and accepts clients.
+    fn go(&self, admin: AdminServer) -> Result<(), StartError> {
+        let (running, counters) = (Arc::clone(self.control.running()), Arc::clone(self.control.counters()));
+        health::start(running, counters, self.stop_checks.clone()).map_err(StartError::Threads)?;
+        self.spawn_tasks();
+        self.serve_admin(admin);
+        self.data.resume();
+        Ok(())
     }
 
     /// What runs, and how to change it.
@@ -181,7 +227,8 @@ impl Proxy {
         timeout(limit, self.control.sessions().all_ended()).await.is_ok()
     }
 
-    fn spawn_tasks(&self, path: PathBuf, admin: AdminServer) {
+    fn spawn_tasks(&self) {
+        let path = self.path.clone();
         let (control, stop) = (&self.control, &self.stop);
         self.spawn("leases", stop, heartbeat::leases(Arc::clone(control.running()), stop.clone()));
         self.spawn("names", stop, names::run(Arc::clone(control.running()), stop.clone()));
@@ -201,13 +248,18 @@ impl Proxy {
         self.spawn("limits", stop, look_after_limits(control.clone(), stop.clone()));
         self.spawn("policies", stop, policies(control.clone(), stop.clone()));
         self.spawn("status", stop, write_status(control.clone(), stop.clone()));
-        let (asked, draining, stop_admin) = (control.clone(), self.draining.clone(), self.stop_admin.clone());
+    }
+
+    fn serve_admin(&self, admin: AdminServer) {
+        let (asked, stop_admin) = (self.control.clone(), self.stop_admin.clone());
+        let (streams, resting) = self.admin().begin(&self.draining, &stop_admin);
+        let until = resting.clone();
         let served = async move {
-            if let Err(error) = admin.run(asked, draining, stop_admin).await {
+            if let Err(error) = admin.run(asked, streams, resting, stop_admin).await {
                 events::publish(Event::Admin(AdminEvent::NotServed { error: error.to_string().into() }));
             }
         };
-        self.spawn("admin", &self.stop_admin, served);
+        self.spawn("admin", &until, served);
     }
 
     /// Runs a task that must not end before it is told to.
@@ -305,6 +357,6 @@ fn raise_descriptors() -> u64 {
 pub fn admin_url(config: &Config) -> String {
     match &config.admin.listen {
         AdminListen::Tcp(addr) => format!("http://{addr}"),
-        AdminListen::Unix(path) => format!("unix:{}", path.display()),
+        AdminListen::Unix(_) => config.admin.listen.to_string(),
     }
 }

@@ -64,7 +64,7 @@ async fn respond(app: Arc<App>, endpoint: &Endpoint, admitted: &Admitted, reques
     let mut note = Note::default();
     let answer = answer(app, endpoint, admitted, request, &mut note).await;
     // Workers come and go by themselves, which is told of the server.
-    note.is_change = endpoint.kind == Kind::Change && endpoint.audience != Audience::Workers && answer.is_ok();
+    note.is_change = endpoint.kind.is_change() && endpoint.audience != Audience::Workers && answer.is_ok();
     note.code = answer.as_ref().err().map(|refusal| refusal.code);
     let mut response = answer.unwrap_or_else(Refusal::into_response);
     note.is_routine = response.extensions_mut().remove::<Routine>().is_some();
@@ -74,7 +74,7 @@ async fn respond(app: Arc<App>, endpoint: &Endpoint, admitted: &Admitted, reques
 
 async fn answer(app: Arc<App>, endpoint: &Endpoint, admitted: &Admitted, request: Request, note: &mut Note) -> Answer {
     // The settings are looked at only where they matter: reads need no look.
-    let get_changes = endpoint.kind != Kind::Change || app.control.config().admin.allow_get_changes;
+    let get_changes = !endpoint.kind.is_change() || app.control.config().admin.allow_get_changes;
     check_method(&request.method, endpoint.kind, get_changes)?;
     let content_type = request.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("not ASCII"));
     let pairs = Pairs::parse(&request.query, content_type, &request.body)?;
@@ -83,7 +83,7 @@ async fn answer(app: Arc<App>, endpoint: &Endpoint, admitted: &Admitted, request
     let Admitted { rights, peer, .. } = *admitted;
     let call = Call { app: Arc::clone(&app), pairs, headers: request.headers, rights, peer };
     let answering = (endpoint.answer)(call)?;
-    if endpoint.kind == Kind::Change { app.to_the_end(answering).await } else { answering.await }
+    if endpoint.kind.is_change() { app.to_the_end(answering).await } else { answering.await }
 }
 
 fn not_found(path: &str) -> Refusal {
@@ -95,7 +95,7 @@ fn check_method(method: &Method, kind: Kind, get_changes: bool) -> Result<(), Re
     let allowed = match (kind, get_changes) {
         (Kind::Read | Kind::Probe, _) => "GET, HEAD, POST",
         (Kind::Change, true) => "GET, POST",
-        (Kind::Change, false) => "POST",
+        (Kind::Change, false) | (Kind::PostedChange, _) => "POST",
     };
     if allowed.split(", ").any(|name| name == method.as_str()) {
         return Ok(());
@@ -123,6 +123,8 @@ mod tests {
             (Kind::Change, false, Method::HEAD, false),
             (Kind::Change, false, Method::POST, true),
             (Kind::Change, true, Method::DELETE, false),
+            (Kind::PostedChange, true, Method::GET, false),
+            (Kind::PostedChange, true, Method::POST, true),
         ] {
             let checked = check_method(&method, kind, get_changes);
             assert_eq!(checked.is_ok(), is_allowed, "{kind:?} {get_changes} {method}");

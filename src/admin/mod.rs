@@ -48,7 +48,8 @@ use endpoints::Serves;
 pub(crate) use fuzz::fuzz;
 pub use reference::{EndpointReference, ParamReference, reference};
 use server::listen::Bound;
-use server::{Body, Caller, LIMITS, Limits};
+pub use server::listen::Sockets;
+use server::{Body, Caller, LIMITS, Limits, Stops};
 use stream::Streams;
 
 /// The admin port, bound and not yet serving.
@@ -59,7 +60,8 @@ pub struct AdminServer {
 }
 
 impl AdminServer {
-    /// Binds the admin port and, where they have a place of their own, `/debug/pprof/` and metrics.
+    /// Binds the admin port and, where they have a place of their own, `/debug/pprof/` and metrics; takes those of `sockets`
+    /// that listen there already.
     ///
     /// Needs no runtime, so that a busy port is known before anything else is started.
     ///
@@ -67,10 +69,21 @@ impl AdminServer {
     ///
     /// An address cannot be bound; the text says which and why. A unix socket that another process answers
     /// on is an error, a stale one is replaced.
-    pub fn bind(settings: &AdminSettings) -> io::Result<Self> {
-        let bind = |addr: Option<SocketAddr>| addr.map(|addr| Bound::new(&AdminListen::Tcp(addr))).transpose();
+    pub fn bind(settings: &AdminSettings, sockets: &mut Sockets) -> io::Result<Self> {
+        let mut bind =
+            |addr: Option<SocketAddr>| addr.map(|addr| Bound::on(&AdminListen::Tcp(addr), sockets)).transpose();
         let (pprof, metrics) = (bind(settings.pprof_listen)?, bind(settings.metrics_listen)?);
-        Ok(Self { main: Bound::new(&settings.listen)?, pprof, metrics })
+        Ok(Self { main: Bound::on(&settings.listen, sockets)?, pprof, metrics })
+    }
+
+    /// Duplicates of its sockets, for another process or for another server of this one.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is left.
+    pub fn share(&self) -> io::Result<Sockets> {
+        let all = [Some(&self.main), self.pprof.as_ref(), self.metrics.as_ref()];
+        all.into_iter().flatten().map(|bound| Ok((bound.to_string(), bound.share()?))).collect()
     }
 
     /// Where the admin port listens; `None` for a unix socket.
@@ -86,6 +99,9 @@ impl AdminServer {
     /// Serves until `shutdown` is cancelled; then takes no new connection, gives requests and changes under
     /// way a second, and removes the unix socket. Streams of events end when `draining` is cancelled. Dropping the future ends every connection at once.
     ///
+    /// When `resting`, a child of `shutdown`, is cancelled alone, another process is to serve: requests under way get as long as
+    /// they need, and the unix socket stays.
+    ///
     /// # Errors
     ///
     /// The runtime cannot take over a bound socket; nothing is served then.
@@ -93,16 +109,18 @@ impl AdminServer {
         self,
         control: Control,
         draining: CancellationToken,
+        resting: CancellationToken,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
+        let stops = Stops { resting, shutdown };
         let (changes, streams, frames) = (TaskTracker::new(), Streams::new(draining), Frames::default());
         let app = Arc::new(App { control: control.clone(), changes, streams, frames });
         let on_main = if self.pprof.is_some() { Serves::AllButProfiles } else { Serves::All };
         let serve = |serves, bound: Option<Bound>| {
-            let (app, shutdown) = (&app, shutdown.clone());
+            let (app, stops) = (&app, &stops);
             async move {
                 match bound {
-                    Some(bound) => serve_on(serves, bound, app, shutdown).await,
+                    Some(bound) => serve_on(serves, bound.owned(), app, stops).await,
                     None => Ok(()),
                 }
             }
@@ -110,20 +128,21 @@ impl AdminServer {
         let (main, pprof) = (serve(on_main, Some(self.main)), serve(Serves::Profiles, self.pprof));
         let metrics = serve(Serves::Metrics, self.metrics);
         let frames = async {
-            app.frames.run(control, shutdown.clone()).await;
+            app.frames.run(control, stops.resting.clone()).await;
             Ok(())
         };
         // When a port cannot be served, nobody waits for the others, nor for frames.
         tokio::try_join!(main, pprof, metrics, frames)?;
         app.changes.close();
-        if timeout(LIMITS.shutdown_time, app.changes.wait()).await.is_err() {
+        let is_over = stops.shutdown.run_until_cancelled(app.changes.wait()).await.is_some();
+        if !is_over && timeout(LIMITS.shutdown_time, app.changes.wait()).await.is_err() {
             events::publish(Event::Admin(AdminEvent::Unfinished { changes: app.changes.len() }));
         }
         Ok(())
     }
 }
 
-async fn serve_on(serves: Serves, bound: Bound, app: &Arc<App>, shutdown: CancellationToken) -> io::Result<()> {
+async fn serve_on(serves: Serves, bound: Bound, app: &Arc<App>, stops: &Stops) -> io::Result<()> {
     let name = match serves {
         Serves::All | Serves::AllButProfiles => "admin",
         Serves::Profiles => "pprof",
@@ -147,9 +166,18 @@ async fn serve_on(serves: Serves, bound: Bound, app: &Arc<App>, shutdown: Cancel
     let connections = usize::try_from(admin_connections_max(descriptors)).unwrap_or(usize::MAX);
     let limits = Limits { connections, ..LIMITS };
     match bound {
-        Bound::Tcp(listener) => server::serve(TcpListener::from_std(listener)?, limits, handler, shutdown).await,
-        Bound::Unix(listener, _file) => {
-            server::serve(UnixListener::from_std(listener)?, limits, handler, shutdown).await;
+        Bound::Tcp(listener) => server::serve(TcpListener::from_std(listener)?, limits, handler, stops).await,
+        Bound::Unix(listener, mut file) => {
+            let listener = UnixListener::from_std(listener)?;
+            let serving = server::serve(listener, limits, handler, stops);
+            let resting = async {
+                stops.resting.cancelled().await;
+                !stops.shutdown.is_cancelled()
+            };
+            let ((), is_resting) = tokio::join!(serving, resting);
+            if is_resting {
+                file.keep();
+            }
         }
     }
     Ok(())

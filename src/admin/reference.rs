@@ -38,6 +38,7 @@ pub fn reference() -> Vec<EndpointReference> {
         methods: match endpoint.kind {
             Kind::Read | Kind::Probe => "GET, HEAD, POST",
             Kind::Change => "GET, POST",
+            Kind::PostedChange => "POST",
         },
         audience: match endpoint.audience {
             Audience::Everyone => "everyone",

@@ -156,6 +156,7 @@ impl From<ChangeError> for Refusal {
             ChangeError::TooManyRecordings { .. } => (StatusCode::CONFLICT, "too_many_recordings"),
             ChangeError::RecordFailed(_) => (StatusCode::SERVICE_UNAVAILABLE, "record_failed"),
             ChangeError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            ChangeError::Upgrading => (StatusCode::SERVICE_UNAVAILABLE, "upgrading"),
         };
         let more = match error {
             ChangeError::FileInvalid { problems, .. } => More::Errors(problems),
@@ -252,6 +253,7 @@ mod tests {
             ),
             (ChangeError::AccessLog { path: "p".to_owned(), why: "why".to_owned() }, 409, "cannot_open_log"),
             (ChangeError::Stopping, 503, "stopping"),
+            (ChangeError::Upgrading, 503, "upgrading"),
         ] {
             let text = error.to_string();
             let refusal = Refusal::from(error);

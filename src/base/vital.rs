@@ -107,6 +107,16 @@ pub fn panic_at(place: &str) {
     let _ = place;
 }
 
+/// Ends the process as `kill -9` does, when the environment variable `GOPROXY_TEST_KILL` names this place. Empty in release
+/// builds.
+pub fn kill_at(place: &str) {
+    #[cfg(debug_assertions)]
+    if std::env::var("GOPROXY_TEST_KILL").is_ok_and(|wanted| wanted == place) {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+    let _ = place;
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;

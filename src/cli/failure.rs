@@ -28,6 +28,12 @@ impl Failure {
         Self { mistakes: problems.iter().map(|problem| problem.in_file(path).to_string()).collect(), ..self }
     }
 
+    /// The error, and the first mistake.
+    pub fn summary(&self) -> String {
+        let first = self.mistakes.first().map(|mistake| format!(", the first at {mistake}"));
+        error_text(&self.error) + &first.unwrap_or_default()
+    }
+
     /// Says in text which mistakes there are, one per line; the error that sums them up. For commands, which write no log.
     pub(super) fn told(self) -> anyhow::Error {
         self.mistakes.iter().for_each(|mistake| print_error(format_args!("{mistake}")));

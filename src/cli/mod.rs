@@ -14,6 +14,7 @@ mod admin;
 mod events;
 mod status;
 mod reload;
+mod upgrade;
 mod drain;
 mod top;
 
@@ -32,6 +33,7 @@ pub use reload::{ReloadArgs, reload};
 pub use status::{StatusArgs, status};
 #[cfg(feature = "top")]
 pub use top::{TopArgs, top};
+pub use upgrade::{UpgradeArgs, upgrade};
 
 /// A TCP reverse proxy whose servers register themselves and whose balancing policies are plugins.
 ///
@@ -89,6 +91,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Have a running proxy read its file now: exit 0, or report every mistake and exit 1
     Reload(ReloadArgs),
+    /// Have a new process of the program that is installed now take over from a running proxy: no client notices
+    Upgrade(UpgradeArgs),
     /// Send no new clients to a server, in every group that has it, and wait for its sessions
     Drain(DrainArgs),
     /// Print what the configuration of another proxy is here, with a comment for what has no equivalent

@@ -130,6 +130,9 @@ pub enum ChangeError {
     /// The process is stopping.
     #[error("the proxy is stopping; nothing was changed")]
     Stopping,
+    /// Another process has taken over.
+    #[error("a new process has just taken over; nothing was changed, ask again")]
+    Upgrading,
 }
 
 impl ChangeError {

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::data::threads::{DataThreads, ListenerId};
 use crate::events::{self, Event, GroupChange};
 use crate::group::{Group, GroupId, GroupSettings, Groups};
-use crate::net;
+use crate::net::{self, Inherited};
 
 /// Between two tries of the addresses that groups wait for.
 const TRY_PAUSE: Duration = Duration::from_secs(1);
@@ -45,14 +45,15 @@ impl Listeners {
         Self { threads, open, waiting, waiting_count, next_try: Instant::now() }
     }
 
-    /// Binds what `config` wants to be open and is not.
+    /// Binds what `config` wants to be open and is not, or takes the sockets that were handed over for that.
     ///
     /// # Errors
     ///
     /// [`ChangeError::Listen`] for the first address that cannot be bound, unless its group waits for it.
-    pub(super) fn bind(&self, config: &Config) -> Result<Bound, ChangeError> {
+    pub(super) fn bind(&self, config: &Config, inherited: &mut Inherited) -> Result<Bound, ChangeError> {
         let mut bound = Bound::new();
-        let ours = self.addresses();
+        let mut ours = self.addresses();
+        ours.extend(inherited.addresses());
         for settings in config.groups.iter().map(|group| &group.settings).filter(|settings| settings.open) {
             let id = settings.id();
             for listen in settings.listen.iter() {
@@ -62,7 +63,9 @@ impl Listeners {
                 if is_open || waits {
                     continue;
                 }
-                match net::bind(listen, self.threads.count(), &ours) {
+                let count = self.threads.count();
+                let handed_over = inherited.take(listen, count);
+                match handed_over.unwrap_or_else(|| net::bind(listen, count, &ours)) {
                     Err(source) if !(settings.bind_retry && passes(&source)) => {
                         return Err(ChangeError::Listen { listen, source: Arc::new(source) });
                     }
@@ -144,6 +147,25 @@ impl Listeners {
     pub(super) async fn close(&self, listeners: Vec<ListenerId>) {
         for listener in listeners {
             self.threads.close(listener).await;
+        }
+    }
+
+    /// Duplicates of all sockets, for another process.
+    pub(super) async fn share(&self) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
+        let by_id: HashMap<ListenerId, SocketAddr> = self.open.iter().map(|(listen, (_, id))| (*id, *listen)).collect();
+        let shared = self.threads.share().await?;
+        Ok(shared.into_iter().filter_map(|(id, socket)| Some((*by_id.get(&id)?, socket))).collect())
+    }
+
+    /// Leaves all to another process, but for those that it does not want: clients that are queued there are accepted.
+    pub(super) async fn leave_all(&mut self, unwanted: &[SocketAddr]) {
+        self.waiting.clear();
+        let all: Vec<_> = self.open.drain().map(|(listen, (_, listener))| (listen, listener)).collect();
+        for (listen, listener) in all {
+            match unwanted.contains(&listen) {
+                true => self.threads.close(listener).await,
+                false => self.threads.leave(listener).await,
+            }
         }
     }
 

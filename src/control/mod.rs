@@ -15,6 +15,7 @@ mod difference;
 mod error;
 mod forget;
 mod group_param;
+mod hand_over;
 mod keepalive;
 mod limits;
 mod listeners;
@@ -31,6 +32,7 @@ mod said;
 mod silence;
 mod source;
 mod state;
+mod upgrading;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -53,6 +55,9 @@ pub(crate) use runner::Runner;
 pub(crate) use said::write_said;
 pub(crate) use silence::note_silence;
 use state::{Cleared, StateFile};
+use upgrading::Holding;
+pub(crate) use upgrading::{Hold, UpgradeRequests};
+pub use upgrading::{UpgradeError, UpgradeReply, Upgraded};
 
 use crate::config::{Config, Edit, Override};
 use crate::counters::{EndReason, ProcessCounters};
@@ -72,6 +77,7 @@ const JOBS_MAX: usize = 1_024;
 pub struct Control {
     shared: Arc<Shared>,
     jobs: mpsc::Sender<Job>,
+    upgrades: mpsc::Sender<UpgradeReply>,
 }
 
 #[derive(Debug)]
@@ -105,6 +111,8 @@ enum Job {
     /// Drops overrides of the state file; answers how many.
     Clear(Cleared, oneshot::Sender<Result<usize, ChangeError>>),
     Drain(oneshot::Sender<()>),
+    /// No change is made until another process has taken over, or has not.
+    Hold(Holding),
 }
 
 /// One edit of the file, and what goes with it beside the file.
@@ -316,10 +324,19 @@ impl Control {
 
     /// Closes every listener and refuses changes from now on; heartbeats are still taken.
     pub(crate) async fn drain(&self) {
-        // Nothing of this is a reason to stop stopping.
+        self.write_down().await;
+        self.close_listeners().await;
+    }
+
+    /// Writes into the file what it is to be told and has waited so far. Nothing of this is a reason to stop stopping.
+    pub(crate) async fn write_down(&self) {
         self.write_said_by(u64::MAX).await;
         // Without a note a silent server has a lease at the next start.
         let _ = self.note_silence().await;
+    }
+
+    /// Closes every listener and refuses changes from now on.
+    pub(crate) async fn close_listeners(&self) {
         self.announce_stop();
         self.end_recordings();
         let (reply, answer) = oneshot::channel();

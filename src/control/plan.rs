@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
-use super::{ChangeError, REGISTERED_MAX};
+use super::{Change, ChangeError, REGISTERED_MAX};
 use crate::base::clock;
 use crate::config::file::ReadError;
 use crate::config::{self, Config, Document, Edit, EditError, Lists, Overlay, Overruled};
 use crate::events::{self, ConfigEvent, Event};
-use crate::group::GroupId;
+use crate::group::{GroupId, Registration};
 use crate::server::{ServerAddr, ServerSettings};
 
 /// What the file will say, and what becomes of each change that was asked for.
@@ -150,6 +150,21 @@ fn has_room(document: &Document, edit: &Edit) -> Result<(), ChangeError> {
         group.servers.len() >= REGISTERED_MAX && group.servers.iter().all(|known| known.addr != server.addr)
     });
     if is_full { Err(ChangeError::TooManyServers { group: id.clone(), max: REGISTERED_MAX }) } else { Ok(()) }
+}
+
+/// The servers of one group that register or leave, whatever the file says of them.
+pub(super) fn beside_the_file(group: &GroupId, done: &[&Change]) -> (Vec<Registration>, Vec<ServerAddr>) {
+    let (mut registered, mut removed) = (Vec::new(), Vec::new());
+    for change in done {
+        match &change.edit {
+            Edit::AddServer { group: of, server } if of == group => {
+                registered.push(Registration { server: server.clone(), addresses: change.addresses.clone() });
+            }
+            Edit::RemoveServer { group: of, addr } if of == group => removed.push(addr.clone()),
+            _ => {}
+        }
+    }
+    (registered, removed)
 }
 
 fn refusal(outcome: Result<(), EditError>) -> Result<(), ChangeError> {

@@ -23,6 +23,7 @@ use super::routes::set_routes;
 use super::silence::silence_of_gone;
 use super::source::check_sources;
 use super::state::{self, Cleared, StateFile};
+use super::upgrading::{Holding, UpgradeRequests};
 use super::{Change, ChangeError, Control, JOBS_MAX, Job, Shared};
 use crate::base::label::GroupLabel;
 use crate::base::vital;
@@ -31,11 +32,12 @@ use crate::counters::ProcessCounters;
 use crate::data::session::ProxySessionService;
 use crate::data::threads::{DataThreads, ListenerId};
 use crate::events::{self, ConfigEvent, Event};
-use crate::group::{Group, GroupId, GroupSettings, Groups, Registration};
+use crate::group::{Group, GroupId, GroupSettings, Groups};
 use crate::log;
+use crate::net::Inherited;
 use crate::policy::IBalancePolicy;
 use crate::policy::factory::Factory;
-use crate::server::{ServerAddr, ServerSettings};
+use crate::server::ServerSettings;
 use crate::sources::Running;
 
 /// Changes that are saved together at most.
@@ -52,6 +54,8 @@ pub(crate) struct Runner {
     /// Hash of the text that is in force.
     in_force: u64,
     is_draining: bool,
+    /// Another process has taken over: the file is its own now.
+    has_left: bool,
 }
 
 type Reply = oneshot::Sender<Result<(), ChangeError>>;
@@ -77,7 +81,7 @@ struct Prepared {
 }
 
 impl Runner {
-    /// Starts with what the file said at the start: opens the groups' ports.
+    /// Starts with what the file said at the start: opens the groups' ports, or takes the sockets that were handed over.
     ///
     /// # Errors
     ///
@@ -88,7 +92,8 @@ impl Runner {
         config: Config,
         sessions: Arc<ProxySessionService>,
         threads: Arc<DataThreads>,
-    ) -> Result<(Control, Self), ChangeError> {
+        inherited: &mut Inherited,
+    ) -> Result<(Control, Self, UpgradeRequests), ChangeError> {
         let (config, state_file) = restore(&path, text, config).await?;
         let (sender, jobs) = mpsc::channel(JOBS_MAX);
         let empty = Config { groups: Vec::new(), ..config.clone() };
@@ -109,11 +114,13 @@ impl Runner {
             state_file,
             recording: tokio::sync::Mutex::default(),
         });
-        let control = Control { shared: Arc::clone(&shared), jobs: sender };
+        let (upgrades, requests) = mpsc::channel(1);
+        let control = Control { shared: Arc::clone(&shared), jobs: sender, upgrades };
         let listeners = Listeners::new(threads, Arc::clone(&shared.waiting));
         let access_logs = AccessLogs::default();
-        let mut runner = Self { path, shared, listeners, jobs, access_logs, in_force: 0, is_draining: false };
-        let bound = runner.listeners.bind(&config)?;
+        let mut runner =
+            Self { path, shared, listeners, jobs, access_logs, in_force: 0, is_draining: false, has_left: false };
+        let bound = runner.listeners.bind(&config, inherited)?;
         let access_logs = runner.access_logs.prepare(&config).await?;
         let mut policies = Policies::new();
         for settings in config.groups.iter().map(|group| &group.settings) {
@@ -123,7 +130,7 @@ impl Runner {
         let prepared = Prepared { config, in_force: config::file::hash(text.as_bytes()), bound, policies, access_logs };
         let _no_listener_to_close = runner.commit(prepared, &[]);
         runner.shared.is_ready.store(true, Relaxed);
-        Ok((control, runner))
+        Ok((control, runner, requests))
     }
 
     /// Applies what is asked for until every [`Control`] is gone.
@@ -162,7 +169,9 @@ impl Runner {
             Job::Change(change, reply) => self.change(vec![(change, reply)]).await,
             Job::Reload { is_asked, reply } => {
                 let outcome = self.reload().await;
-                tell(&self.shared.counters, &self.path, &outcome, is_asked);
+                if !self.has_left {
+                    tell(&self.shared.counters, &self.path, &outcome, is_asked);
+                }
                 // Whoever asked may be gone.
                 let _ = reply.send(outcome);
             }
@@ -174,6 +183,14 @@ impl Runner {
                 self.is_draining = true;
                 self.listeners.close_all().await;
                 let _ = reply.send(());
+            }
+            Job::Hold(Holding { held, release }) => {
+                // Whoever is to hand the sockets over may be gone; then nothing is held.
+                let _ = held.send(self.listeners.share().await);
+                if let Ok(unwanted) = release.await {
+                    self.has_left = true;
+                    self.listeners.leave_all(&unwanted).await;
+                }
             }
         }
     }
@@ -207,6 +224,9 @@ impl Runner {
 
     /// Plan, prepare, save, commit.
     async fn apply(&mut self, task: Task) -> Result<(Vec<Result<(), ChangeError>>, Difference), ChangeError> {
+        if self.has_left {
+            return Err(ChangeError::Upgrading);
+        }
         if self.is_draining {
             return Err(ChangeError::Stopping);
         }
@@ -221,7 +241,7 @@ impl Runner {
         };
         check_sources(&plan.config, &self.shared.running)?;
         let policies = self.make_policies(&plan.config).await?;
-        let bound = self.listeners.bind(&plan.config)?;
+        let bound = self.listeners.bind(&plan.config, &mut Inherited::default())?;
         let access_logs = self.access_logs.prepare(&plan.config).await?;
         let hash = config::file::hash(plan.new_text.as_bytes());
         if plan.new_text != plan.old_text {
@@ -312,7 +332,7 @@ impl Runner {
         let mut to_close = Vec::new();
         for wanted in &config.groups {
             let id = wanted.settings.id();
-            let (registered, removed) = beside_the_file(&id, done);
+            let (registered, removed) = plan::beside_the_file(&id, done);
             let is_new_here = !registered.is_empty() || !removed.is_empty();
             let policy = policies.remove(&id);
             let group = match (running.get(&id), policy) {
@@ -367,21 +387,6 @@ fn is_light(edit: &Edit) -> bool {
         edit,
         Edit::AddServer { .. } | Edit::SetServer { .. } | Edit::RemoveServer { .. } | Edit::NoteSilence { .. }
     )
-}
-
-/// The servers of one group that register or leave, whatever the file says of them.
-fn beside_the_file(group: &GroupId, done: &[&Change]) -> (Vec<Registration>, Vec<ServerAddr>) {
-    let (mut registered, mut removed) = (Vec::new(), Vec::new());
-    for change in done {
-        match &change.edit {
-            Edit::AddServer { group: of, server } if of == group => {
-                registered.push(Registration { server: server.clone(), addresses: change.addresses.clone() });
-            }
-            Edit::RemoveServer { group: of, addr } if of == group => removed.push(addr.clone()),
-            _ => {}
-        }
-    }
-    (registered, removed)
 }
 
 /// What a group is called that does not run yet.

@@ -317,6 +317,8 @@ pub struct ProcessCounters {
     last_reload_error: Mutex<Option<Arc<str>>>,
     reload_good_ms: AtomicU64,
     config_generation: AtomicU64,
+    /// How many processes have taken over from each other, this one included.
+    pub process_generation: AtomicU64,
     /// The checks of servers.
     pub checks: CheckCounters,
 }

@@ -1,5 +1,6 @@
 //! The listeners of one data thread: how many clients it accepts at once, and what it does without descriptors.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -35,6 +36,8 @@ pub(super) struct Listeners {
     /// When to watch them again at the latest.
     retry_at_ms: u64,
     closing: Vec<Closing>,
+    /// None is watched: see [`Listeners::rest`].
+    is_resting: bool,
 }
 
 /// One that accepts clients.
@@ -55,12 +58,13 @@ struct Closing {
     key: usize,
     /// How many clients are accepted at most: as many as can have been queued. Under a flood there would be no end.
     clients_left: usize,
-    done: oneshot::Sender<()>,
+    /// Dropped with the last of those that close together.
+    _done: Arc<oneshot::Sender<()>>,
 }
 
 impl Default for Listeners {
     fn default() -> Self {
-        Self { all: Slab::new(), paused: Vec::new(), retry_at_ms: NEVER, closing: Vec::new() }
+        Self { all: Slab::new(), paused: Vec::new(), retry_at_ms: NEVER, closing: Vec::new(), is_resting: false }
     }
 }
 
@@ -123,6 +127,9 @@ impl Listeners {
     }
 
     fn watch(&mut self, key: usize, sessions: &Sessions) {
+        if self.is_resting {
+            return;
+        }
         let listener = &self.all[key].listener;
         let token = Token::listener(key as u64);
         if let Err(error) = sessions.workspace.reactor.watch_listener(&listener.socket, token) {
@@ -145,14 +152,56 @@ impl Listeners {
         }
     }
 
-    /// From now on accepts only those whom the kernel has queued.
+    /// Accepts nobody from now on, but for events that were fetched before, and keeps all sockets: whoever connects waits in
+    /// their queues. [`Listeners::resume_all`] takes that back.
+    pub(super) fn rest(&mut self, reactor: &Reactor) {
+        self.is_resting = true;
+        self.paused.clear();
+        self.retry_at_ms = NEVER;
+        self.all.iter().for_each(|(_, accepting)| reactor.forget(&accepting.listener.socket));
+    }
+
+    /// Accepts again.
+    pub(super) fn resume_all(&mut self, sessions: &Sessions) {
+        if !std::mem::take(&mut self.is_resting) {
+            return;
+        }
+        let closing: Vec<usize> = self.closing.iter().map(|closing| closing.key).collect();
+        let keys: Vec<usize> = self.all.iter().map(|(key, _)| key).filter(|key| !closing.contains(key)).collect();
+        keys.into_iter().for_each(|key| self.watch(key, sessions));
+    }
+
+    /// Duplicates of all sockets, with the numbers of their listeners.
+    pub(super) fn share(&self) -> io::Result<Vec<(u64, OwnedFd)>> {
+        self.all.iter().map(|(_, one)| Ok((one.number, one.listener.socket.try_clone()?))).collect()
+    }
+
+    /// Closes sockets that another process has as well: those who are queued are its clients.
+    ///
+    /// Such a socket must be forgotten first. The system would forget it only when the last process has closed it, and tell
+    /// of each new client until then.
+    pub(super) fn leave(&mut self, number: u64, reactor: &Reactor) {
+        for key in self.keys_of(number) {
+            reactor.forget(&self.all[key].listener.socket);
+            self.paused.retain(|paused| *paused != key);
+            self.all.remove(key);
+        }
+    }
+
+    /// From now on accepts only those whom the kernel has queued. `done` is dropped when that is over.
     pub(super) fn begin_to_close(&mut self, number: u64, done: oneshot::Sender<()>, reactor: &Reactor) {
         // One that is not there is closed: dropping `done` says so.
-        let found = self.all.iter().find(|(_, accepting)| accepting.number == number);
-        let Some((key, accepting)) = found else { return };
-        reactor.forget(&accepting.listener.socket);
-        self.paused.retain(|paused| *paused != key);
-        self.closing.push(Closing { key, clients_left: BACKLOG as usize + 1, done });
+        let done = Arc::new(done);
+        for key in self.keys_of(number) {
+            reactor.forget(&self.all[key].listener.socket);
+            self.paused.retain(|paused| *paused != key);
+            self.closing.push(Closing { key, clients_left: BACKLOG as usize + 1, _done: Arc::clone(&done) });
+        }
+    }
+
+    /// The sockets of a listener: mostly one, more where a process with more threads has handed its sockets on.
+    fn keys_of(&self, number: u64) -> Vec<usize> {
+        self.all.iter().filter(|(_, accepting)| accepting.number == number).map(|(key, _)| key).collect()
     }
 
     /// True while some close.
@@ -170,8 +219,6 @@ impl Listeners {
             } else {
                 self.paused.retain(|paused| *paused != closing.key);
                 self.all.remove(closing.key);
-                // Whoever asked may have gone.
-                let _ = closing.done.send(());
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Tells a data thread which of its sockets have something to do: epoll, and a waker for other threads.
 //!
 //! Sessions' sockets are watched for edges: an event comes once, when something has changed, so whoever gets it
-//! keeps what it said until a read or a write finds out otherwise. A socket that is closed leaves by itself.
+//! keeps what it said until a read or a write finds out otherwise. A socket that is closed leaves by itself, unless another
+//! process has it as well: that has to be [forgotten](Reactor::forget) before.
 //! What an event belongs to is a [`Token`]; one that outlives its owner must be recognised by the caller,
 //! since an event that was fetched already cannot be taken back.
 

@@ -30,8 +30,16 @@ pub(crate) enum Command {
     Open { number: u64, socket: OwnedFd, group: Arc<Group> },
     /// Those who are accepted from now on are gone when this says so.
     SetLiveness { number: u64, liveness: Liveness },
-    /// Accept those whom the kernel has queued, then close the socket and say so.
+    /// Accept those whom the kernel has queued, then close the sockets; dropping `done` says so.
     Close { number: u64, done: oneshot::Sender<()> },
+    /// Accept nobody and keep the sockets, then say so by dropping `done`.
+    Rest { done: oneshot::Sender<()> },
+    /// Accept again.
+    Resume,
+    /// Answer with duplicates of all listening sockets.
+    Share { answer: oneshot::Sender<io::Result<Vec<(u64, OwnedFd)>>> },
+    /// Close the sockets and leave those who are queued to another process, which has the same sockets.
+    Leave { number: u64, done: oneshot::Sender<()> },
 }
 
 /// One of the data threads.
@@ -137,6 +145,19 @@ impl DataThread {
                 Ok(Command::SetLiveness { number, liveness }) => self.listeners.set_liveness(number, &liveness),
                 Ok(Command::Close { number, done }) => {
                     self.listeners.begin_to_close(number, done, &self.sessions.workspace.reactor);
+                }
+                Ok(Command::Rest { done }) => {
+                    self.listeners.rest(&self.sessions.workspace.reactor);
+                    drop(done);
+                }
+                Ok(Command::Resume) => self.listeners.resume_all(&self.sessions),
+                Ok(Command::Share { answer }) => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(self.listeners.share());
+                }
+                Ok(Command::Leave { number, done }) => {
+                    self.listeners.leave(number, &self.sessions.workspace.reactor);
+                    drop(done);
                 }
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,

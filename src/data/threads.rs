@@ -69,7 +69,7 @@ struct Thread {
 }
 
 /// An open listener: one socket on every data thread.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ListenerId(u64);
 
 impl DataThreads {
@@ -123,11 +123,12 @@ impl DataThreads {
         &self.failed
     }
 
-    /// Starts accepting for `group` on sockets from [`net::bind`](crate::net::bind), one per thread.
+    /// Starts accepting for `group` on sockets from [`net::bind`](crate::net::bind), one per thread. More are shared out, too:
+    /// closing one would reset the clients queued on it.
     pub(crate) fn open(&self, sockets: Vec<OwnedFd>, group: &Arc<Group>) -> ListenerId {
         let id = self.next_id.fetch_add(1, Relaxed);
         self.set_listening(id, sockets.first().and_then(port));
-        for (thread, socket) in self.threads.iter().zip(sockets) {
+        for (thread, socket) in self.threads.iter().cycle().zip(sockets) {
             thread.send(Command::Open { number: id, socket, group: Arc::clone(group) });
         }
         ListenerId(id)
@@ -142,17 +143,60 @@ impl DataThreads {
 
     /// Stops accepting; done when every socket is closed, so that the port may be opened again.
     pub(crate) async fn close(&self, listener: ListenerId) {
-        let mut closed = Vec::new();
+        self.of_each(|done| Command::Close { number: listener.0, done }).await;
+        self.set_listening(listener.0, None);
+    }
+
+    /// Closes listeners whose sockets another process has as well: those who are queued are its clients.
+    pub(crate) async fn leave(&self, listener: ListenerId) {
+        self.of_each(|done| Command::Leave { number: listener.0, done }).await;
+        self.set_listening(listener.0, None);
+    }
+
+    /// Accepts nobody from now on; all sockets stay as they are, and clients wait in their queues until somebody accepts
+    /// again: this process after [`DataThreads::resume`], or another one that has the same sockets. Done when no thread
+    /// accepts any more.
+    pub(crate) async fn rest(&self) {
+        self.of_each(|done| Command::Rest { done }).await;
+    }
+
+    /// Accepts again.
+    pub(crate) fn resume(&self) {
+        self.threads.iter().for_each(|thread| thread.send(Command::Resume));
+    }
+
+    /// Duplicates of all listening sockets, for another process.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is left.
+    pub(crate) async fn share(&self) -> io::Result<Vec<(ListenerId, OwnedFd)>> {
+        let mut answers = Vec::new();
+        for thread in &self.threads {
+            let (answer, when_answered) = oneshot::channel();
+            thread.send(Command::Share { answer });
+            answers.push(when_answered);
+        }
+        let mut shared = Vec::new();
+        for answer in answers {
+            let sockets = answer.await.map_err(|_gone| io::Error::from(io::ErrorKind::BrokenPipe))??;
+            shared.extend(sockets.into_iter().map(|(number, socket)| (ListenerId(number), socket)));
+        }
+        Ok(shared)
+    }
+
+    /// Has every thread do something; done when all have.
+    async fn of_each(&self, command: impl Fn(oneshot::Sender<()>) -> Command) {
+        let mut waiting = Vec::new();
         for thread in &self.threads {
             let (done, when_done) = oneshot::channel();
-            thread.send(Command::Close { number: listener.0, done });
-            closed.push(when_done);
+            thread.send(command(done));
+            waiting.push(when_done);
         }
-        for when_done in closed {
-            // An error means that the thread is gone, and its sockets with it.
+        for when_done in waiting {
+            // Always an error: the sender is dropped, or the thread is gone, and its sockets with it.
             let _ = when_done.await;
         }
-        self.set_listening(listener.0, None);
     }
 
     /// Ends the threads, and with them every session that is left, and waits for that. May be called again.

@@ -48,7 +48,9 @@ impl Stage {
         std::fs::write(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
         let config = config::parse(&path, &text)
             .map_err(|problems| anyhow!("the demonstration's own file is wrong: {:?}", problems.first()))?;
-        Ok(Proxy::start(path, &text, config).await?)
+        let proxy = Proxy::start(path, &text, config).await?;
+        proxy.refuse_upgrades().await;
+        Ok(proxy)
     }
 
     pub(super) async fn clear(&mut self) {

@@ -228,6 +228,49 @@ kinds! {
         INFO "goproxy stopped"
         Stopped
 
+        /// A new process is to take over.
+        INFO "upgrade begins"
+        UpgradeBegins {
+            /// Its program.
+            "program" program: Box<str>,
+        }
+
+        /// The new process serves. Sessions that this one has go on here. It has no viewers any more.
+        INFO "upgraded: a new process serves"
+        Upgraded {
+            /// Its id.
+            "pid" pid: u32,
+            /// The version of its program.
+            "version" version: Box<str>,
+            /// Sessions that are left.
+            "sessions" sessions: u64,
+        }
+
+        /// No upgrade can begin now.
+        WARN "upgrade refused" => "upgrade_failed"
+        UpgradeRefused {
+            /// Why.
+            "error" error: Box<str>,
+        }
+
+        /// The new process could not take over, and this one goes on as before.
+        ERROR "upgrade failed: this process goes on serving" => "upgrade_failed"
+        UpgradeFailed {
+            /// What was to be done.
+            "step" step: &'static str,
+            /// Why that failed.
+            "error" error: Box<str>,
+        }
+
+        /// This process serves instead of another.
+        INFO "taken over from the process before" => "upgrade"
+        TakenOver {
+            /// Its number in the row of those that took over from each other.
+            "generation" generation: u64,
+            /// Sessions that the other one still has.
+            "sessions" sessions: u64,
+        }
+
         /// A part that must not end has ended.
         ERROR "exited unexpectedly"
         Failed {

@@ -10,10 +10,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 mod answer;
+mod carried;
 mod http;
 mod settings;
 
 pub use answer::{Match, Pattern, Regex};
+pub(super) use carried::CheckCarried;
 pub use http::{HttpMethod, StatusSet};
 pub use settings::{CheckKind, CheckRole, CheckSettings, CheckStart, Step};
 
@@ -60,7 +62,7 @@ pub struct CheckResult {
 }
 
 /// The code in an answer to a check.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(untagged)]
 pub enum CheckCode {
     /// The status of HTTP, or the number of an error of MySQL.

@@ -9,11 +9,14 @@
 //! That proves that heartbeats arrive, so the silent servers are really silent. A lease that was not renewed since the
 //! process started is never kept.
 
+mod carried;
+
 use std::time::Duration;
 
 use crate::base::clock;
 use crate::base::label::GroupLabel;
 use crate::events::{self, Event, GroupChange};
+pub(super) use carried::LeaseCarried;
 
 /// With fewer silent servers than this, none of their leases is kept.
 const SILENT_MIN: usize = 3;

@@ -4,6 +4,7 @@
 //! checks, a name that does not resolve, a failed connect, and a full server. [`Member::offline`] is the one place that
 //! weighs them.
 
+mod carried;
 mod checking;
 mod named;
 mod shown;

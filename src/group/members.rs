@@ -335,6 +335,11 @@ impl Members {
         self.by_addr.get(addr).map(|&at| self.list[at].server.id)
     }
 
+    /// All of them, names that are expanded included.
+    pub(super) fn all_members(&self) -> impl Iterator<Item = &Member> {
+        self.list.iter()
+    }
+
     fn new_member(&mut self, settings: ServerSettings, addresses: Vec<SocketAddr>) -> Member {
         let id = self.next_id;
         self.next_id = ServerId(id.0.wrapping_add(1).max(1));

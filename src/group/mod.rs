@@ -10,6 +10,7 @@
 
 pub mod check;
 mod access;
+mod carried;
 mod claim;
 mod eject;
 pub mod ejection;
@@ -33,6 +34,7 @@ mod serving;
 mod settings;
 mod shown;
 mod snapshot;
+mod take_over;
 mod tcp;
 mod trying;
 #[cfg(test)]
@@ -58,6 +60,7 @@ use crate::server::{Origin, ServerAddr, ServerId, ServerSettings};
 use members::Members;
 use said::{Disagreement, SaidKeeper};
 
+pub use carried::{GroupCarried, GroupSessions};
 pub use claim::{Claim, Registration};
 pub use explain::{ExplainError, Explanation};
 pub use id::{GroupId, Listen, NAME_LEN_MAX, is_name};
@@ -73,6 +76,7 @@ pub use said::{Caller, Said};
 pub use settings::{AcceptProxy, GroupSettings};
 use snapshot::Question;
 pub use snapshot::{PickError, ServerSlot, Snapshot};
+pub use take_over::ForeignSessions;
 pub use tcp::{ClientTcp, KEEPALIVE_PROBES, Liveness, ServerTcp, probe_interval};
 
 /// The groups by id.

@@ -69,6 +69,8 @@ impl ProcessSample {
         let dropped = dropped.map(|(log, lines)| (vec![("log", log)], lines));
         families.counter("log_dropped", "Log lines lost", dropped)?;
         families.info("build", "What was built", [vec![("version", env!("CARGO_PKG_VERSION"))]])?;
+        let generation = single(self.counters.process_generation.load(Relaxed).max(1));
+        families.gauge("process_generation", "Grows with every upgrade", generation)?;
         let figures = &self.figures;
         if let Some(seconds) = figures.cpu_seconds {
             families.counter("process_cpu_seconds", "Processor time used", single(seconds))?;

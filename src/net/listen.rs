@@ -36,17 +36,18 @@ pub(crate) fn bind(addr: SocketAddr, threads: usize, ours: &[SocketAddr]) -> io:
             }
         }
     }
-    (0..threads)
-        .map(|_| {
-            let socket = socket(addr)?;
-            sockopt::set_socket_reuseport(&socket, true)?;
-            // Accepted sockets inherit it, which saves a call for each.
-            sockopt::set_tcp_nodelay(&socket, true)?;
-            rustix::net::bind(&socket, &addr)?;
-            rustix::net::listen(&socket, BACKLOG)?;
-            Ok(socket)
-        })
-        .collect()
+    (0..threads).map(|_| shared(addr)).collect()
+}
+
+/// Listens on one more socket at `addr`, beside others of this user.
+pub(super) fn shared(addr: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = socket(addr)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    // Accepted sockets inherit it, which saves a call for each.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    rustix::net::bind(&socket, &addr)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
 }
 
 fn socket(addr: SocketAddr) -> io::Result<OwnedFd> {

@@ -3,6 +3,7 @@
 pub(crate) mod client_hello;
 mod descriptors;
 mod foreign;
+mod inherited;
 mod listen;
 mod liveness;
 mod overlap;
@@ -12,6 +13,7 @@ pub(crate) mod source;
 mod window;
 
 pub(crate) use descriptors::admin_connections_max;
+pub(crate) use inherited::{Inherited, check};
 pub(crate) use listen::{BACKLOG, bind};
 pub(crate) use liveness::{set_liveness, set_user_timeout};
 pub(crate) use window::Windows;

@@ -1,5 +1,6 @@
 //! The live figures of a server, in atomics that all threads share.
 
+mod carried;
 mod facts;
 
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,7 @@ use super::outage::Outage;
 use super::standing::{Avoided, Patience, Recovery, flag};
 use super::trouble::{Ejection, Trouble};
 use crate::base::clock;
+pub use carried::LiveCarried;
 pub use facts::Facts;
 
 /// A connect time counts half when none has been measured for this long.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 pub use addr::{ADDR_LEN_MAX, AddrError, ServerAddr};
 pub use addresses::Addresses;
-pub use live::{Facts, Live, SLOW_CONNECT};
+pub use live::{Facts, Live, LiveCarried, SLOW_CONNECT};
 pub use outage::Outage;
 pub use standing::{Avoided, Patience, Recovery};
 pub use trouble::Ejection;

@@ -31,6 +31,13 @@ impl Outage {
         }
     }
 
+    /// One that has lasted for `for_ms` already, in another process.
+    pub(super) fn carried(why: &str, failures: u64, for_ms: u64, now_ms: u64) -> Self {
+        let since = SystemTime::now().checked_sub(Duration::from_millis(for_ms)).unwrap_or(SystemTime::UNIX_EPOCH);
+        let why = one_line(why, REASON_CHARS_MAX);
+        Self { why, failures, since_ms: now_ms.saturating_sub(for_ms), since }
+    }
+
     /// Failures so far.
     pub fn failures(&self) -> u64 {
         self.failures

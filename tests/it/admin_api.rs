@@ -6,7 +6,7 @@ use std::path::Path;
 use goproxy::admin::{CODES, EndpointReference, reference};
 use serde_json::{Value, json};
 
-use crate::support::{TestProxy, Told, Visitor, named_echo, ports};
+use crate::support::{Group, TestProxy, Told, Visitor, named_echo, ports};
 
 /// What is asked of each endpoint, with the ports of the document.
 const EXAMPLES: &[(&str, &str)] = &[
@@ -22,6 +22,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("/session-list.do", "group=127.0.0.1:8081"),
     ("/client-list.do", "group=8081"),
     ("/session-close.do", "id=1"),
+    ("/upgrade.do", ""),
     ("/policy-list.do", ""),
     ("/policy-explain.do", "group=8081&client=10.0.0.7"),
     ("/record-start.do", "group=8081&time=10m&max=64MiB"),
@@ -135,6 +136,7 @@ fn normalise(value: &mut Value) {
                     "passes" => *value = json!(1),
                     // The first check of the proxy's own may have come by now.
                     "last_check" => *value = Value::Null,
+                    "pid" => *value = json!(4_711),
                     "idle_ms" => *value = json!(803),
                     "since_ms" => *value = json!(1_796_046_000_337_u64),
                     "down_ms" => *value = json!(0),
@@ -217,12 +219,25 @@ fn section(out: &mut String, endpoint: &EndpointReference, example: &str, answer
         out.push('\n');
     }
     let question = if example.is_empty() { String::new() } else { format!("?{example}") };
-    let wanted = if endpoint.path == "/" { "-H \"Accept: text/plain\" " } else { "" };
+    let wanted = match endpoint.path.as_str() {
+        "/" => "-H \"Accept: text/plain\" ",
+        _ if endpoint.methods == "POST" => "-X POST ",
+        _ => "",
+    };
     writeln!(out, "```console\n$ curl {wanted}\"http://127.0.0.1:8080{}{question}\"\n{answer}\n```", endpoint.path)
         .unwrap();
     if endpoint.path == "/policy-list.do" {
         out.push_str("\nThe first two of them.\n");
     }
+}
+
+/// What another proxy answers: that of the examples would begin anew.
+fn upgraded() -> String {
+    let mut proxy = TestProxy::start(Group::new("ha", &[]));
+    let mut answer = proxy.upgrade();
+    answer["msg"] = answer["msg"].to_string().replace(&answer["pid"].to_string(), "4711").trim_matches('"').into();
+    normalise(&mut answer);
+    pretty(&answer)
 }
 
 #[test]
@@ -258,6 +273,10 @@ fn the_document_of_the_admin_port_is_what_a_running_proxy_answers() {
             "/session-close.do" => format!("?id={}", proxy.ok("/session-list.do")["sessions"][0]["id"]),
             _ => question,
         };
+        if path == "/upgrade.do" {
+            section(&mut document, &endpoint, example, &upgraded());
+            continue;
+        }
         let wanted = if path == "/" { "Accept: text/plain\r\n" } else { "" };
         let reply = proxy.request("GET", &format!("{path}{question}"), wanted, b"");
         assert_eq!(reply.status, 200, "{path}: {}", String::from_utf8_lossy(&reply.body));

@@ -84,4 +84,7 @@ mod tls_secrets;
 mod tls_servers;
 #[cfg(feature = "top")]
 mod top;
+mod upgrade;
+mod upgrade_fails;
+mod upgrade_state;
 mod walk;

@@ -19,8 +19,16 @@ pub(in crate::admin) enum Kind {
     Read,
     /// Runs to its end even when the caller hangs up; by GET only where the file allows it.
     Change,
+    /// As `Change`, and never by GET.
+    PostedChange,
     /// Changes nothing, needs no token, and is answered even when the port has no place left.
     Probe,
+}
+
+impl Kind {
+    pub(in crate::admin) fn is_change(self) -> bool {
+        matches!(self, Self::Change | Self::PostedChange)
+    }
 }
 
 /// One endpoint: what it is called, what it takes, what it does, and what answers it.

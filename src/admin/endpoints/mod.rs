@@ -92,6 +92,9 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint!(Change Operators "state-clear.do" state::clear { state::Clear }
         "With `state_file`: drops what changes over HTTP have said of a server, of a group, or of everything, so that `proxy.json` \
          is in force there. Servers that have a lease stay. `cleared` is how many values that were."),
+    endpoint!(PostedChange Operators "upgrade.do" process::upgrade { NoParams }
+        "Starts the program anew, as it is on disk now, and hands everything over to the new process, so that no client notices. \
+         Answers when the new one serves, or cannot: then nothing has changed. `sessions_left` go on in the old process."),
     endpoint!(Probe Everyone "live" process::live { NoParams }
         "Answers as long as the process does. Needs no token."),
     endpoint!(Probe Everyone "ready" process::ready { NoParams }

@@ -11,7 +11,7 @@ use crate::admin::gzip;
 use crate::admin::params::{NoParams, Value, deserialize_values, number, params};
 use crate::admin::profile;
 use crate::admin::reply::{self, Answer, Nothing, Refusal, granted};
-use crate::control::GroupParam;
+use crate::control::{GroupParam, UpgradeError, Upgraded};
 use crate::metrics::{self, Format};
 
 /// How long a CPU profile takes.
@@ -43,6 +43,13 @@ params! {
 }
 
 #[derive(Serialize)]
+struct NewProcess {
+    pid: u32,
+    version: String,
+    sessions_left: u64,
+}
+
+#[derive(Serialize)]
 struct Profiles {
     profiles: [&'static str; 2],
 }
@@ -61,6 +68,18 @@ pub(super) async fn reload(call: Call, _: NoParams) -> Answer {
     }
     let msg = if parts.is_empty() { "nothing has changed".to_owned() } else { parts.join("; ") };
     Ok(granted(&msg, difference))
+}
+
+pub(super) async fn upgrade(call: Call, _: NoParams) -> Answer {
+    let Upgraded { pid, version, sessions_left } = call.control().upgrade().await.map_err(|error| {
+        let code = match error {
+            UpgradeError::Refused(_) => "cannot_upgrade",
+            UpgradeError::Failed { .. } => "upgrade_failed",
+        };
+        Refusal::new(StatusCode::CONFLICT, code, error.to_string())
+    })?;
+    let msg = format!("process {pid}, version {version}, has taken over");
+    Ok(granted(&msg, NewProcess { pid, version, sessions_left }))
 }
 
 pub(super) async fn live(_: Call, _: NoParams) -> Answer {

@@ -2,10 +2,13 @@
 //!
 //! Binding is done before anything else starts, so a busy port stops the start. A unix socket left behind
 //! by a process that died is replaced, one that answers is an error, and anything else at its path is never
-//! touched. The file is removed when the listener is dropped, unless somebody has replaced it by then.
+//! touched. The file is removed when the listener is dropped, unless somebody has replaced it by then, or another process
+//! has taken the socket over.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -18,6 +21,10 @@ use crate::config::AdminListen;
 /// How many connections the kernel keeps until they are accepted.
 const BACKLOG: i32 = 4096;
 
+/// Sockets that listen already, by what [`Bound`] is shown as: those that another process has handed over, or those that
+/// are to be handed over.
+pub type Sockets = HashMap<String, OwnedFd>;
+
 /// A bound socket, not yet accepting.
 pub(in crate::admin) enum Bound {
     Tcp(std::net::TcpListener),
@@ -29,6 +36,7 @@ pub(in crate::admin) struct SocketFile {
     path: PathBuf,
     /// Device and inode: how the file is told from one that has taken its place.
     id: (u64, u64),
+    is_kept: bool,
 }
 
 impl Bound {
@@ -42,6 +50,42 @@ impl Bound {
             AdminListen::Tcp(addr) => tcp(*addr).map_err(|error| explain(addr, &error)),
             AdminListen::Unix(path) => unix(path).map_err(|error| explain(path.display(), &error)),
         }
+    }
+
+    /// The same on a socket that listens there already, if there is one. Its file stays until [`Bound::owned`].
+    ///
+    /// # Errors
+    ///
+    /// It does not, or as [`Bound::new`].
+    pub(in crate::admin) fn on(listen: &AdminListen, sockets: &mut Sockets) -> io::Result<Self> {
+        let Some(socket) = sockets.remove(&listen.to_string()) else { return Self::new(listen) };
+        match listen {
+            AdminListen::Tcp(addr) => {
+                crate::net::check(&socket, *addr)?;
+                Ok(Self::Tcp(socket.into()))
+            }
+            AdminListen::Unix(path) => {
+                let made = std::fs::symlink_metadata(path).map_err(|error| explain(path.display(), &error))?;
+                let file = SocketFile { path: path.clone(), id: (made.dev(), made.ino()), is_kept: true };
+                Ok(Self::Unix(socket.into(), file))
+            }
+        }
+    }
+
+    /// A duplicate of the socket.
+    pub(in crate::admin) fn share(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            Self::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
+        }
+    }
+
+    /// The file is this process's to remove from now on.
+    pub(in crate::admin) fn owned(mut self) -> Self {
+        if let Self::Unix(_, file) = &mut self {
+            file.is_kept = false;
+        }
+        self
     }
 
     /// The address; `None` for a unix socket.
@@ -62,9 +106,16 @@ impl std::fmt::Display for Bound {
     }
 }
 
+impl SocketFile {
+    /// Leaves the file to whoever has the socket as well.
+    pub(in crate::admin) fn keep(&mut self) {
+        self.is_kept = true;
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if std::fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.id) {
+        if !self.is_kept && std::fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.id) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -91,7 +142,7 @@ fn unix(path: &Path) -> io::Result<Bound> {
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     let made = std::fs::symlink_metadata(path)?;
-    let file = SocketFile { path: path.to_owned(), id: (made.dev(), made.ino()) };
+    let file = SocketFile { path: path.to_owned(), id: (made.dev(), made.ino()), is_kept: false };
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(Bound::Unix(UnixListener::from(socket), file))
 }
@@ -173,6 +224,27 @@ mod tests {
         drop(ours);
         assert!(path.exists());
         drop(theirs);
+    }
+
+    #[test]
+    fn a_socket_that_was_handed_over_is_used_and_its_file_stays_until_it_is_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let before = Bound::new(&at(&path)).unwrap();
+        let sockets = || Sockets::from([(before.to_string(), before.share().unwrap())]);
+        drop(Bound::on(&at(&path), &mut sockets()).unwrap());
+        assert!(path.exists());
+        let Bound::Unix(listener, mut file) = before else { panic!("it is a unix socket") };
+        let mut shared = Sockets::from([(format!("unix:{}", path.display()), listener.into())]);
+        file.keep();
+        drop(file);
+        let after = Bound::on(&at(&path), &mut shared).unwrap().owned();
+        assert!(UnixStream::connect(&path).is_ok() && shared.is_empty());
+        drop(after);
+        assert!(!path.exists());
+        let tcp = Bound::new(&AdminListen::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+        let mut wrong = Sockets::from([("127.0.0.1:1".to_owned(), tcp.share().unwrap())]);
+        assert!(Bound::on(&AdminListen::Tcp("127.0.0.1:1".parse().unwrap()), &mut wrong).is_err());
     }
 
     #[test]

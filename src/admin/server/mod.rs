@@ -69,21 +69,31 @@ impl Accept for UnixListener {
     }
 }
 
-/// Serves until `shutdown`; then no new connection, and those with a request under way get
-/// [`Limits::shutdown_time`]. Dropping the future ends every connection at once.
-pub(super) async fn serve<A, H, F>(mut listener: A, limits: Limits, handler: H, shutdown: CancellationToken)
+/// When to serve no more.
+#[derive(Clone, Debug)]
+pub(super) struct Stops {
+    /// Takes no new connection, and closes those that wait; requests under way take as long as they take. Cancelled by
+    /// `shutdown` as well.
+    pub(super) resting: CancellationToken,
+    /// Requests under way get [`Limits::shutdown_time`].
+    pub(super) shutdown: CancellationToken,
+}
+
+/// Serves until it is told to [stop](Stops). Dropping the future ends every connection at once.
+pub(super) async fn serve<A, H, F>(mut listener: A, limits: Limits, handler: H, stops: &Stops)
 where
     A: Accept,
     H: Fn(Caller, Request<Body>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
+    let Stops { resting, shutdown } = stops;
     let places = Places::new(limits.connections);
     let mut connections = JoinSet::new();
     let (mut is_failing, mut is_full) = (false, false);
     loop {
         let accepted = tokio::select! {
             biased;
-            () = shutdown.cancelled() => break,
+            () = resting.cancelled() => break,
             Some(ended) = connections.join_next() => {
                 report_end(ended);
                 continue;
@@ -98,14 +108,14 @@ where
                 }
                 // The process may have no descriptor left.
                 places.evict();
-                let _ = timeout(ACCEPT_PAUSE, shutdown.cancelled()).await;
+                let _ = timeout(ACCEPT_PAUSE, resting.cancelled()).await;
                 continue;
             }
         };
         is_failing = false;
         let place = tokio::select! {
             biased;
-            () = shutdown.cancelled() => break,
+            () = resting.cancelled() => break,
             place = places.take() => place,
         };
         let Some(place) = place else {
@@ -116,7 +126,7 @@ where
             continue;
         };
         is_full = false;
-        let connection = Connection::new(peer, place, limits, handler.clone(), shutdown.clone());
+        let connection = Connection::new(peer, place, limits, handler.clone(), resting.clone());
         connections.spawn(connection.run(io));
     }
     drop(listener);
@@ -125,7 +135,10 @@ where
             report_end(ended);
         }
     };
-    let _ = timeout(limits.shutdown_time, all_ended).await;
+    tokio::pin!(all_ended);
+    if shutdown.run_until_cancelled(&mut all_ended).await.is_none() {
+        let _ = timeout(limits.shutdown_time, all_ended).await;
+    }
 }
 
 fn report_end(ended: Result<(), tokio::task::JoinError>) {

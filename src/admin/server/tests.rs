@@ -13,6 +13,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// A server on loopback that answers every request with `ok`; `/slow` only when released.
 struct Running {
     addr: SocketAddr,
+    resting: CancellationToken,
     shutdown: CancellationToken,
     release: CancellationToken,
     task: tokio::task::JoinHandle<()>,
@@ -39,8 +40,10 @@ async fn start(limits: Limits) -> Running {
             reply::granted(if caller.is_spare { "spare" } else { "served" }, reply::Nothing {})
         }
     };
-    let task = tokio::spawn(serve(listener, limits, handler, shutdown.clone()));
-    Running { addr, shutdown, release, task }
+    let stops = Stops { resting: shutdown.child_token(), shutdown: shutdown.clone() };
+    let resting = stops.resting.clone();
+    let task = tokio::spawn(async move { serve(listener, limits, handler, &stops).await });
+    Running { addr, resting, shutdown, release, task }
 }
 
 impl Running {
@@ -310,6 +313,26 @@ async fn shutdown_lets_a_request_under_way_end_and_takes_no_new_one() {
 }
 
 #[tokio::test]
+async fn at_rest_a_request_under_way_has_as_long_as_it_needs_and_others_go_elsewhere() {
+    let mut server = start(Limits { shutdown_time: Duration::from_millis(1), ..LIMITS }).await;
+    let mut idle = server.connect().await;
+    send(&mut idle, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    one(&mut idle).await;
+    let mut slow = server.connect().await;
+    send(&mut slow, "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(server.get("/").await.contains("200 OK"), "so the slow one is under way");
+    server.resting.cancel();
+    assert_eq!(rest(&mut idle).await, "", "an idle connection is closed");
+    assert!(TcpStream::connect(server.addr).await.is_err(), "nobody listens here any more");
+    // Much longer than what a shutdown would leave it.
+    assert!(timeout(Duration::from_millis(50), &mut server.task).await.is_err());
+    server.release.cancel();
+    let answer = rest(&mut slow).await;
+    assert!(answer.contains("200 OK") && answer.contains("connection: close"), "{answer}");
+    timeout(DEADLINE, server.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn shutdown_does_not_wait_for_a_request_that_does_not_end() {
     let server = start(Limits { shutdown_time: Duration::from_millis(50), ..LIMITS }).await;
     let mut slow = server.connect().await;
@@ -348,7 +371,8 @@ async fn running_out_of_file_descriptors_is_waited_out_without_spinning() {
     let handler = |_: Caller, _: Request<Body>| async { reply::granted("served", reply::Nothing {}) };
     let listener = Failing { errors: 3, io: Some(theirs) };
     let begun = Instant::now();
-    let task = tokio::spawn(serve(listener, LIMITS, handler, shutdown.clone()));
+    let stops = Stops { resting: shutdown.child_token(), shutdown: shutdown.clone() };
+    let task = tokio::spawn(async move { serve(listener, LIMITS, handler, &stops).await });
     ours.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     ours.read_to_string(&mut answer).await.unwrap();

@@ -54,6 +54,8 @@ settings! {
         /// How long clients are still taken after a TERM or an INT, while /ready says no, so that a balancer in front notices and
         /// sends no more; 0s for not at all. It comes before the time of drain_timeout.
         shutdown_delay: Duration as time_or_zero(1, YEAR_MS) => Duration::ZERO, AtOnce;
+        /// How long sessions may go on in the old process after an upgrade; 0s for as long as they last.
+        upgrade_drain_timeout: Duration as time_or_zero(1, YEAR_MS) => Duration::ZERO, AtOnce;
         /// Threads that carry data; 0 for one per core.
         threads: usize as whole::<usize>(0, 1_024) => 0, NextStart;
         /// True: each thread that carries data stays on a core of its own, or shares one where there are more threads

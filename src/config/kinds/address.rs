@@ -1,5 +1,6 @@
 //! Addresses: where to listen, where servers are, networks.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -142,6 +143,15 @@ pub enum AdminListen {
     Tcp(SocketAddr),
     /// A unix socket of mode 0600.
     Unix(PathBuf),
+}
+
+impl fmt::Display for AdminListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// `ip:port` or `unix:PATH`.

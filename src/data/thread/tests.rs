@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::oneshot::error::TryRecvError;
 
 use super::*;
 use crate::counters::EndReason;
@@ -152,7 +153,7 @@ fn a_listener_that_closes_accepts_whom_the_kernel_has_queued_a_few_at_a_time() {
     commands.send(Command::Close { number: 7, done }).unwrap();
     data_thread.waker().wake();
     let (mut events, mut accepted) = (Events::new(), 0);
-    while when_done.try_recv().is_err() {
+    while when_done.try_recv() == Err(TryRecvError::Empty) {
         assert!(data_thread.run_once(&mut events).unwrap());
         let total = group.counters.sessions_total.load(std::sync::atomic::Ordering::Relaxed);
         assert!(total - accepted <= ACCEPTS_MAX as u64, "{} at once", total - accepted);
@@ -161,6 +162,51 @@ fn a_listener_that_closes_accepts_whom_the_kernel_has_queued_a_few_at_a_time() {
     assert_eq!(accepted, QUEUED);
     assert!(TcpStream::connect(addr).is_err());
     assert_eq!(data_thread.wait_until_ms(), NEVER);
+}
+
+/// What another process has too is shared by duplicates.
+#[test]
+fn a_thread_at_rest_leaves_its_clients_in_the_queue_until_it_resumes_or_another_takes_them() {
+    let (mut data_thread, _service, commands) = data_thread();
+    let group = Arc::new(Group::for_tests(GroupSettings::for_tests("round_robin"), Vec::new()));
+    let total = || group.counters.sessions_total.load(std::sync::atomic::Ordering::Relaxed);
+    let (first, addr) = open_listener();
+    // Two sockets of one listener, as when a process with more threads has handed them over.
+    let second = first.try_clone().unwrap();
+    for socket in [first, second] {
+        commands.send(Command::Open { number: 7, socket, group: Arc::clone(&group) }).unwrap();
+    }
+    let (done, mut when_done) = oneshot::channel();
+    commands.send(Command::Rest { done }).unwrap();
+    let (answer, mut shared) = oneshot::channel();
+    commands.send(Command::Share { answer }).unwrap();
+    let waker = data_thread.waker();
+    waker.wake();
+    let mut events = Events::new();
+    let mut run_once = |events: &mut Events| assert!(data_thread.run_once(events).unwrap());
+    run_once(&mut events);
+    assert_eq!(when_done.try_recv(), Err(TryRecvError::Closed));
+    let shared = shared.try_recv().unwrap().unwrap();
+    assert_eq!(shared.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [7, 7]);
+    let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    waker.wake();
+    run_once(&mut events);
+    assert_eq!(total(), 0, "it is not even told of them");
+    commands.send(Command::Resume).unwrap();
+    waker.wake();
+    while total() < 3 {
+        run_once(&mut events);
+    }
+    let (done, mut when_done) = oneshot::channel();
+    commands.send(Command::Leave { number: 7, done }).unwrap();
+    waker.wake();
+    run_once(&mut events);
+    assert_eq!(when_done.try_recv(), Err(TryRecvError::Closed));
+    let _client = TcpStream::connect(addr).unwrap();
+    waker.wake();
+    run_once(&mut events);
+    assert_eq!(total(), 3, "it is another's");
+    assert!(rustix::net::acceptfrom(&shared[0].1).is_ok());
 }
 
 /// A listener of this process's own on an address that is free.

@@ -91,6 +91,14 @@ impl Client {
         assert_eq!(self.receive(bytes.len()), bytes);
     }
 
+    /// The same; the session may be over.
+    pub(crate) fn try_echo(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)?;
+        let mut back = vec![0; bytes.len()];
+        self.stream.read_exact(&mut back)?;
+        if back == bytes { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
     /// Reads until the end: what came, and which end it was.
     #[track_caller]
     pub(crate) fn receive_all(&mut self) -> (Vec<u8>, Ended) {

@@ -32,6 +32,8 @@ pub(crate) struct Setup {
     /// As a shell writes them.
     redirections: String,
     panic_at: Option<&'static str>,
+    program: Option<PathBuf>,
+    variables: Vec<(&'static str, PathBuf)>,
 }
 
 impl Setup {
@@ -67,6 +69,18 @@ impl Setup {
     /// Makes a part of the process panic, once; see `panic_at` of the library.
     pub(crate) fn with_panic_at(mut self, place: &'static str) -> Self {
         self.panic_at = Some(place);
+        self
+    }
+
+    /// Starts the program by this path.
+    pub(crate) fn with_program(mut self, path: &Path) -> Self {
+        self.program = Some(path.to_owned());
+        self
+    }
+
+    /// Sets an environment variable to a path.
+    pub(crate) fn with_variable(mut self, name: &'static str, path: &Path) -> Self {
+        self.variables.push((name, path.to_owned()));
         self
     }
 
@@ -109,8 +123,9 @@ impl Setup {
         }
         script += &format!("exec \"$0\" \"$@\" {}", self.redirections);
         let mut shell = Command::new("sh");
-        shell.args(["-c", &script, env!("CARGO_BIN_EXE_goproxy")]);
+        shell.args(["-c", &script]).arg(self.program.as_deref().unwrap_or(Path::new(env!("CARGO_BIN_EXE_goproxy"))));
         shell.env_remove("PROXY_CONFIG_PATH").env_remove("NOTIFY_SOCKET");
+        shell.envs(self.variables.iter().map(|(name, path)| (name, path)));
         shell.envs(self.panic_at.map(|place| ("GOPROXY_TEST_PANIC", place)));
         shell
     }
@@ -176,6 +191,8 @@ pub(crate) struct TestProxy {
     /// Messages of errors that the test provokes.
     alarms: Vec<&'static str>,
     is_over: bool,
+    /// The processes that have taken over from each other.
+    successors: Vec<Pid>,
     /// Its folder, gone with the last proxy that was started there.
     home: Arc<TempDir>,
 }
@@ -245,7 +262,18 @@ impl TestProxy {
             .spawn()
             .expect("the program was built");
         let log = LogLines::gather(child.stderr.take().expect("stderr is a pipe"));
-        Self { child, admin, listens, path, log, may_leave_sessions: false, alarms: Vec::new(), is_over: false, home }
+        Self {
+            child,
+            admin,
+            listens,
+            path,
+            log,
+            may_leave_sessions: false,
+            alarms: Vec::new(),
+            is_over: false,
+            successors: Vec::new(),
+            home,
+        }
     }
 
     /// Waits until it serves.
@@ -453,9 +481,35 @@ impl TestProxy {
         self.ok("/session-list.do")["total"].as_u64().expect("a number")
     }
 
-    /// The id of its process.
+    /// The id of its process; after an upgrade, of the new one.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.successors.last().map_or(self.child.id(), |pid| pid.as_raw_nonzero().get().cast_unsigned())
+    }
+
+    /// Has a new process take over. What was answered.
+    #[track_caller]
+    pub(crate) fn upgrade(&mut self) -> Value {
+        let reply = self.request("POST", "/upgrade.do", "", b"");
+        let json = reply.json();
+        assert!(reply.status == 200 && json["ok"] == true, "upgrade.do: {} {json}\n{}", reply.status, self.log.text());
+        self.has_successor(json["pid"].as_u64().expect("a number") as u32);
+        json
+    }
+
+    /// Another process has taken over.
+    pub(crate) fn has_successor(&mut self, pid: u32) {
+        assert!(Path::new(&format!("/proc/{pid}")).exists(), "process {pid} runs");
+        self.successors.push(i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process has an id"));
+    }
+
+    /// Waits until one of its processes has ended.
+    #[track_caller]
+    pub(crate) fn wait_for_end_of(&mut self, pid: u32) {
+        if pid == self.child.id() {
+            wait_for("the first process ends", || self.child.try_wait().expect("it is our child"));
+        }
+        eventually("the process ends", || has_ended(pid));
+        self.is_over |= pid == self.pid();
     }
 
     /// Bytes of memory the process has.
@@ -512,6 +566,9 @@ impl TestProxy {
     /// Ends it the hard way, as a power cut would.
     pub(crate) fn kill(&mut self) {
         self.is_over = true;
+        for pid in &self.successors {
+            let _ = rustix::process::kill_process(*pid, Signal::KILL);
+        }
         // Gone already is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -549,6 +606,12 @@ impl TestProxy {
         alarming.retain(|line| !self.alarms.iter().any(|expected| message(line).starts_with(expected)));
         assert!(alarming.is_empty(), "in the log: {alarming:#?}");
     }
+}
+
+/// True for a process that is not there any more, or that only its parent has not noticed yet.
+fn has_ended(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.trim_start().starts_with(['Z', 'X']))
 }
 
 impl Drop for TestProxy {
