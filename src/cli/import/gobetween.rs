@@ -218,7 +218,7 @@ impl Import {
             match (entry.key, entry.array()) {
                 ("static_list", Some(list)) => {
                     for server in list.iter() {
-                        let line = line_at(entry.text, server.span().start);
+                        let line = entry.line_of(server.span().start);
                         self.server(line, server.get_ref().as_str().unwrap_or_default());
                     }
                 }

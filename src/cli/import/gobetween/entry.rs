@@ -25,6 +25,11 @@ impl<'a> Entry<'a> {
         Note::new(self.line, what, why)
     }
 
+    /// The line at this place of the file.
+    pub(super) fn line_of(&self, offset: usize) -> usize {
+        line_at(self.text, offset)
+    }
+
     /// What stands in a table.
     pub(super) fn inside(&self) -> Vec<Entry<'a>> {
         self.value.get_ref().as_table().map(|table| entries(table, self.text)).unwrap_or_default()
