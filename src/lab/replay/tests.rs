@@ -3,10 +3,10 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -17,7 +17,9 @@ use crate::group::{Group, GroupSettings, Outcome, ServerSlot};
 use crate::lab::Subject;
 use crate::policy::built_in::BUILT_IN;
 use crate::policy::factory::Factory;
-use crate::policy::recorded::{About, AboutModule, FIRST_LINE, Recorded, SERVERS_MAX, Tape, TapeOptions, block};
+use crate::policy::recorded::{
+    About, AboutModule, Blocks, Decoder, FIRST_LINE, Note, Recorded, SERVERS_MAX, Tape, TapeOptions, block,
+};
 use crate::policy::spec::{ModuleSpec, PolicySpec};
 use crate::policy::wasm::guests::{self, Parts};
 use crate::policy::wasm::source::{PolicyKeys, sha256};
@@ -37,6 +39,8 @@ struct Rig {
     tape: Arc<Tape>,
     recorded: Arc<Recorded>,
     folder: TempDir,
+    /// What was written down so far.
+    file: Mutex<Vec<u8>>,
 }
 
 fn settings(policy: &PolicySpec) -> GroupSettings {
@@ -96,17 +100,47 @@ impl Rig {
         let made = runtime.block_on(factory.make_overseen(spec, &label, &keys, Some(Arc::clone(&tape) as _)));
         let recorded = Arc::new(Recorded::new(Arc::clone(&tape), made.unwrap()));
         let group = Arc::new(Group::new(settings, servers, Arc::clone(&recorded) as _));
-        Self { group, tape, recorded, folder }
+        Self { group, tape, recorded, folder, file: Mutex::new(FIRST_LINE.to_vec()) }
+    }
+
+    /// Writes down what was noted; true when nothing comes after that.
+    fn write(&self) -> bool {
+        let mut notes = Vec::new();
+        let noted = self.tape.take(&mut notes);
+        self.file.lock().unwrap().extend(block(&notes));
+        noted.is_over
     }
 
     /// Ends the recording and writes its file.
     fn end(&self) -> PathBuf {
         self.tape.end("the test was over");
-        let mut notes = Vec::new();
-        assert!(self.tape.take(&mut notes).is_over);
+        assert!(self.write());
         let path = self.folder.path().join("test.picks");
-        fs::write(&path, [FIRST_LINE, &block(&notes)].concat()).unwrap();
+        fs::write(&path, &*self.file.lock().unwrap()).unwrap();
         path
+    }
+
+    /// How many notes there are of this kind so far.
+    fn count(&self, is_meant: fn(&Note) -> bool) -> usize {
+        self.write();
+        let file = self.file.lock().unwrap();
+        let (mut blocks, mut decoder, mut count) = (Blocks::open(&file[..]).unwrap(), Decoder::default(), 0);
+        while let Some(block) = blocks.next_block().unwrap() {
+            let mut rest = &block[..];
+            while let Some(note) = decoder.next(&mut rest).unwrap() {
+                count += usize::from(is_meant(&note));
+            }
+        }
+        count
+    }
+
+    /// Runs until there are so many notes of this kind: another instance comes when its thread gets a processor.
+    fn run_until(&self, is_meant: fn(&Note) -> bool, count: usize) {
+        let began = Instant::now();
+        while self.count(is_meant) < count {
+            assert!(began.elapsed() < Duration::from_secs(120), "{:?}", self.tape.why());
+            self.run();
+        }
     }
 
     fn repeated(&self) -> (Survey, Repeated) {
@@ -243,10 +277,10 @@ fn faults_and_the_instances_that_come_after_them_repeat() {
     let module = failing("(unreachable)");
     let spec = PolicySpec::module(ModuleSpec::new("failing"));
     let rig = Rig::with_module(&spec, servers(), OPTIONS, Some(("failing.wat", module.as_bytes())));
-    rig.run();
+    rig.run_until(|note| matches!(note, Note::Instance(..)), 4);
     let (survey, repeated) = rig.repeated();
     assert_eq!((repeated.differ, &repeated.first, survey.deadlines), (0, &None, 0));
-    assert!(survey.instances > 2, "{survey:?}");
+    assert!(survey.instances >= 4, "{survey:?}");
 }
 
 #[test]
@@ -254,7 +288,7 @@ fn a_deadline_that_passed_is_noted_and_repeats_without_passing_again() {
     let module = failing("(loop $for_ever (br $for_ever))");
     let spec = PolicySpec::module(ModuleSpec::new("looping"));
     let rig = Rig::with_module(&spec, servers(), OPTIONS, Some(("looping.wat", module.as_bytes())));
-    rig.run();
+    rig.run_until(|note| matches!(note, Note::RanOut(_)), 1);
     let (survey, repeated) = rig.repeated();
     assert_eq!((repeated.differ, &repeated.first), (0, &None));
     assert!(survey.deadlines > 0, "{survey:?}");
@@ -291,7 +325,7 @@ fn a_group_that_has_another_policy_is_recorded_no_longer() {
     let (serving, _) = rig.group.policy();
     assert!(rig.group.exchange_policy(&serving, crate::policy::built_in::make("ha").unwrap()));
     assert!(!rig.group.exchange_policy(&serving, crate::policy::built_in::make("p2c").unwrap()), "it serves no more");
-    let Rig { group, tape, recorded, folder: _folder } = rig;
+    let Rig { group, tape, recorded, folder: _folder, file: _ } = rig;
     drop((serving, recorded));
     assert_eq!(tape.why().as_deref(), Some("the group has another policy, or is gone"));
     drop(group);
