@@ -150,6 +150,7 @@ mod tests {
             routes: None,
             servers_online: servers.iter().filter(|server| server.online).count(),
             servers_total: servers.len(),
+            shadow: None,
             records: None,
         };
         (view, servers)

@@ -10,6 +10,7 @@ mod simulate;
 mod subject;
 mod record;
 mod replay;
+mod shadow;
 mod admin;
 mod events;
 mod status;

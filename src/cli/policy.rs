@@ -14,6 +14,7 @@ use super::file::{FileArgs, Loaded, load};
 use super::output::{print, print_error};
 use super::record::{RecordArgs, record};
 use super::replay::{ReplayArgs, replay};
+use super::shadow::{ShadowArgs, shadow};
 use super::simulate::{SimulateArgs, simulate};
 use crate::base::terminal::Style;
 use crate::config::flags;
@@ -41,6 +42,8 @@ pub enum PolicyCommand {
     Record(RecordArgs),
     /// Ask the policy of a recording the same again, which gives the same answers on any machine, or ask others and compare
     Replay(ReplayArgs),
+    /// Try a policy beside the one that serves in a running proxy, on its traffic, and show how both do; nobody is affected
+    Shadow(ShadowArgs),
     /// Create a policy to start from, which builds and works as it is
     New {
         /// Its name: letters, digits, _ and -
@@ -119,6 +122,7 @@ pub fn policy(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
         PolicyCommand::Simulate(args) => simulate(args),
         PolicyCommand::Record(args) => record(args).map(|()| ExitCode::SUCCESS),
         PolicyCommand::Replay(args) => replay(args),
+        PolicyCommand::Shadow(args) => shadow(args).map(|()| ExitCode::SUCCESS),
         PolicyCommand::New { name, lang, dir } => {
             let lang = match lang {
                 LangArg::Rust => Lang::Rust,

@@ -127,6 +127,23 @@ pub enum ChangeError {
     /// A recording cannot begin.
     #[error("cannot record: {0}; nothing was changed")]
     RecordFailed(String),
+    /// Another policy is tried in the group already.
+    #[error("group {group} has {candidate} tried beside its policy already; shadow-stop.do ends that")]
+    Shadowed {
+        /// The group.
+        group: GroupId,
+        /// The policy that is tried.
+        candidate: String,
+    },
+    /// No other policy is tried in the group.
+    #[error("group {0} has no policy tried beside its own; shadow-list.do shows which have")]
+    NotShadowed(GroupId),
+    /// The policy that is to be tried serves already.
+    #[error("the policy to be tried is the one that serves group {0}; expected another")]
+    SamePolicy(GroupId),
+    /// The group was given another policy at the same moment.
+    #[error("group {0} was given another policy at the same moment; nothing was changed")]
+    Busy(GroupId),
     /// The process is stopping.
     #[error("the proxy is stopping; nothing was changed")]
     Stopping,

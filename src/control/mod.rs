@@ -29,6 +29,7 @@ mod restore;
 mod routes;
 mod runner;
 mod said;
+mod shadows;
 mod silence;
 mod source;
 mod state;
@@ -339,6 +340,7 @@ impl Control {
     pub(crate) async fn close_listeners(&self) {
         self.announce_stop();
         self.end_recordings();
+        self.end_shadows();
         let (reply, answer) = oneshot::channel();
         // A runner that is gone has no listener left.
         let _ = self.send(Job::Drain(reply), answer).await;

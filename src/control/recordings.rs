@@ -71,10 +71,7 @@ impl Control {
         let config = self.config();
         let folder = config.record_dir.clone().ok_or(ChangeError::NoRecordDir)?;
         let _turn = self.shared.recording.lock().await;
-        if let Some(recording) = group.recording().filter(|recording| recording.is_active()) {
-            let file = recording.file.display().to_string();
-            return Err(ChangeError::Recording { group: group.id().clone(), file });
-        }
+        self.is_free(group)?;
         let (serving, spec) = group.policy();
         let module = match spec.as_module() {
             None => None,

@@ -194,6 +194,48 @@ kinds! {
             "fallback" fallback: &'static str,
         }
 
+        /// A policy is asked what the one that serves is asked, off the data path.
+        INFO "policy is tried beside another" => "shadow_started"
+        ShadowStarted {
+            /// Whose.
+            "group" group: GroupLabel,
+            /// The one that serves.
+            "policy" policy: Arc<str>,
+            /// The one beside it.
+            "candidate" candidate: Arc<str>,
+        }
+
+        /// It is asked no more.
+        INFO "policy is not tried any more" => "shadow_ended"
+        ShadowEnded {
+            /// Whose.
+            "group" group: GroupLabel,
+            /// The one that was beside the one that serves.
+            "candidate" candidate: Arc<str>,
+            /// How often it was asked.
+            "picks" picks: u64,
+            /// How often it failed.
+            "faults" faults: u64,
+        }
+
+        /// It is too slow to be asked everything.
+        WARN "policy that is tried has missed picks"
+        ShadowHoles {
+            /// Whose.
+            "group" group: GroupLabel,
+            /// The one beside the one that serves.
+            "candidate" candidate: Arc<str>,
+        }
+
+        /// Something in the proxy failed that asks it. Sessions are not concerned.
+        ERROR "cannot try the policy any more" => "shadow_ended"
+        ShadowFailed {
+            /// Whose.
+            "group" group: GroupLabel,
+            /// The one beside the one that serves.
+            "candidate" candidate: Arc<str>,
+        }
+
         /// What a group's policy is asked and answers is recorded from now on, with a fresh policy.
         INFO "recording picks" => "record_started"
         RecordStarted {

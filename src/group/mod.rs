@@ -32,6 +32,7 @@ mod routing;
 mod said;
 mod serving;
 mod settings;
+mod shadow;
 mod shown;
 mod snapshot;
 mod take_over;
@@ -74,6 +75,7 @@ pub use route::{Route, RouteTo, SniMatch, Starttls};
 pub use routes::{RouteTable, RouteTarget};
 pub use said::{Caller, Said};
 pub use settings::{AcceptProxy, GroupSettings};
+pub use shadow::Shadow;
 use snapshot::Question;
 pub use snapshot::{PickError, ServerSlot, Snapshot};
 pub use take_over::ForeignSessions;
@@ -103,6 +105,8 @@ pub struct Group {
     routes: ArcSwapOption<RouteTable<Self>>,
     /// The recording of its picks, under way or the last one.
     recording: ArcSwapOption<Recording>,
+    /// The policy that is tried beside its own, now or last.
+    shadow: ArcSwapOption<Shadow>,
 }
 
 impl Group {
@@ -138,6 +142,7 @@ impl Group {
             access_log: ArcSwapOption::empty(),
             routes: ArcSwapOption::empty(),
             recording: ArcSwapOption::empty(),
+            shadow: ArcSwapOption::empty(),
         }
     }
 

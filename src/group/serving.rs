@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Group;
 use super::recording::Recording;
+use super::shadow::Shadow;
 use crate::policy::IBalancePolicy;
 use crate::policy::spec::PolicySpec;
 
@@ -35,5 +36,15 @@ impl Group {
     /// From now on this is the last recording.
     pub fn set_recording(&self, recording: Arc<Recording>) {
         self.recording.store(Some(recording));
+    }
+
+    /// The policy that is tried beside its own, now or last.
+    pub fn shadow(&self) -> Option<Arc<Shadow>> {
+        self.shadow.load_full()
+    }
+
+    /// From now on this is the last that was tried.
+    pub fn set_shadow(&self, shadow: Arc<Shadow>) {
+        self.shadow.store(Some(shadow));
     }
 }

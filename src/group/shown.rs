@@ -32,6 +32,7 @@ impl Group {
             routes: view::RoutesView::new(&snapshot.settings, &self.counters),
             servers_online,
             servers_total,
+            shadow: self.shadow().filter(|it| it.is_active()).map(|it| it.candidate.to_string()),
             records: self.recording().filter(|it| it.is_active()).map(|it| it.file.display().to_string()),
         }
     }

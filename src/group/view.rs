@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::check::{CheckFigures, LastCheck};
 use super::settings::GroupSettings;
 use crate::counters::{EndReason, GroupCounters};
+use crate::policy::follow::Spread;
 use crate::server::{Origin, State};
 
 /// A server as `worker-list.do` shows it.
@@ -105,6 +106,9 @@ pub struct GroupView {
     pub servers_online: usize,
     /// All its servers.
     pub servers_total: usize,
+    /// The policy that is tried beside its own, while it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<String>,
     /// Where its picks are recorded, while they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records: Option<String>,
@@ -132,6 +136,67 @@ pub struct RecordingView {
     pub bytes: u64,
     /// Why it has ended; null while it goes on.
     pub why: Option<String>,
+}
+
+/// A policy beside the one that serves, as `shadow-list.do` shows it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct ShadowView {
+    /// The group's port, the first one where it listens on several.
+    pub group: u16,
+    /// The group's name, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "group_name")]
+    pub name: Option<String>,
+    /// The policy that serves.
+    pub policy: String,
+    /// The one beside it.
+    pub candidate: String,
+    /// The hash of a module's file.
+    pub sha256: Option<String>,
+    /// False when it has ended.
+    pub active: bool,
+    /// How the two do.
+    #[serde(flatten)]
+    pub figures: ShadowFigures,
+}
+
+/// How a policy does, and another one beside it.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct ShadowFigures {
+    /// For how long, in milliseconds.
+    pub elapsed_ms: u64,
+    /// Picks that the candidate was asked for.
+    pub picks: u64,
+    /// Picks and ends of sessions that nobody looked at, because the candidate was too slow.
+    pub dropped: u64,
+    /// Sessions that were compared.
+    pub sessions: u64,
+    /// Of these, those that the candidate would have given to another server.
+    pub differ: u64,
+    /// Sessions to which the candidate names nobody.
+    pub nobody: u64,
+    /// Fewer sessions have ended than are held: the figures below are those of servers that fill up.
+    pub warming: bool,
+    /// Calls of the candidate that failed. After the first, its fallback answers.
+    pub faults: u64,
+    /// How that was.
+    pub last_fault: Option<String>,
+    /// Processor time of a pick of the candidate, with its books.
+    pub ns_per_pick: u64,
+    /// The policy that serves.
+    pub live: EvennessView,
+    /// The candidate, by the load that it would have made.
+    pub shadow: EvennessView,
+}
+
+/// How evenly sessions lie on servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct EvennessView {
+    /// The fullest server as a multiple of the mean, by weight, over time.
+    pub busiest_over_mean: Spread,
+    /// Jain's index, the mean over time.
+    pub jain: f64,
+    /// The deviation between servers as a part of the mean, the mean over time.
+    pub cov: f64,
 }
 
 /// The limits of a group as `group-list.do` shows them.

@@ -28,8 +28,9 @@ mod tests;
 
 pub use check::check;
 pub use create::{CreateError, create};
-pub use figures::{Quantiles, Spread};
+pub use figures::Quantiles;
 pub use langs::{Lang, next_steps};
 pub use list::{Listing, list, unusable};
 pub use report::Report;
 pub use subject::Subject;
+pub use table::table as text_table;

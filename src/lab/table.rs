@@ -8,7 +8,7 @@ use crate::base::text;
 
 /// The rows in columns that are as wide as they have to be: the first to the left, the others to the right. The first row has
 /// the heads.
-pub(super) fn table(rows: &[Vec<String>], style: Style) -> String {
+pub fn table(rows: &[Vec<String>], style: Style) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let widths: Vec<usize> =
         (0..columns).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();

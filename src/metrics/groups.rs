@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::families::{Families, Labels};
 use crate::counters::{EndReason, GroupCounters, HeaderResult, Histogram, Limit};
-use crate::group::view::ServerView;
+use crate::group::view::{ServerView, ShadowFigures, ShadowView};
 use crate::group::{Group, GroupId, GroupSettings, Recording};
 
 /// One group as it is at the scrape.
@@ -21,6 +21,8 @@ pub(super) struct GroupSample {
     pub(super) servers: Vec<ServerView>,
     /// The recording of its picks, under way or the last one.
     pub(super) recording: Option<Arc<Recording>>,
+    /// How the policy that is tried beside its own does, while it is.
+    pub(super) shadow: Option<ShadowView>,
 }
 
 impl GroupSample {
@@ -31,6 +33,7 @@ impl GroupSample {
             counters: Arc::clone(&group.counters),
             servers: group.servers(),
             recording: group.recording(),
+            shadow: group.shadow().filter(|shadow| shadow.is_active()).map(|shadow| shadow.view(group.label())),
         }
     }
 
@@ -132,6 +135,7 @@ fn recordings(groups: &[GroupSample], families: &mut Families<'_>) -> fmt::Resul
     ) -> impl Iterator<Item = (Labels<'a>, V)> + 'a {
         groups.iter().filter_map(move |group| Some((vec![group.label()], value(group.recording.as_deref()?))))
     }
+    shadows(groups, families)?;
     families.gauge("record_active", "1 while picks are recorded", of(groups, |it| u64::from(it.is_active())))?;
     families.gauge("record_picks", "Picks in the last recording", of(groups, |it| it.picks.load(Relaxed)))?;
     families.gauge("record_bytes", "Bytes in the last recording", of(groups, |it| it.bytes.load(Relaxed)))
@@ -166,4 +170,34 @@ fn connects(groups: &[GroupSample], families: &mut Families<'_>) -> fmt::Result 
     families.counter("connect_retries", "Attempts to connect that followed a failed one", retries)?;
     let time = timed(groups, |group| &group.connect_time);
     families.histogram("connect_duration_seconds", "How long successful attempts to connect took", time)
+}
+
+/// Of groups in which another policy is tried.
+fn shadows(groups: &[GroupSample], families: &mut Families<'_>) -> fmt::Result {
+    fn of<'a>(
+        groups: &'a [GroupSample],
+        value: impl Fn(&ShadowFigures) -> u64 + 'a,
+    ) -> impl Iterator<Item = (Labels<'a>, u64)> + 'a {
+        groups.iter().filter_map(move |group| Some((vec![group.label()], value(&group.shadow.as_ref()?.figures))))
+    }
+    families.counter("shadow_picks", "Picks that a policy beside another was asked for", of(groups, |it| it.picks))?;
+    families.counter(
+        "shadow_differ",
+        "Sessions that it would have given to another server",
+        of(groups, |it| it.differ),
+    )?;
+    families.counter("shadow_faults", "Calls of it that failed", of(groups, |it| it.faults))?;
+    families.counter("shadow_dropped", "Picks that it was too slow for", of(groups, |it| it.dropped))?;
+    let ratios = groups.iter().filter_map(|group| Some((group, group.shadow.as_ref()?))).flat_map(|(group, shadow)| {
+        let of = |policy, mean| (vec![group.label(), ("policy", policy)], mean);
+        [
+            of(shadow.policy.as_str(), shadow.figures.live.busiest_over_mean.mean),
+            of(shadow.candidate.as_str(), shadow.figures.shadow.busiest_over_mean.mean),
+        ]
+    });
+    families.gauge(
+        "policy_imbalance_ratio",
+        "Sessions of the fullest server as a multiple of the mean, by policy",
+        ratios,
+    )
 }

@@ -43,7 +43,7 @@ fn server(addr: &str) -> ServerView {
 
 fn group(port: u16, servers: Vec<ServerView>) -> GroupSample {
     let settings = GroupSettings::for_tests("ha");
-    GroupSample { id: port.into(), settings, counters: Arc::default(), servers, recording: None }
+    GroupSample { id: port.into(), settings, counters: Arc::default(), servers, recording: None, shadow: None }
 }
 
 /// Settings that limit whatever can be limited.

@@ -13,7 +13,9 @@
 
 pub mod built_in;
 pub mod factory;
+pub mod follow;
 pub mod recorded;
+pub mod shadow;
 pub mod spec;
 pub mod wasm;
 

@@ -28,6 +28,9 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("/record-start.do", "group=8081&time=10m&max=64MiB"),
     ("/record-stop.do", "group=8081"),
     ("/record-list.do", ""),
+    ("/shadow-start.do", "group=8081&policy=p2c"),
+    ("/shadow-stop.do", "group=8081"),
+    ("/shadow-list.do", ""),
     ("/config-reload.do", ""),
     ("/state-list.do", ""),
     ("/state-clear.do", "group=8081&server=127.0.0.1:9001"),
@@ -116,6 +119,8 @@ fn normalise(value: &mut Value) {
                     "lease_ms" | "ttl_ms" => *value = json!(10_000),
                     "age_ms" => *value = json!(1_204),
                     "bytes" => *value = json!(412),
+                    "elapsed_ms" => *value = json!(21),
+                    "ns_per_pick" => *value = json!(0),
                     "file" if value.as_str().is_some_and(|file| file.ends_with(".picks")) => {
                         *value = json!("/etc/goproxy/picks/8081-20261130T134000Z.picks");
                     }

@@ -313,7 +313,7 @@ fn every_event_is_documented_and_no_other() {
 #[test]
 fn every_flag_is_documented() {
     let document = read("docs/cli.md");
-    let commands: [&[&str]; 17] = [
+    let commands: [&[&str]; 18] = [
         &["--help"],
         &["run", "--help"],
         &["check", "--help"],
@@ -330,6 +330,7 @@ fn every_flag_is_documented() {
         &["policy", "simulate", "--help"],
         &["policy", "record", "--help"],
         &["policy", "replay", "--help"],
+        &["policy", "shadow", "--help"],
         &["schema", "--help"],
     ];
     for command in commands {

@@ -48,6 +48,7 @@ mod policy_hostile;
 mod policy_kit;
 mod policy_record;
 mod policy_servers;
+mod policy_shadow;
 mod policy_signed;
 mod policy_simulate;
 mod policy_swaps;

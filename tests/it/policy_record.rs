@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::policy_kit::Folder;
+use crate::policy_kit::guests::{self, Parts};
 use crate::support::{FakeServer, Group, Setup, TestProxy, eventually, run};
 
 /// Runs `goproxy policy` with these arguments: its exit code, and what it said.
@@ -248,4 +249,21 @@ fn what_is_no_recording_is_told_so() {
     assert!(code == Some(1) && stderr.contains("none.picks: No such file"), "{stderr}");
     assert_eq!(policy(&["replay", "x.picks", "--html", "page.html"]).0, Some(2), "a page compares");
     assert_eq!(policy(&["record"]).0, Some(2), "of which group");
+}
+
+#[test]
+fn a_recording_ends_where_another_version_of_its_module_comes() {
+    let module = |version: &str| guests::policy(Parts { fields: &format!(";; {version}\n"), ..Parts::default() });
+    let policies = Folder::with("mine.wat", module("1"));
+    let server = FakeServer::echo();
+    let proxy = setup(&policies, Group::new("wasm:mine", &[&server])).start();
+    proxy.ok(&format!("/record-start.do?group={}", port(&proxy)));
+    serve(&proxy, 5);
+    policies.drop_in("mine.wat", module("2"));
+    let last = || proxy.ok("/record-list.do")["recordings"][0].clone();
+    eventually("the recording has ended", || last()["active"] == false);
+    assert_eq!(last()["why"], "another version of the policy's module came");
+    serve(&proxy, 5);
+    let (code, stdout, _) = policy(&["replay", text(&recording(&proxy.home().join("picks")))]);
+    assert!(code == Some(0) && stdout.starts_with("wasm:mine: 5 picks, "), "{stdout}");
 }

@@ -14,6 +14,7 @@ mod process;
 mod recordings;
 mod servers;
 mod sessions;
+mod shadows;
 mod state;
 mod values;
 
@@ -84,6 +85,15 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint!(Read Readers "record-list.do" recordings::list { NoParams }
         "The recordings under way and the last one of each group. `why` says why one has ended, `lost` how many picks could not be \
          written before that."),
+    endpoint!(Change Operators "shadow-start.do" shadows::start { shadows::Start }
+        "Tries a policy beside the one that serves the group: it is asked the same, on a thread of its own, and sees the load that it \
+         would have made. Nobody is affected. Ends with the process."),
+    endpoint!(Change Operators "shadow-stop.do" shadows::stop { shadows::Stop }
+        "Ends that, and says how both did."),
+    endpoint!(Read Readers "shadow-list.do" shadows::list { NoParams }
+        "The policies that are tried, and the last one of each group. `live` is how evenly the policy that serves spreads sessions, \
+         `shadow` how evenly the candidate would have; `differ` of `sessions` would have got another server, `dropped` says how much \
+         was not looked at."),
     endpoint!(Change Operators "config-reload.do" process::reload { NoParams }
         "Reads the file now and puts it in force. A file with mistakes changes nothing, and `errors` names all of them."),
     endpoint!(Read Readers "state-list.do" state::list { NoParams }

@@ -166,6 +166,7 @@ mod tests {
             routes: None,
             servers_online: 0,
             servers_total: 0,
+            shadow: None,
             records: None,
         }
     }

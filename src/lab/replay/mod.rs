@@ -1,11 +1,8 @@
 //! `goproxy policy replay`: asks policies again what was recorded.
 //!
 //! [`repeat`] asks the policy that was recorded and compares each answer: on any machine they are the same, bit for bit.
-//! [`compare`] asks another policy the same questions and keeps books of its own, so that it sees the load that it would
-//! have made, not the one that the recorded policy made. That a session would have lasted as long on another server
-//! is an assumption. A recording is not trusted: what makes no sense in it is an error.
+//! [`compare`] asks another policy the same questions; see [`follow`](crate::policy::follow). A recording is not trusted: what makes no sense in it is an error.
 
-mod books;
 mod compare;
 mod notes;
 mod repeat;

@@ -10,15 +10,15 @@ use serde::Serialize;
 
 use super::notes::{Notes, Problem, ReplayError};
 use super::survey::Survey;
+use crate::policy::follow::{mirrored, request};
 use crate::policy::recorded::{Asked, Epochs, Mirror, Note, PickNumber, Reported, Servers};
 use crate::policy::spec::{BuiltInName, PolicySpec};
 use crate::policy::wasm::source::Limits;
 use crate::policy::wasm::trial::{ReplayedModule, Trial};
-use crate::policy::{Birth, IBalancePolicy, InstanceChange, Overseer, PickRequest, ServerSet, built_in};
-use crate::server::{Origin, Server, ServerSettings};
+use crate::policy::{Birth, IBalancePolicy, InstanceChange, Overseer, ServerSet, built_in};
 
 /// Servers that are shown beside a difference.
-const HELD_MAX: usize = 10;
+pub(super) const HELD_MAX: usize = 10;
 
 /// What came of a repetition.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -169,7 +169,7 @@ impl<'s> Again<'s> {
         self.given.now_ms.store(servers.now_ms, Relaxed);
         self.mirror.forget();
         let (set, is_last_resort) = (servers.set, servers.is_last_resort);
-        let servers = Arc::new(mirrored(servers, &mut self.mirror));
+        let servers = Arc::new(mirrored(&servers, &mut self.mirror));
         let policy = match is_last_resort {
             false => self.policy.for_servers(&servers),
             true => self.policy.for_last_resort(&servers),
@@ -221,40 +221,7 @@ fn made(name: &BuiltInName) -> Arc<dyn IBalancePolicy> {
 }
 
 /// The first servers of a set, and the sessions that each held.
-pub(super) fn held(servers: &ServerSet) -> Vec<(String, u32)> {
+fn held(servers: &ServerSet) -> Vec<(String, u32)> {
     let first = servers.servers.iter().take(HELD_MAX);
     first.map(|server| (server.settings.addr.to_string(), server.live.sessions())).collect()
-}
-
-/// The servers of a note, with figures in this mirror.
-pub(super) fn mirrored(noted: Servers, mirror: &mut Mirror) -> ServerSet {
-    let servers = noted.servers.into_iter().map(|shown| {
-        let live = mirror.live(shown.id);
-        live.set_facts(shown.facts);
-        // An address that is none was never one of a server.
-        let addr = shown.addr.parse().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)).into());
-        let settings = ServerSettings {
-            weight: shown.weight,
-            max_sessions: shown.max_sessions,
-            backup: noted.is_backup,
-            labels: shown.labels.into_iter().collect(),
-            ..ServerSettings::new(addr, Origin::File)
-        };
-        Arc::new(Server { live, id: shown.id, settings })
-    });
-    ServerSet { generation: noted.generation, backup: noted.is_backup, servers: servers.collect() }
-}
-
-/// The request of a note.
-pub(super) fn request<'a>(asked: &'a Asked, servers: &'a ServerSet) -> PickRequest<'a> {
-    PickRequest {
-        client: asked.client,
-        group: asked.port,
-        attempt: asked.tried.len() as u32,
-        servers,
-        tried: &asked.tried,
-        avoided: asked.avoided,
-        now_ms: asked.now_ms,
-        random: asked.random,
-    }
 }

@@ -15,11 +15,15 @@ use crate::base::clock;
 use crate::config::parse;
 use crate::group::{Group, GroupSettings, Outcome, ServerSlot};
 use crate::lab::Subject;
-use crate::policy::built_in::BUILT_IN;
+use crate::policy::IBalancePolicy;
+use crate::policy::built_in::{self, BUILT_IN};
 use crate::policy::factory::Factory;
+use crate::policy::follow::Following;
 use crate::policy::recorded::{
-    About, AboutModule, Blocks, Decoder, FIRST_LINE, Note, Recorded, SERVERS_MAX, Tape, TapeOptions, block,
+    About, AboutModule, Blocks, Decoder, FIRST_LINE, Mirror, Note, Recorded, SERVERS_MAX, Tape, TapeOptions, block,
+    take_over,
 };
+use crate::policy::shadow::{Batch, Tap, Tapped};
 use crate::policy::spec::{ModuleSpec, PolicySpec};
 use crate::policy::wasm::guests::{self, Parts};
 use crate::policy::wasm::source::{PolicyKeys, sha256};
@@ -378,6 +382,81 @@ fn an_anonymous_recording_names_no_client_and_repeats_for_policies_that_do_not_l
     }
 }
 
+/// Whether a policy is followed as it answered, or asked again, comes to the same.
+#[test]
+fn a_policy_that_is_tried_beside_itself_makes_the_same_load() {
+    for name in ["ha", "round_robin", "ip_hash", "least_sessions", "random", "p2c", "maglev"] {
+        let make = || built_in::make(name).unwrap();
+        let tap = Arc::new(Tap::default());
+        let tapped: Arc<dyn IBalancePolicy> = Arc::new(Tapped::new(Arc::clone(&tap), make()));
+        let spec = PolicySpec::parse(name).unwrap();
+        let group = Group::new(settings(&spec), (1..=6).map(server).collect(), tapped);
+        let (mut given, mut beside) = (Following::given(), Following::of(make()));
+        let (mut batch, mut real, mut seen) = (Batch::default(), Vec::new(), Mirror::default());
+        let mut random = crate::base::random::SplitMix64::new(1);
+        let mut held: Vec<ServerSlot> = Vec::new();
+        for round in 0..2_000_u64 {
+            let client = SocketAddr::from(([10, 1, 2, random.draw() as u8], 1_024 + round as u16));
+            let slot = group.pick(client, &[], round).unwrap();
+            group.report(&slot.server, slot.epoch, Outcome::Connected { micros: 300 }, round);
+            held.push(slot);
+            if held.len() > 60 {
+                let slot = held.swap_remove(random.draw() as usize % held.len());
+                group.report(&slot.server, slot.epoch, Outcome::Closed { millis: 1, bytes: 1 }, round);
+            }
+            tap.take(&mut batch);
+            for told in batch.told.drain(..) {
+                for following in [&mut given, &mut beside] {
+                    match &told.note {
+                        Note::Servers(servers) => following.prepare(servers),
+                        Note::Gone(set) => following.forget(*set),
+                        Note::Pick(asked) => following.ask(asked, told.pick).unwrap(),
+                        Note::Report(report) => following.report(report),
+                        note => panic!("{note:?}"),
+                    }
+                }
+            }
+            for set in tap.sets() {
+                let known = seen.known(&set);
+                take_over(&set, &known, &mut real);
+            }
+            real.drain(..).for_each(|(id, facts)| beside.learn(id, facts));
+        }
+        assert_eq!(beside.counts().differ, 0, "{name}: {:?}", beside.first());
+        assert_eq!(given.books().all_held(), beside.books().all_held(), "{name}");
+        // The books are those of the servers.
+        let sessions: Vec<u32> = group.servers().iter().map(|server| server.sessions).collect();
+        assert_eq!(given.books().all_held(), sessions, "{name}");
+        assert_eq!((given.counts().sessions, given.counts().nobody, batch.dropped), (2_000, 0, 0), "{name}");
+    }
+}
+
+#[test]
+fn what_is_told_beyond_what_may_wait_is_dropped_and_counted_and_the_policy_serves_on() {
+    let tap = Arc::new(Tap::default());
+    let spec = PolicySpec::default();
+    let tapped = Arc::new(Tapped::new(Arc::clone(&tap), built_in::make("round_robin").unwrap()));
+    let group = Group::new(settings(&spec), servers(), Arc::clone(&tapped) as _);
+    serve(&group, 1, 40_000);
+    let mut batch = Batch::default();
+    tap.take(&mut batch);
+    assert!(batch.dropped > 1_000 && batch.told.len() == 65_536, "{} {}", batch.told.len(), batch.dropped);
+    // What is told of servers is never dropped, and what comes later is understood.
+    let mut following = Following::given();
+    group.apply(group.snapshot().settings.clone(), servers().split_off(2), None, &[], &[]);
+    serve(&group, 2, 10);
+    let mut second = Batch::default();
+    tap.take(&mut second);
+    for told in batch.told.into_iter().chain(second.told) {
+        match &told.note {
+            Note::Servers(servers) => following.prepare(servers),
+            Note::Pick(asked) => following.ask(asked, told.pick).unwrap(),
+            _ => {}
+        }
+    }
+    assert!(following.counts().sessions > 20_000, "{:?}", following.counts());
+}
+
 #[test]
 fn another_policy_sees_the_load_that_it_would_have_made() {
     let plain = |number: u8| ServerSettings::new(SocketAddr::from(([10, 0, 0, number], 9_000)).into(), Origin::File);
@@ -406,4 +485,5 @@ fn another_policy_sees_the_load_that_it_would_have_made() {
     assert!(recorded > 1.15 && p2c < 1.08 && least < 1.03 && turns < 1.03, "{busiest:?}");
     assert!(comparison.policies[2].differ > 10_000 && comparison.policies.iter().all(|policy| policy.nobody == 0));
     assert_eq!(comparison.policies[2].sessions, 20_000);
+    assert!(comparison.policies.iter().all(|policy| policy.smallest_share.unwrap() > 0.08), "{comparison:?}");
 }

@@ -80,14 +80,13 @@ fn row(policy: &Compared, is_recorded: bool) -> Vec<String> {
     let percent = |part: f64| format!("{:.1} %", 100.0 * part);
     let shown = |value: String| if policy.is_measured { value } else { "-".to_owned() };
     let differ = policy.differ as f64 / policy.sessions.max(1) as f64;
-    let smallest = policy.share.iter().copied().fold(f64::INFINITY, f64::min);
     vec![
         policy.policy.clone(),
         shown(format!("{:.2}", policy.busiest_over_mean.mean)),
         shown(format!("{:.2}", policy.busiest_over_mean.p99)),
         shown(format!("{:.3}", policy.jain)),
         shown(percent(policy.cov)),
-        if smallest.is_finite() { percent(smallest) } else { "-".to_owned() },
+        policy.smallest_share.map_or_else(|| "-".to_owned(), percent),
         if is_recorded { "-".to_owned() } else { percent(differ) },
         grouped(policy.nobody),
     ]

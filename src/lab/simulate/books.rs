@@ -3,7 +3,8 @@
 use super::sessions::Session;
 use super::station::Station;
 use crate::config::Scenario;
-use crate::lab::figures::{Samples, Times, evenness};
+use crate::lab::figures::Times;
+use crate::policy::follow::{Samples, evenness};
 use crate::server::State;
 
 /// Nobody: a client that has not been served yet.

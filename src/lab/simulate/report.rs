@@ -7,7 +7,8 @@ use super::books::Books;
 use super::moves::Change;
 use super::sessions::{client, stream};
 use crate::group::Group;
-use crate::lab::figures::{Quantiles, Spread};
+use crate::lab::figures::Quantiles;
+use crate::policy::follow::Spread;
 
 /// Picks that are timed.
 const TIMED: u32 = 20_000;

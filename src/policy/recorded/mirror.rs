@@ -26,6 +26,14 @@ impl Mirror {
         Arc::new(ServerSet { generation: real.generation, backup: real.backup, servers: servers.collect() })
     }
 
+    /// The mirror of a set as it was seen last; of servers that are new, without figures.
+    pub fn known(&mut self, real: &ServerSet) -> ServerSet {
+        let known = real.servers.iter().map(|server| {
+            Arc::new(Server { live: self.live(server.id), id: server.id, settings: server.settings.clone() })
+        });
+        ServerSet { generation: real.generation, backup: real.backup, servers: known.collect() }
+    }
+
     /// The figures of a server.
     pub fn live(&mut self, id: ServerId) -> Arc<Live> {
         Arc::clone(self.lives.entry(id).or_insert_with(|| Arc::new(Live::new(Vec::new()))))
@@ -36,6 +44,11 @@ impl Mirror {
         if let Some(live) = self.lives.get(&id) {
             live.set_facts(facts);
         }
+    }
+
+    /// Forgets all servers but these.
+    pub fn keep(&mut self, is_kept: impl Fn(ServerId) -> bool) {
+        self.lives.retain(|id, _| is_kept(*id));
     }
 
     /// Forgets the servers that are in no set any more.

@@ -20,5 +20,5 @@ pub use blocks::{Blocks, FIRST_LINE, NoRecording, block};
 pub use epochs::{Epochs, PickNumber};
 pub use mirror::{Mirror, take_over};
 pub use note::{Asked, BadNote, Decoder, Note, Reported, Servers, Shown, end_note};
-pub use policy::Recorded;
+pub use policy::{AfterRecording, Recorded, servers_note};
 pub use tape::{Noted, SERVERS_MAX, Tape, TapeOptions};

@@ -20,8 +20,8 @@ pub struct Recorded {
     set: u32,
 }
 
-/// A policy that was recorded and whose module wants to hear what became of the picks that it made meanwhile.
-struct AfterRecording {
+/// A policy that was watched and whose module wants to hear what became of the picks that it made meanwhile.
+pub struct AfterRecording {
     inside: Arc<dyn IBalancePolicy>,
     epochs: Arc<Epochs>,
     is_backup: bool,
@@ -35,11 +35,7 @@ impl Recorded {
 
     /// The same policy with all that it has learned, without the recording, which is over. Prepared for no servers.
     pub fn after(&self) -> Arc<dyn IBalancePolicy> {
-        let (inside, epochs) = (Arc::clone(&self.inside), self.tape.epochs());
-        match epochs.are_heard() {
-            true => Arc::new(AfterRecording { inside, epochs: Arc::new(epochs), is_backup: false }),
-            false => inside,
-        }
+        AfterRecording::of(Arc::clone(&self.inside), self.tape.epochs())
     }
 
     fn prepared(&self, servers: &Arc<ServerSet>, is_last_resort: bool) -> Arc<dyn IBalancePolicy> {
@@ -52,11 +48,7 @@ impl Recorded {
         let mirror = recorder.mirror.set_of(servers);
         recorder.sets += 1;
         let set = recorder.sets;
-        let note = recorder.is_running().then(|| {
-            let (is_backup, generation) = (servers.backup, servers.generation);
-            let servers = mirror.servers.iter().map(|server| shown(server)).collect();
-            Note::Servers(Servers { set, is_backup, is_last_resort, generation, now_ms, servers })
-        });
+        let note = recorder.is_running().then(|| Note::Servers(servers_note(set, &mirror, is_last_resort, now_ms)));
         let inside = match is_last_resort {
             false => self.inside.for_servers(&mirror),
             true => self.inside.for_last_resort(&mirror),
@@ -96,6 +88,23 @@ impl Recorded {
         let epoch = recorder.epochs.give(number, self.mirror.backup, epoch);
         Some(Picked { index, epoch: Some(epoch) })
     }
+}
+
+impl AfterRecording {
+    /// This policy, which gave these epochs while it was watched. Prepared for no servers.
+    pub fn of(inside: Arc<dyn IBalancePolicy>, epochs: Epochs) -> Arc<dyn IBalancePolicy> {
+        match epochs.are_heard() {
+            true => Arc::new(Self { inside, epochs: Arc::new(epochs), is_backup: false }),
+            false => inside,
+        }
+    }
+}
+
+/// These servers as they are noted.
+pub fn servers_note(set: u32, servers: &ServerSet, is_last_resort: bool, now_ms: u64) -> Servers {
+    let (is_backup, generation) = (servers.backup, servers.generation);
+    let servers = servers.servers.iter().map(|server| shown(server)).collect();
+    Servers { set, is_backup, is_last_resort, generation, now_ms, servers }
 }
 
 /// A server as it is noted.
