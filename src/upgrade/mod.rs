@@ -1,7 +1,7 @@
 //! An upgrade: a new process of this program takes over from the one that runs, and no client notices.
 //!
 //! The old process starts the new one, which gets one end of a socket pair in place of its stdin. Over that pair they
-//! exchange [`message`]s:
+//! exchange messages:
 //!
 //! ```text
 //! old                                                   new
@@ -28,15 +28,15 @@
 //! 1. The sockets are the same ones in both processes, and at no moment has neither of them. So nobody is refused or reset:
 //!    a client waits in a queue for as long as no process accepts, some milliseconds.
 //! 2. Until `Serving`, the old process can take everything back, as it has closed nothing and told nobody else: it kills the
-//!    new one, accepts again, and makes the changes that have waited. It does so when a message is late ([`HELLO_MAX`],
-//!    [`READY_MAX`], [`SERVING_MAX`]), when the new process ends, and when it says that it cannot.
+//!    new one, accepts again, and makes the changes that have waited. It does so when a message is late (`HELLO_MAX`,
+//!    `READY_MAX`, `SERVING_MAX`), when the new process ends, and when it says that it cannot.
 //! 3. Each learns of the other's end by the end of file: nobody else has an end of the pair. A new process that has no
 //!    `State` yet then ends. With it, it serves, whether the old process lives or not.
 //! 4. From `Hello` until the outcome, the file is written by nobody, so what the new process reads is all there is; after it
 //!    the new one alone writes it.
 //! 5. A session ends in the process in which it began.
 //! 6. The two may be of different versions, either way round. What is absent is as at a cold start, and what is unknown is
-//!    passed over. [`PROTOCOL`] is for what could not be so.
+//!    passed over. `PROTOCOL` is for what could not be so.
 //!
 //! What is done to listeners, changes and sessions is the business of `proxy`, and what is carried over of a group is the
 //! group's.

@@ -21,7 +21,7 @@ use crate::config::AdminListen;
 /// How many connections the kernel keeps until they are accepted.
 const BACKLOG: i32 = 4096;
 
-/// Sockets that listen already, by what [`Bound`] is shown as: those that another process has handed over, or those that
+/// Sockets that listen already, by what `Bound` is shown as: those that another process has handed over, or those that
 /// are to be handed over.
 pub type Sockets = HashMap<String, OwnedFd>;
 
