@@ -5,9 +5,8 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::note;
 use super::tls::Tls;
-use super::words::{Directive, time};
+use super::words::{Directive, note, time};
 use crate::cli::import::draft::{GroupDraft, Keys, Note, ServerDraft, duration};
 
 /// Where the servers of a group are.

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::draft::{Draft, Note, Route, Routing, Sni, Target, Way};
 use group::{Import, Servers};
 use routes::Choice;
-use words::{Directive, directives};
+use words::{Directive, directives, note};
 
 /// What stands in `stream` and is no directive of a server.
 const BLOCKS: [&str; 7] = ["upstream", "server", "map", "geo", "split_clients", "limit_conn_zone", "match"];
@@ -67,20 +67,6 @@ fn outside(directive: &Directive, draft: &mut Draft) {
         _ => "no equivalent",
     };
     draft.notes.push(note(directive, why));
-}
-
-fn note(directive: &Directive, why: impl Into<String>) -> Note {
-    let last = last_line(directive);
-    let what = match last == directive.line {
-        true => directive.text(),
-        false => format!("{} (to line {last})", directive.text()),
-    };
-    Note::new(directive.line, what, why)
-}
-
-/// The line of the last directive in it.
-fn last_line(directive: &Directive) -> usize {
-    directive.inside().iter().map(last_line).max().unwrap_or(directive.line)
 }
 
 fn stream(all: &[Directive], draft: &mut Draft, names: &mut Vec<String>) {

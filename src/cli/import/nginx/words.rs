@@ -1,5 +1,7 @@
 //! The text of nginx's configuration as directives and blocks.
 
+use crate::cli::import::draft::Note;
+
 /// A directive, with what stands in its braces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Directive {
@@ -30,6 +32,21 @@ impl Directive {
     pub(super) fn text(&self) -> String {
         self.words.join(" ")
     }
+}
+
+/// What is to be said of a directive, and of all that stands in it.
+pub(super) fn note(directive: &Directive, why: impl Into<String>) -> Note {
+    let last = last_line(directive);
+    let what = match last == directive.line {
+        true => directive.text(),
+        false => format!("{} (to line {last})", directive.text()),
+    };
+    Note::new(directive.line, what, why)
+}
+
+/// The line of the last directive in it.
+fn last_line(directive: &Directive) -> usize {
+    directive.inside().iter().map(last_line).max().unwrap_or(directive.line)
 }
 
 /// What a word is closed by, and where it begins.
