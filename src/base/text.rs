@@ -5,9 +5,17 @@ use std::fmt::Write;
 /// Longest text from outside that a message repeats, in characters.
 pub const ECHO_CHARS_MAX: usize = 64;
 
-/// `text` as a message repeats it; see [`one_line`].
+/// What stands before the content of every file of PEM, be it a certificate or a private key.
+pub const PEM_BEGIN: &str = "-----BEGIN";
+
+/// `text` as a message repeats it; see [`one_line`]. What follows [`PEM_BEGIN`] is left out, as it may be a private key.
 pub fn echo(text: &str) -> String {
-    one_line(text, ECHO_CHARS_MAX)
+    match text.find(PEM_BEGIN) {
+        Some(at) if text[..at].chars().count() < ECHO_CHARS_MAX => {
+            format!("{}{PEM_BEGIN}…", one_line(&text[..at], ECHO_CHARS_MAX))
+        }
+        _ => one_line(text, ECHO_CHARS_MAX),
+    }
 }
 
 /// At most `chars_max` characters of `text` on one line, with `…` where it was cut.

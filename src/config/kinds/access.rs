@@ -6,7 +6,7 @@ use jsonc_parser::ast::Value;
 use jsonc_parser::common::Ranged;
 use serde_json::json;
 
-use super::plain::{report, text_of, wrong};
+use super::plain::{path_of, report, wrong};
 use super::text::Word;
 use super::{Section, object_schema};
 use crate::access::{AccessChoice, AccessFormat, AccessPath, AccessPrefix, AccessSettings};
@@ -60,10 +60,9 @@ impl Kind for LogPath {
     type Value = AccessPath;
 
     fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<AccessPath> {
-        let path = text_of(value, "stderr or the path of a file").and_then(|text| match text {
-            STDERR => Ok(AccessPath::Stderr),
-            text if text.contains('\0') => Err(wrong(value, "stderr or the path of a file")),
-            text => Ok(AccessPath::File(reader.folder.join(text))),
+        let path = path_of(value, "stderr or the path of a file").map(|text| match text {
+            STDERR => AccessPath::Stderr,
+            text => AccessPath::File(reader.folder.join(text)),
         });
         report(reader, place, value, path)
     }

@@ -9,7 +9,7 @@ use jsonc_parser::ast::Value;
 use jsonc_parser::common::Ranged;
 use serde_json::json;
 
-use super::plain::{report, text_of, wrong};
+use super::plain::{check_path, report, text_of, wrong};
 use super::section::elements;
 use crate::config::hints::address_of_others;
 use crate::config::key::{Describe, Kind, Style};
@@ -166,7 +166,8 @@ impl SocketOrUnix {
         let Some(path) = value.as_string_lit().and_then(|text| text.value.strip_prefix("unix:")) else {
             return listen_address(value, "ip:port, such as \"127.0.0.1:8080\", or unix:/PATH").map(AdminListen::Tcp);
         };
-        if !path.starts_with('/') || path.contains('\0') {
+        check_path(path)?;
+        if !path.starts_with('/') {
             return Err(wrong(value, "unix: and an absolute path"));
         }
         if path.len() > UNIX_PATH_LEN_MAX {

@@ -10,7 +10,7 @@ use jsonc_parser::ast::Value;
 use jsonc_parser::common::Ranged;
 use serde_json::json;
 
-use super::plain::{report, text_of, wrong};
+use super::plain::{path_of, report, wrong};
 use super::section::{elements, object_schema};
 use crate::config::declare::Fields;
 use crate::config::key::{Describe, Kind, Style, Table};
@@ -44,10 +44,7 @@ impl Kind for FilePath {
     type Value = PathBuf;
 
     fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<PathBuf> {
-        let path = text_of(value, &self.expected()).and_then(|text| match text.contains('\0') {
-            true => Err(wrong(value, &self.expected())),
-            false => Ok(reader.folder.join(text)),
-        });
+        let path = path_of(value, &self.expected()).map(|text| reader.folder.join(text));
         report(reader, place, value, path)
     }
 

@@ -15,6 +15,7 @@ use jsonc_parser::common::Ranged;
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::plain::check_path;
 use super::section::elements;
 use crate::base::text::echo;
 use crate::config::key::{Describe, Kind, Style};
@@ -61,12 +62,13 @@ impl AddressListKind {
         let (mut networks, mut texts, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
         for (index, element) in written.iter().enumerate() {
             match element.strip_prefix(FILE) {
-                Some(path) => match read(&reader.folder.join(path)) {
-                    Ok(text) => {
+                Some(path) => match check_path(path).map(|()| read(&reader.folder.join(path))) {
+                    Ok(Ok(text)) => {
                         hashes.push(xxh3_64(text.as_bytes()));
                         texts.push((index, text));
                     }
-                    Err(error) => mistakes.push((Some(index), format!("{}: {error}", echo(element)))),
+                    Ok(Err(error)) => mistakes.push((Some(index), format!("{}: {error}", echo(element)))),
+                    Err(no_path) => mistakes.push((Some(index), no_path)),
                 },
                 None => match network(element) {
                     Some(network) => networks.push(network),

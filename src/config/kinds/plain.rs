@@ -8,12 +8,15 @@ use jsonc_parser::ast::{NumberLit, Value};
 use jsonc_parser::common::Ranged;
 use serde_json::json;
 
-use crate::base::text::echo;
+use crate::base::text::{PEM_BEGIN, echo};
 use crate::config::key::{Describe, Kind, Style, Table};
 use crate::config::object::shown;
 use crate::config::problem::Place;
 use crate::config::reader::Reader;
 use crate::config::units::{SIZE_PATTERN, TIME_PATTERN, quoted, size_of, size_text, time_of, time_text};
+
+/// Longest path that Linux opens, in bytes (`PATH_MAX`).
+const PATH_LEN_MAX: usize = 4_096;
 
 /// The message for a value of the wrong kind.
 pub(in crate::config) fn wrong(value: &Value, expected: &str) -> String {
@@ -30,6 +33,24 @@ pub(super) fn text_of<'v>(value: &'v Value, expected: &str) -> Result<&'v str, S
     match value.as_string_lit() {
         Some(text) if !text.value.is_empty() => Ok(&text.value),
         _ => Err(wrong(value, expected)),
+    }
+}
+
+/// The text of a value that is a path; see [`check_path`].
+pub(super) fn path_of<'v>(value: &'v Value, expected: &str) -> Result<&'v str, String> {
+    let text = text_of(value, expected)?;
+    check_path(text).map(|()| text)
+}
+
+/// What is wrong with a path wherever it is written. It is not repeated, as a key may have been pasted in its place, and every
+/// later message about a path shows it whole.
+pub(super) fn check_path(text: &str) -> Result<(), String> {
+    if text.contains(PEM_BEGIN) || text.chars().any(char::is_control) {
+        return Err("expected the path of a file, found the content of one".to_owned());
+    }
+    match text.len() {
+        0..=PATH_LEN_MAX => Ok(()),
+        len => Err(format!("a path of {len} bytes is too long; expected at most {PATH_LEN_MAX}")),
     }
 }
 

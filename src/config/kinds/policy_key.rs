@@ -7,7 +7,7 @@ use std::path::Path;
 use jsonc_parser::ast::Value;
 use serde_json::json;
 
-use super::plain::report;
+use super::plain::{check_path, report};
 use crate::config::key::{Describe, Kind, Style};
 use crate::config::problem::Place;
 use crate::config::reader::Reader;
@@ -36,6 +36,7 @@ fn resolve(written: &str, folder: &Path) -> Result<PolicyKey, String> {
     let text = match written.strip_prefix(FILE) {
         None => written.to_owned(),
         Some(path) => {
+            check_path(path)?;
             let path = folder.join(path);
             read(&path).map_err(|error| format!("cannot read the key from {}: {error}", path.display()))?
         }

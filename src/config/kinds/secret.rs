@@ -7,8 +7,9 @@ use std::path::Path;
 use jsonc_parser::ast::Value;
 use serde_json::json;
 
-use super::plain::report;
+use super::plain::{check_path, report};
 use crate::base::secret::Secret;
+use crate::base::text::echo;
 use crate::config::key::{Describe, Kind, Style};
 use crate::config::problem::Place;
 use crate::config::reader::Reader;
@@ -29,8 +30,9 @@ fn resolve(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Secret, String> {
     let value = if let Some(name) = written.strip_prefix(ENV) {
-        env(name).ok_or_else(|| format!("the environment has no variable \"{name}\" of plain text"))?
+        env(name).ok_or_else(|| format!("the environment has no variable \"{}\" of plain text", echo(name)))?
     } else if let Some(path) = written.strip_prefix(FILE) {
+        check_path(path)?;
         read(&folder.join(path))?
     } else {
         written.to_owned()

@@ -8,7 +8,7 @@ use jsonc_parser::ast::Value;
 use jsonc_parser::common::Ranged;
 use serde_json::json;
 
-use super::plain::{report, text_of, wrong};
+use super::plain::{path_of, report, text_of, wrong};
 use crate::base::text::did_you_mean;
 use crate::config::hints::word_of_others;
 use crate::config::key::{Describe, Kind, Style};
@@ -300,8 +300,8 @@ impl Kind for Located {
     type Value = PathBuf;
 
     fn read(&self, reader: &mut Reader, place: &Place, value: &Value) -> Option<PathBuf> {
-        let path = Text.read(reader, place, value)?;
-        Some(reader.folder.join(path))
+        let path = path_of(value, "a string that is not empty").map(|text| reader.folder.join(text));
+        report(reader, place, value, path)
     }
 
     fn absent(&self, reader: &mut Reader, _: &Place) -> Option<PathBuf> {

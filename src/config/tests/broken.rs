@@ -311,3 +311,69 @@ fn a_build_without_tls_refuses_its_keys_and_says_why() {
         assert!(said.contains("built without TLS"), "{said}");
     }
 }
+
+/// A key of a group, or of the file where it starts with a dot, and a value in which `?` is a path.
+#[cfg(feature = "tls")]
+const PATHS: &[(&str, &str)] = &[
+    ("tls", r#"{ "certificates": [{ "cert": "?" }] }"#),
+    ("tls", r#"{ "certificates": [{ "cert": "site.pem", "key": "?" }] }"#),
+    ("tls", r#"{ "certificates": [{ "cert": "site.pem" }], "client_auth": "require", "client_ca": "?" }"#),
+    ("tls", r#"{ "certificates": [{ "cert": "a" }], "client_auth": "require", "client_ca": "a", "client_crl": "?" }"#),
+    ("server_tls", r#"{ "cert": "?" }"#),
+    ("server_tls", r#"{ "cert": "a", "key": "?" }"#),
+    ("server_tls", r#"{ "ca": "?" }"#),
+    ("allow", r#"["file:?"]"#),
+    (".state_file", r#""?""#),
+    (".record_dir", r#""?""#),
+    (".policies_dir", r#""?""#),
+    (".access_log", r#"{ "path": "?" }"#),
+    (".policy_keys", r#"["file:?"]"#),
+    (".admin", r#"{ "token": "file:?" }"#),
+    (".admin", r#"{ "listen": "unix:/?" }"#),
+];
+
+/// Everything that is said of a file with this key, of which the value has `text` for a path.
+#[cfg(feature = "tls")]
+fn said_with(key: &str, value: &str, text: &str) -> String {
+    let value = value.replace('?', text);
+    let file = match key.strip_prefix('.') {
+        Some(key) => format!(r#"{{ "{key}": {value} }}"#),
+        None => format!(r#"{{ "groups": [{{ "listen": "127.0.0.1:1", "{key}": {value} }}] }}"#),
+    };
+    let inspected = inspect(Path::new(PATH), &file);
+    let said: Vec<String> = inspected.problems.iter().map(ToString::to_string).chain(inspected.doubts).collect();
+    said.join("\n")
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn the_content_of_a_file_in_the_place_of_its_path_is_refused_and_not_repeated() {
+    let pem = r"-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMG\n-----END PRIVATE KEY-----\n";
+    let one_line = pem.replace("\\n", " ");
+    let bundle = format!("{}{one_line}", "# comment ".repeat(3));
+    for (key, value) in PATHS {
+        for text in [pem, &one_line, &bundle, r"MIGHAgEAMBMG\nMIGH"] {
+            let said = said_with(key, value, text);
+            assert!(said.contains("expected the path of a file, found the content of one"), "{key} {value}: {said}");
+            assert!(!said.contains("MIGH") && !said.contains("PRIVATE"), "{key} {value}: {said}");
+        }
+        let said = said_with(key, value, &"d/".repeat(2_100));
+        let is_long = said.contains("bytes is too long; expected at most 4096");
+        assert!(is_long && !said.contains("d/d/"), "{key} {value}: {said}");
+    }
+    // Nor where no path is expected.
+    for (key, value) in [
+        ("tls", r#"{ "certificates": ["?"] }"#),
+        ("tls", r#""?""#),
+        ("policy", r#""?""#),
+        ("deny", r#"["?"]"#),
+        (".?", "1"),
+        (".admin", r#"{ "token": "env:?" }"#),
+        (".policy_keys", r#"["?"]"#),
+    ] {
+        for text in [pem, &one_line] {
+            let said = said_with(&key.replace('?', text), value, text);
+            assert!(!said.is_empty() && !said.contains("MIGH") && !said.contains("PRIVATE"), "{key} {value}: {said}");
+        }
+    }
+}
