@@ -101,8 +101,10 @@ pub struct TlsFacts {
     pub client: Option<Box<str>>,
     /// The client has come back with a ticket.
     pub is_resumed: bool,
-    /// The peer has ended without saying so: what it has sent may be cut.
+    /// The client has ended without saying so: what it has sent may be cut.
     pub is_truncated: bool,
+    /// The same of the server, which is spoken to in TLS; the client may be in plain.
+    pub is_server_truncated: bool,
 }
 
 impl TlsFacts {
@@ -122,7 +124,11 @@ impl TlsFacts {
                 to.text(name, text);
             }
         }
-        for (name, is_so) in [("tls.resumed", self.is_resumed), ("tls.truncated", self.is_truncated)] {
+        for (name, is_so) in [
+            ("tls.resumed", self.is_resumed),
+            ("tls.truncated", self.is_truncated),
+            ("server_tls.truncated", self.is_server_truncated),
+        ] {
             if is_so {
                 to.switch(name, is_so);
             }

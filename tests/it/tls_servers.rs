@@ -1,6 +1,6 @@
 //! TLS to servers: they have to prove who they are before they get a byte of the client's.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -152,4 +152,54 @@ fn a_proxy_header_comes_before_the_handshake() {
     let proxy = TestProxy::start(group(&authority, &[&server], keys).with("send_proxy", "v1"));
     proxy.connect().echo(b"hello");
     eventually("the session is over", || proxy.sessions() == 0);
+}
+
+/// Says something over TLS and ends, with or without a word of that.
+fn answers(authority: &Authority, says_so: bool) -> FakeServer {
+    let config = speaking(authority, &["db.example.com"], None);
+    FakeServer::start(move |mut client, _| {
+        let mut connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+        while connection.is_handshaking() {
+            if connection.complete_io(&mut client.stream).is_err() {
+                return;
+            }
+        }
+        connection.writer().write_all(b"answer").unwrap();
+        if says_so {
+            connection.send_close_notify();
+        }
+        while connection.wants_write() && connection.write_tls(&mut client.stream).is_ok() {}
+        client.finish();
+        let _ = std::io::copy(&mut client.stream, &mut std::io::sink());
+    })
+}
+
+/// Anybody on the way can make the end of a connection, but not the word that announces it.
+#[test]
+fn an_answer_over_tls_that_may_be_cut_does_not_look_complete() {
+    let authority = Authority::new();
+    for says_so in [true, false] {
+        let server = answers(&authority, says_so);
+        let group = || group(&authority, &[&server], json!({ "name": "db.example.com" }));
+        let tls = json!({ "certificates": [authority.issue("site", &["db.example.com"])] });
+        let proxy = TestProxy::start(group().with("tls", tls));
+        let mut client = TlsClient::connect(proxy.addr(), &authority.client(), "db.example.com");
+        let mut answer = Vec::new();
+        let ended = rustls::Stream::new(&mut client.connection, &mut client.tcp).read_to_end(&mut answer);
+        let ended = ended.map(drop).map_err(|error| error.kind());
+        let expected = if says_so { Ok(()) } else { Err(std::io::ErrorKind::UnexpectedEof) };
+        assert_eq!((&answer[..], ended), (&b"answer"[..], expected));
+        client.finish();
+        let is_told = |proxy: &TestProxy| {
+            let line = proxy.log.wait_for("the end", |line| line["message"] == "session closed");
+            line["server_tls.truncated"] == true
+        };
+        assert_eq!(is_told(&proxy), !says_so);
+        // A client in plain cannot be told, but the log says it.
+        let proxy = TestProxy::start(group());
+        let mut client = proxy.connect();
+        client.finish();
+        assert_eq!(client.receive_all(), (b"answer".to_vec(), Ended::InOrder));
+        assert_eq!(is_told(&proxy), !says_so);
+    }
 }

@@ -158,7 +158,9 @@ fn the_file_decides_which_sockets_go_on_whatever_the_number_of_threads() {
     let (server, other) = (FakeServer::echo(), FakeServer::banner("other"));
     let kept = Group::new("ha", &[&server]).with("name", "kept");
     let gone = Group::new("ha", &[&server]).with("name", "gone");
-    let mut proxy = Setup::default().with("threads", 4).group(kept).group(gone).start();
+    // Two processes write into one pipe, and a crowd's lines are many.
+    let log = serde_json::json!({ "format": "json", "status_interval": "0s", "sessions": "none" });
+    let mut proxy = Setup::default().with("log", log).with("threads", 4).group(kept).group(gone).start();
     let crowd = Crowd::at(proxy.addr(), 4);
     let added = free_port(own_ip());
     for threads in [1, 6, 2] {

@@ -45,6 +45,7 @@ pub use view::{SessionList, SessionView};
 
 use crate::counters::EndReason;
 use crate::data::poll::{Ready, SessionKey};
+use crate::events::TlsFacts;
 
 /// One client's connection and its server's, as one. The name is given.
 #[derive(Debug)]
@@ -157,8 +158,9 @@ impl TcpProxySession {
         if end.reason.is_turned_away() && matches!(self.stage, Stage::Opening(_) | Stage::Peeking(_)) {
             self.client.reset_on_close();
         }
-        if let Some(facts) = self.client.tls_facts() {
-            self.guard.set_tls(facts);
+        let (facts, is_server_truncated) = (self.client.tls_facts(), self.stage.may_server_be_cut());
+        if facts.is_some() || is_server_truncated {
+            self.guard.set_tls(TlsFacts { is_server_truncated, ..facts.unwrap_or_default() });
         }
         self.guard.set_end(end.reason, end.error);
     }

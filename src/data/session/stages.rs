@@ -166,6 +166,15 @@ impl Stage {
         }
     }
 
+    /// True when what the server has sent may be cut, as it has ended without saying so in TLS.
+    pub(super) fn may_server_be_cut(&self) -> bool {
+        match self {
+            Self::Relaying(relaying) => relaying.server.may_be_cut(),
+            Self::Closing(closing) => closing.relaying.server.may_be_cut(),
+            _ => false,
+        }
+    }
+
     /// What becomes of it when the session is to end for this reason, and need not do so at once.
     pub(super) fn into_closing(self, reason: EndReason, now_ms: u64) -> Self {
         match self {

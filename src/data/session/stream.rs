@@ -230,6 +230,14 @@ impl Socket for Stream {
         each!(self, socket => socket.write_blocked())
     }
 
+    fn may_be_cut(&self) -> bool {
+        each!(self, socket => socket.may_be_cut())
+    }
+
+    fn end_without_a_word(&mut self) {
+        each!(self, socket => socket.end_without_a_word());
+    }
+
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         each!(self, socket => socket.recv(buffer))
     }

@@ -199,7 +199,12 @@ impl Flow {
             };
             match moved {
                 Ok(Moved::Some) => {}
-                Ok(Moved::End) => self.state = State::Ending(FlowEnd::Finished),
+                Ok(Moved::End) => {
+                    if source.may_be_cut() {
+                        sink.end_without_a_word();
+                    }
+                    self.state = State::Ending(FlowEnd::Finished);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => source.read_blocked(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => self.state = State::Ending(FlowEnd::SourceReset(error)),

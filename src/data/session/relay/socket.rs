@@ -20,6 +20,14 @@ pub(in super::super) trait Socket {
     /// True when the peer is known to have ended: everything it sent has arrived.
     fn has_end(&self) -> bool;
 
+    /// True when the end that was read may be one that somebody on the way has made: what came before it may be cut.
+    fn may_be_cut(&self) -> bool {
+        false
+    }
+
+    /// The end that comes next is to look no more certain to the peer than it was to us.
+    fn end_without_a_word(&mut self) {}
+
     /// True when the connection is known to have broken: nothing that is sent to this peer can arrive any more, whatever
     /// it had sent before.
     fn has_failed(&self) -> bool;

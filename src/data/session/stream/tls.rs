@@ -282,6 +282,15 @@ impl Socket for TlsSocket {
         false
     }
 
+    fn may_be_cut(&self) -> bool {
+        self.is_truncated
+    }
+
+    /// Without `close_notify` the peer knows as little as we do.
+    fn end_without_a_word(&mut self) {
+        self.has_said_goodbye = true;
+    }
+
     fn has_failed(&self) -> bool {
         self.tcp().has_failed()
     }

@@ -77,6 +77,7 @@ impl TlsSocket {
             client: client.map(|client| shown(&client.as_bytes()[..client.len().min(CLIENT_LEN_MAX)])),
             is_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             is_truncated: self.is_truncated,
+            is_server_truncated: false,
         }
     }
 }
