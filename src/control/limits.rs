@@ -45,7 +45,7 @@ pub(crate) async fn look_after_limits(control: Control, stop: CancellationToken)
 }
 
 fn tell_unsaid(unsaid: Unsaid) {
-    let Unsaid { clients, denied, headers, hellos, handshakes, no_server, limited } = unsaid;
+    let Unsaid { clients, denied, headers, hellos, handshakes, loops, no_server, limited } = unsaid;
     if clients == 0 {
         return;
     }
@@ -57,6 +57,7 @@ fn tell_unsaid(unsaid: Unsaid) {
         headers: some(headers),
         hellos: some(hellos),
         handshakes: some(handshakes),
+        loops: some(loops),
         no_server: some(no_server),
         client_sessions: over(Limit::ClientSessions),
         client_rate: over(Limit::ClientRate),

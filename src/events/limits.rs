@@ -21,6 +21,8 @@ kinds! {
             "hellos" hellos: Option<u64>,
             /// Whose TLS handshake has failed or was late.
             "handshakes" handshakes: Option<u64>,
+            /// Which were connections of our own that came round to a group.
+            "loops" loops: Option<u64>,
             /// For whom no server was found.
             "no_server" no_server: Option<u64>,
             /// Over `client.sessions`.

@@ -14,8 +14,8 @@ const LINES: u32 = 50;
 pub(super) struct RefusedLines {
     bucket: Bucket,
     /// By limit; then those who were denied, those whose PROXY header was bad or late, those whose hello was or led nowhere,
-    /// those whose TLS handshake has failed, and those for whom there was no server.
-    unsaid: [AtomicU64; Limit::ALL.len() + 5],
+    /// those whose TLS handshake has failed, those who came round to their own group, and those for whom there was no server.
+    unsaid: [AtomicU64; Limit::ALL.len() + 6],
 }
 
 /// Clients that got no server and that the log has not named.
@@ -31,6 +31,8 @@ pub struct Unsaid {
     pub hellos: u64,
     /// Those whose TLS handshake has failed or was late.
     pub handshakes: u64,
+    /// Those who were connections of our own and came round.
+    pub loops: u64,
     /// Those who were let in and for whom no server was found.
     pub no_server: u64,
     /// Those who were over each limit, in the order of [`Limit::ALL`].
@@ -56,7 +58,8 @@ impl RefusedLines {
                 (None, EndReason::BadHeader | EndReason::HeaderTimeout) => Limit::ALL.len() + 1,
                 (None, EndReason::BadHello | EndReason::HelloTimeout | EndReason::NoRoute) => Limit::ALL.len() + 2,
                 (None, EndReason::TlsFailed | EndReason::HandshakeTimeout) => Limit::ALL.len() + 3,
-                (None, _) => Limit::ALL.len() + 4,
+                (None, EndReason::Loop) => Limit::ALL.len() + 4,
+                (None, _) => Limit::ALL.len() + 5,
             };
             self.unsaid[cause].fetch_add(1, Relaxed);
         }
@@ -71,6 +74,7 @@ impl RefusedLines {
             &mut unsaid.headers,
             &mut unsaid.hellos,
             &mut unsaid.handshakes,
+            &mut unsaid.loops,
             &mut unsaid.no_server,
         ]);
         for (counted, taken) in self.unsaid.iter().zip(causes) {
@@ -98,7 +102,8 @@ mod tests {
                 (EndReason::BadHeader, None),
                 (EndReason::NoServer, None),
                 (EndReason::NoRoute, None),
-            ][number % 5];
+                (EndReason::Loop, None),
+            ][number % 6];
             let now = SECOND_NS + number as u64 * step;
             if lines.may_name(end, limit, now) {
                 named.push(now);
@@ -109,10 +114,10 @@ mod tests {
         assert!(named.len() >= 190, "{}", named.len());
         let unsaid = lines.take_unsaid();
         assert_eq!(unsaid.clients + named.len() as u64, 60_000);
-        let Unsaid { denied, headers, hellos, no_server, limited, .. } = unsaid;
-        assert_eq!(unsaid.clients, denied + headers + hellos + no_server + limited.iter().sum::<u64>());
-        for count in [denied, headers, hellos, no_server, limited[Limit::ClientRate as usize]] {
-            assert!(count > 11_000, "{count}");
+        let Unsaid { denied, headers, hellos, loops, no_server, limited, .. } = unsaid;
+        assert_eq!(unsaid.clients, denied + headers + hellos + loops + no_server + limited.iter().sum::<u64>());
+        for count in [denied, headers, hellos, loops, no_server, limited[Limit::ClientRate as usize]] {
+            assert!(count > 9_000, "{count}");
         }
         assert_eq!((limited[Limit::GroupRate as usize], lines.take_unsaid()), (0, Unsaid::default()));
     }

@@ -299,7 +299,7 @@ impl Dialer {
                 Ok((addr, self.secured(step)?))
             }) {
                 Ok((addr, step)) if is_here && context.passages.is_listening(addr.port()) => {
-                    let word = word::leave_word(&step, self.passage.as_ref(), context);
+                    let word = word::leave_word(&step, addr, self.passage.as_ref(), context);
                     self.attempt.as_mut().expect("it is under way").word = word;
                     return Ok(step);
                 }
@@ -320,6 +320,8 @@ impl Dialer {
         }
         self.count_failed(&error, record);
         let mut attempt = self.attempt.take().expect("an address fails in the attempt of its server");
+        // Its port may be a stranger's soon.
+        attempt.word = None;
         if attempt.has_another_address(&error, record.group()) {
             self.attempt = Some(attempt);
         } else {

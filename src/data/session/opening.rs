@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -16,7 +16,7 @@ use super::failed::FailedConnect;
 use super::passage::Passage;
 use super::record::SessionRecord;
 use super::service::SessionGuard;
-use super::stream::reset_on_close;
+use super::stream::{own_addr, reset_on_close};
 use crate::base::clock;
 use crate::counters::EndReason;
 use crate::events::{self, Event, GroupChange};
@@ -87,7 +87,7 @@ pub(super) fn give_place(
         reset_on_close(client);
         return Err(turned_away(guard, Refusal::Over(limit)));
     }
-    let passage = guard.passages().of(guard.record().peer());
+    let passage = guard.passages().take(guard.record().peer(), || own_addr(client.as_fd()));
     if let Some(passage) = &passage
         && passage.is_through(guard.record().group())
     {

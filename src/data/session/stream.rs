@@ -88,12 +88,6 @@ impl Stream {
         below_mut!(self, socket => socket.send_both(first, second))
     }
 
-    /// Where it comes from, on this machine.
-    pub(super) fn own_addr(&self) -> Option<SocketAddr> {
-        let own = rustix::net::getsockname(self.as_fd());
-        own.ok().and_then(|own| SocketAddr::try_from(own).ok())
-    }
-
     /// True once the system finds out that the peer is gone; for a client it does from the beginning.
     pub(super) fn is_watched(&self) -> bool {
         below!(self, socket => socket.is_watched())
@@ -187,6 +181,16 @@ impl Stream {
             Self::Tls(socket) => Some(socket),
         }
     }
+}
+
+/// The address of a connection on this machine.
+pub(super) fn own_addr(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    rustix::net::getsockname(socket).ok().and_then(|own| SocketAddr::try_from(own).ok()).map(canonical)
+}
+
+/// The same for an address of IPv4 in the form of IPv6, and without what is said beside address and port.
+pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
 impl Socket for Stream {

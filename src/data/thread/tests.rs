@@ -247,6 +247,43 @@ fn a_session_that_comes_round_to_its_own_group_is_ended_and_one_that_passes_thro
     assert_eq!(circling.read(&mut [0; 1]).unwrap(), 0);
 }
 
+/// The system gives connections to different addresses the same port.
+#[test]
+fn a_client_with_the_same_address_as_a_connection_of_our_own_is_served() {
+    let (mut data_thread, service, commands) = data_thread();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let (first, second) = (open_listener(), open_listener());
+    let first_at = first.1;
+    let mut settings = GroupSettings::for_tests("round_robin");
+    // Its ports may be shared by whoever says so.
+    settings.server_tcp.source = Some([127, 0, 0, 1].into());
+    let first_group = group_of(second.1, settings);
+    let second_group = group_of(server.local_addr().unwrap(), GroupSettings::for_tests("round_robin"));
+    for ((socket, addr), group) in [first, second].into_iter().zip([&first_group, &second_group]) {
+        service.set_listening(addr.port(), true);
+        commands.send(Command::Open { number: addr.port().into(), socket, group: Arc::clone(group) }).unwrap();
+    }
+    data_thread.waker().wake();
+    let mut events = Events::new();
+    let mut serve_next = || loop {
+        assert!(data_thread.run_once(&mut events).unwrap());
+        assert_eq!(first_group.counters.ended(EndReason::Loop), 0);
+        if let Ok((passed, _)) = server.accept() {
+            break passed;
+        }
+    };
+    let _client = TcpStream::connect(first_at).unwrap();
+    let _passed = serve_next();
+    let own = service.list(None, 1).sessions[0].client;
+    let stranger = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::sockopt::set_socket_reuseaddr(&stranger, true).unwrap();
+    rustix::net::bind(&stranger, &own).unwrap();
+    rustix::net::connect(&stranger, &first_at).unwrap();
+    let _passed_too = serve_next();
+    assert_eq!(service.active(), 4, "two in each group");
+}
+
 #[test]
 fn a_thread_without_sessions_sleeps_until_an_event_comes() {
     let (mut data_thread, service, _commands) = data_thread();
