@@ -148,7 +148,9 @@ impl From<ChangeError> for Refusal {
             ChangeError::AccessLog { .. } => (StatusCode::CONFLICT, "cannot_open_log"),
             ChangeError::Policy { .. } => (StatusCode::BAD_REQUEST, "policy_refused"),
             ChangeError::FileInvalid { .. } => (StatusCode::CONFLICT, "file_invalid"),
-            ChangeError::Persist { .. } => (StatusCode::SERVICE_UNAVAILABLE, "cannot_persist"),
+            ChangeError::Persist { .. } | ChangeError::StateFile { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "cannot_persist")
+            }
             ChangeError::NoStateFile => (StatusCode::NOT_FOUND, "no_state_file"),
             ChangeError::NoRecordDir => (StatusCode::FORBIDDEN, "no_record_dir"),
             ChangeError::Recording { .. } => (StatusCode::CONFLICT, "recording"),

@@ -10,6 +10,7 @@ use crate::base::clock;
 use crate::base::failure;
 use crate::base::text::count;
 use crate::config::{self, Config, Problem};
+use crate::control;
 use crate::group::GroupSettings;
 use crate::lab;
 use crate::net;
@@ -59,11 +60,17 @@ pub fn check(file: &FileArgs, dump: Dump, strict: bool) -> anyhow::Result<()> {
             inspected.add_policy_problem(&text, index, error);
         }
     }
+    let mut doubts = Vec::new();
+    if let Some(config) = inspected.config.as_ref().filter(|_| inspected.problems.is_empty()) {
+        match control::check_state_file(&path, &text, config) {
+            Ok(doubt) => doubts.extend(doubt.map(|doubt| format!("state_file: {doubt}"))),
+            Err(message) => inspected.add_state_file_problem(&text, message),
+        }
+    }
     let config = match inspected.config {
         Some(config) if inspected.problems.is_empty() => config,
         _ => return Err(refusal(&path, &inspected.problems)),
     };
-    let mut doubts = Vec::new();
     if config.is_legacy {
         doubts.push(config::LEGACY_NOTE.to_owned());
     }

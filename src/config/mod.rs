@@ -43,7 +43,7 @@ pub use find::{FILE_NAME, NotFound, PATH_VARIABLE, find};
 pub use key::{Change, Effect};
 pub use kinds::{AdminListen, LABEL_LEN_MAX, LABELS_MAX, MODULE_CONFIG_LEN_MAX, SECRET_LEN_MAX};
 pub use legacy::LEGACY_NOTE;
-pub use overlay::{Overlay, Override, Overruled};
+pub use overlay::{Overlay, Override, Overruled, Stored, StoredError};
 pub use problem::Problem;
 pub use read::{Inspection, Lists, inspect, parse, parse_after};
 pub use scenario::{

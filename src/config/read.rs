@@ -6,7 +6,6 @@
 
 use std::path::Path;
 
-use jsonc_parser::ast::Value;
 use jsonc_parser::common::Ranged;
 
 use super::check::check;
@@ -61,6 +60,8 @@ pub struct Inspection {
     pub doubts: Vec<String>,
     /// Where the policy of each group of `config` is written.
     policies: Vec<(usize, String)>,
+    /// Where the path of the state file is written.
+    state_file_at: usize,
 }
 
 impl Inspection {
@@ -68,6 +69,15 @@ impl Inspection {
     /// policy is made. `text` is what was read. Groups that share a policy share its mistake.
     pub fn add_policy_problem(&mut self, text: &str, index: usize, message: String) {
         let (offset, path) = self.policies[index].clone();
+        self.add(text, offset, path, message);
+    }
+
+    /// Adds a mistake in the state file, in the same way.
+    pub fn add_state_file_problem(&mut self, text: &str, message: String) {
+        self.add(text, self.state_file_at, "state_file".to_owned(), message);
+    }
+
+    fn add(&mut self, text: &str, offset: usize, path: String, message: String) {
         let problem = Problem { path, ..Problem::at(without_bom(text), offset, message) };
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
@@ -129,20 +139,20 @@ pub(super) fn inspect_with(
         let object = Object::open(&mut reader, &root, &Place::Root, Config::TABLE, false);
         object.and_then(|object| Config::read(&mut reader, &object, None))
     };
+    let state_file_at = root.as_object().and_then(|object| object.get("state_file")).map_or(0, |key| key.value.start());
     if let Some(config) = &config {
-        check_state_file(&mut reader, &root, path, config);
+        check_state_file(&mut reader, state_file_at, path, config);
     }
     check(&mut reader);
     let Reader { problems, policies, other_files, kept_secrets, kept_lists, kept_certificates, doubts, .. } = reader;
     let config = config.map(|config| Config { other_files, kept_secrets, kept_lists, kept_certificates, ..config });
-    Inspection { config, problems: problems.finish(text), doubts, policies }
+    Inspection { config, problems: problems.finish(text), doubts, policies, state_file_at }
 }
 
 /// Reports a state file that is the file itself.
-fn check_state_file(reader: &mut Reader, root: &Value, path: &Path, config: &Config) {
+fn check_state_file(reader: &mut Reader, offset: usize, path: &Path, config: &Config) {
     let this = path.file_name().map(|name| folder_of(path).join(name));
     if config.state_file.is_some() && config.state_file == this {
-        let offset = root.as_object().and_then(|object| object.get("state_file")).map_or(0, |key| key.value.start());
         let message = "this is the file itself, which is then never written; expected another one";
         reader.problems.add(offset, "state_file", message);
     }

@@ -99,6 +99,14 @@ pub enum ChangeError {
         #[source]
         source: Arc<std::io::Error>,
     },
+    /// What is in the place of the state file cannot be used and may not be replaced.
+    #[error("state_file: {path}: {why}; nothing was changed")]
+    StateFile {
+        /// The file.
+        path: String,
+        /// What is wrong, and what was expected.
+        why: String,
+    },
     /// Changes are written into the file.
     #[error("proxy.json has no state_file: what changes over HTTP say is written into it")]
     NoStateFile,

@@ -52,6 +52,7 @@ pub use keepalive::{KeepaliveOutcome, REGISTERED_MAX};
 pub(crate) use limits::look_after_limits;
 pub(crate) use lost::close_sessions_of_lost;
 pub use recordings::{RECORD_BYTES, RecordOptions};
+pub use restore::check_state_file;
 pub(crate) use runner::Runner;
 pub(crate) use said::write_said;
 pub(crate) use silence::note_silence;

@@ -55,9 +55,9 @@ pub(super) fn at_start(
     text: &str,
     said: &Config,
     overlay: &Overlay,
-) -> Result<(Config, Overlay, Vec<Overruled>), ChangeError> {
+) -> Result<(Config, Overlay, Vec<Overruled>), Vec<config::Problem>> {
     let laid = Laid::new(path, text, said.clone(), Some(overlay));
-    let config = config::parse_after(path, &laid.document.text(), said, Lists::MayStay).map_err(unfit_state)?;
+    let config = config::parse_after(path, &laid.document.text(), said, Lists::MayStay)?;
     let left = Overlay::between(said, &config, overlay, &since());
     Ok((config, left, laid.overruled))
 }

@@ -152,7 +152,7 @@ kinds! {
             "now" now: Box<str>,
         }
 
-        /// What changes over HTTP have said cannot be read.
+        /// What changes over HTTP have said was torn.
         WARN "state file cannot be used: it is set aside, and proxy.json alone is in force"
         StateSetAside {
             /// The file.

@@ -1,17 +1,17 @@
 //! The files that TLS needs.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
 use rustls::pki_types::pem;
+
+use crate::base::file;
 
 /// Largest file that is read, in bytes.
 const BYTES_MAX: u64 = 4 << 20;
 
 /// The content of a file, or why there is none: `site.pem: No such file or directory`.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
-    read_file(path).map_err(|error| format!("{}: {error}", path.display()))
+    file::read(path, BYTES_MAX).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// What is wrong with a file of PEM. rustls would show the line, which may be a key.
@@ -27,17 +27,4 @@ pub(super) fn not_pem(error: &pem::Error) -> String {
         _ => "it cannot be read",
     };
     format!("not PEM: {why}")
-}
-
-/// Opening a pipe would wait for its other end.
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > BYTES_MAX {
-        return Err(io::Error::other(format!("too large; expected at most {} MiB", BYTES_MAX >> 20)));
-    }
-    Ok(bytes)
 }

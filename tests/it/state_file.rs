@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{TestProxy, ports, replace};
+use crate::support::{TestProxy, check, ports, replace, run};
 
 /// What tells whether a file was touched.
 fn stamp(path: &Path) -> (u64, i64, Vec<u8>) {
@@ -159,6 +159,102 @@ fn a_damaged_state_file_stops_no_start() {
     assert_eq!(fs::read_to_string(path.with_extension("json.damaged")).unwrap(), text[..text.len() / 2]);
     proxy.ok(&format!("/worker-state.do?group={group}&server=127.0.0.1:1&state=maint"));
     assert!(changes(&proxy).1.contains("\"maint\""));
+}
+
+/// What a start and a check say of a file that names this state file; both have to refuse.
+#[track_caller]
+fn refused_by_start_and_check(home: &Path) -> String {
+    let [admin, group] = ports();
+    let path = home.join("proxy.json");
+    fs::write(&path, file(admin, group, THREE)).unwrap();
+    let start = run(&["-c", path.to_str().unwrap()]);
+    let start = format!("{} {}", start.status, String::from_utf8_lossy(&start.stderr));
+    assert!(start.starts_with("exit status: 1 "), "{start}");
+    let (is_fine, check) = check(&path);
+    let why = check.split("1:17: state_file: ").nth(1).and_then(|rest| rest.lines().next()).unwrap_or_default();
+    assert!(!is_fine && !why.is_empty() && start.contains(why), "{check}\n{start}");
+    why.to_owned()
+}
+
+#[test]
+fn what_is_no_state_file_of_ours_is_left_as_it_is_and_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("changes.json");
+    let about = "Changes over HTTP, kept beside proxy.json by goproxy.";
+    for (text, said) in [
+        ("-----BEGIN PRIVATE KEY-----\nMIGH\n", "not a state file of goproxy; expected one, or no file"),
+        (&*format!("{{ \"about\": \"{about}\", \"version\": 2, \"overrides\": [] }}"), "its version is 2; expected 1"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let before = stamp(&path);
+        let why = refused_by_start_and_check(home.path());
+        assert!(why.contains(said) && !why.contains("MIGH"), "{why}");
+        assert_eq!(stamp(&path), before);
+    }
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(refused_by_start_and_check(home.path()).contains("not a file; expected a regular file"));
+    fs::remove_dir(&path).unwrap();
+    // Opening it would wait for ever.
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, rustix::fs::Mode::from(0o600), 0).unwrap();
+    assert!(refused_by_start_and_check(home.path()).contains("not a file; expected a regular file"));
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+    assert!(refused_by_start_and_check(home.path()).contains("not a file; expected a regular file"));
+    fs::remove_file(&path).unwrap();
+    // What cannot be opened is as it is for a process that may not read it, whoever runs this test.
+    std::os::unix::fs::symlink("changes.json", &path).unwrap();
+    assert!(refused_by_start_and_check(home.path()).contains("expected a regular file that can be read and written"));
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    let mut names: Vec<_> = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["changes.json", "proxy.json"]);
+}
+
+#[test]
+fn a_torn_state_file_that_cannot_be_set_aside_refuses_the_start() {
+    let [admin, group] = ports();
+    let mut proxy = TestProxy::with_file(admin, &file(admin, group, THREE));
+    proxy.ok(&format!("/worker-state.do?group={group}&server=127.0.0.1:1&state=drain"));
+    let (path, text) = changes(&proxy);
+    proxy.stop();
+    fs::write(&path, &text[..text.len() - 9]).unwrap();
+    let kept = path.with_extension("json.damaged");
+    fs::create_dir(&kept).unwrap();
+    let before = stamp(&path);
+    let start = run(&["-c", proxy.path().to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&start.stderr);
+    assert!(!start.status.success() && said.contains("cannot be renamed to end with .damaged"), "{said}");
+    assert_eq!(stamp(&path), before);
+    let (is_fine, said) = check(proxy.path());
+    assert!(
+        is_fine && said.contains("warning: state_file: ") && said.contains("the next start sets it aside"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_link_to_a_state_file_stays_one() {
+    let home = tempfile::tempdir().unwrap();
+    let [admin, group] = ports();
+    let (link, real) = (home.path().join("changes.json"), home.path().join("data/real.json"));
+    fs::create_dir(home.path().join("data")).unwrap();
+    std::os::unix::fs::symlink("data/real.json", &link).unwrap();
+    let path = home.path().join("proxy.json");
+    fs::write(&path, file(admin, group, THREE)).unwrap();
+    let mut proxy = TestProxy::with_file_at(std::sync::Arc::new(home), path, admin);
+    let drain = format!("/worker-state.do?group={group}&server=127.0.0.1:1&state=drain");
+    proxy.ok(&drain);
+    let text = fs::read_to_string(&real).unwrap();
+    assert!(text.contains("\"drain\""), "{text}");
+    proxy.stop();
+    fs::write(&real, &text[..text.len() - 9]).unwrap();
+    let proxy = proxy.again();
+    assert_eq!(fs::read_to_string(real.with_extension("json.damaged")).unwrap(), text[..text.len() - 9]);
+    proxy.ok(&drain);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(fs::read_to_string(&real).unwrap().contains("\"drain\""));
 }
 
 #[test]

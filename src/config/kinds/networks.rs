@@ -4,10 +4,7 @@
 //! have the contents they had is not parsed again. While a file cannot be read, the list that is in force may stay; see
 //! [`KnownLists`](crate::config::reader::KnownLists).
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::IpAddr;
-use std::path::Path;
 
 use ipnet::IpNet;
 use jsonc_parser::ast::Value;
@@ -17,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::plain::check_path;
 use super::section::elements;
+use crate::base::file::read_text;
 use crate::base::text::echo;
 use crate::config::key::{Describe, Kind, Style};
 use crate::config::object::shown;
@@ -62,7 +60,7 @@ impl AddressListKind {
         let (mut networks, mut texts, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
         for (index, element) in written.iter().enumerate() {
             match element.strip_prefix(FILE) {
-                Some(path) => match check_path(path).map(|()| read(&reader.folder.join(path))) {
+                Some(path) => match check_path(path).map(|()| read_text(&reader.folder.join(path), BYTES_MAX)) {
                     Ok(Ok(text)) => {
                         hashes.push(xxh3_64(text.as_bytes()));
                         texts.push((index, text));
@@ -179,19 +177,6 @@ fn lines(text: &str, networks: &mut Vec<IpNet>) -> Result<(), String> {
     Ok(())
 }
 
-/// The text of a file. Opening a pipe would wait for its other end.
-fn read(path: &Path) -> io::Result<String> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > BYTES_MAX {
-        return Err(io::Error::other(format!("too large; expected at most {} MiB", BYTES_MAX >> 20)));
-    }
-    String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8 text"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,15 +197,5 @@ mod tests {
         assert!(read_lines("").unwrap().is_empty());
         assert!(read_lines(&"\n".repeat(LINES_MAX)).is_ok());
         assert!(read_lines(&"\n".repeat(LINES_MAX + 1)).unwrap_err().starts_with("too many lines"));
-    }
-
-    #[test]
-    fn what_is_no_file_of_text_is_not_read() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(read(folder.path()).unwrap_err().to_string(), "not a file");
-        let path = folder.path().join("list");
-        std::fs::write(&path, [0xff, 0xfe]).unwrap();
-        assert_eq!(read(&path).unwrap_err().to_string(), "not UTF-8 text");
-        assert_eq!(read(&folder.path().join("gone")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -1,13 +1,12 @@
 //! Keys that policy modules may be signed with: written in the file, or kept in another.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
 use jsonc_parser::ast::Value;
 use serde_json::json;
 
 use super::plain::{check_path, report};
+use crate::base::file::read_text;
 use crate::config::key::{Describe, Kind, Style};
 use crate::config::problem::Place;
 use crate::config::reader::Reader;
@@ -38,23 +37,14 @@ fn resolve(written: &str, folder: &Path) -> Result<PolicyKey, String> {
         Some(path) => {
             check_path(path)?;
             let path = folder.join(path);
-            read(&path).map_err(|error| format!("cannot read the key from {}: {error}", path.display()))?
+            read_text(&path, BYTES_MAX)
+                .map_err(|error| format!("cannot read the key from {}: {error}", path.display()))?
         }
     };
     PolicyKey::parse(&text, written).map_err(|error| match written.starts_with(FILE) {
         false => format!("{error}, or file:PATH"),
         true => error.to_string(),
     })
-}
-
-/// The text of a file. Opening a pipe would wait for its other end.
-fn read(path: &Path) -> io::Result<String> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a file"));
-    }
-    let mut text = String::new();
-    File::open(path)?.take(BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 impl Describe for PolicyKeyKind {

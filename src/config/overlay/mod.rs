@@ -8,7 +8,9 @@
 
 mod between;
 mod over;
+mod stored;
 
+pub use self::stored::{Stored, StoredError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -90,8 +92,7 @@ impl Overlay {
     /// The text of the state file.
     pub fn text(&self) -> String {
         let lines: Vec<String> = self.overrides.iter().map(|it| format!("\n  {}", json(it))).collect();
-        let about = Value::from(ABOUT);
-        format!("{{\n\"about\": {about},\n\"version\": {VERSION},\n\"overrides\": [{}\n]\n}}\n", lines.join(","))
+        format!("{}{}\n]\n}}\n", head(), lines.join(","))
     }
 
     /// Everything that differs: the values of a group, then its servers in order.
@@ -107,6 +108,12 @@ impl Overlay {
         };
         Self { overrides: self.overrides.iter().filter(|it| !is_meant(it)).cloned().collect() }
     }
+}
+
+/// How the text of every state file begins.
+fn head() -> String {
+    let about = Value::from(ABOUT);
+    format!("{{\n\"about\": {about},\n\"version\": {VERSION},\n\"overrides\": [")
 }
 
 fn json(it: &Override) -> String {

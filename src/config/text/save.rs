@@ -23,6 +23,9 @@ const ATTRIBUTES_LEN_MAX: usize = 64 << 10;
 /// Most copies of files of the old form beside the file.
 const COPIES_MAX: u32 = 100;
 
+/// Most links that lead from one to another, as for the system.
+const LINKS_MAX: usize = 40;
+
 /// The mode of a file that did not exist before: it may hold a token.
 const MODE_NEW: u32 = 0o600;
 
@@ -74,11 +77,24 @@ pub fn read(path: &Path) -> Result<String, ReadError> {
 ///
 /// The error of the system; the old file is then unchanged.
 pub fn save(path: &Path, text: &str) -> io::Result<()> {
-    let real = match fs::canonicalize(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
-        real => real?,
-    };
+    let real = real(path)?;
     save_like(&real, &real, text)
+}
+
+/// Where symlinks lead from `path`, also when no file is there yet.
+fn real(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    // A circle is an error of its own; links may change meanwhile.
+    for _ in 0..LINKS_MAX {
+        match fs::canonicalize(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => match fs::read_link(&path) {
+                Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
+                Err(_) => return Ok(path),
+            },
+            real => return real,
+        }
+    }
+    Err(io::Error::other("too many links"))
 }
 
 /// Replaces the file at `real` by `text`, with mode, owner and attributes of the file at `model`.
@@ -239,6 +255,18 @@ mod tests {
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o7777, 0o640);
         assert_eq!(names(&data), [".real.json.swp", "real.json"]);
         assert_eq!(names(&etc), ["proxy.json"]);
+    }
+
+    #[test]
+    fn a_save_follows_links_to_where_no_file_is_yet() {
+        let home = tempfile::tempdir().unwrap();
+        let (data, link) = (home.path().join("data"), home.path().join("state.json"));
+        fs::create_dir(&data).unwrap();
+        std::os::unix::fs::symlink("data/link", &link).unwrap();
+        std::os::unix::fs::symlink("real.json", data.join("link")).unwrap();
+        save(&link, "new").unwrap();
+        assert_eq!(read(&data.join("real.json")).unwrap(), "new");
+        assert!([link, data.join("link")].iter().all(|link| fs::symlink_metadata(link).unwrap().is_symlink()));
     }
 
     #[test]
