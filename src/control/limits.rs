@@ -62,6 +62,7 @@ fn tell_unsaid(unsaid: Unsaid) {
         client_sessions: over(Limit::ClientSessions),
         client_rate: over(Limit::ClientRate),
         group_sessions: over(Limit::GroupSessions),
+        waiting: over(Limit::Waiting),
         group_rate: over(Limit::GroupRate),
         process_sessions: over(Limit::ProcessSessions),
         process_rate: over(Limit::ProcessRate),

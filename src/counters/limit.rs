@@ -9,6 +9,8 @@ pub enum Limit {
     ClientRate,
     /// The group's sessions at a time: `max_sessions`.
     GroupSessions,
+    /// The group's clients at a time that have not said yet what they must before they are served.
+    Waiting,
     /// The group's new sessions: `session_rate`.
     GroupRate,
     /// The sessions of the process at a time: `max_sessions` at the top level.
@@ -21,10 +23,11 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, the narrowest first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ClientSessions,
         Self::ClientRate,
         Self::GroupSessions,
+        Self::Waiting,
         Self::GroupRate,
         Self::ProcessSessions,
         Self::ProcessRate,
@@ -37,6 +40,7 @@ impl Limit {
             Self::ClientSessions => "client_sessions",
             Self::ClientRate => "client_rate",
             Self::GroupSessions => "group_sessions",
+            Self::Waiting => "waiting",
             Self::GroupRate => "group_rate",
             Self::ProcessSessions => "process_sessions",
             Self::ProcessRate => "process_rate",

@@ -227,6 +227,8 @@ pub struct GroupCounters {
     pub headers_awaited: AtomicU64,
     /// Clients whose TLS hello is waited for now.
     pub hellos_awaited: AtomicU64,
+    /// Clients whose TLS handshake is waited for now.
+    pub handshakes_awaited: AtomicU64,
     /// Clients that were given to other groups.
     pub sessions_routed: AtomicU64,
     /// Clients that ended a TLS connection without saying so.
@@ -299,6 +301,7 @@ impl Default for GroupCounters {
             headers: Default::default(),
             headers_awaited: AtomicU64::default(),
             hellos_awaited: AtomicU64::default(),
+            handshakes_awaited: AtomicU64::default(),
             sessions_routed: AtomicU64::default(),
             tls_truncated: AtomicU64::default(),
             tls: Default::default(),

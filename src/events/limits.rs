@@ -31,6 +31,8 @@ kinds! {
             "client_rate" client_rate: Option<u64>,
             /// Over the group's `max_sessions`.
             "group_sessions" group_sessions: Option<u64>,
+            /// Over the part of the places for clients whose PROXY header, hello or handshake is waited for.
+            "waiting" waiting: Option<u64>,
             /// Over the group's `session_rate`.
             "group_rate" group_rate: Option<u64>,
             /// Over the `max_sessions` of the process.

@@ -64,6 +64,7 @@ impl GroupSample {
             Limit::ClientSessions => settings.client.as_ref().is_some_and(|client| client.sessions > 0),
             Limit::ClientRate => settings.client.as_ref().is_some_and(|client| client.rate.is_some()),
             Limit::GroupSessions => settings.max_sessions > 0,
+            Limit::Waiting => settings.accept_proxy.is_some() || settings.routes.is_some() || settings.tls.is_some(),
             Limit::GroupRate => settings.session_rate.is_some(),
             Limit::ProcessRate => process_has_rate,
             Limit::ProcessSessions | Limit::Descriptors => true,

@@ -321,7 +321,7 @@ fn what_the_settings_rule_out_is_shown_when_it_has_happened_all_the_same() {
         all.iter().filter(|word| !left_out.contains(word)).map(|word| (*word).to_owned()).collect()
     };
     let limits = Limit::ALL.map(Limit::as_str);
-    let rated = ["client_sessions", "client_rate", "group_sessions", "group_rate", "process_rate"];
+    let rated = ["client_sessions", "client_rate", "group_sessions", "waiting", "group_rate", "process_rate"];
     assert_eq!(words(group(8081, vec![]), "limit"), is(&rated, &limits));
     assert_eq!(
         words(GroupSample { settings: strict(), ..group(8081, vec![]) }, "limit"),

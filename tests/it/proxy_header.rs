@@ -188,7 +188,7 @@ fn clients_that_hold_their_header_back_take_no_more_places_than_the_group_has_fo
     if let Ok(mut client) = Client::try_connect(proxy.addr()) {
         assert_eq!(client.receive_all(), (Vec::new(), Ended::Reset));
     }
-    assert_eq!(proxy.log.wait_for_end("limit")["limit"], "group_sessions");
+    assert_eq!(proxy.log.wait_for_end("limit")["limit"], "waiting");
     drop(waiting);
     eventually("their places are free", || proxy.sessions() == 0);
     let mut client = proxy.connect();

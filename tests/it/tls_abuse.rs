@@ -132,6 +132,34 @@ fn a_client_that_stops_in_any_state_of_the_handshake_ends_in_time_and_costs_no_s
     other.echo(b"nor is it ended");
 }
 
+#[test]
+fn clients_that_never_finish_their_handshake_leave_room_for_other_groups() {
+    let (authority, server, plain) = (Authority::new(), FakeServer::echo(), FakeServer::echo());
+    let proxy = Setup::default()
+        .group(group(&authority, &server, json!({ "handshake_timeout": "60s" })))
+        .group(Group::new("ha", &[&plain]).with("name", "plain"))
+        .with_descriptors(256)
+        .start();
+    let started = proxy.log.wait_for("the start", |line| line["message"] == "goproxy starts");
+    let places = started["sessions_max"].as_u64().unwrap() / 4;
+    assert!((2..200).contains(&places), "{places}");
+    let mut stalled: Vec<Client> = (0..places).map(|_| proxy.connect()).collect();
+    stalled.iter_mut().for_each(|client| client.send(&[0x16, 3, 1, 2, 0, 1]));
+    eventually("all are there", || proxy.sessions() == places);
+    // The reset may come before the connect has returned.
+    if let Ok(mut client) = Client::try_connect(proxy.addr()) {
+        assert_eq!(client.receive_all(), (Vec::new(), Ended::Reset));
+    }
+    assert_eq!(proxy.log.wait_for_end("limit")["limit"], "waiting");
+    Client::connect(proxy.addr_of(1)).echo(b"nobody else waits");
+    drop(stalled);
+    eventually("their places are free", || proxy.sessions() == 0);
+    // Who has shaken hands takes none of them.
+    let config = authority.client();
+    let mut served: Vec<_> = (0..=places).map(|_| TlsClient::connect(proxy.addr(), &config, NAME)).collect();
+    served.iter_mut().for_each(|client| client.echo(b"served"));
+}
+
 /// The slowest of a hundred.
 fn p99(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();

@@ -13,7 +13,9 @@ use super::header::time_text;
 use super::opening::{FIRST_READ_MAX, NotConnected, Opened, client_reset};
 use super::passage::Passage;
 use super::relay::Socket;
+use super::service::SessionGuard;
 use super::stream::Stream;
+use super::waiting::{Awaited, WaitingPlace};
 use crate::base::clock;
 use crate::counters::{EndReason, GroupCounters, TlsResult, TlsSide};
 use crate::group::{GroupSettings, Starttls};
@@ -26,6 +28,7 @@ pub(super) struct Handshake {
     passage: Option<Arc<Passage>>,
     timeout: Duration,
     until_ms: u64,
+    _place: WaitingPlace,
     /// When it began, on the precise clock.
     started_us: u64,
     /// Until TLS begins, where the client may ask for it.
@@ -44,14 +47,17 @@ struct Before {
 ///
 /// # Errors
 ///
-/// The client has ended already, or no random numbers are to be had.
+/// The client has ended already, too many others are waited for, or no random numbers are to be had.
 pub(super) fn begin(
     client: &mut Stream,
     opened: Opened<'_>,
     acceptor: &Arc<Acceptor>,
     settings: &GroupSettings,
+    guard: &SessionGuard,
     now_ms: u64,
 ) -> Result<Box<Handshake>, NotConnected> {
+    let place = WaitingPlace::take(guard, Awaited::Handshake).inspect_err(|_| client.reset_on_close())?;
+    guard.record().tell_connected();
     let Opened { client: addr, passage, first_bytes, has_finished, .. } = opened;
     if has_finished {
         return Err(NotConnected::because(EndReason::ClientClosed));
@@ -66,7 +72,8 @@ pub(super) fn begin(
     };
     let timeout = acceptor.handshake_timeout();
     let until_ms = now_ms + clock::as_ms(timeout);
-    Ok(Box::new(Handshake { client: addr, passage, timeout, until_ms, started_us: clock::precise_us(), before }))
+    let started_us = clock::precise_us();
+    Ok(Box::new(Handshake { client: addr, passage, timeout, until_ms, _place: place, started_us, before }))
 }
 
 /// Makes a client's connection one of TLS, of which this was read already.

@@ -105,6 +105,11 @@ pub(super) fn give_place(
 pub(super) fn let_in(guard: &SessionGuard, snapshot: &Snapshot) -> Result<(), NotConnected> {
     let record = guard.record();
     guard.admit(record.client().ip(), snapshot).map_err(|refusal| turned_away(guard, refusal))?;
+    // Who has to shake hands is told of with a place for that.
+    #[cfg(feature = "tls")]
+    if snapshot.tls.is_some() {
+        return Ok(());
+    }
     record.tell_connected();
     Ok(())
 }

@@ -79,7 +79,7 @@ impl Stage {
                 if let Some(acceptor) = &snapshot.tls {
                     let client = TcpSocket::accepted(client, Token::client(guard.key()), &workspace.reactor);
                     let mut client = Stream::Tcp(client.map_err(NotConnected::out_of_descriptors)?);
-                    let handshake = handshake::begin(&mut client, opened, acceptor, settings, now_ms)?;
+                    let handshake = handshake::begin(&mut client, opened, acceptor, settings, guard, now_ms)?;
                     return Ok((client, Self::Handshake(handshake)));
                 }
                 Self::dial(opened, settings, context(guard, client.as_fd(), now_ms, &workspace.reactor))?
@@ -201,7 +201,8 @@ impl Stage {
             #[cfg(feature = "tls")]
             if let Some(acceptor) = &snapshot.tls {
                 opening::let_in(guard, &snapshot)?;
-                let handshake = handshake::begin(client, opened, acceptor, &snapshot.settings, workspace.now_ms)?;
+                let handshake =
+                    handshake::begin(client, opened, acceptor, &snapshot.settings, guard, workspace.now_ms)?;
                 *self = Self::Handshake(handshake);
                 return self.advance(client, guard, workspace);
             }

@@ -21,6 +21,9 @@ pub(super) enum Awaited {
     Header,
     /// The rest of a TLS hello.
     Hello,
+    /// The rest of a TLS handshake.
+    #[cfg(feature = "tls")]
+    Handshake,
 }
 
 /// One of the places for clients that are waited for. Dropping it gives it back.
@@ -46,7 +49,7 @@ impl WaitingPlace {
         if place.count().fetch_add(1, Relaxed) < max {
             return Ok(place);
         }
-        guard.record().set_limit(Limit::GroupSessions);
+        guard.record().set_limit(Limit::Waiting);
         Err(NotConnected::because(EndReason::Limit))
     }
 
@@ -54,6 +57,8 @@ impl WaitingPlace {
         match self.awaited {
             Awaited::Header => &self.counters.headers_awaited,
             Awaited::Hello => &self.counters.hellos_awaited,
+            #[cfg(feature = "tls")]
+            Awaited::Handshake => &self.counters.handshakes_awaited,
         }
     }
 }

@@ -215,7 +215,7 @@ fn a_client_that_ends_before_its_header_is_complete_is_counted_as_closed() {
 }
 
 #[test]
-fn clients_whose_header_is_waited_for_take_a_part_of_the_places_only() {
+fn clients_that_are_waited_for_take_a_part_of_the_places_only() {
     let guards = |settings: GroupSettings, sessions_max| {
         let group = Arc::new(Group::for_tests(settings, Vec::new()));
         let service = Arc::new(ProxySessionService::new(1, sessions_max));
