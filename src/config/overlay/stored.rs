@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(said(&[text.as_bytes(), b"\xff"].concat()), "torn: not UTF-8 text");
         assert!(said(text.replace("[\n]", "[7]").as_bytes()).starts_with("torn: "));
         // Whoever writes it by hand need not write as we do.
-        assert!(said(br#"{"overrides":[],"version":1}"#).starts_with("Overlay"));
+        assert!(said(br#"{"overrides":[],"version":1}"#).starts_with("Whole("));
         let newer = text.replace("\"version\": 1", "\"version\": 2");
         assert_eq!(said(newer.as_bytes()), "its version is 2; expected 1: another version of goproxy wrote it");
         let key = "-----BEGIN PRIVATE KEY-----\nMIGH\n";
