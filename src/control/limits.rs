@@ -5,6 +5,7 @@
 //! being named. Once a minute it learns what makes limits for each client useless: one client that is nearly all of them,
 //! or more clients than there is room for.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -49,7 +50,7 @@ fn tell_unsaid(unsaid: Unsaid) {
     if clients == 0 {
         return;
     }
-    let some = |count: u64| (count > 0).then_some(count);
+    let some = NonZeroU64::new;
     let over = |limit: Limit| some(limited[limit as usize]);
     events::publish(Event::Limits(LimitEvent::Refused {
         clients,

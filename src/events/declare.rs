@@ -5,6 +5,7 @@
 //! told to viewers of `/events`, under that name and with the same fields.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,12 @@ impl Field for u16 {
 }
 
 impl Field for u64 {
+    fn show(&self, name: &'static str, to: &mut Visitor<'_>) {
+        to.number(name, *self);
+    }
+}
+
+impl Field for NonZeroU64 {
     fn show(&self, name: &'static str, to: &mut Visitor<'_>) {
         to.number(name, *self);
     }

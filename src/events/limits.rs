@@ -1,5 +1,7 @@
 //! What becomes of clients that limits turn away, in all groups together.
 
+use std::num::NonZeroU64;
+
 use tracing::Level;
 
 use super::declare::{Field, kinds};
@@ -14,33 +16,33 @@ kinds! {
             /// So many.
             "clients" clients: u64,
             /// Denied by their address.
-            "denied" denied: Option<u64>,
+            "denied" denied: Option<NonZeroU64>,
             /// Whose PROXY header was bad or late.
-            "headers" headers: Option<u64>,
+            "headers" headers: Option<NonZeroU64>,
             /// Whose TLS hello was bad or late, or led nowhere.
-            "hellos" hellos: Option<u64>,
+            "hellos" hellos: Option<NonZeroU64>,
             /// Whose TLS handshake has failed or was late.
-            "handshakes" handshakes: Option<u64>,
+            "handshakes" handshakes: Option<NonZeroU64>,
             /// Which were connections of our own that came round to a group.
-            "loops" loops: Option<u64>,
+            "loops" loops: Option<NonZeroU64>,
             /// For whom no server was found.
-            "no_server" no_server: Option<u64>,
+            "no_server" no_server: Option<NonZeroU64>,
             /// Over `client.sessions`.
-            "client_sessions" client_sessions: Option<u64>,
+            "client_sessions" client_sessions: Option<NonZeroU64>,
             /// Over `client.rate`.
-            "client_rate" client_rate: Option<u64>,
+            "client_rate" client_rate: Option<NonZeroU64>,
             /// Over the group's `max_sessions`.
-            "group_sessions" group_sessions: Option<u64>,
+            "group_sessions" group_sessions: Option<NonZeroU64>,
             /// Over the part of the places for clients whose PROXY header, hello or handshake is waited for.
-            "waiting" waiting: Option<u64>,
+            "waiting" waiting: Option<NonZeroU64>,
             /// Over the group's `session_rate`.
-            "group_rate" group_rate: Option<u64>,
+            "group_rate" group_rate: Option<NonZeroU64>,
             /// Over the `max_sessions` of the process.
-            "process_sessions" process_sessions: Option<u64>,
+            "process_sessions" process_sessions: Option<NonZeroU64>,
             /// Over the `session_rate` of the process.
-            "process_rate" process_rate: Option<u64>,
+            "process_rate" process_rate: Option<NonZeroU64>,
             /// More than the descriptors allow.
-            "descriptors" descriptors: Option<u64>,
+            "descriptors" descriptors: Option<NonZeroU64>,
         }
 
         /// The table of clients was full.

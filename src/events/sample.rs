@@ -1,6 +1,7 @@
 //! One event of each kind, made of any text and number: for tests that hold for all of them.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ macro_rules! samples {
 samples! {
     u16: seed => seed.number as u16;
     u32: seed => seed.number as u32;
+    NonZeroU64: seed => NonZeroU64::MIN.saturating_add(seed.number);
     u64: seed => seed.number;
     usize: seed => seed.number as usize;
     f64: seed => (seed.number >> 20) as f64 / 1_000.0;
