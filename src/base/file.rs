@@ -26,12 +26,7 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     is_file(file.metadata()?)?;
-    let mut bytes = Vec::new();
-    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > bytes_max {
-        true => Err(io::Error::other(format!("too large; expected at most {}", size(bytes_max)))),
-        false => Ok(bytes),
-    }
+    bounded(file, bytes_max)
 }
 
 /// [`read`] for text.
@@ -40,7 +35,29 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
 ///
 /// Those of [`read`]; it is not UTF-8.
 pub fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
-    String::from_utf8(read(path, bytes_max)?).map_err(|_| io::Error::other("not UTF-8 text"))
+    text(read(path, bytes_max)?)
+}
+
+/// The text of a file that the user of a command names. It may be a pipe, for which the command waits.
+///
+/// # Errors
+///
+/// Those of the system; it has more than `bytes_max` bytes; it is not UTF-8.
+pub fn read_argument(path: &Path, bytes_max: u64) -> io::Result<String> {
+    text(bounded(File::open(path)?, bytes_max)?)
+}
+
+fn bounded(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > bytes_max {
+        true => Err(io::Error::other(format!("too large; expected at most {}", size(bytes_max)))),
+        false => Ok(bytes),
+    }
+}
+
+fn text(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8 text"))
 }
 
 #[cfg(test)]
@@ -60,6 +77,10 @@ mod tests {
         std::fs::write(&file, b"12345\xff").unwrap();
         assert_eq!(read(&link, 6).unwrap(), b"12345\xff");
         assert_eq!(read(&link, 5).unwrap_err().to_string(), "too large; expected at most 5 B");
+        assert_eq!(
+            read_argument(Path::new("/dev/zero"), 5).unwrap_err().to_string(),
+            "too large; expected at most 5 B"
+        );
         assert_eq!(read_text(&link, 6).unwrap_err().to_string(), "not UTF-8 text");
     }
 }

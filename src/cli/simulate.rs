@@ -20,9 +20,12 @@ use super::failure::Failure;
 use super::file::{FileArgs, load};
 use super::output::{print, print_error};
 use super::subject::{EXIT_USAGE, subject};
+use crate::base::file::read_argument;
 use crate::base::terminal::Style;
 use crate::base::text::echo;
-use crate::config::{Config, Durations, Happening, SIMULATED_SERVERS_MAX, Scenario, ServerPlan, flags, parse_scenario};
+use crate::config::{
+    Config, Durations, FILE_BYTES_MAX, Happening, SIMULATED_SERVERS_MAX, Scenario, ServerPlan, flags, parse_scenario,
+};
 use crate::lab::simulate::{self, Condition, Simulated, Trace, TraceFormat};
 use crate::policy::built_in::BUILT_IN;
 use crate::policy::spec::MODULE_PREFIX;
@@ -202,7 +205,8 @@ fn scenario(
 ) -> anyhow::Result<Option<(Scenario, Vec<String>)>> {
     let mut scenario = Scenario::default();
     if let Some(path) = &args.scenario {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            read_argument(path, FILE_BYTES_MAX as u64).with_context(|| format!("cannot read {}", path.display()))?;
         scenario = match parse_scenario(&text) {
             Ok(scenario) => scenario,
             Err(problems) => {

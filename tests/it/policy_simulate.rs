@@ -171,6 +171,24 @@ fn what_cannot_be_simulated_is_refused_with_the_reason() {
 }
 
 #[test]
+fn what_has_no_end_is_not_read_to_its_end() {
+    for (args, said) in [
+        (
+            ["policy", "simulate", "ha", "--trace", "/dev/zero"],
+            "line 1 is too long; expected a log with lines of at most",
+        ),
+        (["policy", "simulate", "ha", "--scenario", "/dev/zero"], "too large; expected at most 16.0 MiB"),
+    ] {
+        let output = run(&args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(said), "{stderr}");
+    }
+    let output = run(&["import", "haproxy", "/dev/zero"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("cannot read /dev/zero: too large; expected at most 16.0 MiB"), "{stderr}");
+}
+
+#[test]
 fn servers_weights_and_policy_can_be_those_of_a_group() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("proxy.json");

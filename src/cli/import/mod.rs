@@ -17,6 +17,7 @@ use clap::{Args, ValueEnum};
 
 use super::file::refusal;
 use super::output::print;
+use crate::base::file::read_argument;
 use crate::config;
 use draft::Draft;
 
@@ -52,7 +53,8 @@ pub enum Proxy {
 /// The file cannot be read or makes no sense, or what it says is refused here; then the text is printed all the same.
 pub fn import(args: &ImportArgs) -> anyhow::Result<()> {
     let path = &args.file;
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = read_argument(path, config::FILE_BYTES_MAX as u64)
+        .with_context(|| format!("cannot read {}", path.display()))?;
     let text = converted(args.from, &path.display().to_string(), &text)
         .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     print(&text)?;

@@ -5,7 +5,7 @@
 //! `$session_time`. All of them are written when a session ends. Lines that do not fit are counted, and the first is shown.
 
 use std::collections::HashMap;
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ use crate::config::Scenario;
 
 /// Longest part of a line that is shown.
 const LINE_SHOWN: usize = 160;
+
+/// Longest line that is read, in bytes: what goes on beyond it is no log.
+const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// A whole log is at most so many sessions: 40 bytes each.
 const SESSIONS_MAX: usize = 50_000_000;
@@ -59,6 +62,9 @@ pub enum TraceError {
         /// The first line.
         first: Option<String>,
     },
+    /// It has a line that cannot be one of a log.
+    #[error("line {0} is too long; expected a log with lines of at most {LINE_BYTES_MAX} bytes")]
+    LongLine(u64),
     /// It has more sessions than can be held.
     #[error("has more than {SESSIONS_MAX} sessions; expected fewer: take a part of it")]
     TooLong,
@@ -91,15 +97,19 @@ impl Trace {
     ///
     /// It cannot be read, or there is nothing of use in it.
     pub fn read(
-        log: impl BufRead,
+        mut log: impl BufRead,
         mut format: Option<TraceFormat>,
         group: Option<&str>,
         speed: f64,
     ) -> Result<Self, TraceError> {
         let (mut lines, mut first, mut unfit, mut first_unfit, mut unserved) = (Vec::new(), None, 0, None, 0);
-        for text in log.split(b'\n') {
-            let text = text?;
-            let text = String::from_utf8_lossy(&text);
+        let (mut line, mut number) = (Vec::new(), 0);
+        while read_line(&mut log, &mut line)? > 0 {
+            number += 1;
+            if line.len() > LINE_BYTES_MAX {
+                return Err(TraceError::LongLine(number));
+            }
+            let text = String::from_utf8_lossy(&line);
             let text = text.trim();
             if text.is_empty() {
                 continue;
@@ -187,6 +197,13 @@ impl Trace {
         scenario.clients.count = self.clients.len() as u32;
         scenario.clients.skew = 0.0;
     }
+}
+
+/// Reads one line with its end into `line`, of which little more than [`LINE_BYTES_MAX`] bytes is read. Gives its length; 0 at the
+/// end of the log.
+fn read_line(log: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<usize> {
+    line.clear();
+    log.by_ref().take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', line)
 }
 
 fn parse_any(text: &str, format: &mut Option<TraceFormat>, group: Option<&str>) -> Found {
@@ -377,6 +394,9 @@ mod tests {
             "{error}"
         );
         assert!(!error.contains('\x1b'), "{error}");
+        let endless = std::io::BufReader::new(std::io::repeat(0));
+        let error = Trace::read(endless, None, None, 1.0).unwrap_err().to_string();
+        assert_eq!(error, "line 1 is too long; expected a log with lines of at most 1048576 bytes");
         assert!(read("").unwrap_err().to_string().ends_with("of nginx's stream"));
     }
 
