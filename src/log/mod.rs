@@ -14,6 +14,7 @@ mod access;
 mod format;
 mod lines;
 pub(crate) mod logfmt;
+mod stderr;
 mod thread;
 
 use std::panic::PanicHookInfo;
@@ -31,6 +32,7 @@ use crate::base::vital;
 use crate::events::{QUEUE, Queue, SessionLines};
 pub use format::{LogFormat, LogLevel};
 use lines::EventLines;
+use stderr::Stderr;
 use thread::{Lines, LogThread, Stamps};
 
 /// How long the end of the process, or a panic, waits for lines to be written.
@@ -57,7 +59,7 @@ pub fn init(format: LogFormat, level: LogLevel, sessions: SessionLines, color: b
     QUEUE.set_lines(level.into(), sessions);
     tracing::dispatcher::set_global_default(dispatch).expect("logging is started once");
     FILTER.set(filter).ok().expect("logging is started once");
-    let log = LogThread::new(&QUEUE, EventLines::new(format, color), format, std::io::stderr());
+    let log = LogThread::new(&QUEUE, EventLines::new(format, color), format, Stderr::new());
     let thread = vital::start("log", None, || log.run()).expect("a thread can be started");
     std::panic::set_hook(Box::new(|panic| report_panic(&QUEUE, panic)));
     LogGuard { queue: &QUEUE, thread: Some(thread) }

@@ -98,10 +98,12 @@ fn sessions_of_each_end_have_the_line_that_haproxy_writes() {
     wait(0, "KD");
     drop(client);
     // The log of the process does not say the same, but warns of clients that got no server.
-    let said = proxy.log.with_message("session closed");
-    assert_eq!(said.iter().filter(|line| line["level"] != "WARN").count(), 0, "{said:?}");
-    let ends: BTreeSet<&str> = said.iter().filter_map(|line| line["end"].as_str()).collect();
-    assert_eq!(ends, ["connect_failed", "limit", "no_server"].into());
+    eventually("each of them is warned of", || {
+        let said = proxy.log.with_message("session closed");
+        assert_eq!(said.iter().filter(|line| line["level"] != "WARN").count(), 0, "{said:?}");
+        let ends: BTreeSet<&str> = said.iter().filter_map(|line| line["end"].as_str()).collect();
+        ends == ["connect_failed", "limit", "no_server"].into()
+    });
     assert!(
         proxy.log.with_message("client connected").is_empty() && proxy.log.with_message("server connected").is_empty()
     );

@@ -154,6 +154,9 @@ impl Stage {
 
     /// Keeps what the reactor says of the server's socket.
     pub(super) fn on_server_ready(&mut self, ready: Ready) {
+        if let Self::Relaying(relaying) = self {
+            return relaying.server.on_ready(ready);
+        }
         match self {
             // An event of a server that was given up.
             Self::Opening(_) | Self::Peeking(_) => {}
@@ -194,9 +197,39 @@ impl Stage {
         guard: &mut SessionGuard,
         workspace: &mut Workspace,
     ) -> Result<Pause, RelayEnd> {
+        if !matches!(self, Self::Relaying(_))
+            && let Some(pause) = self.advance_others(client, guard, workspace)?
+        {
+            return Ok(pause);
+        }
+        let guard = &*guard;
+        let Self::Relaying(relaying) = self else { unreachable!("it has become so above") };
+        let Relaying { server, relay, look_at_ms, .. } = relaying;
+        let pause = match (&mut *client, &mut *server) {
+            // Chosen once, and not anew in each step of the relay.
+            (Stream::Tcp(client), Stream::Tcp(server)) => relay.advance(client, server, workspace, guard.record())?,
+            #[cfg(feature = "tls")]
+            (client, server) => relay.advance(client, server, workspace, guard.record())?,
+        };
+        *look_at_ms = relay.due_ms(guard.record()).min(*look_at_ms);
+        let key = guard.key();
+        client.rearm(Token::client(key), &workspace.reactor).map_err(NotConnected::out_of_descriptors)?;
+        server.rearm(Token::server(key), &workspace.reactor).map_err(NotConnected::out_of_descriptors)?;
+        Ok(pause)
+    }
+
+    /// The same for all stages but that in which bytes are moved; `None` when that is the one now. By itself, as what the others
+    /// need on the stack would cost each message.
+    #[inline(never)]
+    fn advance_others(
+        &mut self,
+        client: &mut Stream,
+        guard: &mut SessionGuard,
+        workspace: &mut Workspace,
+    ) -> Result<Option<Pause>, RelayEnd> {
         if let Self::Opening(opening) = self {
             let opened = opening.advance(client, guard.record(), &mut workspace.scratch, workspace.now_ms)?;
-            let Some(opened) = opened else { return Ok(Pause::UntilEvent) };
+            let Some(opened) = opened else { return Ok(Some(Pause::UntilEvent)) };
             let snapshot = guard.record().group().snapshot();
             #[cfg(feature = "tls")]
             if let Some(acceptor) = &snapshot.tls {
@@ -204,7 +237,7 @@ impl Stage {
                 let handshake =
                     handshake::begin(client, opened, acceptor, &snapshot.settings, guard, workspace.now_ms)?;
                 *self = Self::Handshake(handshake);
-                return self.advance(client, guard, workspace);
+                return self.advance_others(client, guard, workspace);
             }
             let (client, now_ms, reactor) = (client.as_fd(), workspace.now_ms, &workspace.reactor);
             let next = if snapshot.settings.routes.is_some() {
@@ -223,7 +256,7 @@ impl Stage {
                 client
                     .rearm(Token::client(guard.key()), &workspace.reactor)
                     .map_err(NotConnected::out_of_descriptors)?;
-                return Ok(Pause::UntilEvent);
+                return Ok(Some(Pause::UntilEvent));
             };
             let snapshot = guard.record().group().snapshot();
             let context = context(guard, client.as_fd(), workspace.now_ms, &workspace.reactor);
@@ -232,7 +265,7 @@ impl Stage {
         }
         if let Self::Peeking(peeking) = self {
             let found = peeking.advance(client, guard, &mut workspace.scratch, workspace.now_ms)?;
-            let Some(found) = found else { return Ok(Pause::UntilEvent) };
+            let Some(found) = found else { return Ok(Some(Pause::UntilEvent)) };
             let next = Self::dial_found(found, context(guard, client.as_fd(), workspace.now_ms, &workspace.reactor))?;
             *self = next;
         }
@@ -242,7 +275,7 @@ impl Stage {
                 return Err(opening::client_reset(client.take_error()).into());
             }
             let context = context(guard, client.as_fd(), workspace.now_ms, &workspace.reactor);
-            let Some(connected) = starting.advance(context)? else { return Ok(Pause::UntilEvent) };
+            let Some(connected) = starting.advance(context)? else { return Ok(Some(Pause::UntilEvent)) };
             *self = Self::relaying(connected, context);
         }
         if let Self::Dialling(dialling) = self {
@@ -250,24 +283,20 @@ impl Stage {
                 return Err(opening::client_reset(client.take_error()).into());
             }
             let context = context(guard, client.as_fd(), workspace.now_ms, &workspace.reactor);
-            let Some(connected) = dialling.advance(context)? else { return Ok(Pause::UntilEvent) };
+            let Some(connected) = dialling.advance(context)? else { return Ok(Some(Pause::UntilEvent)) };
             *self = Self::relaying(connected, context);
         }
         if let Self::Closing(closing) = self {
-            return closing.advance(client, guard, workspace);
+            return closing.advance(client, guard, workspace).map(Some);
         }
-        let Self::Relaying(relaying) = self else { unreachable!("it has become so above") };
-        let Relaying { server, relay, look_at_ms, .. } = relaying;
-        let pause = relay.advance(client, server, workspace, guard.record())?;
-        *look_at_ms = relay.due_ms(guard.record()).min(*look_at_ms);
-        let key = guard.key();
-        client.rearm(Token::client(key), &workspace.reactor).map_err(NotConnected::out_of_descriptors)?;
-        server.rearm(Token::server(key), &workspace.reactor).map_err(NotConnected::out_of_descriptors)?;
-        Ok(pause)
+        Ok(None)
     }
 
     /// When the session has to be looked at, whatever happens until then.
     pub(super) fn due_ms(&self) -> u64 {
+        if let Self::Relaying(relaying) = self {
+            return relaying.look_at_ms;
+        }
         match self {
             Self::Opening(opening) => opening.until_ms(),
             Self::Peeking(peeking) => peeking.until_ms(),

@@ -121,7 +121,15 @@ impl Flow {
     }
 
     /// Gives back the pipe, if there is one.
+    #[inline]
     pub(super) fn release(&mut self, workspace: &mut Workspace) {
+        if self.pipe.is_some() {
+            self.give_back(workspace);
+        }
+    }
+
+    #[inline(never)]
+    fn give_back(&mut self, workspace: &mut Workspace) {
         if let Some(pipe) = self.pipe.take() {
             workspace.pipes.give_back(pipe, self.in_pipe == 0);
             self.in_pipe = 0;
@@ -153,12 +161,15 @@ impl Flow {
         ends_in_order: bool,
     ) -> Result<Pause, FlowEnd> {
         loop {
-            match self.deliver(sink) {
-                Ok(true) => {}
-                Ok(false) => return Ok(Pause::UntilEvent),
-                Err(error) => {
-                    self.release(workspace);
-                    return Err(FlowEnd::SinkFailed(error));
+            // Mostly all that was read has been taken at once.
+            if self.is_blocked() {
+                match self.deliver(sink) {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(Pause::UntilEvent),
+                    Err(error) => {
+                        self.release(workspace);
+                        return Err(FlowEnd::SinkFailed(error));
+                    }
                 }
             }
             match self.state {
@@ -213,6 +224,7 @@ impl Flow {
     }
 
     /// Writes what is pending and what is in the pipe. True when nothing of it is left.
+    #[inline(never)]
     fn deliver<B: Socket>(&mut self, sink: &mut B) -> io::Result<bool> {
         loop {
             let sent = match (&self.pipe, &self.pending) {
@@ -259,6 +271,7 @@ impl Flow {
     }
 
     /// Moves what has arrived into the pipe, which is empty: so "would block" can only mean the source.
+    #[inline(never)]
     fn splice_once<A: Socket>(&mut self, source: &mut A) -> io::Result<Moved> {
         let pipe = self.pipe.as_ref().expect("bulk has a pipe");
         let moved = source.splice_in(&pipe.writer, PIPE_SIZE)?;
@@ -321,6 +334,7 @@ enum Moved {
 }
 
 /// Reads and throws away.
+#[inline(never)]
 fn discard_once<A: Socket>(source: &mut A, workspace: &mut Workspace) -> io::Result<Moved> {
     let read = source.recv(&mut workspace.scratch)?;
     Ok(if read == 0 { Moved::End } else { Moved::Some })

@@ -226,6 +226,8 @@ impl Relay {
     }
 
     /// Moves what `source` has sent. `None` when that has come to an end, an error when the session has with it.
+    #[allow(clippy::inline_always, reason = "tests/guard counts what it is worth")]
+    #[inline(always)]
     fn advance_one<A: Socket, B: Socket>(
         &mut self,
         source: Side,

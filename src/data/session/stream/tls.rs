@@ -86,6 +86,7 @@ impl TlsSocket {
     }
 
     /// Keeps what the reactor says, and sends what has waited for it.
+    #[inline(never)]
     pub(super) fn on_ready(&mut self, ready: Ready) {
         self.tcp_mut().on_ready(ready);
         if ready.is_writable() && self.connection.wants_write() {
@@ -121,6 +122,7 @@ impl TlsSocket {
     }
 
     /// Says that nothing more comes, as far as the system takes that at once. Not after bytes that it has not taken.
+    #[inline(never)]
     pub(super) fn say_goodbye(&mut self) {
         if !self.connection.is_handshaking() && !self.connection.wants_write() {
             self.end();
@@ -309,6 +311,8 @@ impl Socket for TlsSocket {
     /// Known already.
     fn write_blocked(&mut self) {}
 
+    /// Never inlined, as all below: connections without TLS would pay for what it needs on the stack.
+    #[inline(never)]
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             // It was known to have something, or has been given something.
@@ -332,6 +336,7 @@ impl Socket for TlsSocket {
         }
     }
 
+    #[inline(never)]
     fn send(&mut self, bytes: &[u8], last: bool) -> io::Result<usize> {
         self.flush(false)?;
         if self.connection.wants_write() {
@@ -360,6 +365,7 @@ impl Socket for TlsSocket {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    #[inline(never)]
     fn finish(&mut self) {
         self.end();
         self.is_finishing = true;
@@ -367,6 +373,7 @@ impl Socket for TlsSocket {
         let _ = self.flush(true);
     }
 
+    #[inline(never)]
     fn is_drained(&mut self, in_order: bool) -> bool {
         if in_order {
             self.end();
