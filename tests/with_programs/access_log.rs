@@ -88,10 +88,17 @@ impl Drop for Haproxy {
 
 /// What lnav makes of the lines: sessions, bytes and servers by how they ended.
 fn seen_by_lnav(home: &Path, log: &Path) -> String {
+    // It does not know days of one digit as syslog has them ("Dec  1"), in lines of HAProxy either.
+    let (text, padded) = (fs::read_to_string(log).unwrap(), log.with_extension("padded"));
+    let pad = |line: &str| match line.as_bytes().get(4) {
+        Some(b' ') => format!("{}0{}\n", &line[..4], &line[5..]),
+        _ => format!("{line}\n"),
+    };
+    fs::write(&padded, text.lines().map(pad).collect::<String>()).unwrap();
     let query = ";SELECT termination_state, count(*), sum(bytes_read), count(DISTINCT server_name), count(DISTINCT client_ip), \
                  sum(retries) FROM haproxy_log GROUP BY 1 ORDER BY 1";
     let output =
-        Command::new("lnav").args(["-n", "-c", query]).arg(log).env("HOME", home).stdin(Stdio::null()).output();
+        Command::new("lnav").args(["-n", "-c", query]).arg(&padded).env("HOME", home).stdin(Stdio::null()).output();
     let output = output.expect("lnav is needed");
     String::from_utf8(output.stdout).unwrap()
 }

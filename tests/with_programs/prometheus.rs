@@ -21,8 +21,9 @@ use super::support::{
 use super::{Background, run};
 use guests::{Parts, policy};
 
-/// Provoked by rules of promtool only: a machine cannot be slow on purpose.
-const NOT_PROVOKED: &str = "GoproxyChecksLate";
+/// Provoked by rules of promtool only: a machine cannot be slow on purpose, nor a certificate new and about to end for ten
+/// minutes.
+const NOT_PROVOKED: [&str; 2] = ["GoproxyChecksLate", "GoproxyCertificateExpires"];
 
 /// What stands for a policy that is as good as its word in its trial, and fails for every real client.
 fn traps_later() -> String {
@@ -300,7 +301,7 @@ fn every_panel_of_the_dashboard_has_data_and_every_alert_fires() {
     // Last, as nothing of the file counts from now on.
     replace(troubled.main.path(), "{ \"groups\": [ ");
     let rules = shipped("config/alerts.yml");
-    let expected: BTreeSet<&str> = alerts(&rules).into_iter().filter(|alert| *alert != NOT_PROVOKED).collect();
+    let expected: BTreeSet<&str> = alerts(&rules).into_iter().filter(|alert| !NOT_PROVOKED.contains(alert)).collect();
     assert!(expected.len() > 7, "{expected:?}");
     let mut fired = BTreeSet::new();
     wait_for("every alert fires", || {
