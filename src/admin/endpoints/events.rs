@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::endpoint::Call;
-use super::values::{EventId, Follow, View};
+use super::values::{EventId, View, YesNo};
 use crate::admin::params::{Value as _, params};
 use crate::admin::reply::{self, Answer, Refusal};
 use crate::admin::stream::{EVENT_STREAM, Feed};
@@ -29,7 +29,7 @@ params! {
         /// Only what happens to this group.
         group: Option<GroupParam>,
         /// Whether to go on with what happens from now on, or to end after what has happened; `yes` when it is left out.
-        follow: Option<Follow>,
+        follow: Option<YesNo>,
         /// Also what the dashboard shows: all groups and servers, at first in full and then once a second what has changed.
         view: Option<View>,
     }
@@ -42,7 +42,7 @@ pub(super) async fn watch(call: Call, params: Watch) -> Answer {
         return show(call, params, since).await;
     }
     let group = params.group.map(|group| call.control().group(&group)).transpose()?;
-    let follows = params.follow != Some(Follow::No);
+    let follows = params.follow != Some(YesNo::No);
     let reader = events::reader(since.or((!follows).then_some(0)));
     let only = |group: Arc<Group>| Only { id: group.id().clone(), port: group.snapshot().settings.listen.port() };
     let mut happened = Happened { reader, group: group.map(only) };
@@ -63,7 +63,7 @@ async fn show(call: Call, params: Watch, since: Option<u64>) -> Answer {
     let reader = since.map_or_else(|| events::reader_of_last(SHOWN_FIRST), |since| events::reader(Some(since)));
     let mut shown =
         Shown { frames: call.app.frames.view(), happened: Happened { reader, group: None }, has_state: false };
-    if params.follow != Some(Follow::No) {
+    if params.follow != Some(YesNo::No) {
         return call.app.streams.open(shown);
     }
     let mut text = Vec::from(shown.next().await.unwrap_or_default());

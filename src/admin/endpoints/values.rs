@@ -67,13 +67,6 @@ pub(super) struct Id(pub(super) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EventId(pub(super) u64);
 
-/// Whether an answer goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Follow {
-    Yes,
-    No,
-}
-
 /// What a viewer is shown instead of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum View {
@@ -100,8 +93,8 @@ pub(super) struct RecordMax(pub(super) u64);
 pub(super) struct Client(pub(super) SocketAddr);
 
 deserialize_values!(
-    GroupParam, Server, Servers, Wanted, Weight, Load, Zone, Policy, Sessions, Wait, Id, EventId, Follow, View, Client,
-    YesNo, RecordTime, RecordMax,
+    GroupParam, Server, Servers, Wanted, Weight, Load, Zone, Policy, Sessions, Wait, Id, EventId, View, Client, YesNo,
+    RecordTime, RecordMax,
 );
 
 impl Value for GroupParam {
@@ -223,18 +216,6 @@ impl Value for EventId {
 
     fn read(text: &str) -> Result<Self, String> {
         number(text, 0, u64::MAX, Self::EXPECTED).map(Self)
-    }
-}
-
-impl Value for Follow {
-    const EXPECTED: &'static str = "yes or no";
-
-    fn read(text: &str) -> Result<Self, String> {
-        word(text, Self::EXPECTED, |text| match text {
-            "yes" => Some(Self::Yes),
-            "no" => Some(Self::No),
-            _ => None,
-        })
     }
 }
 

@@ -125,7 +125,7 @@ fn each_line_of_a_group_has_its_key() {
 fn what_has_no_equivalent_is_a_comment_with_its_line_and_the_reason() {
     for (line, why) in [
         ("balance url_param x", "no such policy here"),
-        ("timeout queue 10s", "there is no queue"),
+        ("timeout queue 10s", "goproxy has no queue"),
         ("timeout http-request 10s", "HTTP"),
         ("option tcplog", "the log goes to stderr"),
         ("option smtpchk", "no such check here"),

@@ -207,7 +207,9 @@ impl Import {
             "connect" | "client" | "server" | "tunnel" | "client-fin" | "server-fin" => {
                 self.timeouts.insert(line.word(1).to_owned(), millis);
             }
-            "queue" => return Err("there is no queue: a client for whom there is no place is turned away".to_owned()),
+            "queue" => {
+                return Err("goproxy has no queue: when every place is taken, clients are turned away".to_owned());
+            }
             "http-request" | "http-keep-alive" | "tarpit" => return Err("it is of HTTP".to_owned()),
             _ => return Err("no equivalent".to_owned()),
         }

@@ -189,7 +189,7 @@ impl Reader {
         let mut routes = Vec::new();
         for rule in std::mem::take(&mut import.hellos) {
             let Some(backend) = backends.get(rule.backend.as_str()).filter(|backend| !is_http(backend)) else {
-                let why = "there is no such backend of bytes in this file".to_owned();
+                let why = "this file has no TCP backend of that name".to_owned();
                 import.group.notes.push(Note { why, ..rule.line });
                 continue;
             };

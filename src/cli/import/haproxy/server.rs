@@ -81,7 +81,7 @@ fn why(name: &str) -> &'static str {
             "names are looked up by the system, and again when a connect fails"
         }
         "cookie" => "cookies are HTTP",
-        "maxqueue" | "minconn" => "there is no queue: a client for whom there is no place is turned away",
+        "maxqueue" | "minconn" => "goproxy has no queue: when every place is taken, clients are turned away",
         "agent-check" | "agent-port" | "agent-addr" | "agent-inter" | "agent-send" => {
             "servers tell their weight and state themselves, by worker-keepalive.do"
         }

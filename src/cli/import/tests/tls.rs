@@ -123,7 +123,7 @@ fn backends_that_haproxy_chooses_by_a_hello_are_groups_with_routes() {
     let said = comments(&text);
     for why in [
         "*.c.example takes one label here",
-        "there is no such backend of bytes",
+        "this file has no TCP backend of that name",
         "servers are not chosen by what a client says",
         "timeout client and server differ",
     ] {
